@@ -1,0 +1,47 @@
+# Each target is a short name for the command that it runs; `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+PROJECT := {{cookiecutter.project}}
+LOCKS := $(PROJECT)/requirements
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench bake lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## Make .venv: the generated project's locked tools, and the template's own
+
+.venv/.installed: $(LOCKS)/dev.lock requirements/template.lock
+	@echo "Installing the locked tools into .venv (about a minute; nothing to do next time)"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@# uv itself comes from the lock, by pip; then it installs the rest many times as fast.
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r <(awk '/^[a-z]/ {uv = /^uv==/} uv' $(LOCKS)/dev.lock)
+	@uv pip install --quiet --python .venv --require-hashes -r $(LOCKS)/dev.lock -r requirements/template.lock
+	@touch $@
+
+demo: .venv/.installed ## Generate a project in build/demo, reproduce it, build its Bento, ask it for one prediction
+	python docs/demo.py build/demo
+
+test: .venv/.installed ## Everything that CI checks
+	pre-commit run --all-files
+	python -m pytest
+
+lint: .venv/.installed ## pre-commit run --all-files
+	pre-commit run --all-files
+
+bench: .venv/.installed ## The benchmarks: ratios, both sides in one run
+	python benchmarks/pipeline.py
+	python benchmarks/service.py
+
+bake: .venv/.installed ## Generate a project with the default answers into build/bake, to look at
+	rm -rf build/bake
+	cookiecutter . --no-input --output-dir build/bake
+
+lock: ## Renew every lock: resolved together, so that any of them can be installed beside any other
+	bash requirements/lock.sh
+
+clean: ## Remove what the targets above have made
+	rm -rf build .venv

@@ -1,0 +1,124 @@
+"""Finishes a fresh project: removes what was not chosen and puts the rest under version control.
+
+Standard library only, offline, asks nothing, and may run again over its own work: cruft does.
+DVC needs nothing here: `.dvc/` comes with the template, and it is what `dvc init` would have made.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# Rendered by Jinja before it runs; see pre_gen_project.py for the two `tojson`.
+ANSWERS = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore # noqa: F821
+
+# The one table: question -> choice -> the paths that only this choice needs.
+FEATURES: dict[str, dict[str, list[str]]] = {
+    "dvc_remote": {
+        "s3": ["requirements/remote-s3.lock"],
+        "gcs": ["requirements/remote-gcs.lock"],
+        "azure": ["requirements/remote-azure.lock"],
+        "ssh": ["requirements/remote-ssh.lock"],
+    },
+}
+MESSAGE = "Start from template"
+PROJECT = Path.cwd()
+
+
+def prune() -> None:
+    """Removes the paths of every choice that was not taken."""
+    for question, choices in FEATURES.items():
+        kept = set(choices.get(ANSWERS[question], []))
+        for path in {path for paths in choices.values() for path in paths} - kept:
+            target = PROJECT / path
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+
+def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs git in the project: it may ask nothing, and a repository named by the environment is not meant."""
+    environment = {name: value for name, value in os.environ.items() if name not in GIT_REPOSITORY_VARIABLES}
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=PROJECT,
+        env={**environment, "GIT_TERMINAL_PROMPT": "0"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
+# `git rev-parse --local-env-vars`, without those that only carry configuration.
+GIT_REPOSITORY_VARIABLES = {
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_WORK_TREE",
+}
+
+
+def version_control() -> str | None:
+    """Makes the repository and its first commit, and says in one line what could not be done."""
+    commit = f'git add -A && git commit -m "{MESSAGE}"'
+    if shutil.which("git") is None:
+        return f"git was not found, and DVC needs a repository. Once git is installed: git init && {commit}"
+    inside = git("rev-parse", "--show-toplevel")
+    top = Path(inside.stdout.rstrip("\n")) if inside.returncode == 0 else None
+    ours = top is not None and top.samefile(PROJECT)
+    # A work tree that ignores this folder (a build folder, say) will never track it: that is not a home.
+    if top and not ours and git("check-ignore", "--quiet", ".").returncode != 0:
+        return f"This is inside the git repository {top}: none was made here, and nothing was committed."
+    if not ours:
+        made = git("-c", "init.defaultBranch=main", "init", "--quiet")
+        if made.returncode != 0:
+            return f"git init failed, and DVC needs a repository: {last_line(made)}"
+    if git("rev-parse", "--quiet", "--verify", "HEAD").returncode == 0:
+        return None  # generated over an existing project: its history is its owner's
+    known = [
+        git("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT") for who in ("AUTHOR", "COMMITTER")
+    ]
+    if any(answer.returncode != 0 for answer in known):
+        return f"Not committed: git knows no user.name and user.email. After `git config`: {commit}"
+    done = git("add", "--all")
+    if done.returncode == 0:
+        # Neither hooks nor a signature: either could ask for something.
+        quiet = ("-c", "commit.gpgSign=false", "-c", f"core.hooksPath={os.devnull}")
+        done = git(*quiet, "commit", "--quiet", "--no-verify", "-m", MESSAGE)
+    if done.returncode != 0:
+        return f"Not committed: git says {last_line(done)}. By hand: {commit}"
+    return None
+
+
+def last_line(process: subprocess.CompletedProcess[str]) -> str:
+    """Gives the last line that a command wrote to its standard error."""
+    return (process.stderr.strip().splitlines() or ["nothing"])[-1]
+
+
+def main() -> None:
+    """Prunes, versions, and says what comes next."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore # a path that the terminal cannot show
+    prune()
+    trouble = version_control()
+    if trouble:
+        print(trouble)
+    if "_commit" in ANSWERS:  # only cruft sets it
+        print("cruft keeps its state in .cruft.json: commit it too, `cruft update` wants a clean work tree.")
+    # The name alone where it is right, that is from the folder in which the command was typed.
+    typed_in = Path(os.environ.get("PWD", "/"))
+    from_here = typed_in.is_dir() and typed_in.samefile(PROJECT.parent)
+    folder = PROJECT.name if from_here else str(PROJECT)
+    print(f"\nNext:\n  cd {shlex.quote(folder)}\n  make setup\n  make repro")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Refuses answers that would make a broken project, before any file of it is written.
+
+One line for each problem, with an example of a right answer. Standard library only: it runs under whatever
+Python cookiecutter or cruft was installed with.
+"""
+
+import json
+import keyword
+import posixpath
+import re
+import sys
+import unicodedata
+
+# Rendered by Jinja before it runs. The first `tojson` makes JSON text of the answers, the second a string
+# literal of that text, which Python reads alike whatever quotes, backslashes or line breaks an answer holds.
+ANSWERS = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore # noqa: F821
+
+EXAMPLES = {
+    "project_name": "My Experiment",
+    "project": "my-experiment",
+    "package": "my_experiment",
+    "description": "Tells handwritten digits apart",
+    "author_name": "Ada Lovelace",
+    "author_email": "ada@example.org",
+}
+REMOTE_EXAMPLES = {
+    "local": "../my-experiment-dvc",
+    "s3": "s3://my-bucket/my-experiment",
+    "gcs": "gs://my-bucket/my-experiment",
+    "azure": "azure://my-container/my-experiment",
+    "ssh": "ssh://me@storage.example.org/srv/my-experiment",
+}
+REMOTE_PATTERNS = {
+    "s3": r"s3://[^/@:]+(/.*)?",
+    "gcs": r"gs://[^/@:]+(/.*)?",
+    "azure": r"azure://[^/@:]+(/.*)?",
+    "ssh": r"ssh://([^/@:]+@)?[^/@:]+(:\d+)?/.+",
+}
+
+# Folders of a generated project and what its tools make: a package of that name could not be told from them.
+FOLDERS = set(
+    "build conf data deploy dist docs mlartifacts mlruns models monitoring multirun notebooks outputs params"
+    " reports requirements src stages test tests venv".split()
+)
+# What the environment of a generated project can import, beside the standard library: a package of the same
+# name would shadow it. A test compares this with the environment and prints what is missing.
+INSTALLED = set(
+    """
+    a2wsgi absl adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp_asgi_connector aiohttp_retry
+    aioitertools aiosignal aiosqlite alembic amqp annotated_doc annotated_types anyio appdirs arrow
+    asgiref ast_serialize astunparse asyncssh attr attrs azure bcrypt bentoml bentoml_cli billiard
+    binaryornot blinker boto3 botocore cachetools cattr cattrs celery certifi cffi cfgv charset_normalizer
+    circus clang click click_didyoumean click_option_group click_plugins click_repl cloudpickle colorama
+    configobj contourpy cookiecutter coverage cruft cryptography cycler databricks dateutil detect_secrets
+    dictdiffer diskcache distlib distro docker dotenv dpath dulwich dvc dvc_azure dvc_data dvc_gs dvc_http
+    dvc_objects dvc_render dvc_s3 dvc_ssh dvc_studio_client dvc_task entrypoints example examples fastapi
+    filelock flask flask_cors flatbuffers flatten_dict flufl frozenlist fsspec funcy gast gcsfs git gitdb
+    google grandalf graphene graphql graphql_relay grpc gto gunicorn h11 h5py harfile hatchling httpcore
+    httpx httpx_ws huey hydra hydra_plugins hypothesis hypothesis_graphql identify idna importlib_metadata
+    iniconfig iterative_telemetry itsdangerous jinja2 jmespath joblib jsonschema_rs keras kiwisolver kombu
+    librt mako markdown_it markupsafe matplotlib mdurl ml_dtypes mlflow mpl_toolkits multidict multipart
+    mypy mypy_extensions mypyc namex narwhals networkx nodeenv numpy omegaconf onnx onnxruntime onnxscript
+    opentelemetry opt_einsum optree optuna orjson packaging packaging_legacy_version pandas paramiko pasta
+    pathspec pip pip_requirements_parser pkg_resources platformdirs pluggy pre_commit pre_commit_hooks
+    prettytable prometheus_client prompt_toolkit propcache psutil public py pyarrow pyasn1 pyasn1_modules
+    pycparser pydantic pydantic_core pydantic_settings pydot pygit2 pygments pygtrie pylab pynvml
+    pyparsing pyrate_limiter pytest pytest_cov python_discovery python_multipart pythonjsonlogger requests
+    rich rich_toolkit ruamel ruff s3fs schema schemathesis scipy scmrepo semver setuptools shellingham
+    shortuuid shtab simple_di six sklearn skops slugify smmap sortedcontainers sqlalchemy sqlparse sqltrie
+    sshfs starlette tabulate tensorboard tensorflow termcolor text_unidecode tf2onnx threadpoolctl tomli_w
+    tomlkit tools torch tornado tqdm trove_classifiers typer typing_extensions typing_inspection tzdata
+    tzlocal urllib3 uv uvicorn validate vine virtualenv voluptuous watchfiles wcwidth werkzeug wheel wrapt
+    wsproto yaml yamllint yarl zc zipp zmq
+    """.split()
+)
+# Distributions that are imported under another name. The project is installed under its own name: under one
+# of these it would take the place of what it needs. The same test looks after them.
+DISTRIBUTIONS = set(
+    """
+    absl_py atpublic azure_identity azure_storage_blob databricks_sdk flufl_lock fonttools gitpython
+    google_auth google_cloud_storage google_pasta graphql_core grpcio hydra_core kantoku libclang
+    markdown_it_py mlflow_skinny mlflow_tracing nvidia_ml_py opentelemetry_api
+    opentelemetry_instrumentation opentelemetry_instrumentation_aiohttp_client
+    opentelemetry_instrumentation_asgi opentelemetry_proto opentelemetry_sdk
+    opentelemetry_semantic_conventions opentelemetry_util_http pillow protobuf python_dateutil
+    python_dotenv python_json_logger python_slugify pyyaml pyzmq ruamel_yaml scikit_learn zc_lockfile
+    """.split()
+)
+# Modules that some distribution of another name leaves behind: fine as the name of a project.
+NO_DISTRIBUTIONS = {"example", "examples", "public", "tools", "validate"}
+
+
+def spelling(text: str) -> str | None:
+    """Says what in an answer would break a TOML, YAML or Python file, if anything would."""
+    if not text:
+        return "is empty"
+    if text != text.strip():
+        return "begins or ends with a space"
+    for character in text:
+        code = ord(character)
+        if character in "\r\n\u0085\u2028\u2029":
+            return "holds a line break"
+        if character == '"':
+            return "holds a double quote"
+        if character == "\\":
+            return "holds a backslash"
+        # Control characters, lone surrogates, code points that are not characters, the byte order mark, and
+        # what turns the direction of writing around (it hides text from a reader of the source).
+        if (
+            unicodedata.category(character) in ("Cc", "Cs")
+            or code & 0xFFFE == 0xFFFE
+            or 0xFDD0 <= code <= 0xFDEF
+            or character in "\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+        ):
+            return f"holds the control character U+{code:04X}"
+    # cruft renders the answers again at every update. (Put together here, for Jinja reads this file too.)
+    if any("{" + sign in text for sign in ("{", "%", "#")):
+        return "holds the start of a Jinja expression"
+    return None
+
+
+def project(name: str) -> str | None:
+    """Says what is wrong with the name of the folder."""
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+        return (
+            "is not the name of one folder: ASCII letters and digits, with hyphens, dots and underscores"
+            " between them, and neither / nor .."
+        )
+    if re.sub(r"[-._]+", "_", name.lower()) in (INSTALLED | DISTRIBUTIONS) - NO_DISTRIBUTIONS:
+        return "is the name of a distribution that the project or one of its tools needs"
+    return None
+
+
+def package(name: str) -> str | None:
+    """Says what is wrong with the name of the package."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        return "is not a name to import: lower-case ASCII letters, digits and underscores, a letter first"
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        return "is a keyword of Python"
+    if name in sys.stdlib_module_names or name == "test":
+        return "would shadow a module of Python's standard library"
+    if name in INSTALLED:
+        return "would shadow a package that the project or one of its tools imports"
+    if name in FOLDERS:
+        return "is the name of a folder or a file of the project"
+    return None
+
+
+def remote(kind: str, url: str, folder: str) -> str | None:
+    """Says what is wrong with the address of the DVC remote."""
+    if not url.isascii():
+        return "holds a character outside ASCII, which DVC cannot write to its configuration"
+    if "%(" in url:
+        return "holds %(, which DVC takes for a placeholder"
+    if kind != "local":
+        if re.match(r"\w+://[^/@]*:[^/@]*@", url):
+            return "holds a password, and .dvc/config is committed (use `dvc remote modify --local`)"
+        if not re.fullmatch(REMOTE_PATTERNS[kind], url) or " " in url:
+            return f"is not an address of a remote of kind {kind}"
+        return None
+    if "://" in url:
+        return "is not a folder, and the remote is of kind local"
+    here = f"/-/{folder}/"
+    if url[0] not in "/~" and f"{posixpath.normpath(here + url)}/".startswith(here):
+        return "is a folder inside the project: git would see the data, and they would go with the project"
+    return None
+
+
+def problems(answers: dict[str, str]) -> list[str]:
+    """Lists what is wrong with the answers, one line for each answer that is refused."""
+    # cookiecutter makes the folder before it runs this hook: cookiecutter.json replaces an answer that is no
+    # name of a folder, and keeps what was really answered under this key.
+    answers = {**answers, "project": answers.get("__project_answer", answers["project"])}
+    kind = answers["dvc_remote"]
+    checks = {
+        "project": project,
+        "package": package,
+        "author_name": lambda text: "holds a comma, which pyproject.toml forbids" if "," in text else None,
+        "author_email": lambda text: (
+            None
+            if re.fullmatch(r"[^@\s<>,;()]+@[^@\s<>,;()]+", text)
+            else "is not an e-mail address: a name, one @, and a host"
+        ),
+        "dvc_remote_url": lambda text: remote(kind, text, answers["project"]),
+    }
+    lines = []
+    for question, example in {**EXAMPLES, "dvc_remote_url": REMOTE_EXAMPLES[kind]}.items():
+        answer = str(answers[question])
+        wrong = spelling(answer) or checks.get(question, lambda _: None)(answer)
+        if wrong:
+            lines.append(f"{question}: {answer!r} {wrong}; a right answer: {example}")
+    return lines
+
+
+if __name__ == "__main__":
+    refused = problems(ANSWERS)
+    for line in refused:
+        print(line, file=sys.stderr)
+    sys.exit(1 if refused else 0)

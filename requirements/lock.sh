@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Renews the locks of the generated project and of the template. Everything is resolved together once; each lock is
+# then the part of that solution that its group needs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PWD/.venv/bin:$PATH
+locks=$PWD/'{{cookiecutter.project}}/requirements'
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+compile() { # OUTPUT ARGUMENTS...
+  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+    --custom-compile-command "make lock" "${@:2}" --output-file "$1"
+}
+
+# A bake of each remote, for its pyproject.toml with the answers filled in.
+for remote in local s3 gcs azure ssh; do
+  cookiecutter . --no-input --output-dir "$work/$remote" "dvc_remote=$remote" >/dev/null
+  ln -s "$work/$remote"/*/pyproject.toml "$work/$remote/pyproject.toml"
+done
+groups=(--group "$work/local/pyproject.toml:dev" --group pyproject.toml:template)
+for remote in s3 gcs azure ssh; do groups+=(--group "$work/$remote/pyproject.toml:remote"); done
+compile "$work/all.lock" "${groups[@]}"
+
+together=(--constraint "$work/all.lock")
+for group in dev train serve; do
+  compile "$locks/$group.lock" "${together[@]}" --group "$work/local/pyproject.toml:$group"
+done
+for remote in s3 gcs azure ssh; do
+  compile "$locks/remote-$remote.lock" "${together[@]}" --group "$work/$remote/pyproject.toml:remote"
+done
+compile requirements/template.lock "${together[@]}" --group pyproject.toml:template

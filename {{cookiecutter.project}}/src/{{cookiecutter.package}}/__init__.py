@@ -1,0 +1,1 @@
+"""One machine-learning experiment: stages, models and the service that ships them."""

@@ -1,0 +1,194 @@
+"""Where a model comes from: commit - data - parameters - run - model - Bento, from any one of them.
+
+    python -m <package>.lineage                   the workspace
+    python -m <package>.lineage COMMIT            a commit, branch, tag or DVC experiment
+    python -m <package>.lineage RUN               an MLflow run id
+    python -m <package>.lineage SERVICE:VERSION   a Bento
+
+A training is identified by a key made of its inputs as dvc.lock records them: code, data and parameters. The same
+inputs give the same key in every clone, so that neither a cache hit nor a new commit loses the way to the run.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import cli
+
+
+class Training(NamedTuple):
+    """What dvc.lock says of one training.
+
+    Attributes:
+        key: SHA-256 of the inputs: code, data and parameters.
+        inputs: Path -> MD5 of what the stages `prepare` and `train` read.
+        parameters: Dotted key -> value.
+        model: MD5 of models/model.onnx.
+    """
+
+    key: str
+    inputs: dict[str, str]
+    parameters: dict[str, Any]
+    model: str
+
+
+def git(*arguments: str) -> str | None:
+    """Returns what git prints, or None where it fails or is missing."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def read_lock(commit: str | None = None) -> str:
+    """Returns the text of dvc.lock in the workspace or in a commit.
+
+    Args:
+        commit: Anything that git resolves to a commit; None for the workspace.
+
+    Raises:
+        UserError: Where there is none.
+    """
+    if commit is not None:
+        text = git("show", f"{commit}:./dvc.lock")
+    else:
+        text = Path("dvc.lock").read_text(encoding="utf-8") if Path("dvc.lock").exists() else None
+    if text is None:
+        raise cli.UserError(f"{commit or 'the workspace'} has no dvc.lock: run `dvc repro`")
+    return text
+
+
+def training(lock: str) -> Training:
+    """Reads a training from dvc.lock.
+
+    Args:
+        lock: The text of dvc.lock.
+
+    Raises:
+        UserError: Where the stage `train` has not run.
+    """
+    from yaml import safe_load
+
+    stages = safe_load(lock)["stages"]
+    if "train" not in stages:
+        raise cli.UserError("dvc.lock has no stage train: run `dvc repro`")
+    stage = stages["train"]
+    read = {dependency["path"]: dependency["md5"] for dependency in stage["deps"]}
+    parameters = stage["params"]["params.yaml"]
+    key = hashlib.sha256(json.dumps([read, parameters], sort_keys=True).encode()).hexdigest()
+    prepare = stages.get("prepare", {"deps": [], "params": {}})
+    return Training(
+        key,
+        {dependency["path"]: dependency["md5"] for dependency in prepare["deps"]} | read,
+        flatten(prepare["params"].get("params.yaml", {}) | parameters),
+        next(out["md5"] for out in stage["outs"] if out["path"] == "models/model.onnx"),
+    )
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns a nested mapping as dotted key -> value."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, item in value.items() for k, v in flatten(item, f"{prefix}.{key}".strip(".")).items()}
+
+
+def labels() -> dict[str, str]:
+    """Returns what a Bento built from this workspace should carry: commit, dvc.lock, run, model and metrics.
+
+    Needs git and files only; the run is asked for in a process of its own, because importing MLflow takes seconds and
+    whoever asks may be about to serve.
+    """
+    if not Path("dvc.lock").exists():
+        return {}
+    lock = read_lock()
+    found = {
+        "git_commit": git("rev-parse", "HEAD") or "",
+        "git_dirty": str(bool(dirty())).lower(),
+        "dvc_lock": hashlib.sha256(lock.encode()).hexdigest(),
+        "training_key": training(lock).key,
+    }
+    asked = subprocess.run(
+        [sys.executable, "-m", f"{__package__}.tracking", "--find", found["training_key"]],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found["mlflow_run"] = asked.stdout.strip()
+    model, metrics = Path("models/model.json"), Path("reports/metrics.json")
+    if model.exists():
+        found["model_sha256"] = json.loads(model.read_text(encoding="utf-8"))["sha256"]
+    if metrics.exists():
+        values = json.loads(metrics.read_text(encoding="utf-8"))
+        found |= {f"test_{name}": str(metric["value"]) for name, metric in values.items()}
+    return {name: value for name, value in found.items() if value}
+
+
+def dirty() -> list[str]:
+    """Returns the files that differ from HEAD, leaving out what the pipeline itself writes."""
+    written = {"dvc.lock", "params.yaml"}
+    return [line[3:] for line in (git("status", "--porcelain") or "").splitlines() if line[3:] not in written]
+
+
+def chain(name: str | None) -> list[tuple[str, str]]:
+    """Finds the whole chain from one of its links.
+
+    Args:
+        name: A commit, an MLflow run id, a Bento tag, or None for the workspace.
+
+    Returns:
+        (link, value) rows in order.
+
+    Raises:
+        UserError: Where `name` is nothing of that kind.
+    """
+    from . import tracking
+
+    bentos = stored_bentos()
+    if name in bentos:
+        # Its labels, not the commit: it may have been built from a workspace that was not committed.
+        commit, run = bentos[name].get("git_commit"), tracking.find(bentos[name].get("training_key", ""))
+        found = tracking.training_of(run) if run else training(read_lock(commit))
+    elif name is None or git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"):
+        commit, found = git("rev-parse", f"{name or 'HEAD'}^{{commit}}"), training(read_lock(name))
+        run = tracking.find(found.key)
+    elif run := tracking.get(name):
+        commit, found = run.data.tags.get("git_commit"), tracking.training_of(run)
+    else:
+        raise cli.UserError(f"{name!r} is no commit, MLflow run or Bento that can be found here")
+    packed = [tag for tag, carried in bentos.items() if carried.get("training_key") == found.key]
+    tags = run.data.tags if run else {}
+    uncommitted = " (trained with uncommitted changes)" if tags.get("git_dirty") == "true" else ""
+    return [
+        ("commit", f"{commit or 'none'}{uncommitted}"),
+        *(("data" if path.startswith("data/") else "code", f"{path} {md5}") for path, md5 in found.inputs.items()),
+        *(("parameter", f"{key} = {value}") for key, value in sorted(found.parameters.items())),
+        ("training", found.key),
+        ("run", run.info.run_id if run else f"none recorded: `python -m {__package__}.tracking` logs it"),
+        ("model", f"models/model.onnx md5 {found.model}" + (f" sha256 {tags['model_sha256']}" if tags else "")),
+        ("bento", ", ".join(packed) or "none built"),
+    ]
+
+
+def stored_bentos() -> dict[str, dict[str, str]]:
+    """Returns tag -> labels of the Bentos in the local store."""
+    import bentoml
+
+    return {str(bento.tag): dict(bento.info.labels) for bento in bentoml.bentos.list()}
+
+
+def main() -> None:
+    """Prints the chain."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__package__}.lineage", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("name", nargs="?", help="a commit, an MLflow run id or a Bento tag; default: the workspace")
+    for link, value in chain(parser.parse_args().name):
+        print(f"{link:<10} {value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

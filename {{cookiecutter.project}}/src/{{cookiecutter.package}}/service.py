@@ -1,0 +1,321 @@
+"""The HTTP service: answers for image files and for arrays, from the exported ONNX model.
+
+The module imports nothing heavy: `bentoml serve` imports it in its supervisor as well, which never predicts:
+NumPy, ONNX Runtime and Pillow would only delay its start and fill its memory. A worker loads them in
+`Service.__init__`. TensorFlow, MLflow, DVC and Hydra are not even installed where a Bento runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+import bentoml
+import pydantic
+from annotated_types import Len
+from bentoml.exceptions import BentoMLException
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Beside src/ in the project; beside the package in a Bento, which packs the content of src/ without the folder.
+_ROOTS = Path(__file__).resolve().parents[2], Path(__file__).resolve().parents[1]
+MODEL_DIR = next((root for root in _ROOTS if (root / "models/model.json").exists()), _ROOTS[0]) / "models"
+MAX_INSTANCES = 256
+MAX_BODY = 32 * 2**20
+
+
+class ModelInfo(pydantic.BaseModel):
+    """The content of models/model.json."""
+
+    classes: list[str]
+    input_shape: tuple[int, int, int]
+    max_pixels: int
+    sha256: str
+
+    @property
+    def version(self) -> str:
+        """Names the model in answers."""
+        return self.sha256[:12]
+
+
+class Prediction(pydantic.BaseModel):
+    """The most probable class, and the probability of each."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Predictions(pydantic.BaseModel):
+    """The answer: one prediction for each image sent, in their order."""
+
+    model_version: str
+    predictions: list[Prediction]
+
+
+class _Unread(bentoml.IODescriptor):
+    """An input that BentoML describes to clients and hands over unread.
+
+    Reading it itself, BentoML 1.4 answers some bad requests with 500, writes a traceback to the log for each,
+    decodes images of any size and fetches the URL it finds where an image should be.
+    """
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: Any) -> _Unread:
+        """Put the request where its fields should be."""
+        unread: _Unread = cls.model_construct(**dict.fromkeys(cls.model_fields, request))
+        return unread
+
+
+class Arrays(_Unread):
+    """Raw pixel values, [instance, row, column, channel]."""
+
+    instances: list[list[list[list[float]]]]
+
+
+class ImageFile(_Unread):
+    """A file in a multipart form."""
+
+    image: Path
+
+
+class Refusal(Exception):
+    """The request cannot be answered, and why: becomes a 4xx with a JSON message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        """Keep the status code and one line for a person."""
+        super().__init__(message)
+        self.status = status
+
+    def response(self) -> Response:
+        """Return the answer to send."""
+        return JSONResponse({"error": str(self)}, self.status)
+
+
+def read_model_info() -> ModelInfo:
+    """Read models/model.json and check that models/model.onnx is the file it describes."""
+    try:
+        info = ModelInfo.model_validate_json((MODEL_DIR / "model.json").read_bytes())
+        with (MODEL_DIR / "model.onnx").open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise BentoMLException(f"there is no {error.filename}: run `dvc repro` first") from None
+    except ValueError as error:
+        raise BentoMLException(f"{MODEL_DIR / 'model.json'} is not readable: run `dvc repro`") from error
+    if digest != info.sha256:
+        raise BentoMLException(f"{MODEL_DIR / 'model.onnx'} differs from model.json: run `dvc repro`")
+    return info
+
+
+def request_model(shape: tuple[int, int, int]) -> type[pydantic.BaseModel]:
+    """Make the model that parses and checks a JSON body, all of it in pydantic's compiled core."""
+    kind: Any = Annotated[float, pydantic.Field(ge=0, le=255, allow_inf_nan=False)]
+    for length in reversed(shape):
+        kind = Annotated[list[kind], Len(length, length), pydantic.FailFast()]
+    kind = Annotated[list[kind], Len(1, MAX_INSTANCES), pydantic.FailFast()]
+    config = pydantic.ConfigDict(extra="forbid", strict=True)
+    return pydantic.create_model("Arrays", __config__=config, instances=(kind, ...))
+
+
+class _BuildLabels:
+    """Labels of a Bento, computed when `bentoml build` reads them.
+
+    Serving must neither wait for git and MLflow nor need them, and a Bento has no lineage module at all.
+    """
+
+    def keys(self) -> Iterable[str]:
+        """Compute the labels, of which `dict.update` asks the names first."""
+        from .lineage import labels
+
+        read_model_info()  # No Bento without its model.
+        try:
+            self._labels = labels()
+        except Exception as error:
+            raise BentoMLException(f"cannot label the Bento: {error}") from error
+        return self._labels.keys()
+
+    def __getitem__(self, key: str) -> str:
+        return self._labels[key]
+
+
+class _DocumentedService(bentoml.Service[Any]):
+    """BentoML documents neither the shape of the arrays nor the answers to bad requests."""
+
+    @property
+    def openapi_spec(self) -> Any:
+        """Complete what BentoML generates."""
+        spec = bentoml.Service.openapi_spec.fget(self)
+        info = read_model_info()
+        array: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 255}
+        for length in reversed(info.input_shape):
+            array = {"type": "array", "minItems": length, "maxItems": length, "items": array}
+        instances = {"type": "array", "minItems": 1, "maxItems": MAX_INSTANCES, "items": array}
+        image = {"type": "string", "format": "binary", "description": "A PNG, JPEG, BMP, GIF or WebP file"}
+        for path, content_type, field, schema in (
+            ("/predict", "application/json", "instances", instances),
+            ("/predict_image", "multipart/form-data", "image", image),
+        ):
+            operation = spec.paths[path].post
+            body = _object(field, schema)
+            operation["requestBody"] = {"required": True, "content": {content_type: {"schema": body}}}
+            error = _object("error", {"type": "string"})
+            operation["responses"] = {"200": operation["responses"][200]} | {
+                status: {"description": description, "content": {"application/json": {"schema": error}}}
+                for status, description in (
+                    ("400", "The content cannot be used; `error` says why"),
+                    ("413", f"The request is larger than {MAX_BODY} bytes"),
+                    ("415", f"The content type is not {content_type}"),
+                )
+            }
+        return attrs.evolve(spec, info=attrs.evolve(spec.info, version=info.version, description=self.inner.__doc__))
+
+
+def _object(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: schema}, "required": [name], "additionalProperties": False}
+
+
+@bentoml.service(
+    name=(__package__ or "service").rpartition(".")[2],
+    service_class=_DocumentedService,
+    labels=_BuildLabels(),
+    workers=1,
+    # A timer of BentoML lives for the whole timeout even when its request is long answered.
+    traffic={"timeout": 10},
+    # Every request is counted under /metrics; a line for each would cost a fifth of the throughput.
+    logging={"access": {"enabled": False}},
+    # BentoML makes four spans for each request even where nothing collects them, half of its time. To trace, give
+    # an exporter and an empty `excluded_urls` in the file that BENTOML_CONFIG names.
+    tracing={"excluded_urls": [".*"]},
+)
+class Service:
+    """Classifies images: arrays of raw pixel values at /predict, an image file at /predict_image."""
+
+    def __init__(self) -> None:
+        """Load the model and run it once: the server is ready after this."""
+        import numpy as np
+        import onnxruntime as ort
+
+        from .images import decode
+
+        self._numpy = np
+        self._decode = decode
+        self.info = read_model_info()
+        self._request_model = request_model(self.info.input_shape)
+        options = ort.SessionOptions()
+        # One thread for each worker: what runs in parallel is requests. Threads that wait for each other inside
+        # one small model cost more than they bring. Scale by `workers`.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = ort.InferenceSession(MODEL_DIR / "model.onnx", options, ["CPUExecutionProvider"])
+        # A picture may hold `max_pixels`: decode it off the event loop, which goes on answering, and one at a
+        # time, so that several large ones do not fill the memory.
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        self._counter = bentoml.metrics.Counter(
+            name="predictions_total", documentation="Predictions by class", labelnames=["label"]
+        )
+        # The first run allocates and is slow: better here than for the first client.
+        self._run(np.zeros((1, *self.info.input_shape), np.float32))
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check_model() -> None:
+        """Fail once, with one line, before workers start: a worker that fails is started again for ever."""
+        read_model_info()
+
+    @bentoml.api(input_spec=Arrays, output_spec=Predictions)
+    async def predict(self, instances: Request) -> Response:
+        """Classify arrays of raw pixel values (0 to 255), one for each image."""
+        try:
+            body = await _read(instances, "application/json")
+            return self._answer(self._parse(body))
+        except Refusal as refusal:
+            return refusal.response()
+
+    @bentoml.api(input_spec=ImageFile, output_spec=Predictions)
+    async def predict_image(self, image: Request) -> Response:
+        """Classify an image file: PNG, JPEG, BMP, GIF or WebP."""
+        from .images import ImageError
+
+        try:
+            data = await _read_upload(image)
+            loop = asyncio.get_running_loop()
+            pixels = await loop.run_in_executor(
+                self._decoder, self._decode, data, self.info.input_shape, self.info.max_pixels
+            )
+        except ImageError as error:
+            return Refusal(400, f"image: {error}").response()
+        except Refusal as refusal:
+            return refusal.response()
+        return self._answer(pixels[None].astype("float32"))
+
+    def _parse(self, body: bytes) -> np.ndarray:
+        try:
+            request: Any = self._request_model.model_validate_json(body)
+        except pydantic.ValidationError as invalid:
+            error = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = "".join(f"[{step}]" if isinstance(step, int) else step for step in error["loc"])
+            message = f"{place}: {error['msg']}" if place else error["msg"]
+            if place.startswith("instances["):
+                shape = " x ".join(map(str, self.info.input_shape))
+                message += f" (an instance is an array of {shape} numbers from 0 to 255)"
+            raise Refusal(400, message) from None
+        return self._numpy.array(request.instances, self._numpy.float32)
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        probabilities: np.ndarray = self._session.run(["probabilities"], {"image": images})[0]
+        return probabilities
+
+    def _answer(self, images: np.ndarray) -> Response:
+        # On the event loop on purpose: changing to a thread and back costs as much as a small model.
+        predictions = []
+        for row in self._run(images).tolist():
+            label = self.info.classes[row.index(max(row))]
+            self._counter.labels(label=label).inc()
+            probabilities = dict(zip(self.info.classes, row, strict=True))
+            predictions.append({"label": label, "probabilities": probabilities})
+        return JSONResponse({"model_version": self.info.version, "predictions": predictions})
+
+
+async def _read(request: Request, content_type: str) -> bytes:
+    """Read the body of a request, whose type must be as given, up to `MAX_BODY` bytes."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != content_type:
+        raise Refusal(415, f"the content type must be {content_type}, not {given or 'missing'}")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise Refusal(413, f"the request is larger than {MAX_BODY} bytes")
+    return bytes(body)
+
+
+async def _read_upload(request: Request) -> bytes:
+    """Read the one file of a multipart form, whose field is `image`."""
+    body = await _read(request, "multipart/form-data")
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    try:
+        form = await MultiPartParser(request.headers, chunks(), max_files=1, max_fields=1).parse()
+    except MultiPartException as error:
+        raise Refusal(400, f"malformed form: {error.message}") from None
+    except Exception as error:  # The parser below Starlette raises others, KeyError for a missing boundary.
+        raise Refusal(400, f"malformed form: {type(error).__name__}") from None
+    try:
+        upload = form.get("image")
+        if not isinstance(upload, UploadFile) or len(form) != 1:
+            raise Refusal(400, "the form must have exactly one field: a file named `image`")
+        return await upload.read()
+    finally:
+        await form.close()

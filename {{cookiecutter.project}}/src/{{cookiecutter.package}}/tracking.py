@@ -1,0 +1,228 @@
+"""MLflow: the results on disk become a run, found again by the key of its inputs.
+
+    python -m <package>.tracking        logs the workspace's results, for when the server was away
+
+Everything is logged from what the pipeline left on disk, so that logging now and logging later are the same. One
+training is one run: logging it again completes or refreshes that run and never makes a second.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import cli, lineage
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+MODELS, REPORTS = Path("models"), Path("reports")
+
+
+def uri() -> str:
+    """Returns where runs are kept: MLFLOW_TRACKING_URI, or mlflow.db in the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(cli.project_root() / 'mlflow.db').as_posix()}"
+
+
+def client() -> "MlflowClient":
+    """Opens the store, creating the default one where it is missing."""
+    # A server that is away must say so within seconds, not after minutes of retries.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    from filelock import FileLock
+
+    for chatty in ("alembic", "mlflow.store.db.utils"):  # one line for each of the tables that are created
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # An environment made by uv holds no pip; the requirements below are explicit, so nothing depends on its version.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+    import mlflow
+
+    mlflow.set_tracking_uri(uri())
+    store = mlflow.MlflowClient()
+    if uri().startswith("sqlite:///"):
+        # Several processes that meet a fresh SQLite file all try to create its tables, and all but one crash.
+        with FileLock(uri().removeprefix("sqlite:///") + ".lock"):
+            store.search_experiments(max_results=1)
+    return store
+
+
+def experiment(store: "MlflowClient") -> str:
+    """Returns the id of this project's MLflow experiment, made where it is missing."""
+    from mlflow.exceptions import MlflowException
+
+    name = str(__package__)
+    found = store.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    try:
+        location = (cli.project_root() / "mlartifacts").as_uri() if uri().startswith("sqlite:") else None
+        return str(store.create_experiment(name, artifact_location=location))
+    except MlflowException:  # another process made it in between
+        return str(store.get_experiment_by_name(name).experiment_id)
+
+
+def find(key: str) -> "Run | None":
+    """Returns the run of a training, if it was logged."""
+    store = client()
+    found = store.search_runs([experiment(store)], f"tags.training_key = '{key}'", max_results=1)
+    return found[0] if found else None
+
+
+def get(run_id: str) -> "Run | None":
+    """Returns a run by its id, if there is one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client().get_run(run_id)
+    except MlflowException:
+        return None
+
+
+def training_of(run: "Run") -> lineage.Training:
+    """Returns the training that a run recorded."""
+    tags = run.data.tags
+    return lineage.Training(tags["training_key"], json.loads(tags["inputs"]), run.data.params, tags["model_md5"])
+
+
+def log_or_warn() -> None:
+    """Logs the workspace's results; a tracking server that is away costs a warning, never the results."""
+    try:
+        log()
+    except Exception as error:  # whatever the store raises (network, database, permissions), training has succeeded
+        reason = " ".join(str(error).split())[:300]
+        print(
+            f"warning: MLflow at {uri()} could not be reached, the run is not logged: {reason}\n"
+            f"         All results are on disk. Once it is back: python -m {__package__}.tracking",
+            file=sys.stderr,
+        )
+
+
+def log() -> str:
+    """Logs parameters, epochs, metrics, plots and model of the workspace.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        UserError: Where the pipeline has not run.
+        mlflow.exceptions.MlflowException: Where the store fails.
+    """
+    training = lineage.training(lineage.read_lock())
+    metrics = json.loads((REPORTS / "metrics.json").read_text(encoding="utf-8"))
+    store = client()
+    run = find(training.key)
+    if run is None or run.info.status != "FINISHED":
+        run = log_training(store, training, run)
+    for name, metric in metrics.items():
+        for end, value in metric.items():
+            store.log_metric(run.info.run_id, f"test_{name}" + ("" if end == "value" else f"_{end}"), value)
+    store.log_artifacts(run.info.run_id, str(REPORTS), "reports")
+    return str(run.info.run_id)
+
+
+def log_training(store: "MlflowClient", training: lineage.Training, run: "Run | None") -> "Run":
+    """Makes or completes the run of a training.
+
+    Args:
+        store: The MLflow store.
+        training: From dvc.lock.
+        run: The run that an interrupted logging left, if any.
+
+    Returns:
+        The finished run.
+    """
+    import pandas as pd
+    from mlflow.entities import Metric, Param, RunTag
+
+    if run is None:
+        run = store.create_run(experiment(store), tags=tags(training), run_name=os.environ.get("DVC_EXP_NAME"))
+    run_id, started = run.info.run_id, run.info.start_time
+    history = pd.read_csv(REPORTS / "history.csv")
+    # The run's own start as time stamp: logging the same epochs once more after an interruption changes nothing.
+    epochs = [
+        Metric(str(name), float(row[name]), started, int(row["epoch"]))
+        for row in history.to_dict("records")
+        for name in history.columns.drop("epoch")
+    ]
+    parameters = [Param(key, str(value)) for key, value in training.parameters.items()]
+    for start in range(0, max(len(epochs), 1), 1000):  # MLflow's limit for one call
+        store.log_batch(run_id, epochs[start : start + 1000], parameters if start == 0 else ())
+    model_tags = {"model_sha256": model_description()["sha256"]}
+    store.log_batch(run_id, tags=[RunTag(name, value) for name, value in model_tags.items()])
+    log_model(run_id)
+    store.set_terminated(run_id, "FINISHED")
+    return store.get_run(run_id)
+
+
+def tags(training: lineage.Training) -> dict[str, str]:
+    """Returns the tags by which a run is found: key, data and code hashes, commit, DVC experiment."""
+    found = {
+        "training_key": training.key,
+        "inputs": json.dumps(training.inputs, sort_keys=True),
+        "data_md5": training.inputs["data/prepared"],
+        "model_md5": training.model,
+        "git_commit": lineage.git("rev-parse", "HEAD"),
+        "git_dirty": str(bool(lineage.dirty())).lower(),
+        "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def model_description() -> Mapping[str, Any]:
+    """Returns models/model.json."""
+    content: Mapping[str, Any] = json.loads((MODELS / "model.json").read_text(encoding="utf-8"))
+    return content
+
+
+def log_model(run_id: str) -> None:
+    """Logs the ONNX model with its signature and an input example, loadable by `mlflow.pyfunc.load_model`."""
+    from importlib.metadata import version
+
+    import mlflow
+    import numpy as np
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from .data import prepared
+
+    description = model_description()
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.float32), (-1, *description["input_shape"]), "image")]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, len(description["classes"])), "probabilities")]),
+    )
+    with mlflow.start_run(run_id=run_id):
+        mlflow.onnx.log_model(
+            onnx.load(MODELS / "model.onnx"),
+            name="model",
+            signature=signature,
+            onnx_execution_providers=["CPUExecutionProvider"],
+            input_example={"image": np.asarray(prepared.load("test")[0][:1], np.float32)},
+            # Explicit: finding them out takes MLflow 14 s and an import of everything installed.
+            pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnx", "onnxruntime")],
+            metadata={"classes": description["classes"], "sha256": description["sha256"]},
+        )
+
+
+def main() -> None:
+    """Logs the workspace's results, or with --find KEY prints the id of a training's run."""
+    if sys.argv[1:2] == ["--find"]:
+        run = find(sys.argv[2])
+        print(run.info.run_id if run else "")
+        return
+    try:
+        print(f"logged as run {log()} in {uri()}")
+    except (cli.UserError, KeyboardInterrupt):
+        raise
+    except FileNotFoundError as error:
+        raise cli.UserError(f"{error.filename} is missing: run `dvc repro` or `dvc pull`") from error
+    except Exception as error:  # whatever the store raises
+        raise cli.UserError(f"MLflow at {uri()}: {' '.join(str(error).split())[:300]}") from error
+
+
+if __name__ == "__main__":
+    cli.run(main)
