@@ -53,7 +53,8 @@ def compose(conf: Path = CONF) -> str:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             if "oc.env" in line.split("#")[0]:
                 raise UserError(
-                    f"{file}:{number}: ${{oc.env:...}} would write the environment into params.yaml, which is "
+                    f"{file}:{number}: "
+                    "${oc.env:...} would write the environment into params.yaml, which is "
                     "committed; read the variable where it is used instead"
                 )
     try:
@@ -171,12 +172,14 @@ def _target_violations(name: str, section: Mapping[str, Any]) -> list[str]:
 
 
 def _violations(name: str, values: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
+    # Looked for here as well: where a string is expected, ??? would pass as a value like any other.
+    lines = [_unset(f"{name}.{key}") for key in schema.model_fields if values.get(key) == "???"]
     try:
         # JSON, because in strict mode only JSON turns a list into a tuple and a string into a choice.
         schema.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        return [_line(name, problem, schema) for problem in error.errors(include_url=False)]
-    return []
+        lines += [_line(name, problem, schema) for problem in error.errors(include_url=False)]
+    return list(dict.fromkeys(lines))
 
 
 def _line(name: str, problem: Any, schema: type[BaseModel]) -> str:
@@ -186,9 +189,13 @@ def _line(name: str, problem: Any, schema: type[BaseModel]) -> str:
     if problem["type"] == "missing":
         return f"{key}: missing, add it"
     if problem["input"] == "???":
-        return f"{key}: no value is set (???); set it in conf/ or with -S {key}=..."
+        return _unset(key)
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{key}: {message}" + (f", got {problem['input']!r}" if problem["loc"] else "")
+
+
+def _unset(key: str) -> str:
+    return f"{key}: no value is set (???); set it in conf/ or with -S {key}=..."
 
 
 def _closest(word: str, known: list[str]) -> str:

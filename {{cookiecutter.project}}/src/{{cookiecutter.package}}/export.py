@@ -114,7 +114,7 @@ def canonical(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> 
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
-    producer = {name: node for node in graph.node for name in node.output}
+    producer = {name: node for node in graph.node for name in node.output if name}
     constants = {constant.name: constant for constant in graph.initializer}
     names = dict(zip((i.name for i in graph.input), inputs, strict=True))
     results = [output.name for output in graph.output]
@@ -134,12 +134,12 @@ def canonical(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> 
         for name in node.input:
             if name in constants:
                 names.setdefault(name, f"constant_{len(names)}")
-        for name in node.output:
+        for name in filter(None, node.output):  # "" is an optional output, or input, that is left out
             names[name] = f"value_{len(names)}"
     names |= dict(zip(results, outputs, strict=True))
     for index, node in enumerate(ordered):
         node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names[name] for name in node.output]
+        node.output[:] = [names.get(name, name) for name in node.output]
         node.name = f"{node.op_type}_{index}"
     used = [name for name in names if name in constants]
     for value in [*graph.input, *graph.output]:

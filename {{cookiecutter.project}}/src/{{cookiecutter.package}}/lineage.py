@@ -150,8 +150,8 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         # Its labels, not the commit: it may have been built from a workspace that was not committed.
         commit, run = bentos[name].get("git_commit"), tracking.find(bentos[name].get("training_key", ""))
         found = tracking.training_of(run) if run else training(read_lock(commit))
-    elif name is None or git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"):
-        commit, found = git("rev-parse", f"{name or 'HEAD'}^{{commit}}"), training(read_lock(name))
+    elif name is None or git("rev-parse", "--verify", "--quiet", name + "^{commit}"):
+        commit, found = git("rev-parse", (name or "HEAD") + "^{commit}"), training(read_lock(name))
         run = tracking.find(found.key)
     elif run := tracking.get(name):
         commit, found = run.data.tags.get("git_commit"), tracking.training_of(run)

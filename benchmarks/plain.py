@@ -1,0 +1,109 @@
+"""One plain script that does what the default project's pipeline does: what a person would write without the template.
+
+    python benchmarks/plain.py PROJECT OUTPUT EPOCHS
+
+Same pictures, same split, same network, as many epochs, export to ONNX, predictions of the exported model, the same
+metrics with the same bootstrap and the same pictures: in one process, from arrays in memory, with nothing written
+but model, metrics and pictures. The last line on stdout is JSON: seconds of each phase, and the accuracy.
+
+Taken from the generated package, because another implementation would be other work and not other wiring: reading
+the digits, the network, the metrics (scikit-learn's need 30 times as long for the bootstrap) and the drawing. Training
+is written by hand as most people would, seeded but without `enable_op_determinism`, so what determinism costs
+counts against the pipeline. The number of epochs is given, because early stopping would end another shuffle elsewhere.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+
+def main(project: Path, output: Path, epochs: int) -> None:
+    """Trains, exports, evaluates."""
+    clock = [time.perf_counter()]
+    seconds: dict[str, float] = {}
+
+    def lap(phase: str) -> None:
+        clock.append(time.perf_counter())
+        seconds[phase] = clock[-1] - clock[-2]
+
+    sys.path.insert(0, str(project / "src"))
+    (package,) = (path.name for path in (project / "src").iterdir() if (path / "__init__.py").is_file())
+    import importlib
+
+    import keras
+    import numpy as np
+    import onnxruntime
+    import pandas as pd
+    import yaml
+
+    cnn, metrics, plots, prepared, sources = (
+        importlib.import_module(f"{package}.{name}")
+        for name in ("models.cnn", "metrics", "plots", "data.prepared", "data.sources")
+    )
+    lap("imports")
+
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    source = sources.digits(image_size=params["data"]["image_size"], channels=params["data"]["channels"])
+    fractions = [params["prepare"][key] for key in ("seed", "validation", "test")]
+    pictures: dict[str, list[np.ndarray]] = {split: [] for split in prepared.SPLITS}
+    answers: dict[str, list[int]] = {split: [] for split in prepared.SPLITS}
+    for example in source.items:
+        split = prepared.assign(example.digest, *fractions)
+        pictures[split].append(example.image)
+        answers[split].append(example.label)
+    images = {split: np.stack(pictures[split]).astype(np.float32) for split in pictures}
+    labels = {split: np.array(answers[split]) for split in answers}
+    lap("prepare")
+
+    keras.utils.set_random_seed(params["train"]["seed"])
+    network = {key: value for key, value in params["model"].items() if key != "_target_"}
+    model = cnn.cnn(source.shape, len(source.classes), **network)
+    optimiser = keras.optimizers.Adam(params["train"]["learning_rate"])
+    model.compile(optimiser, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    best = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
+    history = model.fit(
+        images["train"],
+        labels["train"],
+        batch_size=params["train"]["batch_size"],
+        validation_data=(images["validation"], labels["validation"]),
+        epochs=epochs,
+        callbacks=[best],
+        verbose=0,
+    )
+    lap("train")
+
+    output.mkdir(parents=True, exist_ok=True)
+    model.save_weights(output / "model.weights.h5")
+    model.export(output / "model.onnx", format="onnx", verbose=False)
+    lap("export")
+
+    session = onnxruntime.InferenceSession(output / "model.onnx", providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    probabilities = session.run(None, {name: images["test"]})[0]
+    truth, predictions = labels["test"], probabilities.argmax(1)
+    matrix = metrics.confusion(truth, predictions, len(source.classes))
+    bins = metrics.calibration(truth, probabilities)
+    values = {name: metric(truth, probabilities) for name, metric in metrics.METRICS.items()}
+    settings = params["evaluate"]
+    intervals = metrics.bootstrap(
+        truth, probabilities, settings["resamples"], settings["confidence"], settings["seed"]
+    )
+    (output / "metrics.json").write_text(
+        json.dumps({name: [values[name], *intervals[name]] for name in values})
+    )
+    curves = pd.DataFrame(history.history).rename_axis("epoch").reset_index()
+    wrong = np.flatnonzero(predictions != truth)
+    wrong = wrong[np.argsort(-probabilities[wrong].max(1))]
+    shown = wrong[: settings["mistakes"]]
+    plots.confusion_matrix(matrix, source.classes, output / "confusion_matrix.png")
+    plots.learning_curves(curves, output / "learning_curves.png")
+    plots.reliability(bins, values["ece"], output / "reliability.png")
+    titles = [f"{truth[row]} taken for {predictions[row]}\n{probabilities[row].max():.1%}" for row in shown]
+    plots.mistakes([images["test"][row] for row in shown], titles, len(wrong), output / "mistakes.png")
+    lap("evaluate")
+    print(json.dumps({"seconds": seconds, "accuracy": values["accuracy"]}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,108 @@
+"""`make demo`: everything that a user does, once, with the default answers, by the commands a user would type."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def step(title: str, *command: str, cwd: Path, env: dict[str, str]) -> None:
+    """Prints a command and runs it, its output visible.
+
+    Args:
+        title: What it does, for a person.
+        command: The command and its arguments.
+        cwd: Where it runs.
+        env: Its environment.
+
+    Raises:
+        SystemExit: With the command's status where it fails.
+    """
+    print(f"\n== {title}\n   {' '.join(command)}", flush=True)
+    status = subprocess.run(command, cwd=cwd, env=env).returncode
+    if status:
+        raise SystemExit(f"error: `{' '.join(command)}` in {cwd} ended with {status}")
+
+
+@contextlib.contextmanager
+def serving(bento: str, cwd: Path, env: dict[str, str]) -> Iterator[str]:
+    """Serves a Bento on a free port until the block ends, and yields its address once it is ready.
+
+    Args:
+        bento: The Bento's tag.
+        cwd: A folder outside the project: the Bento has all it needs.
+        env: The environment, with the project's tools on PATH.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = ["bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port)]
+    print(f"\n== Serve it\n   {' '.join(command)}", flush=True)
+    server = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while server.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{url}/readyz").status_code == 200:
+                    break
+            time.sleep(0.05)  # between two looks at the condition
+        else:
+            server.kill()
+            raise SystemExit(f"error: the service did not become ready:\n{server.communicate()[0]}")
+        yield url
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+
+
+def main() -> None:
+    """Generates, installs, reproduces, shows, packs and asks for one prediction."""
+    target = Path(sys.argv[1]).resolve()
+    project = target / "my-experiment"
+    # The project's own tools come first; nothing of the template's environment may help it.
+    bin_dir = project / ".venv" / "bin"
+    env = {**os.environ, "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}", "BENTOML_HOME": str(target / "bentoml")}
+    env.pop("VIRTUAL_ENV", None)
+    if not (project / "dvc.yaml").exists():
+        step("Generate a project", "cookiecutter", ".", "--no-input", "--output-dir", str(target), cwd=ROOT, env=env)
+    step("Install it from its lock", "make", "setup", cwd=project, env=env)
+    step("Reproduce its pipeline", "dvc", "repro", cwd=project, env=env)
+    step("Its metrics", "dvc", "metrics", "show", cwd=project, env=env)
+    print(f"\nThe model card and its pictures:\n   {project}/reports/model_card.md")
+    for picture in sorted((project / "reports/plots").glob("*.png")):
+        print(f"   {picture}")
+    step("Build the Bento", "bentoml", "build", "--output", "tag", cwd=project, env=env)
+    listed = subprocess.run(
+        ["bentoml", "list", "--output", "yaml"], cwd=project, env=env, check=True, capture_output=True, text=True
+    )
+    bento = max(yaml.safe_load(listed.stdout), key=lambda each: each["creation_time"])["tag"]
+    sample = (
+        "import json; from my_experiment.data import prepared; images, labels = prepared.load('test');"
+        "print(json.dumps([images[:1].tolist(), prepared.manifest()['classes'][labels[0]]]))"
+    )
+    drawn = subprocess.run(
+        ["python", "-c", sample], cwd=project, env=env, check=True, capture_output=True, text=True
+    )
+    instances, truth = json.loads(drawn.stdout)
+    with tempfile.TemporaryDirectory() as elsewhere, serving(bento, Path(elsewhere), env) as url:
+        answer = httpx.post(f"{url}/predict", json={"instances": instances}).raise_for_status().json()
+    (prediction,) = answer["predictions"]
+    label, probability = prediction["label"], max(prediction["probabilities"].values())
+    print(f"   a test picture of a {truth}: answered {label} ({probability:.1%}), model {answer['model_version']}")
+    print(f"\nDone. The project is yours to look at: cd {project}")
+
+
+if __name__ == "__main__":
+    main()

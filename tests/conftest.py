@@ -1,0 +1,199 @@
+"""Fixtures that bake projects with the real tools.
+
+Nothing here installs anything: a baked project's `.venv` is a link to one environment that holds the tools of
+the template and of generated projects, the one that runs pytest unless TEMPLATE_VENV names another.
+"""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "{{cookiecutter.project}}"
+VENV = Path(os.environ.get("TEMPLATE_VENV", sys.prefix))
+
+Result = subprocess.CompletedProcess[str]
+
+
+def execute(
+    *command: str | Path, cwd: Path, env: Mapping[str, str | None] | None = None, check: bool = True
+) -> Result:
+    """Runs a command with the tools of the environment first on PATH.
+
+    Args:
+        command: The program and its arguments.
+        cwd: Where it runs.
+        env: Changes to the environment; None removes a variable.
+        check: Whether an exit status other than 0 fails the test.
+    """
+    changes: dict[str, str | None] = {
+        "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PWD": str(cwd),
+        **(env or {}),
+    }
+    merged = {**os.environ, **changes}
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={name: value for name, value in merged.items() if value is not None},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    if check and result.returncode != 0:
+        told = f"{result.stdout[-6000:]}\n{result.stderr[-6000:]}"
+        pytest.fail(f"{' '.join(str(part) for part in command)} ended with {result.returncode}\n{told}")
+    return result
+
+
+@cache
+def template() -> Path:
+    """Copies what git tracks of the template, or would, to a repository of its own, with one commit.
+
+    Projects are baked from this copy: what tools leave in the working tree is no part of the template, and
+    cruft wants a repository.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="template-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    names = execute("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    execute("git", "init", "--quiet", cwd=folder)
+    execute("git", "add", "--all", cwd=folder)
+    execute("git", "commit", "--quiet", "--message", "Template", cwd=folder)
+    return folder
+
+
+def cookiecutter(
+    into: Path, *options: str, env: Mapping[str, str | None] | None = None, check: bool = True, **answers: str
+) -> Result:
+    """Runs the real `cookiecutter --no-input` on the template as it is now."""
+    given = [f"{question}={answer}" for question, answer in answers.items()]
+    command = ["cookiecutter", "--no-input", *options, "--output-dir", str(into), str(template()), *given]
+    return execute(*command, cwd=into, env=env, check=check)
+
+
+@dataclass(frozen=True)
+class BakedProject:
+    """A generated project on disk."""
+
+    path: Path
+
+    def run(
+        self, *command: str | Path, check: bool = True, env: Mapping[str, str | None] | None = None
+    ) -> Result:
+        """Runs a command in the project, with its tools first on PATH."""
+        return execute(*command, cwd=self.path, env=env, check=check)
+
+    def has_file(self, name: str) -> bool:
+        """Says whether the project has this file."""
+        return (self.path / name).is_file()
+
+    def read(self, name: str) -> str:
+        """Reads a text file of the project."""
+        return (self.path / name).read_text(encoding="utf-8")
+
+    def files(self) -> set[str]:
+        """Lists what was generated: every file, without the repository of git and the environment."""
+        return {
+            path.relative_to(self.path).as_posix()
+            for path in self.path.rglob("*")
+            if path.is_file() and path.relative_to(self.path).parts[0] not in (".git", ".venv")
+        }
+
+    def git_status(self) -> str:
+        """Gives what git finds changed or new."""
+        return self.run("git", "status", "--porcelain").stdout
+
+    def link_venv(self) -> None:
+        """Gives the project the shared environment instead of installing one."""
+        (self.path / ".venv").symlink_to(VENV, target_is_directory=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the developer's configuration out of the tests, and the tests out of the developer's caches."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
+    (home / "cookiecutter.yaml").write_text(
+        f"cookiecutters_dir: {home}/cookiecutters\nreplay_dir: {home}/replay\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        # `make test` may itself run inside a git hook, a DVC experiment or an activated environment.
+        for name in list(os.environ):
+            if name.startswith(("GIT_", "DVC_", "MLFLOW_", "HYDRA_", "BENTOML_")):
+                patch.delenv(name)
+        for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+            patch.delenv(name, raising=False)
+        patch.setenv("GIT_CONFIG_GLOBAL", str(home / "gitconfig"))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.setenv("COOKIECUTTER_CONFIG", str(home / "cookiecutter.yaml"))
+        patch.setenv("DVC_GLOBAL_CONFIG_DIR", str(home / "dvc-global"))
+        patch.setenv("DVC_SYSTEM_CONFIG_DIR", str(home / "dvc-system"))
+        patch.setenv("DVC_SITE_CACHE_DIR", str(home / "dvc-site"))
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("PRE_COMMIT_HOME", str(home / "pre-commit"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def venv() -> Path:
+    """Gives the environment that holds every tool."""
+    return VENV
+
+
+@pytest.fixture(scope="session")
+def bake(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., BakedProject]:
+    """Generates a project, each in a folder of its own: `bake(license="MIT", ...)`."""
+
+    def baker(**answers: str) -> BakedProject:
+        into = tmp_path_factory.mktemp("bake")
+        cookiecutter(into, **answers)  # type: ignore[arg-type]
+        (path,) = into.iterdir()
+        project = BakedProject(path)
+        project.link_venv()
+        return project
+
+    return baker
+
+
+@pytest.fixture(scope="session")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[BakedProject], BakedProject]:
+    """Copies a shared project, so that a test can change it: `copy(reproduced_project)`."""
+
+    def copier(project: BakedProject) -> BakedProject:
+        target = tmp_path_factory.mktemp("copy") / project.path.name
+        shutil.copytree(project.path, target, symlinks=True)
+        return BakedProject(target)
+
+    return copier
+
+
+@pytest.fixture(scope="session")
+def default_project(bake: Callable[..., BakedProject]) -> BakedProject:
+    """A project with the default answers, not run. Do not change it: `copy` it."""
+    return bake()
+
+
+@pytest.fixture(scope="session")
+def reproduced_project(
+    default_project: BakedProject, copy: Callable[[BakedProject], BakedProject]
+) -> BakedProject:
+    """The default project after `dvc repro` and a commit. Do not change it: `copy` it."""
+    project = copy(default_project)
+    project.run("dvc", "repro")
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "Reproduce")
+    return project

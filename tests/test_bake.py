@@ -1,0 +1,300 @@
+"""What is generated: which files, that each can be read, that no Jinja is left, that the checkers pass."""
+
+import ast
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, TEMPLATE, BakedProject, execute, template
+
+# Every file of a project with the default answers. `<package>` stands for the name of the package.
+FILES = set(
+    """
+    .bentoignore
+    .dvc/.gitignore
+    .dvc/config
+    .dvcignore
+    .gitignore
+    .pre-commit-config.yaml
+    .yamllint.yaml
+    LICENSE
+    Makefile
+    README.md
+    bentofile.yaml
+    conf/config.yaml
+    conf/data/digits.yaml
+    conf/data/image_folder.yaml
+    conf/model/cnn.yaml
+    conf/model/mlp.yaml
+    conf/train/default.yaml
+    data/raw/.gitkeep
+    dvc.yaml
+    pyproject.toml
+    requirements/dev.lock
+    requirements/serve.lock
+    requirements/train.lock
+    src/<package>/__init__.py
+    src/<package>/cli.py
+    src/<package>/config.py
+    src/<package>/data/__init__.py
+    src/<package>/data/prepared.py
+    src/<package>/data/sources.py
+    src/<package>/export.py
+    src/<package>/images.py
+    src/<package>/lineage.py
+    src/<package>/metrics.py
+    src/<package>/models/__init__.py
+    src/<package>/models/cnn.py
+    src/<package>/models/mlp.py
+    src/<package>/plots.py
+    src/<package>/service.py
+    src/<package>/stages/__init__.py
+    src/<package>/stages/config.py
+    src/<package>/stages/evaluate.py
+    src/<package>/stages/prepare.py
+    src/<package>/stages/train.py
+    src/<package>/tracking.py
+    src/<package>/training.py
+    """.split()
+)
+# What a choice adds to them.
+MORE = {
+    "s3": {"requirements/remote-s3.lock"},
+    "gcs": {"requirements/remote-gcs.lock"},
+    "azure": {"requirements/remote-azure.lock"},
+    "ssh": {"requirements/remote-ssh.lock"},
+}
+LICENSES = {
+    "MIT": "Permission is hereby granted, free of charge",
+    "Apache-2.0": "Version 2.0, January 2004",
+    "BSD-3-Clause": "Redistribution and use in source and binary forms",
+    "Proprietary": "All rights reserved.",
+}
+REMOTES = ("local", "s3", "gcs", "azure", "ssh")
+UNICODE = {
+    "project_name": "L'atelier d'Éloïse: 実験 #1 🧪",
+    "description": "Ça marche à 100 %: 'vrai' & <simple> – [a, b] {c} | @ ` * 🎉",
+    "author_name": "Zoë O'Connor-Ñuñez 山田",
+    "author_email": "zoë@exämple.org",
+}
+# Signs of Jinja that was not rendered. What legitimately holds one of them later gets an exception by name.
+LEFTOVER = re.compile(r"\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
+CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+
+
+def expected_files(package: str, remote: str) -> set[str]:
+    """Lists what a project must hold, no more and no less."""
+    return {name.replace("<package>", package) for name in FILES | MORE.get(remote, set())}
+
+
+def check_text(project: BakedProject) -> None:
+    """Reads every file with the parser of its kind, and looks for what Jinja left."""
+    for name in sorted(project.files()):
+        content = (project.path / name).read_bytes()
+        if b"\0" in content:
+            continue
+        text = content.decode("utf-8")
+        assert not LEFTOVER.search(name), name
+        left = LEFTOVER.search(text)
+        assert left is None, f"{name} still holds {left.group()!r}" if left else ""
+        assert text == "" or text.endswith("\n"), f"{name} does not end with a newline"
+        match Path(name).suffix:
+            case ".toml":
+                tomllib.loads(text)
+            case ".yaml" | ".yml":
+                list(yaml.safe_load_all(text))
+            case ".json":
+                json.loads(text)
+            case ".py":
+                ast.parse(text, name)
+
+
+def test_the_lists_of_choices_are_those_of_the_questions() -> None:
+    assert set(CHOICES["license"]) == set(LICENSES)
+    assert tuple(CHOICES["dvc_remote"]) == REMOTES
+    assert {path.name for path in (ROOT / "templates" / "licenses").iterdir()} == set(LICENSES)
+
+
+def test_every_question_is_worded_as_one() -> None:
+    asked = [name for name in CHOICES if not name.startswith("_")]
+    assert list(CHOICES["__prompts__"]) == asked
+    for name in asked:
+        prompt = CHOICES["__prompts__"][name]
+        words = prompt["__prompt__"] if isinstance(prompt, dict) else prompt
+        assert re.search(r"\?( \(.+\))?$", words), words
+        if isinstance(CHOICES[name], list):
+            assert set(prompt) == {"__prompt__", *CHOICES[name]}
+
+
+# Each licence and each remote with the first of the other: one decides the text of one file, the other which
+# locks stay and the text of .dvc/config, so that they meet nowhere.
+COMBINATIONS = [
+    *[(name, "local") for name in LICENSES],
+    *[("MIT", remote) for remote in REMOTES[1:]],
+]
+
+
+@pytest.mark.parametrize(("license_name", "remote"), COMBINATIONS)
+def test_bake(bake: Callable[..., BakedProject], license_name: str, remote: str) -> None:
+    project = bake(license=license_name, dvc_remote=remote)
+    assert project.files() == expected_files("my_experiment", remote)
+    check_text(project)
+    text = project.read("LICENSE")
+    assert LICENSES[license_name] in text
+    assert ("Copyright (c) Your Name" in text) == (license_name != "Apache-2.0")
+    assert not re.search(r"(?i)copyright[^\n]*\b20\d\d\b", text), (
+        "a year would differ at the next cruft update"
+    )
+    assert project.git_status() == ""
+
+
+def test_the_apache_license_is_the_whole_text(bake: Callable[..., BakedProject]) -> None:
+    lines = bake(license="Apache-2.0").read("LICENSE").splitlines()
+    sections = [line.split(".")[0].strip() for line in lines if re.match(r"   \d\. \w", line)]
+    assert sections == [str(number) for number in range(1, 10)]
+    assert lines[-1] == "   limitations under the License."
+
+
+@pytest.fixture(scope="module")
+def unicode_project(bake: Callable[..., BakedProject]) -> BakedProject:
+    return bake(**UNICODE)
+
+
+def test_unicode_spaces_and_apostrophes(unicode_project: BakedProject) -> None:
+    project = unicode_project
+    assert project.path.name == "latelier-deloise-shi-yan-1"
+    assert project.files() == expected_files("latelier_deloise_shi_yan_1", "local")
+    check_text(project)
+    assert f"Copyright (c) {UNICODE['author_name']}\n" in project.read("LICENSE")
+    assert project.git_status() == ""
+    if project.has_file("pyproject.toml"):
+        table = tomllib.loads(project.read("pyproject.toml"))["project"]
+        assert table["description"] == UNICODE["description"]
+        assert table["authors"] == [{"name": UNICODE["author_name"], "email": UNICODE["author_email"]}]
+    if project.has_file("README.md"):
+        assert project.read("README.md").startswith(f"# {UNICODE['project_name']}\n")
+        assert UNICODE["description"] in project.read("README.md")
+
+
+@pytest.mark.parametrize("which", ["default_project", "unicode_project"])
+def test_pre_commit_passes_on_a_fresh_bake(which: str, request: pytest.FixtureRequest) -> None:
+    copy = request.getfixturevalue("copy")
+    project: BakedProject = copy(request.getfixturevalue(which))
+    result = project.run("pre-commit", "run", "--all-files", "--color", "never", check=False)
+    failed = [line for line in result.stdout.splitlines() if line.endswith("Failed")]
+    assert result.returncode == 0, f"{failed}\n{result.stdout}"
+    assert project.git_status() == "", "a hook changed something"
+
+
+def test_pre_commit_is_installed_for_the_stages_that_the_hooks_name(
+    default_project: BakedProject, copy: Callable[[BakedProject], BakedProject]
+) -> None:
+    project = copy(default_project)
+    config = yaml.safe_load(project.read(".pre-commit-config.yaml"))
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    assert {repo["repo"] for repo in config["repos"]} == {"local"}
+    assert all(hook["language"] == "system" and hook["entry"].startswith(".venv/bin/") for hook in hooks)
+    for hook in hooks:
+        assert (project.path / hook["entry"].split()[0]).is_file(), hook["entry"]
+    assert {stage for hook in hooks for stage in hook.get("stages", ["pre-commit"])} == set(
+        config["default_install_hook_types"]
+    )
+    project.run("pre-commit", "install")
+    for stage in config["default_install_hook_types"]:
+        assert (project.path / ".git" / "hooks" / stage).is_file()
+
+
+SECRET = "aws_secret_access_key = 'wJalrXUtnFEMI" + "/K7MDENG/bPxRfiCYzzzzzzzKEY'\n"
+
+
+@pytest.mark.parametrize(
+    ("hook", "name", "text"),
+    [
+        ("ruff-check", "src/my_experiment/bad.py", "import os\n"),
+        ("ruff-format", "src/my_experiment/bad.py", "x  =  1\n"),
+        ("mypy", "src/my_experiment/bad.py", "x: int = 'one'\n"),
+        ("yamllint", "bad.yaml", "a: 1\na: 2\n"),
+        ("check-toml", "bad.toml", "a = \n"),
+        ("check-json", "bad.json", "{]\n"),
+        ("trailing-whitespace", "bad.txt", "a \n"),
+        ("end-of-file", "bad.txt", "a"),
+        ("merge-conflict", "bad.txt", "<<<<<<< HEAD\n"),
+        ("large-files", "bad.bin", "0" * 2_000_000),
+        ("private-key", "bad.txt", "-----BEGIN RSA " + "PRIVATE KEY-----\n"),
+        ("secrets", "bad.py", SECRET),
+    ],
+)
+def test_each_hook_finds_what_it_is_for(
+    default_project: BakedProject,
+    copy: Callable[[BakedProject], BakedProject],
+    hook: str,
+    name: str,
+    text: str,
+) -> None:
+    project = copy(default_project)
+    (project.path / name).write_text(text)
+    project.run("git", "add", "--force", name)
+    if hook == "merge-conflict":  # it looks only while a merge is under way
+        (project.path / ".git" / "MERGE_MSG").write_text("Conflicts:\n")
+        (project.path / ".git" / "MERGE_HEAD").write_text(project.run("git", "rev-parse", "HEAD").stdout)
+    assert project.run("pre-commit", "run", hook, check=False).returncode == 1
+
+
+def contents(project: BakedProject) -> dict[str, bytes]:
+    """Reads every file of a project but cruft's own."""
+    return {name: (project.path / name).read_bytes() for name in project.files() - {".cruft.json"}}
+
+
+def test_cruft_makes_the_same_tree_and_can_update_it(
+    tmp_path: Path, bake: Callable[..., BakedProject]
+) -> None:
+    source = tmp_path / "template"
+    execute("git", "clone", "--quiet", template(), source, cwd=tmp_path)
+    into = tmp_path / "into"
+    into.mkdir()
+    told = execute(
+        "cruft", "create", source, "--no-input", "--extra-context", json.dumps(UNICODE), cwd=into
+    ).stdout
+    assert "commit it too" in told
+    (path,) = into.iterdir()
+    project = BakedProject(path)
+    assert contents(project) == contents(bake(**UNICODE))
+    assert project.run("git", "log", "--format=%s").stdout == "Start from template\n"
+    project.run("cruft", "check")
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "Follow the template")
+    # The same answers, rendered anew, give the same files: nothing of a clock or a machine is in them.
+    assert "diff --git" not in project.run("cruft", "diff", "--exit-code").stdout
+
+    if not project.has_file("pyproject.toml"):
+        pytest.skip("[tool.cruft] lies in pyproject.toml")
+    changed = source / TEMPLATE.name / ".dvcignore"
+    changed.write_text(changed.read_text() + "/new/\n")
+    execute("git", "commit", "--quiet", "--all", "--message", "Change", cwd=source)
+    assert project.run("cruft", "check", check=False).returncode == 1
+    project.run("cruft", "update", "--skip-apply-ask")
+    assert set(project.git_status().split()) == {"M", ".cruft.json", ".dvcignore"}
+    assert project.read(".dvcignore").endswith("/new/\n")
+    project.run("cruft", "check")
+    assert project.run("git", "fsck").returncode == 0
+
+
+def test_pre_commit_of_the_template_names_tools_that_are_there(venv: Path) -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    for repo in config["repos"]:
+        assert repo["repo"] == "local"
+        for hook in repo["hooks"]:
+            assert (venv.parent / hook["entry"].split()[0].replace(".venv", venv.name)).is_file(), hook
+
+
+def test_python_files_hold_no_jinja() -> None:
+    """What ruff and mypy read in the template is what is generated, byte for byte."""
+    for path in TEMPLATE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        left = LEFTOVER.search(text)
+        assert left is None, f"{path.relative_to(TEMPLATE)} holds {left.group()!r}" if left else ""
+        ast.parse(text, str(path))

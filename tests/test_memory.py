@@ -1,0 +1,149 @@
+"""Peak memory of `prepare` and `train` does not grow with the number of images.
+
+The stages run as `dvc repro` runs them, a process each, on 1,000 and on 20,000 pictures of a folder.
+"""
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import VENV, BakedProject
+
+SIDE = 64
+BYTES = SIDE * SIDE * 3  # of a picture, prepared
+FEW, MANY = 1_000, 20_000
+MB = 1_000_000
+DATA_GROWTH = (MANY - FEW) * BYTES / MB  # 233 MB
+# What may grow is what is kept of a picture besides its pixels (path, digest, label), about 1 kB each: 20 MB. A
+# uint8 copy of the training split alone would be 163 MB, a float32 one 650 MB.
+ALLOWED_GROWTH = 40.0
+
+pytestmark = pytest.mark.pipeline
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    """Writes BMP files of noise: one header, then a window of one random buffer that moves by a byte.
+
+    All of them differ, so that none is a duplicate, and 20,000 take seconds: nothing is encoded.
+    """
+    header = (
+        b"BM"
+        + (54 + BYTES).to_bytes(4, "little")
+        + bytes(4)
+        + (54).to_bytes(4, "little")
+        + (40).to_bytes(4, "little")
+        + SIDE.to_bytes(4, "little") * 2
+        + (1).to_bytes(2, "little")
+        + (24).to_bytes(2, "little")
+        + bytes(24)
+    )
+    noise = os.urandom(BYTES + count)
+    for label in "ab":
+        (folder / label).mkdir(parents=True)
+    for number in range(count):
+        path = folder / "ab"[number % 2] / f"{number:05}.bmp"
+        path.write_bytes(header + noise[number : number + BYTES])
+
+
+def with_pictures(project: BakedProject, count: int) -> BakedProject:
+    """Gives a project a folder of pictures and the parameters to train a tiny model on it.
+
+    params.yaml is written here, not composed: the stage `config` is not what is measured. Large batches and a
+    model with next to no weights keep the training short; both are the same for few and many.
+    """
+    package = next((project.path / "src").iterdir()).name
+    params = {
+        "data": {
+            "_target_": f"{package}.data.sources.image_folder",
+            "path": "data/raw/images",
+            "image_size": [SIDE, SIDE],
+            "channels": 3,
+            "max_pixels": SIDE * SIDE,
+        },
+        "prepare": {"seed": 0, "validation": 0.15, "test": 0.15, "on_invalid": "stop"},
+        "model": {"_target_": f"{package}.models.mlp.mlp", "units": [2], "dropout": 0.0},
+        "train": {
+            "seed": 0,
+            "epochs": 1,
+            "batch_size": 256,
+            "learning_rate": 0.001,
+            "monitor": "val_loss",
+            "patience": 1,
+            "class_weights": "balanced",
+        },
+    }
+    (project.path / "params.yaml").write_text(yaml.safe_dump(params))
+    write_pictures(project.path / "data/raw/images", count)
+    return project
+
+
+def peak(project: BakedProject, stage: str) -> float:
+    """Runs a stage and returns the most anonymous memory that it held, in MB.
+
+    Anonymous memory is what the process has allocated. `ru_maxrss` and `VmHWM` would count the pages of mapped
+    files as well: these are page cache, which the kernel drops when it needs the room, so they follow the
+    machine's free memory and not the program. The kernel keeps no high-water mark of RssAnon, hence the
+    sampling, every 10 ms: filling the 233 MB that are looked for takes longer than that.
+
+    MALLOC_MMAP_THRESHOLD_ makes glibc give every freed block of 64 kB or more back to the kernel. It keeps them
+    otherwise, in an arena for each thread, and a TensorFlow process of many threads grows by some 150 MB over
+    its first few hundred batches (of whichever pictures: 700 of them, epoch after epoch, do it as well as
+    14,000). That is a matter of batches, not of pictures, and would hide what is looked for.
+    """
+    package = next((project.path / "src").iterdir()).name
+    highest = 0
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen(
+            [VENV / "bin" / "python", "-m", f"{package}.stages.{stage}"],
+            cwd=project.path,
+            env={
+                **os.environ,
+                "PYTHONPATH": "src",
+                "PYTHONHASHSEED": "0",
+                "MALLOC_MMAP_THRESHOLD_": str(64 * 1024),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=told,
+            stderr=told,
+        )
+        try:
+            while process.poll() is None:
+                status = Path("/proc", str(process.pid), "status").read_text()
+                # A process that has ended and is not yet waited for has no memory left to list.
+                found = [int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")]
+                highest = max(highest, *found, 0)
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait()
+        told.seek(0)
+        assert process.returncode == 0, told.read()[-4000:]
+    return highest * 1024 / MB
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_memory_does_not_grow_with_the_number_of_images(
+    default_project: BakedProject,
+    copy: Callable[[BakedProject], BakedProject],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    projects = [with_pictures(copy(default_project), count) for count in (FEW, MANY)]
+    peaks = {}
+    for stage in ("prepare", "train"):
+        # Side by side: half of the time is the import of TensorFlow, and memory does not depend on the speed.
+        with ThreadPoolExecutor() as pool:
+            peaks[stage] = list(pool.map(peak, projects, [stage, stage]))
+    with capsys.disabled():
+        print(f"\npeak anonymous memory, MB  {FEW:>8,}  {MANY:>8,} images (data: +{DATA_GROWTH:.0f} MB)")
+        for stage, (few, many) in peaks.items():
+            print(f"{stage:<25}  {few:8.1f}  {many:8.1f}  {many - few:+.1f}")
+    for stage, (few, many) in peaks.items():
+        assert many - few < ALLOWED_GROWTH, (
+            f"{stage}: {few:.0f} MB with {FEW} images, {many:.0f} MB with {MANY}"
+        )

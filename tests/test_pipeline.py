@@ -1,0 +1,354 @@
+"""The generated pipeline, run for real by DVC: what re-runs, what reproduces, what is refused."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import BakedProject, execute
+
+pytestmark = pytest.mark.pipeline
+
+Copy = Callable[[BakedProject], BakedProject]
+OUTPUTS = ("data/prepared", "models", "reports")
+
+
+def stages_run(output: str) -> list[str]:
+    """Gives the stages that a `dvc repro` or `dvc exp run` has run, in order."""
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def digests(project: BakedProject) -> dict[str, str]:
+    """Gives the SHA-256 of every output of the pipeline."""
+    return {
+        path.relative_to(project.path).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in OUTPUTS
+        for path in sorted((project.path / folder).rglob("*"))
+        if path.is_file() and path.name != ".gitignore"
+    }
+
+
+def edit(project: BakedProject, file: str, old: str, new: str) -> None:
+    """Replaces text in a file as a user would."""
+    text = project.read(file)
+    assert old in text
+    (project.path / file).write_text(text.replace(old, new), encoding="utf-8")
+
+
+def clone(project: BakedProject, target: Path) -> BakedProject:
+    """Clones a project, without its cache and outputs."""
+    execute("git", "clone", "--quiet", project.path, target, cwd=target.parent)
+    cloned = BakedProject(target)
+    cloned.link_venv()
+    return cloned
+
+
+def package_python(project: BakedProject, code: str) -> str:
+    """Runs Python in the project with its package importable."""
+    return project.run(sys.executable, "-c", code, env={"PYTHONPATH": "src"}).stdout
+
+
+@pytest.fixture(scope="module")
+def quick_project(default_project: BakedProject, copy: Copy) -> BakedProject:
+    """A reproduced project that trains a small model for three epochs. Do not change it: `copy` it."""
+    project = copy(default_project)
+    edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 3")
+    edit(project, "conf/config.yaml", "- model: cnn", "- model: mlp")
+    project.run("dvc", "repro")
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "Quick")
+    return project
+
+
+def test_default_reaches_the_promised_accuracy_and_repeats_nothing(reproduced_project: BakedProject) -> None:
+    metrics = json.loads(reproduced_project.read("reports/metrics.json"))
+    assert metrics["accuracy"]["value"] >= 0.98
+    assert metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"]
+    assert set(metrics) == {"accuracy", "macro_f1", "log_loss", "roc_auc", "ece", "baseline_accuracy"}
+    again = reproduced_project.run("dvc", "repro")
+    assert stages_run(again.stdout) == []
+    assert reproduced_project.git_status() == ""
+    assert "Running" not in reproduced_project.run("dvc", "status").stdout
+
+
+def test_output_of_a_run_holds_nothing_a_user_could_not_act_on(quick_project: BakedProject, copy: Copy) -> None:
+    project = copy(quick_project)
+    done = project.run("dvc", "repro", "--force")
+    told = done.stdout + done.stderr
+    assert not re.search(r"warning|traceback|deprecat|cuda|error", told, re.IGNORECASE), told
+
+
+def test_forced_reproduction_in_a_clean_clone_changes_no_byte(
+    reproduced_project: BakedProject, tmp_path: Path
+) -> None:
+    cloned = clone(reproduced_project, tmp_path / "elsewhere")
+    # Another hash seed and working directory must make no difference either.
+    done = cloned.run("dvc", "repro", "--force", env={"PYTHONHASHSEED": "4711"})
+    assert stages_run(done.stdout) == ["config", "prepare", "train", "evaluate"]
+    assert cloned.git_status() == ""
+    assert digests(cloned) == digests(reproduced_project)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("conf/config.yaml", "confidence: 0.95", "confidence: 0.9", ["config", "evaluate"]),
+        ("conf/train/default.yaml", "patience: 8", "patience: 9", ["config", "train", "evaluate"]),
+        ("conf/data/image_folder.yaml", "channels: 3", "channels: 1", ["config"]),
+        ("conf/model/cnn.yaml", "units: 128", "units: 64", ["config"]),
+    ],
+)
+def test_an_edit_of_conf_runs_the_stages_concerned_and_only_these(
+    quick_project: BakedProject, copy: Copy, file: str, old: str, new: str, expected: list[str]
+) -> None:
+    project = copy(quick_project)
+    edit(project, file, old, new)
+    assert stages_run(project.run("dvc", "repro").stdout) == expected
+
+
+def test_an_experiment_trains_what_it_says(quick_project: BakedProject, copy: Copy) -> None:
+    project = copy(quick_project)
+    overrides = ["-S", "model=mlp", "-S", "model.units=[24]", "-S", "train.learning_rate=0.03"]
+    done = project.run("dvc", "exp", "run", "--name", "wide", *overrides)
+    assert stages_run(done.stdout) == ["config", "train", "evaluate"]
+    # What was trained, not what params.yaml says: the weights are those that the functions give when they are
+    # called directly with these values.
+    code = """
+import numpy as np
+from {package} import training
+from {package}.data import prepared
+from {package}.models.mlp import mlp
+from {package}.stages.train import Train
+training.make_deterministic(0)
+model = mlp((8, 8, 1), 10, units=[24], dropout=0.3)
+settings = Train(seed=0, epochs=3, batch_size=32, learning_rate={rate}, monitor="val_loss", patience=8,
+                 class_weights="none")
+training.fit(model, prepared.load("train"), prepared.load("validation"), settings)
+saved = np.load("models/weights.npz")
+print(all(np.array_equal(saved[v.path], v) for v in model.weights))
+"""
+    assert package_python(project, code.format(package="my_experiment", rate=0.03)).split()[-1] == "True"
+    assert package_python(project, code.format(package="my_experiment", rate=0.02)).split()[-1] == "False"
+    # The experiment stays in the workspace until conf/ is edited; nothing pretends to be stale.
+    assert stages_run(project.run("dvc", "repro").stdout) == []
+    runs = package_python(
+        project,
+        "from my_experiment import tracking as t; c = t.client();"
+        "print([r.data.tags.get('dvc_exp_name') for r in c.search_runs([t.experiment(c)])])",
+    )
+    assert "'wide'" in runs
+
+
+def test_a_queued_sweep_runs_each_of_its_four_points(quick_project: BakedProject, copy: Copy) -> None:
+    project = copy(quick_project)
+    sweep = ["-S", "model=mlp,cnn", "-S", "train.learning_rate=0.002,0.02", "-S", "train.epochs=1"]
+    project.run("dvc", "exp", "run", "--queue", *sweep)
+    project.run("dvc", "exp", "run", "--run-all", "--jobs", "2")
+    shown = json.loads(project.run("dvc", "exp", "show", "--json").stdout)
+    experiments = [e for row in shown for e in (row.get("experiments") or [])]
+    revisions = [e["revs"][0] for e in experiments]
+    assert len(revisions) == 4
+    models, points = set(), set()
+    for revision in revisions:
+        data = revision["data"]
+        params = data["params"]["params.yaml"]["data"]
+        points.add((params["model"]["_target_"].rsplit(".", 1)[-1], params["train"]["learning_rate"]))
+        models.add(data["outs"]["models/model.onnx"]["hash"])
+    assert points == {(model, rate) for model in ("mlp", "cnn") for rate in (0.002, 0.02)}
+    assert len(models) == 4
+    # Four processes met one SQLite file; each left its run there, in the project and not in a temporary copy.
+    code = (
+        "from my_experiment import tracking as t; c = t.client();"
+        "print(len([r for r in c.search_runs([t.experiment(c)]) if r.data.tags.get('dvc_exp_name')]))"
+    )
+    assert package_python(project, code).strip() == "4"
+
+
+def test_a_hand_edit_of_params_is_refused_and_kept(quick_project: BakedProject, copy: Copy) -> None:
+    project = copy(quick_project)
+    edit(project, "params.yaml", "patience: 8", "patience: 80")
+    refused = project.run("dvc", "repro", check=False)
+    assert refused.returncode != 0
+    assert "train.patience: 80 -> 8" in refused.stderr
+    assert "conf/" in refused.stderr and "dvc exp run -S" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "patience: 80" in project.read("params.yaml")
+    (project.path / "params.yaml").unlink()  # the way out that the message names
+    assert stages_run(project.run("dvc", "repro").stdout) == ["config"]
+    assert project.git_status() == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("conf/train/default.yaml", "patience: 8", "patients: 8", "train.patients: unknown key; did you mean 'patience'?"),
+        ("conf/train/default.yaml", "patience: 8", "patience: soon", "train.patience: input should be a valid integer"),
+        ("conf/train/default.yaml", "patience: 8", "patience: ???", "train.patience: no value is set (???)"),
+        ("conf/train/default.yaml", "learning_rate: 0.001", "learning_rate: -1", "train.learning_rate: input should be greater"),
+        ("conf/model/mlp.yaml", "dropout: 0.3", "dropout: 1.3", "model.dropout: input should be less than 1"),
+        ("conf/model/mlp.yaml", "models.mlp.mlp", "models.mlp.mpl", "model._target_:"),
+        ("conf/config.yaml", "- model: mlp", "- model: mlpp", "mlpp"),
+        ("conf/config.yaml", "seed: 0", "seed: ${oc.env:SEED}", "conf/config.yaml:9: ${oc.env:...}"),
+        ("conf/config.yaml", "prepare:", "prepare: [", "conf/ cannot be composed"),
+    ],
+)  # fmt: skip
+def test_a_wrong_configuration_is_refused_with_the_key(
+    quick_project: BakedProject, copy: Copy, file: str, old: str, new: str, expected: str
+) -> None:
+    project = copy(quick_project)
+    edit(project, file, old, new)
+    refused = project.run("dvc", "repro", check=False)
+    assert refused.returncode != 0
+    assert expected in refused.stderr
+    assert "Traceback" not in refused.stderr + refused.stdout
+    assert stages_run(refused.stdout) == ["config"]
+    assert "params.yaml" not in project.git_status()
+
+
+def test_an_override_that_does_not_exist_is_refused_in_an_experiment_too(
+    quick_project: BakedProject, copy: Copy
+) -> None:
+    project = copy(quick_project)
+    refused = project.run("dvc", "exp", "run", "-S", "+train.patients=3", check=False)
+    assert refused.returncode != 0
+    assert "train.patients: unknown key" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_clone_pulls_the_same_bytes_and_runs_nothing(quick_project: BakedProject, copy: Copy) -> None:
+    project = copy(quick_project)
+    project.run("dvc", "push")
+    cloned = clone(project, project.path.parent / "colleague")
+    cloned.run("dvc", "pull")
+    assert digests(cloned) == digests(project)
+    assert stages_run(cloned.run("dvc", "repro").stdout) == []
+    assert cloned.git_status() == ""
+
+
+def interrupt(project: BakedProject, stage: str, how: str) -> None:
+    """Starts `dvc repro` and stops it while `stage` runs: Ctrl-C, `kill -9` of all of it, or of dvc alone."""
+    env = os.environ | {"PATH": f"{project.path / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(
+        ["dvc", "repro"], cwd=project.path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if f"stages.{stage}" in line:  # DVC prints the command as it starts it
+            break
+    else:
+        pytest.fail(f"stage {stage} did not run")
+    if how == "ctrl-c":
+        os.killpg(process.pid, signal.SIGINT)
+    elif how == "kill":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait(60)
+
+
+def test_interrupted_runs_end_in_the_same_bytes(quick_project: BakedProject, copy: Copy) -> None:
+    project = copy(quick_project)
+    for folder in OUTPUTS:
+        shutil.rmtree(project.path / folder)
+    shutil.rmtree(project.path / ".dvc" / "cache")
+    (project.path / "params.yaml").unlink()
+    (project.path / "dvc.lock").unlink()
+    interrupt(project, "prepare", "ctrl-c")
+    interrupt(project, "prepare", "kill dvc alone")
+    interrupt(project, "train", "kill")
+    interrupt(project, "train", "kill dvc alone")  # its training goes on: the next one must wait for it
+    interrupt(project, "evaluate", "kill")
+    project.run("dvc", "repro")
+    project.run("git", "add", "--all")
+    assert project.git_status() == ""
+    assert digests(project) == digests(quick_project)
+
+
+def test_own_pictures_from_dvc_add_to_model(quick_project: BakedProject, copy: Copy) -> None:
+    project = copy(quick_project)
+    folder = project.path / "data/raw/images"
+    code = """
+import numpy as np
+from pathlib import Path
+from PIL import Image
+from sklearn.datasets import load_digits
+digits = load_digits()
+for row, (image, label) in enumerate(zip(digits.images, digits.target)):
+    if label < 3:
+        size = (8, 8) if row % 2 else (16, 12)
+        suffix = [".png", ".bmp", ".gif", ".webp", ".jpg"][row % 5]
+        target = Path("data/raw/images", "zero one two".split()[label], f"{row}{suffix}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray((image * 15).astype(np.uint8)).resize(size)
+        picture.convert("RGB" if row % 3 else "L").save(target)
+"""
+    project.run(sys.executable, "-c", code)
+    (folder / "one/broken.png").write_bytes(b"")
+    (folder / "two/notes.txt").write_text("not a picture")
+    project.run("dvc", "add", "data/raw/images")
+    edit(project, "conf/config.yaml", "- data: digits", "- data: image_folder")
+    edit(project, "conf/data/image_folder.yaml", "image_size: [64, 64]", "image_size: [8, 8]")
+    stopped = project.run("dvc", "repro", check=False)
+    assert stopped.returncode != 0
+    assert "data/raw/images/one/broken.png: the file is empty" in stopped.stderr
+    assert "data/raw/images/two/notes.txt: its name does not end in" in stopped.stderr
+    assert "2 of 539 files cannot be used" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    edit(project, "conf/config.yaml", "on_invalid: stop", "on_invalid: skip")
+    project.run("dvc", "repro")
+    report = json.loads(project.read("reports/data.json"))
+    assert report["skipped"] == 2
+    assert sum(report["examples"].values()) == 537
+    assert json.loads(project.read("models/model.json"))["classes"] == ["one", "two", "zero"]
+    # A changed data set re-runs what depends on it, and moves no other example to another split.
+    before = {s: project.read(f"data/prepared/{s}/index.csv").splitlines()[1:] for s in ("train", "validation", "test")}
+    shutil.copy(folder / "zero/0.png", folder / "zero/again.png")
+    project.run("dvc", "add", "data/raw/images")
+    assert stages_run(project.run("dvc", "repro", "prepare").stdout) == ["prepare"]
+    after = {s: project.read(f"data/prepared/{s}/index.csv").splitlines()[1:] for s in before}
+    assert all(set(before[split]) <= set(after[split]) for split in before)
+    assert sum(map(len, after.values())) == 538
+    assert json.loads(project.read("reports/data.json"))["duplicate_files"] == [["zero/again.png", "zero/0.png"]]
+
+
+def test_data_that_the_stage_does_not_declare_are_refused(
+    quick_project: BakedProject, copy: Copy, tmp_path: Path
+) -> None:
+    project = copy(quick_project)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    edit(project, "conf/config.yaml", "- data: digits", "- data: image_folder")
+    edit(project, "conf/data/image_folder.yaml", "data/raw/images", str(tmp_path))
+    refused = project.run("dvc", "repro", check=False)
+    assert refused.returncode != 0
+    assert "under stages.prepare.deps in dvc.yaml" in refused.stderr
+
+
+def test_dvc_shows_metrics_and_plots(reproduced_project: BakedProject, copy: Copy) -> None:
+    project = copy(reproduced_project)
+    assert "accuracy" in project.run("dvc", "metrics", "show").stdout
+    project.run("dvc", "plots", "show", "--out", "plots-page")
+    page = project.read("plots-page/index.html")
+    for name in ("Loss", "Accuracy", "Confusion", "Reliability"):
+        assert name in page
+    assert len(list((project.path / "plots-page/static").glob("*.png"))) == 4
+
+
+def test_no_output_holds_a_path_a_run_or_a_time(reproduced_project: BakedProject) -> None:
+    run = package_python(
+        reproduced_project,
+        "from my_experiment import lineage as l, tracking as t;"
+        "print(t.find(l.training(l.read_lock()).key).info.run_id)",
+    ).split()[-1]
+    for name in [*digests(reproduced_project), "dvc.lock", "params.yaml"]:
+        content = (reproduced_project.path / name).read_bytes()
+        assert str(reproduced_project.path).encode() not in content, name
+        assert run.encode() not in content, name

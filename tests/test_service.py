@@ -1,0 +1,334 @@
+"""The service of a reproduced project, asked over HTTP: real server, real Bento, real bad requests."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+from conftest import VENV, BakedProject
+from PIL import Image
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.service]
+
+START_LIMIT = 90.0
+KERAS = """
+import sys
+from pathlib import Path
+import numpy as np
+from {package}.export import load_keras
+images = np.load("data/prepared/test/images.npy").astype("float32")
+np.save(sys.argv[1], load_keras(Path("models")).predict(images, verbose=0))
+"""
+IMPORTED = """
+import sys
+from {package}.service import Service
+Service()  # loads the model, as a worker does
+unwanted = ("tensorflow", "keras", "mlflow", "dvc", "hydra", "sklearn", "matplotlib", "pandas")
+print(*(name for name in unwanted if name in sys.modules))
+"""
+BLANK = [[[0.0]] * 8] * 8
+JSON = {"content-type": "application/json"}
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The environment of a server: its own BentoML store, and no report to BentoML."""
+    return {
+        **os.environ,
+        "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": "src",
+        "BENTOML_HOME": str(home),
+        "BENTOML_DO_NOT_TRACK": "true",
+    }
+
+
+@contextlib.contextmanager
+def serving(folder: Path, home: Path, *command: str) -> Iterator[httpx.Client]:
+    """Runs a server until the block ends; gives a client of it once /readyz says so."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "serve.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [VENV / "bin" / command[0], *command[1:], "--host", "127.0.0.1", "--port", str(port)],
+            cwd=folder,
+            env=environment(home),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            deadline = time.monotonic() + START_LIMIT
+            while not ready(client):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"{' '.join(command)} did not get ready:\n{log.read_text()}")
+                time.sleep(0.05)
+            yield client
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def package(reproduced_project: BakedProject) -> str:
+    (source,) = (folder for folder in (reproduced_project.path / "src").iterdir() if folder.is_dir())
+    return source.name
+
+
+@pytest.fixture(scope="module")
+def client(
+    reproduced_project: BakedProject, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    home = tmp_path_factory.mktemp("serve")
+    with serving(reproduced_project.path, home, "bentoml", "serve", ".") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def images(reproduced_project: BakedProject) -> np.ndarray:
+    return np.load(reproduced_project.path / "data/prepared/test/images.npy")
+
+
+@pytest.fixture(scope="module")
+def expected(
+    reproduced_project: BakedProject, package: str, tmp_path_factory: pytest.TempPathFactory
+) -> np.ndarray:
+    """What Keras predicts for the test images, from the canonical weights."""
+    file = tmp_path_factory.mktemp("keras") / "expected.npy"
+    code = KERAS.format(package=package)
+    reproduced_project.run("python", "-c", code, str(file), env={"PYTHONPATH": "src"})
+    return np.load(file)
+
+
+@pytest.fixture(scope="module")
+def bento(
+    reproduced_project: BakedProject,
+    copy: Callable[[BakedProject], BakedProject],
+    package: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The Bento of a project that is gone afterwards, moved to where BentoML did not put it."""
+    project = copy(reproduced_project)
+    home, elsewhere = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("elsewhere")
+    env = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "true", "PYTHONPATH": "src"}
+    built = project.run("bentoml", "build", env=env)
+    assert "warning" not in (built.stdout + built.stderr).lower()
+    (found,) = (folder.parent for folder in (home / "bentos" / package).glob("*/bento.yaml"))
+    shutil.move(found, elsewhere / "bento")
+    shutil.rmtree(home)
+    shutil.rmtree(project.path)
+    return elsewhere / "bento"
+
+
+def probabilities(answer: httpx.Response) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    return np.array([list(each["probabilities"].values()) for each in answer.json()["predictions"]])
+
+
+def png(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_answers_equal_keras(client: httpx.Client, images: np.ndarray, expected: np.ndarray) -> None:
+    batches = [images[start : start + 200].tolist() for start in range(0, len(images), 200)]
+    answers = [client.post("/predict", json={"instances": batch}) for batch in batches]
+    got = np.concatenate([probabilities(answer) for answer in answers])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
+def test_answer_holds_label_probabilities_and_version(
+    client: httpx.Client, images: np.ndarray, reproduced_project: BakedProject
+) -> None:
+    model = json.loads(reproduced_project.read("models/model.json"))
+    answer = client.post("/predict", json={"instances": images[:3].tolist()}).json()
+    assert set(answer) == {"model_version", "predictions"}
+    assert answer["model_version"] == model["sha256"][:12]
+    for prediction in answer["predictions"]:
+        assert list(prediction["probabilities"]) == model["classes"]
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert prediction["label"] == max(prediction["probabilities"], key=prediction["probabilities"].get)
+
+
+def test_image_file_is_answered_like_its_array(client: httpx.Client, images: np.ndarray) -> None:
+    for image in images[:5]:
+        uploaded = client.post("/predict_image", files={"image": ("digit.png", png(image[..., 0]))})
+        sent = client.post("/predict", json={"instances": [image.tolist()]})
+        assert uploaded.json() == sent.json()
+
+
+def test_large_colour_photo_is_resized(client: httpx.Client) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (640, 480), (200, 30, 90)).save(file, "JPEG")
+    assert probabilities(client.post("/predict_image", files={"image": file.getvalue()})).shape == (1, 10)
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes whose header promises 2.5 thousand million pixels."""
+    good = png(np.zeros((8, 8), np.uint8))
+    header = b"IHDR" + struct.pack(">II", 50_000, 50_000) + good[24:29]
+    return good[:12] + header + struct.pack(">I", zlib.crc32(header)) + good[33:]
+
+
+ARRAYS: dict[str, tuple[int, dict[str, Any]]] = {
+    "empty batch": (400, {"json": {"instances": []}}),
+    "no instances": (400, {"json": {}}),
+    "another field": (400, {"json": {"instances": [BLANK], "more": 1}}),
+    "null": (400, {"json": {"instances": None}}),
+    "not an object": (400, {"json": [BLANK]}),
+    "not an image": (400, {"json": {"instances": [0]}}),
+    "text": (400, {"json": {"instances": [[[["1"]] * 8] * 8]}}),
+    "true": (400, {"json": {"instances": [[[[True]] * 8] * 8]}}),
+    "too few columns": (400, {"json": {"instances": [[[[0.0]] * 7] * 8]}}),
+    "ragged": (400, {"json": {"instances": [[*BLANK[:7], [[0.0]]]]}}),
+    "three channels": (400, {"json": {"instances": [[[[0.0] * 3] * 8] * 8]}}),
+    "above 255": (400, {"json": {"instances": [[[[256]] * 8] * 8]}}),
+    "below 0": (400, {"json": {"instances": [[[[-1]] * 8] * 8]}}),
+    "NaN": (400, {"content": json.dumps({"instances": [[[[float("nan")]] * 8] * 8]}), "headers": JSON}),
+    "infinity": (400, {"content": json.dumps({"instances": [[[[float("inf")]] * 8] * 8]}), "headers": JSON}),
+    "huge number": (400, {"content": b'{"instances": [[[[1e999]]]]}', "headers": JSON}),
+    "too large a batch": (400, {"json": {"instances": [BLANK] * 257}}),
+    "malformed": (400, {"content": b'{"instances": [', "headers": JSON}),
+    "empty": (400, {"content": b"", "headers": JSON}),
+    "not UTF-8": (400, {"content": b"\xff\xfe", "headers": JSON}),
+    "deeply nested": (400, {"content": b'{"instances": ' + b"[" * 100_000, "headers": JSON}),
+    "no content type": (415, {"content": b"{}"}),
+    "wrong content type": (415, {"content": b"{}", "headers": {"content-type": "text/plain"}}),
+    "too large a body": (413, {"content": b" " * (33 * 2**20), "headers": JSON}),
+}
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+UNFINISHED = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc'
+FILES: dict[str, tuple[int, dict[str, Any]]] = {
+    "not an image": (400, {"files": {"image": b"hello"}}),
+    "empty file": (400, {"files": {"image": b""}}),
+    "truncated": (400, {"files": {"image": png(np.zeros((99, 99), np.uint8))[:-40]}}),
+    "TIFF": (400, {"files": {"image": b"II*\0" + bytes(50)}}),
+    "too many pixels": (400, {"files": {"image": bomb()}}),
+    "another field": (400, {"files": {"file": png(np.zeros((8, 8), np.uint8))}}),
+    "two files": (400, {"files": [("image", b"1"), ("image", b"2")]}),
+    "an address": (415, {"json": {"image": "http://127.0.0.1:9/"}}),
+    "no boundary": (400, {"content": b"x", "headers": {"content-type": "multipart/form-data"}}),
+    "no form": (400, {"content": b"garbage", "headers": FORM}),
+    "unfinished form": (400, {"content": UNFINISHED, "headers": FORM}),
+    "empty form": (400, {"content": b"", "headers": FORM}),
+    "wrong content type": (415, {"content": b"x", "headers": {"content-type": "image/png"}}),
+}
+BAD = [("/predict", *case) for case in ARRAYS.items()] + [("/predict_image", *case) for case in FILES.items()]
+
+
+@pytest.mark.parametrize(("path", "name", "case"), BAD, ids=[f"{path[1:]}: {name}" for path, name, _ in BAD])
+def test_bad_request_is_told_why(
+    client: httpx.Client, path: str, name: str, case: tuple[int, dict[str, Any]]
+) -> None:
+    status, request = case
+    answer = client.post(path, **request)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert list(answer.json()) == ["error"]
+    message = answer.json()["error"]
+    assert 10 < len(message) < 300
+    assert "\n" not in message
+
+
+def test_schemathesis_finds_nothing(client: httpx.Client, tmp_path: Path) -> None:
+    document = tmp_path / "openapi.json"
+    document.write_text(client.get("/docs.json").text)
+    done = subprocess.run(
+        [
+            VENV / "bin" / "schemathesis",
+            *("run", document, "--url", str(client.base_url), "--max-examples", "25", "--seed", "1"),
+            # No schema can say which bytes are an image: random ones are rightly refused.
+            *("--exclude-checks", "positive_data_acceptance"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+def test_health_and_metrics(client: httpx.Client) -> None:
+    assert client.get("/livez").status_code == 200
+    client.post("/predict", json={"instances": [BLANK]})
+    metrics = client.get("/metrics").text
+    counts = [line for line in metrics.splitlines() if line.startswith("bentoml_service_request_total{")]
+    assert any('endpoint="/predict"' in line and 'http_response_code="200"' in line for line in counts)
+    assert "predictions_total{" in metrics
+
+
+def test_imports_nothing_of_training(reproduced_project: BakedProject, package: str) -> None:
+    code = IMPORTED.format(package=package)
+    assert reproduced_project.run("python", "-c", code, env={"PYTHONPATH": "src"}).stdout.split() == []
+
+
+@pytest.mark.parametrize("command", [["serve", ".", "--host", "127.0.0.1", "--port", "1"], ["build"]])
+def test_missing_model_is_one_line(default_project: BakedProject, tmp_path: Path, command: list[str]) -> None:
+    env = {"BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "true", "PYTHONPATH": "src"}
+    done = default_project.run("bentoml", *command, check=False, env=env)
+    assert done.returncode != 0
+    assert "run `dvc repro` first" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_bento_is_labelled(bento: Path, reproduced_project: BakedProject) -> None:
+    labels = yaml.safe_load((bento / "bento.yaml").read_text())["labels"]
+    assert labels["git_commit"] == reproduced_project.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert {"dvc_lock", "mlflow_run", "test_accuracy"} <= set(labels)
+    assert float(labels["test_accuracy"]) > 0.9
+
+
+def test_bento_holds_only_what_it_needs(bento: Path, package: str) -> None:
+    source = bento / "src"
+    packed = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    assert packed == {
+        "bentofile.yaml",
+        "models/model.json",
+        "models/model.onnx",
+        *(f"{package}/{name}.py" for name in ("__init__", "images", "service")),
+    }
+    assert "--hash=sha256:" in (bento / "env/python/requirements.txt").read_text()
+
+
+@pytest.mark.parametrize("one_process", [False, True])
+def test_bento_serves_without_the_project(
+    bento: Path, package: str, images: np.ndarray, expected: np.ndarray, tmp_path: Path, one_process: bool
+) -> None:
+    folder = bento / "src" if one_process else tmp_path
+    command = ["python", "-m", f"{package}.service"] if one_process else ["bentoml", "serve", str(bento)]
+    with serving(folder, tmp_path / "home", *command) as client:
+        answer = client.post("/predict", json={"instances": images[:50].tolist()})
+        np.testing.assert_allclose(probabilities(answer), expected[:50], rtol=0, atol=1e-5)
+        assert client.get("/docs.json").status_code == 200
+        assert f'service_version="{yaml.safe_load((bento / "bento.yaml").read_text())["version"]}"' in (
+            client.get("/metrics").text
+        )

@@ -1,0 +1,164 @@
+"""MLflow and lineage of a generated project, against real stores: SQLite files and an MLflow server."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from conftest import BakedProject, execute
+
+pytestmark = pytest.mark.pipeline
+
+Copy = Callable[[BakedProject], BakedProject]
+ENV = {"PYTHONPATH": "src"}
+
+
+def python(project: BakedProject, code: str) -> str:
+    """Runs Python in the project with its package importable and gives the last line it prints."""
+    return project.run(sys.executable, "-c", code, env=ENV).stdout.strip().splitlines()[-1]
+
+
+def runs(project: BakedProject) -> int:
+    """Gives the number of runs in the project's store."""
+    code = "from my_experiment import tracking as t; c = t.client(); print(len(c.search_runs([t.experiment(c)])))"
+    return int(python(project, code))
+
+
+def test_the_run_holds_what_was_done(reproduced_project: BakedProject) -> None:
+    code = """
+import json
+from my_experiment import lineage as l, tracking as t
+store = t.client()
+run = t.find(l.training(l.read_lock()).key)
+history = {name: len(store.get_metric_history(run.info.run_id, name)) for name in ("loss", "val_accuracy")}
+files = [f.path for f in store.list_artifacts(run.info.run_id, "reports/plots")]
+print(json.dumps({"params": run.data.params, "metrics": run.data.metrics, "tags": run.data.tags, "history": history,
+                  "files": files, "status": run.info.status}))
+"""
+    run = json.loads(python(reproduced_project, code))
+    epochs = len(reproduced_project.read("reports/history.csv").splitlines()) - 1
+    assert run["status"] == "FINISHED"
+    assert run["params"]["train.learning_rate"] == "0.001"
+    assert run["history"] == {"loss": epochs, "val_accuracy": epochs}
+    metrics = json.loads(reproduced_project.read("reports/metrics.json"))
+    assert run["metrics"]["test_accuracy"] == metrics["accuracy"]["value"]
+    assert run["metrics"]["test_accuracy_low"] == metrics["accuracy"]["low"]
+    assert "reports/plots/mistakes.png" in run["files"]
+    assert run["tags"]["data_md5"] in reproduced_project.read("dvc.lock")
+    assert run["tags"]["git_dirty"] == "false"
+
+
+def test_the_logged_model_predicts_what_the_pipeline_predicts(reproduced_project: BakedProject) -> None:
+    code = """
+import mlflow, numpy as np
+from pathlib import Path
+from my_experiment import lineage as l, tracking as t
+from my_experiment.data import prepared
+from my_experiment.stages.evaluate import predict
+run = t.find(l.training(l.read_lock()).key)
+images, _ = prepared.load("test")
+loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+assert loaded.metadata.signature is not None and loaded.input_schema.input_names() == ["image"]
+served = loaded.predict({"image": np.asarray(images, np.float32)})["probabilities"]
+print(float(np.abs(served - predict(Path("models/model.onnx"), images)).max()))
+"""
+    assert float(python(reproduced_project, code)) < 1e-6
+
+
+def test_neither_repetition_nor_a_cache_hit_makes_a_second_run(
+    reproduced_project: BakedProject, copy: Copy
+) -> None:
+    project = copy(reproduced_project)
+    (project.path / "mlflow.db").unlink()
+    for _ in range(2):
+        project.run(sys.executable, "-m", "my_experiment.tracking", env=ENV)
+    project.run("dvc", "repro", "--force", "--single-item", "evaluate")
+    assert runs(project) == 1
+    # From DVC's run cache: nothing is executed, and the way to the run is still found.
+    (project.path / "dvc.lock").unlink()
+    done = project.run("dvc", "repro", "train", "evaluate")
+    assert "is cached - skipping run" in done.stdout
+    assert runs(project) == 1
+    shown = project.run(sys.executable, "-m", "my_experiment.lineage", env=ENV).stdout
+    assert re.search(r"^run +[0-9a-f]{32}$", shown, re.MULTILINE)
+
+
+def test_six_processes_may_meet_a_fresh_store(reproduced_project: BakedProject, copy: Copy) -> None:
+    project = copy(reproduced_project)
+    (project.path / "mlflow.db").unlink()
+    results = execute(
+        "bash", "-c", "for i in 1 2 3 4 5 6; do python -m my_experiment.tracking & p+=($!); done; "
+        "for i in ${p[@]}; do wait $i || exit 1; done",
+        cwd=project.path, env=ENV,
+    )  # fmt: skip
+    assert len(set(re.findall(r"logged as run (\w+)", results.stdout))) == 1
+    assert runs(project) == 1
+
+
+def test_a_server_that_is_away_costs_a_warning_and_is_caught_up_with(
+    reproduced_project: BakedProject, copy: Copy, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    project = copy(reproduced_project)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server_uri = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    done = project.run("dvc", "repro", "--force", "--single-item", "evaluate", env=server_uri)
+    assert "could not be reached" in done.stderr
+    assert "python -m my_experiment.tracking" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert project.git_status() == ""
+    refused = project.run(sys.executable, "-m", "my_experiment.tracking", env=ENV | server_uri, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: MLflow at") and "Traceback" not in refused.stderr
+    store = tmp_path_factory.mktemp("server")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+         "--backend-store-uri", f"sqlite:///{store}/server.db", "--artifacts-destination", str(store / "artifacts")],
+        cwd=store, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(port, server)
+        logged = project.run(sys.executable, "-m", "my_experiment.tracking", env=ENV | server_uri)
+        assert "logged as run" in logged.stdout
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Waits until the server answers that it is healthy."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the MLflow server stopped"
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.2)  # between two looks at the condition, not in place of it
+    pytest.fail("the MLflow server did not answer")
+
+
+def test_lineage_from_commit_run_and_bento(reproduced_project: BakedProject, copy: Copy) -> None:
+    project = copy(reproduced_project)
+    env = ENV | {"BENTOML_HOME": str(project.path.parent / "bentoml")}
+    tag = project.run("bentoml", "build", "--output", "tag", env=env).stdout.strip().rsplit("bento:", 1)[-1]
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+
+    def shown(*name: str) -> str:
+        return project.run(sys.executable, "-m", "my_experiment.lineage", *name, env=env).stdout
+
+    workspace = shown()
+    run = re.search(r"^run +(\w{32})$", workspace, re.MULTILINE)
+    assert run is not None
+    assert shown("HEAD") == shown(commit) == shown(run[1]) == shown(tag) == workspace
+    for expected in (commit, tag, "data/prepared", "train.learning_rate = 0.001", "models/model.onnx md5"):
+        assert expected in workspace
+    refused = project.run(sys.executable, "-m", "my_experiment.lineage", "nothing", env=env, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr == "error: 'nothing' is no commit, MLflow run or Bento that can be found here\n"

@@ -1,0 +1,86 @@
+"""Decoding: any supported file becomes the same pixels in training and in the service."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import module
+
+images = module("images")
+
+SHAPE, LIMIT = (7, 9, 3), 10_000
+Draw = Callable[..., Path]
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_right_size_is_left_untouched(tmp_path: Path, draw: Draw, suffix: str, channels: int) -> None:
+    options = {"lossless": True} if suffix == "webp" else {}
+    file = draw(tmp_path / f"x.{suffix}", **options)
+    expected = np.asarray(Image.open(file).convert("L" if channels == 1 else "RGB")).reshape(7, 9, channels)
+    found = images.decode(file.read_bytes(), (7, 9, channels), LIMIT)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("shape", [(7, 9, 1), (7, 9, 3), (1, 1, 1), (20, 30, 3)])
+def test_every_mode_gets_shape_and_colours(tmp_path: Path, draw: Draw, mode: str, shape: tuple[int, int, int]) -> None:
+    if mode == "I;16":
+        file = tmp_path / "x.png"
+        Image.fromarray(np.full((7, 9), 0x80FF, np.uint16)).save(file)
+    else:
+        file = draw(tmp_path / "x.png", mode=mode)
+    found = images.decode(file.read_bytes(), shape, LIMIT)
+    assert (found.shape, found.dtype) == (shape, np.uint8)
+    if mode == "I;16":
+        assert (found == 0x80).all()
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (9, 7), (255, 0, 0, 0)).save(tmp_path / "x.png")
+    assert (images.decode((tmp_path / "x.png").read_bytes(), SHAPE, LIMIT) == 255).all()
+
+
+def test_a_picture_stands_upright(tmp_path: Path, draw: Draw) -> None:
+    upright = Image.open(draw(tmp_path / "x.png"))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held on its side: turn by 90 degrees clockwise to see it upright
+    upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    found = images.decode((tmp_path / "turned.png").read_bytes(), SHAPE, LIMIT)
+    np.testing.assert_array_equal(found, np.asarray(upright))
+
+
+def test_an_animation_gives_its_first_picture(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
+    found = images.decode((tmp_path / "x.gif").read_bytes(), SHAPE, LIMIT)
+    assert (found == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("cut", range(0, 100, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "webp"])
+def test_a_cut_file_is_refused_in_one_line(tmp_path: Path, draw: Draw, suffix: str, cut: int) -> None:
+    data = draw(tmp_path / f"x.{suffix}", size=(40, 40)).read_bytes()
+    with pytest.raises(images.ImageError) as error:
+        images.decode(data[: len(data) * cut // 100], SHAPE, LIMIT)
+    assert str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_header_alone_decides_what_is_too_large(tmp_path: Path, draw: Draw) -> None:
+    data = bytearray(draw(tmp_path / "x.png").read_bytes())
+    data[16:24] = struct.pack(">II", 40_000, 40_000)  # a decompression bomb: few bytes that announce 1.6e9 pixels
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    with pytest.raises(images.ImageError, match=r"PNG image of 40000 x 40000 pixels; the limit is 10,000 pixels"):
+        images.decode(bytes(data), SHAPE, LIMIT)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", bytes(1000), b"%PDF-1.7"])
+def test_what_is_no_picture_is_refused(data: bytes) -> None:
+    with pytest.raises(images.ImageError):
+        images.decode(data, SHAPE, LIMIT)

@@ -1,0 +1,148 @@
+"""dvc.yaml against the code: what a stage imports and reads is what DVC watches for it.
+
+A module that is missing under `deps` is a change that `dvc repro` does not see; one too many is a run for nothing.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import PACKAGE, ROOT, module
+
+SRC = ROOT / "src" / PACKAGE
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+# Imported, yet no output depends on them.
+NO_INPUT = {
+    "cli.py": "prints errors and waits for locks",
+    "lineage.py": "reads what DVC recorded",
+    "tracking.py": "sends what is on disk to MLflow",
+}
+NO_INPUT_OF = {
+    "config": {
+        "data/prepared.py": "the stages are imported for their schemas, none of them runs",
+        "images.py": "the data sources are imported for their signatures, none of them runs",
+    },
+    "evaluate": {"stages/train.py": "imported for two paths, which dvc.yaml names as well"},
+}
+# Which stage calls the functions of a section's `_target_`; `config` reads the signatures of all.
+CALLED_BY = {"data": "prepare", "model": "train"}
+
+
+@cache
+def imported(name: str, at_start: bool) -> frozenset[str]:
+    """Modules of the package that one of its files imports, as paths below the package.
+
+    Args:
+        name: The file.
+        at_start: Leaves out what only a call imports.
+    """
+
+    def statements(node: ast.AST) -> Iterator[ast.ImportFrom]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ImportFrom) and child.level:
+                yield child
+            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            elif not (at_start and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)):
+                yield from statements(child)
+
+    found = set()
+    for statement in statements(ast.parse((SRC / name).read_text(encoding="utf-8"))):
+        base = (SRC / name).parents[statement.level - 1].joinpath(*(statement.module or "").split("."))
+        for file in (base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in statement.names)):
+            if file.is_file():
+                found.add(file.relative_to(SRC).as_posix())
+    return frozenset(found)
+
+
+def targets(section: str) -> set[str]:
+    """Files of the functions that the options of a section name."""
+    names = [yaml.safe_load(file.read_text("utf-8"))["_target_"] for file in ROOT.glob(f"conf/{section}/*.yaml")]
+    return {"/".join(name.split(".")[1:-1]) + ".py" for name in names}
+
+
+def read_by(stage: str) -> set[str]:
+    """Every module of the package on which the outputs of a stage depend."""
+    found: set[str] = set()
+    start = {f"stages/{stage}.py"} | {
+        file for section, caller in CALLED_BY.items() if stage in (caller, "config") for file in targets(section)
+    }
+    waiting = sorted(start)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name not in NO_INPUT and name not in NO_INPUT_OF.get(stage, {}):
+            found.add(name)
+            waiting += imported(name, at_start=stage == "config")
+    return found
+
+
+def watched_by(stage: str) -> list[Path]:
+    """What dvc.yaml says of the package."""
+    dependencies = [ROOT / dependency for dependency in STAGES[stage]["deps"]]
+    return [path for path in dependencies if path.is_relative_to(ROOT / "src")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_stage_imports_is_watched(stage: str) -> None:
+    missing = [name for name in read_by(stage) if not any((SRC / name).is_relative_to(d) for d in watched_by(stage))]
+    assert missing == [], f"add to stages.{stage}.deps in dvc.yaml"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_watched_is_imported(stage: str) -> None:
+    files = [SRC / name for name in read_by(stage)]
+    unused = [str(d) for d in watched_by(stage) if not any(file.is_relative_to(d) for file in files)]
+    assert unused == [], f"remove from stages.{stage}.deps in dvc.yaml"
+
+
+def test_exceptions_are_still_needed() -> None:
+    for name in NO_INPUT:
+        assert any(name in imported(file, False) for stage in STAGES for file in read_by(stage))
+    for stage, names in NO_INPUT_OF.items():
+        for name in names:
+            assert any(name in imported(file, stage == "config") for file in read_by(stage))
+
+
+def test_packages_hold_no_code() -> None:
+    """`import a.b` runs a/__init__.py, which dvc.yaml does not name."""
+    for file in SRC.rglob("__init__.py"):
+        (docstring,) = ast.parse(file.read_text(encoding="utf-8")).body
+        assert isinstance(docstring, ast.Expr)
+
+
+def test_every_stage_is_a_module_and_a_section() -> None:
+    modules = {file.stem for file in SRC.glob("stages/[!_]*.py")}
+    assert modules == set(STAGES)
+    assert set(module("stages.config").SCHEMAS) == modules - {"config"}
+    for name, stage in STAGES.items():
+        assert stage["cmd"].endswith(f"python -m {PACKAGE}.stages.{name}")
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"config"}))
+def test_the_sections_that_a_stage_reads_are_watched(stage: str) -> None:
+    sections = {*module("stages.config").SCHEMAS, *module("stages.config").SOURCES}
+    read: set[str] = set()
+    tree = ast.parse((SRC / f"stages/{stage}.py").read_text(encoding="utf-8"))
+    picked = {id(node.value): node.slice for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "config.load":
+            read.add(ast.literal_eval(node.args[0]))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "config.read":
+            read |= {ast.literal_eval(picked[id(node)])} if id(node) in picked else sections
+    assert set(STAGES[stage]["params"]) == read
+
+
+def test_only_train_imports_tensorflow() -> None:
+    names = [f"{PACKAGE}.{name}" for name in (*(f"stages.{stage}" for stage in STAGES), "metrics", "tracking")]
+    loaded = "[name for name in ('tensorflow', 'keras', 'mlflow', 'sklearn') if name in sys.modules]"
+    script = f"import sys, {', '.join(names)}; print({loaded})"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT / "src", capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
