@@ -3,12 +3,12 @@
     python benchmarks/fit.py PROJECT DETERMINISM VARIANTS DATA=EPOCHS[xREPEATS]...
     python benchmarks/fit.py build/bake/my-experiment on package,hand digits=5x2 synthetic_mlp=3
 
-Run by pipeline.py: determinism cannot be switched off again, so that it takes a process for each setting. The last
-line on stdout is JSON: data -> variant -> images a second of each epoch that counts.
+Run by pipeline.py: determinism cannot be switched off again, so that it takes a process for each setting. The
+last line on stdout is JSON: data -> variant -> images a second of each epoch that counts.
 
-digits         the project's data and model: 1,261 pictures for training are an epoch of 40 steps, in which what
-               comes once an epoch weighs as much as the steps
-synthetic_cnn  noisy pictures of 28x28x1, the default `cnn`: 6,000 of them, because a step takes so much longer
+digits         the project's data and model: 1,261 pictures for training are an epoch of 40 steps, in which
+               what comes once an epoch weighs as much as the steps
+synthetic_cnn  noisy pictures of 28x28x1, the default `cnn`: 6,000 of them, because a step takes long
 synthetic_mlp  20,000 of them, the default `mlp`: a cheap model, the hardest case for what feeds it
 """
 
@@ -25,7 +25,7 @@ Arrays = tuple[Any, Any]
 
 
 def data(name: str, prepared: Any, project: Path, folder: Path) -> tuple[Arrays, Arrays, int]:
-    """Gives (images, labels) for training and validation, the images memory-mapped, and the number of classes."""
+    """Gives (images, labels) of training and validation, images memory-mapped, and the number of classes."""
     import numpy as np
 
     if name == "digits":

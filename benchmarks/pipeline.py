@@ -2,12 +2,12 @@
 
     python benchmarks/pipeline.py [cold] [noop] [throughput]      without names: all three (`make bench`)
 
-cold        `dvc repro` in a fresh clone with empty caches, against benchmarks/plain.py, with where the time goes
+cold        `dvc repro` in a fresh clone with empty caches, against benchmarks/plain.py, and where it goes
 noop        `dvc repro` with nothing to do, against an equally long pipeline of `true` commands
 throughput  images a second of `training.fit` against a hand-written `model.fit`, and what determinism costs
 
-The sides take turns, so that a machine that slows down slows both; figures are medians. Absolute numbers belong to
-the machine. A goal that is missed is marked and is no failure: a busy machine misses goals.
+The sides take turns, so that a machine that slows down slows both; figures are medians. Absolute numbers
+belong to the machine. A goal that is missed is marked and is no failure: a busy machine misses goals.
 """
 
 import json
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -103,7 +104,7 @@ def bake(folder: Path, env: dict[str, str]) -> Path:
 
 
 def clone(project: Path, target: Path, env: dict[str, str]) -> Path:
-    """Clones the project to a folder where nothing is cached: no outputs, no DVC cache, no run cache, no mlflow.db."""
+    """Clones the project to where nothing is cached: no outputs, no DVC cache, no run cache, no mlflow.db."""
     shutil.rmtree(target, ignore_errors=True)
     # DVC's own database, which remembers hashes of files, lives outside of the repository.
     shutil.rmtree(env["DVC_SITE_CACHE_DIR"], ignore_errors=True)
@@ -115,8 +116,8 @@ def clone(project: Path, target: Path, env: dict[str, str]) -> Path:
 def repro_cold(project: Path, folder: Path, env: dict[str, str]) -> dict[str, float]:
     """Reproduces a fresh clone.
 
-    The stages find a `python` first on PATH that notes its seconds and runs the real one: what is left of the whole is
-    DVC's own.
+    The stages find a `python` first on PATH that notes its seconds and runs the real one: what is left of the
+    whole is DVC's own.
 
     Returns:
         Stage -> seconds of its process, `dvc` -> the rest, `total`.
@@ -130,7 +131,7 @@ def repro_cold(project: Path, folder: Path, env: dict[str, str]) -> dict[str, fl
     shim.write_text(f'#!/bin/sh\nstart=$(date +%s%N)\n{real} "$@"\ncode=$?\n{note}\nexit $code\n')
     shim.chmod(0o755)
     shimmed = env | {"PATH": f"{shim.parent}{os.pathsep}{env['PATH']}"}
-    total = seconds(lambda: run("dvc", "repro", cwd=target, env=shimmed))
+    total = seconds(partial(run, "dvc", "repro", cwd=target, env=shimmed))
     spent: dict[str, float] = {}
     for line in log.read_text().splitlines():
         module, start, end = line.split()
@@ -143,7 +144,7 @@ def cold(project: Path, folder: Path, env: dict[str, str]) -> None:
     say("cold: `dvc repro` in a fresh clone against one plain script\n")
     # First, and thereby the warm-up: neither side shall be the one that reads TensorFlow from the disk.
     imports = {
-        process: seconds(lambda what=what: run("python", "-c", f"import {what}", cwd=folder, env=env))
+        process: seconds(partial(run, "python", "-c", f"import {what}", cwd=folder, env=env))
         for process, what in IMPORTS.items()
     }
     ours, theirs, walls = [], [], []
@@ -176,10 +177,10 @@ def cold(project: Path, folder: Path, env: dict[str, str]) -> None:
 
 
 def equally_long(project: Path, target: Path, env: dict[str, str]) -> Path:
-    """Makes a pipeline with the generated one's stages, each with as many dependencies, outputs and parameters.
+    """Makes a pipeline with the generated one's stages, each with as many inputs, outputs and parameters.
 
-    Every command is `true`, every dependency and output a file of one line. What is left to the generated project are
-    its real files and folders, and its configuration.
+    Every command is `true`, every dependency and output a file of one line. What is left to the
+    generated project are its real files and folders, and its configuration.
     """
     stages = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
     names: dict[str, str] = {"params.yaml": "params.yaml"}
@@ -203,10 +204,9 @@ def equally_long(project: Path, target: Path, env: dict[str, str]) -> Path:
     }
     target.mkdir()
     (target / "dvc.yaml").write_text(yaml.safe_dump({"stages": made}, sort_keys=False))
-    sections = {section for wiring in stages.values() for section in wiring.get("params", [])}
     for file in names.values():
         (target / file).write_text(f"{file}\n")
-    (target / "params.yaml").write_text(yaml.safe_dump({section: {"value": 1} for section in sections}))
+    shutil.copy(project / "params.yaml", target)  # as many parameters: dvc.lock lists every one
     run("git", "init", "--quiet", cwd=target, env=env)
     run("dvc", "init", "--quiet", cwd=target, env=env)
     run("dvc", "repro", cwd=target, env=env)
@@ -223,7 +223,7 @@ def noop(project: Path, folder: Path, env: dict[str, str]) -> None:
     took: dict[Path, list[float]] = {ours: [], theirs: []}
     for turn in range(NOOP_REPEATS + 1):
         for side, times in took.items():
-            times.append(seconds(lambda side=side: run("dvc", "repro", cwd=side, env=env)))
+            times.append(seconds(partial(run, "dvc", "repro", cwd=side, env=env)))
             if turn == 0:
                 times.clear()  # the first one is the warm-up
     for label, side in (("generated project", ours), ("`true` commands", theirs)):

@@ -1,15 +1,17 @@
-"""One plain script that does what the default project's pipeline does: what a person would write without the template.
+"""What the default project's pipeline does, as one plain script without the template.
 
     python benchmarks/plain.py PROJECT OUTPUT EPOCHS
 
-Same pictures, same split, same network, as many epochs, export to ONNX, predictions of the exported model, the same
-metrics with the same bootstrap and the same pictures: in one process, from arrays in memory, with nothing written
-but model, metrics and pictures. The last line on stdout is JSON: seconds of each phase, and the accuracy.
+Same pictures, same split, same network, as many epochs, export to ONNX, predictions of the exported model,
+the same metrics with the same bootstrap and the same plots: in one process, from arrays in memory, with
+nothing written but model, metrics and plots. The last line on stdout is JSON: seconds of each phase
+and the accuracy.
 
-Taken from the generated package, because another implementation would be other work and not other wiring: reading
-the digits, the network, the metrics (scikit-learn's need 30 times as long for the bootstrap) and the drawing. Training
-is written by hand as most people would, seeded but without `enable_op_determinism`, so what determinism costs
-counts against the pipeline. The number of epochs is given, because early stopping would end another shuffle elsewhere.
+Taken from the generated package, because another implementation would be other work and not other wiring:
+reading the digits, the network, the metrics (scikit-learn's need 30 times as long for the bootstrap) and the
+drawing. Training is written by hand as most people would, seeded but without `enable_op_determinism`, so what
+determinism costs counts against the pipeline. The number of epochs is given, because early stopping would end
+another shuffle elsewhere.
 """
 
 import json

@@ -59,6 +59,22 @@ FILES = set(
     src/<package>/stages/train.py
     src/<package>/tracking.py
     src/<package>/training.py
+    tests/__init__.py
+    tests/code/test_config.py
+    tests/code/test_export.py
+    tests/code/test_images.py
+    tests/code/test_lineage.py
+    tests/code/test_metrics.py
+    tests/code/test_pipeline.py
+    tests/code/test_prepared.py
+    tests/code/test_sources.py
+    tests/code/test_stage_config.py
+    tests/code/test_stage_evaluate.py
+    tests/code/test_stage_prepare.py
+    tests/code/test_training.py
+    tests/conftest.py
+    tests/data/test_data.py
+    tests/model/test_model.py
     """.split()
 )
 # What a choice adds to them.

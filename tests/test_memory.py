@@ -20,8 +20,8 @@ BYTES = SIDE * SIDE * 3  # of a picture, prepared
 FEW, MANY = 1_000, 20_000
 MB = 1_000_000
 DATA_GROWTH = (MANY - FEW) * BYTES / MB  # 233 MB
-# What may grow is what is kept of a picture besides its pixels (path, digest, label), about 1 kB each: 20 MB. A
-# uint8 copy of the training split alone would be 163 MB, a float32 one 650 MB.
+# What may grow is what is kept of a picture besides its pixels (path, digest, label), about 1 kB each: 20 MB.
+# A uint8 copy of the training split alone would be 163 MB, a float32 one 650 MB.
 ALLOWED_GROWTH = 40.0
 
 pytestmark = pytest.mark.pipeline
@@ -86,15 +86,10 @@ def with_pictures(project: BakedProject, count: int) -> BakedProject:
 def peak(project: BakedProject, stage: str) -> float:
     """Runs a stage and returns the most anonymous memory that it held, in MB.
 
-    Anonymous memory is what the process has allocated. `ru_maxrss` and `VmHWM` would count the pages of mapped
-    files as well: these are page cache, which the kernel drops when it needs the room, so they follow the
-    machine's free memory and not the program. The kernel keeps no high-water mark of RssAnon, hence the
+    Anonymous memory is what the process has allocated. `ru_maxrss` and `VmHWM` would count the pages of
+    mapped files as well: these are page cache, which the kernel drops when it needs the room, so they follow
+    the machine's free memory and not the program. The kernel keeps no high-water mark of RssAnon, hence the
     sampling, every 10 ms: filling the 233 MB that are looked for takes longer than that.
-
-    MALLOC_MMAP_THRESHOLD_ makes glibc give every freed block of 64 kB or more back to the kernel. It keeps them
-    otherwise, in an arena for each thread, and a TensorFlow process of many threads grows by some 150 MB over
-    its first few hundred batches (of whichever pictures: 700 of them, epoch after epoch, do it as well as
-    14,000). That is a matter of batches, not of pictures, and would hide what is looked for.
     """
     package = next((project.path / "src").iterdir()).name
     highest = 0
@@ -102,12 +97,8 @@ def peak(project: BakedProject, stage: str) -> float:
         process = subprocess.Popen(
             [VENV / "bin" / "python", "-m", f"{package}.stages.{stage}"],
             cwd=project.path,
-            env={
-                **os.environ,
-                "PYTHONPATH": "src",
-                "PYTHONHASHSEED": "0",
-                "MALLOC_MMAP_THRESHOLD_": str(64 * 1024),
-            },
+            # As dvc.yaml runs it.
+            env={**os.environ, "PYTHONPATH": "src", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
             stdin=subprocess.DEVNULL,
             stdout=told,
             stderr=told,

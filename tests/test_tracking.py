@@ -63,7 +63,8 @@ from my_experiment.stages.evaluate import predict
 run = t.find(l.training(l.read_lock()).key)
 images, _ = prepared.load("test")
 loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
-assert loaded.metadata.signature is not None and loaded.input_schema.input_names() == ["image"]
+assert loaded.metadata.signature.inputs.input_names() == ["image"]
+assert loaded.metadata.saved_input_example_info
 served = loaded.predict({"image": np.asarray(images, np.float32)})["probabilities"]
 print(float(np.abs(served - predict(Path("models/model.onnx"), images)).max()))
 """
@@ -147,7 +148,7 @@ def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
 def test_lineage_from_commit_run_and_bento(reproduced_project: BakedProject, copy: Copy) -> None:
     project = copy(reproduced_project)
     env = ENV | {"BENTOML_HOME": str(project.path.parent / "bentoml")}
-    tag = project.run("bentoml", "build", "--output", "tag", env=env).stdout.strip().rsplit("bento:", 1)[-1]
+    tag = project.run("bentoml", "build", "--output", "tag", env=env).stdout.strip().removeprefix("__tag__:")
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
 
     def shown(*name: str) -> str:

@@ -1,7 +1,7 @@
 """The HTTP service: answers for image files and for arrays, from the exported ONNX model.
 
     bentoml serve                               a supervisor and its workers
-    python -m <package>.service [--port PORT]   one process: a third less memory, starts in half the time
+    python -m <package>.service [--port PORT]   one process: a third less memory, starts sooner
 
 The module imports nothing heavy: `bentoml serve` imports it in its supervisor as well, which never predicts:
 NumPy, ONNX Runtime and Pillow would only delay its start and fill its memory. A worker loads them in
@@ -193,10 +193,10 @@ def _object(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     workers=1,
     # A timer of BentoML lives for the whole timeout even when its request is long answered.
     traffic={"timeout": 10},
-    # Every request is counted under /metrics; a line for each would cost a fifth of the throughput.
+    # Every request is counted under /metrics; a line for each adds about 0.1 ms to it.
     logging={"access": {"enabled": False}},
-    # BentoML makes four spans for each request even where nothing collects them, half of its time. To trace, give
-    # an exporter and an empty `excluded_urls` in the file that BENTOML_CONFIG names.
+    # BentoML makes four spans for each request even where nothing collects them: without, 1.3 ms became 0.6 ms. To
+    # trace, give an exporter and an empty `excluded_urls` in the file that BENTOML_CONFIG names.
     tracing={"excluded_urls": [".*"]},
 )
 class Service:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .stages.train import Train
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
+READ_BYTES = 4 << 20
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def quiet_import() -> Iterator[None]:
 
     It prints to file descriptor 2 before its log level can be set, on every machine without a GPU.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters is raised as an exception as well
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -59,7 +60,10 @@ def make_deterministic(seed: int) -> None:
 
 
 def batches(split: Split, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
-    """Reads batches straight from the memory-mapped array, the next one while the model works on this one.
+    """Reads batches straight from the memory-mapped array, the next ones while the model works on this one.
+
+    Up to 16 batches or `READ_BYTES` are read at a time: calling back into Python for each small batch costs as much as
+    a step of a cheap model.
 
     Args:
         split: Images, uint8 [N, H, W, C], and labels, int64 [N].
@@ -84,7 +88,8 @@ def batches(split: Split, batch_size: int, seed: int | None = None) -> tf.data.D
     rows = tf.data.Dataset.range(len(labels))
     if seed is not None:
         rows = rows.shuffle(len(labels), seed=seed, reshuffle_each_iteration=True)
-    return rows.batch(batch_size).map(tensors).prefetch(tf.data.AUTOTUNE)
+    at_once = min(16, max(1, READ_BYTES // (batch_size * images[0].nbytes)))
+    return rows.batch(at_once * batch_size).map(tensors).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
 def class_weights(labels: NDArray[np.int64], classes: int) -> dict[int, float]:
@@ -116,7 +121,10 @@ def fit(model: keras.Model, train: Split, validation: Split, settings: "Train") 
     from tqdm import tqdm
 
     model.compile(
-        keras.optimizers.Adam(settings.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+        keras.optimizers.Adam(settings.learning_rate),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=8,  # the way back to Python after each step costs more than reading from disk
     )
     progress = tqdm(total=settings.epochs, desc="train", unit=" epochs", disable=None)
 
