@@ -50,7 +50,9 @@ def serving(bento: str, cwd: Path, env: dict[str, str]) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     command = ["bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port)]
     print(f"\n== Serve it\n   {' '.join(command)}", flush=True)
-    server = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    server = subprocess.Popen(
+        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         deadline = time.monotonic() + 60
         while server.poll() is None and time.monotonic() < deadline:
@@ -73,10 +75,23 @@ def main() -> None:
     project = target / "my-experiment"
     # The project's own tools come first; nothing of the template's environment may help it.
     bin_dir = project / ".venv" / "bin"
-    env = {**os.environ, "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}", "BENTOML_HOME": str(target / "bentoml")}
+    env = {
+        **os.environ,
+        "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}",
+        "BENTOML_HOME": str(target / "bentoml"),
+    }
     env.pop("VIRTUAL_ENV", None)
     if not (project / "dvc.yaml").exists():
-        step("Generate a project", "cookiecutter", ".", "--no-input", "--output-dir", str(target), cwd=ROOT, env=env)
+        step(
+            "Generate a project",
+            "cookiecutter",
+            ".",
+            "--no-input",
+            "--output-dir",
+            str(target),
+            cwd=ROOT,
+            env=env,
+        )
     step("Install it from its lock", "make", "setup", cwd=project, env=env)
     step("Reproduce its pipeline", "dvc", "repro", cwd=project, env=env)
     step("Its metrics", "dvc", "metrics", "show", cwd=project, env=env)
@@ -85,7 +100,12 @@ def main() -> None:
         print(f"   {picture}")
     step("Build the Bento", "bentoml", "build", "--output", "tag", cwd=project, env=env)
     listed = subprocess.run(
-        ["bentoml", "list", "--output", "yaml"], cwd=project, env=env, check=True, capture_output=True, text=True
+        ["bentoml", "list", "--output", "yaml"],
+        cwd=project,
+        env=env,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     bento = max(yaml.safe_load(listed.stdout), key=lambda each: each["creation_time"])["tag"]
     sample = (
@@ -100,7 +120,9 @@ def main() -> None:
         answer = httpx.post(f"{url}/predict", json={"instances": instances}).raise_for_status().json()
     (prediction,) = answer["predictions"]
     label, probability = prediction["label"], max(prediction["probabilities"].values())
-    print(f"   a test picture of a {truth}: answered {label} ({probability:.1%}), model {answer['model_version']}")
+    print(
+        f"   a test picture of a {truth}: answered {label} ({probability:.1%}), model {answer['model_version']}"
+    )
     print(f"\nDone. The project is yours to look at: cd {project}")
 
 

@@ -64,7 +64,9 @@ def work_off_queue(project: BakedProject, count: int) -> None:
     project.run("dvc", "queue", "start", "--jobs", "2")
     deadline = time.monotonic() + 900
     while (status := project.run("dvc", "queue", "status").stdout).count("Success") < count:
-        assert "Failed" not in status, project.run("dvc", "queue", "logs", status.split("Failed")[0].split()[-4]).stdout
+        assert "Failed" not in status, project.run(
+            "dvc", "queue", "logs", status.split("Failed")[0].split()[-4]
+        ).stdout
         assert time.monotonic() < deadline, status
         time.sleep(2)  # between two looks at the condition
     project.run("dvc", "queue", "stop")
@@ -93,7 +95,9 @@ def test_default_reaches_the_promised_accuracy_and_repeats_nothing(reproduced_pr
     assert "Running" not in reproduced_project.run("dvc", "status").stdout
 
 
-def test_output_of_a_run_holds_nothing_a_user_could_not_act_on(quick_project: BakedProject, copy: Copy) -> None:
+def test_output_of_a_run_holds_nothing_a_user_could_not_act_on(
+    quick_project: BakedProject, copy: Copy
+) -> None:
     project = copy(quick_project)
     done = project.run("dvc", "repro", "--force")
     told = done.stdout + done.stderr
@@ -324,14 +328,19 @@ for row, (image, label) in enumerate(zip(digits.images, digits.target)):
     assert sum(report["examples"].values()) == 537
     assert json.loads(project.read("models/model.json"))["classes"] == ["one", "two", "zero"]
     # A changed data set re-runs what depends on it, and moves no other example to another split.
-    before = {s: project.read(f"data/prepared/{s}/index.csv").splitlines()[1:] for s in ("train", "validation", "test")}
+    before = {
+        s: project.read(f"data/prepared/{s}/index.csv").splitlines()[1:]
+        for s in ("train", "validation", "test")
+    }
     shutil.copy(folder / "zero/0.png", folder / "zero/again.png")
     project.run("dvc", "add", "data/raw/images")
     assert stages_run(project.run("dvc", "repro", "prepare").stdout) == ["prepare"]
     after = {s: project.read(f"data/prepared/{s}/index.csv").splitlines()[1:] for s in before}
     assert all(set(before[split]) <= set(after[split]) for split in before)
     assert sum(map(len, after.values())) == 538
-    assert json.loads(project.read("reports/data.json"))["duplicate_files"] == [["zero/again.png", "zero/0.png"]]
+    assert json.loads(project.read("reports/data.json"))["duplicate_files"] == [
+        ["zero/again.png", "zero/0.png"]
+    ]
 
 
 def test_data_that_the_stage_does_not_declare_are_refused(

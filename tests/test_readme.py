@@ -64,7 +64,11 @@ def test_commands_of_the_generated_readme(reproduced_project: BakedProject, copy
     conf = project.path / "conf/train/default.yaml"
     conf.write_text(conf.read_text().replace("epochs: 60", "epochs: 1"))
     project.run("git", "commit", "--quiet", "--all", "--message", "Short")
-    env = {"PYTHONPATH": "src", "BENTOML_HOME": str(project.path.parent / "bentoml"), "PORT": str(free_port())}
+    env = {
+        "PYTHONPATH": "src",
+        "BENTOML_HOME": str(project.path.parent / "bentoml"),
+        "PORT": str(free_port()),
+    }
     server = None
     for commands in blocks(project.read("README.md")):
         for command in commands:
@@ -141,7 +145,11 @@ def test_make_demo_in_a_clean_clone(tmp_path: Path) -> None:
 
 
 def test_the_template_readme_names_only_what_is_run(tmp_path: Path) -> None:
-    told = [command for commands in blocks((ROOT / "README.md").read_text(encoding="utf-8")) for command in commands]
+    told = [
+        command
+        for commands in blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+        for command in commands
+    ]
     # `make demo` is the test above; `make test` is what runs this.
     assert told[:2] == ["make demo", "make test"]
     (command,) = told[2:]

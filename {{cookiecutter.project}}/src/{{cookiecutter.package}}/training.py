@@ -75,12 +75,12 @@ def batches(split: Split, batch_size: int, seed: int | None = None) -> tf.data.D
     """
     images, labels = split
 
-    def read(rows: NDArray[np.int64]) -> Split:
+    def take(rows: NDArray[np.int64]) -> Split:
         return images[rows], labels[rows]
 
     def tensors(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # stateful=False: rows alone decide what is read, so that determinism does not forbid reading ahead.
-        pixels, targets = tf.numpy_function(read, [rows], (tf.uint8, tf.int64), stateful=False)
+        pixels, targets = tf.numpy_function(take, [rows], (tf.uint8, tf.int64), stateful=False)
         pixels.set_shape((None, *images.shape[1:]))
         targets.set_shape((None,))
         return pixels, targets
@@ -89,7 +89,9 @@ def batches(split: Split, batch_size: int, seed: int | None = None) -> tf.data.D
     if seed is not None:
         rows = rows.shuffle(len(labels), seed=seed, reshuffle_each_iteration=True)
     at_once = min(16, max(1, READ_BYTES // (batch_size * images[0].nbytes)))
-    return rows.batch(at_once * batch_size).map(tensors).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    read = rows.batch(at_once * batch_size).map(tensors).rebatch(batch_size)
+    # `rebatch` forgets how many batches there are, and Keras takes the end of an unknown number for a mistake.
+    return read.apply(tf.data.experimental.assert_cardinality(-(-len(labels) // batch_size))).prefetch(2)
 
 
 def class_weights(labels: NDArray[np.int64], classes: int) -> dict[int, float]:
