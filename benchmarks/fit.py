@@ -48,18 +48,14 @@ def main(project: Path, determinism: str, variants: list[str], runs: list[str]) 
     """Fits, and prints the throughput."""
     sys.path.insert(0, str(project / "src"))
     (package,) = (path.name for path in (project / "src").iterdir() if (path / "__init__.py").is_file())
-    training, prepared = (
-        importlib.import_module(f"{package}.{name}") for name in ("training", "data.prepared")
-    )
+    training, prepared = (importlib.import_module(f"{package}.{name}") for name in ("training", "data.prepared"))
     import keras
     import numpy as np
     import yaml
 
     params = yaml.safe_load((project / "params.yaml").read_text())
     settings = params["train"]
-    networks = {
-        kind: yaml.safe_load((project / f"conf/model/{kind}.yaml").read_text()) for kind in ("cnn", "mlp")
-    }
+    networks = {kind: yaml.safe_load((project / f"conf/model/{kind}.yaml").read_text()) for kind in ("cnn", "mlp")}
     if determinism == "on":
         training.make_deterministic(settings["seed"])
     else:
@@ -75,9 +71,7 @@ def main(project: Path, determinism: str, variants: list[str], runs: list[str]) 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.ends.append(time.perf_counter())
 
-    def fit(
-        variant: str, kind: str, train: Arrays, validation: Arrays, classes: int, epochs: int
-    ) -> list[float]:
+    def fit(variant: str, kind: str, train: Arrays, validation: Arrays, classes: int, epochs: int) -> list[float]:
         make = getattr(importlib.import_module(f"{package}.models.{kind}"), kind)
         network = {key: value for key, value in networks[kind].items() if key != "_target_"}
         model, clock = make(train[0].shape[1:], classes, **network), Clock()

@@ -158,9 +158,7 @@ def cold(project: Path, folder: Path, env: dict[str, str]) -> None:
         theirs.append(json.loads(told.splitlines()[-1]))
         say(f"  turn {turn + 1}: dvc repro {ours[-1]['total']:.1f} s, plain script {walls[-1]:.1f} s")
     accuracy = json.loads((folder / "cold/reports/metrics.json").read_text())["accuracy"]["value"]
-    say(
-        f"  {epochs} epochs; test accuracy {accuracy:.4f}, of the plain script {theirs[-1]['accuracy']:.4f}\n"
-    )
+    say(f"  {epochs} epochs; test accuracy {accuracy:.4f}, of the plain script {theirs[-1]['accuracy']:.4f}\n")
     spent = {name: median(turn[name] for turn in ours) for name in ours[0]}
     say(f"  {'dvc repro':<12}{'s':>7}{'of which imports':>18}   | plain script      s")
     lapses = {name: median(turn["seconds"][name] for turn in theirs) for name in theirs[0]["seconds"]}

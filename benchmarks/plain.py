@@ -88,12 +88,8 @@ def main(project: Path, output: Path, epochs: int) -> None:
     bins = metrics.calibration(truth, probabilities)
     values = {name: metric(truth, probabilities) for name, metric in metrics.METRICS.items()}
     settings = params["evaluate"]
-    intervals = metrics.bootstrap(
-        truth, probabilities, settings["resamples"], settings["confidence"], settings["seed"]
-    )
-    (output / "metrics.json").write_text(
-        json.dumps({name: [values[name], *intervals[name]] for name in values})
-    )
+    intervals = metrics.bootstrap(truth, probabilities, settings["resamples"], settings["confidence"], settings["seed"])
+    (output / "metrics.json").write_text(json.dumps({name: [values[name], *intervals[name]] for name in values}))
     curves = pd.DataFrame(history.history).rename_axis("epoch").reset_index()
     wrong = np.flatnonzero(predictions != truth)
     wrong = wrong[np.argsort(-probabilities[wrong].max(1))]

@@ -251,9 +251,7 @@ def sides(project: Path, scratch: Path) -> tuple[list[Side], np.ndarray]:
     model = ["--env-manager", "local", "--model-uri", f"runs:/{run}/model"]
     instances = {"instances": pixels}
     return [
-        Side(
-            "one process", ["python", "-m", f"{package}.service"], project, "/predict", instances, ours, env
-        ),
+        Side("one process", ["python", "-m", f"{package}.service"], project, "/predict", instances, ours, env),
         Side("bentoml serve", ["bentoml", "serve", "."], project, "/predict", instances, ours, env),
         Side(
             "MLflow",
@@ -296,9 +294,7 @@ def main() -> None:
         scratch = Path(folder)
         servers, expected = sides(project, scratch)
         body = len(json.dumps(servers[0].body))
-        print(
-            f"{os.cpu_count()} cores; a request: one image, {body} bytes of JSON; {arguments.rounds} rounds"
-        )
+        print(f"{os.cpu_count()} cores; a request: one image, {body} bytes of JSON; {arguments.rounds} rounds")
         for round_ in range(arguments.rounds + 1):
             for number, side in enumerate(servers):
                 seconds = arguments.seconds if round_ else 0.2

@@ -50,9 +50,7 @@ def serving(bento: str, cwd: Path, env: dict[str, str]) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     command = ["bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port)]
     print(f"\n== Serve it\n   {' '.join(command)}", flush=True)
-    server = subprocess.Popen(
-        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    server = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         deadline = time.monotonic() + 60
         while server.poll() is None and time.monotonic() < deadline:
@@ -112,17 +110,13 @@ def main() -> None:
         "import json; from my_experiment.data import prepared; images, labels = prepared.load('test');"
         "print(json.dumps([images[:1].tolist(), prepared.manifest()['classes'][labels[0]]]))"
     )
-    drawn = subprocess.run(
-        ["python", "-c", sample], cwd=project, env=env, check=True, capture_output=True, text=True
-    )
+    drawn = subprocess.run(["python", "-c", sample], cwd=project, env=env, check=True, capture_output=True, text=True)
     instances, truth = json.loads(drawn.stdout)
     with tempfile.TemporaryDirectory() as elsewhere, serving(bento, Path(elsewhere), env) as url:
         answer = httpx.post(f"{url}/predict", json={"instances": instances}).raise_for_status().json()
     (prediction,) = answer["predictions"]
     label, probability = prediction["label"], max(prediction["probabilities"].values())
-    print(
-        f"   a test picture of a {truth}: answered {label} ({probability:.1%}), model {answer['model_version']}"
-    )
+    print(f"   a test picture of a {truth}: answered {label} ({probability:.1%}), model {answer['model_version']}")
     print(f"\nDone. The project is yours to look at: cd {project}")
 
 

@@ -84,9 +84,7 @@ def version_control() -> str | None:
             return f"git init failed, and DVC needs a repository: {last_line(made)}"
     if git("rev-parse", "--quiet", "--verify", "HEAD").returncode == 0:
         return None  # generated over an existing project: its history is its owner's
-    known = [
-        git("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT") for who in ("AUTHOR", "COMMITTER")
-    ]
+    known = [git("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT") for who in ("AUTHOR", "COMMITTER")]
     if any(answer.returncode != 0 for answer in known):
         return f"Not committed: git knows no user.name and user.email. After `git config`: {commit}"
     done = git("add", "--all")

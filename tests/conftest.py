@@ -24,9 +24,7 @@ VENV = Path(os.environ.get("TEMPLATE_VENV", sys.prefix))
 Result = subprocess.CompletedProcess[str]
 
 
-def execute(
-    *command: str | Path, cwd: Path, env: Mapping[str, str | None] | None = None, check: bool = True
-) -> Result:
+def execute(*command: str | Path, cwd: Path, env: Mapping[str, str | None] | None = None, check: bool = True) -> Result:
     """Runs a command with the tools of the environment first on PATH.
 
     Args:
@@ -91,9 +89,7 @@ class BakedProject:
 
     path: Path
 
-    def run(
-        self, *command: str | Path, check: bool = True, env: Mapping[str, str | None] | None = None
-    ) -> Result:
+    def run(self, *command: str | Path, check: bool = True, env: Mapping[str, str | None] | None = None) -> Result:
         """Runs a command in the project, with its tools first on PATH."""
         return execute(*command, cwd=self.path, env=env, check=check)
 
@@ -127,9 +123,7 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps the developer's configuration out of the tests, and the tests out of the developer's caches."""
     home = tmp_path_factory.mktemp("home")
     (home / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
-    (home / "cookiecutter.yaml").write_text(
-        f"cookiecutters_dir: {home}/cookiecutters\nreplay_dir: {home}/replay\n"
-    )
+    (home / "cookiecutter.yaml").write_text(f"cookiecutters_dir: {home}/cookiecutters\nreplay_dir: {home}/replay\n")
     with pytest.MonkeyPatch.context() as patch:
         # `make test` may itself run inside a git hook, a DVC experiment or an activated environment.
         for name in list(os.environ):
@@ -188,9 +182,7 @@ def default_project(bake: Callable[..., BakedProject]) -> BakedProject:
 
 
 @pytest.fixture(scope="session")
-def reproduced_project(
-    default_project: BakedProject, copy: Callable[[BakedProject], BakedProject]
-) -> BakedProject:
+def reproduced_project(default_project: BakedProject, copy: Callable[[BakedProject], BakedProject]) -> BakedProject:
     """The default project after `dvc repro` and a commit. Do not change it: `copy` it."""
     project = copy(default_project)
     project.run("dvc", "repro")

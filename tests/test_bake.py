@@ -162,9 +162,7 @@ def test_bake(bake: Callable[..., BakedProject], license_name: str, remote: str)
     text = project.read("LICENSE")
     assert LICENSES[license_name] in text
     assert ("Copyright (c) Your Name" in text) == (license_name != "Apache-2.0")
-    assert not re.search(r"(?i)copyright[^\n]*\b20\d\d\b", text), (
-        "a year would differ at the next cruft update"
-    )
+    assert not re.search(r"(?i)copyright[^\n]*\b20\d\d\b", text), "a year would differ at the next cruft update"
     assert project.git_status() == ""
 
 
@@ -265,16 +263,12 @@ def contents(project: BakedProject) -> dict[str, bytes]:
     return {name: (project.path / name).read_bytes() for name in project.files() - {".cruft.json"}}
 
 
-def test_cruft_makes_the_same_tree_and_can_update_it(
-    tmp_path: Path, bake: Callable[..., BakedProject]
-) -> None:
+def test_cruft_makes_the_same_tree_and_can_update_it(tmp_path: Path, bake: Callable[..., BakedProject]) -> None:
     source = tmp_path / "template"
     execute("git", "clone", "--quiet", template(), source, cwd=tmp_path)
     into = tmp_path / "into"
     into.mkdir()
-    told = execute(
-        "cruft", "create", source, "--no-input", "--extra-context", json.dumps(UNICODE), cwd=into
-    ).stdout
+    told = execute("cruft", "create", source, "--no-input", "--extra-context", json.dumps(UNICODE), cwd=into).stdout
     assert "commit it too" in told
     (path,) = into.iterdir()
     project = BakedProject(path)

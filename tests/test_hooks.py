@@ -261,9 +261,7 @@ def test_what_comes_next_is_told(tmp_path: Path) -> None:
     assert result.stderr == ""
     elsewhere = tmp_path / "else where"
     elsewhere.mkdir()
-    told = execute(
-        "cookiecutter", "--no-input", "-o", elsewhere, template(), cwd=tmp_path, env={"PWD": str(tmp_path)}
-    )
+    told = execute("cookiecutter", "--no-input", "-o", elsewhere, template(), cwd=tmp_path, env={"PWD": str(tmp_path)})
     assert f"\n  cd '{elsewhere}/my-experiment'\n" in told.stdout
 
 
@@ -295,11 +293,7 @@ def test_git_knows_no_user(tmp_path: Path, environment: dict[str, str]) -> None:
 
 
 def test_a_user_named_by_the_environment_is_enough(tmp_path: Path) -> None:
-    who = {
-        f"GIT_{role}_{what}": "x@example.org"
-        for role in ("AUTHOR", "COMMITTER")
-        for what in ("NAME", "EMAIL")
-    }
+    who = {f"GIT_{role}_{what}": "x@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     cookiecutter(tmp_path, env={"GIT_CONFIG_GLOBAL": os.devnull, **who})
     project = BakedProject(tmp_path / "my-experiment")
     assert project.run("git", "log", "--format=%s").stdout == "Start from template\n"
@@ -360,9 +354,7 @@ def test_a_repository_named_by_the_environment_is_left_alone(tmp_path: Path) -> 
     assert not (other / ".git" / "index").exists()
 
 
-def test_generating_again_changes_nothing(
-    default_project: BakedProject, copy: Callable[..., BakedProject]
-) -> None:
+def test_generating_again_changes_nothing(default_project: BakedProject, copy: Callable[..., BakedProject]) -> None:
     project = copy(default_project)
     (project.path / "mine.txt").write_text("mine\n")
     cookiecutter(project.path.parent, "--overwrite-if-exists")

@@ -135,6 +135,4 @@ def test_memory_does_not_grow_with_the_number_of_images(
         for stage, (few, many) in peaks.items():
             print(f"{stage:<25}  {few:8.1f}  {many:8.1f}  {many - few:+.1f}")
     for stage, (few, many) in peaks.items():
-        assert many - few < ALLOWED_GROWTH, (
-            f"{stage}: {few:.0f} MB with {FEW} images, {many:.0f} MB with {MANY}"
-        )
+        assert many - few < ALLOWED_GROWTH, f"{stage}: {few:.0f} MB with {FEW} images, {many:.0f} MB with {MANY}"

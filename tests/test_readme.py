@@ -145,11 +145,7 @@ def test_make_demo_in_a_clean_clone(tmp_path: Path) -> None:
 
 
 def test_the_template_readme_names_only_what_is_run(tmp_path: Path) -> None:
-    told = [
-        command
-        for commands in blocks((ROOT / "README.md").read_text(encoding="utf-8"))
-        for command in commands
-    ]
+    told = [command for commands in blocks((ROOT / "README.md").read_text(encoding="utf-8")) for command in commands]
     # `make demo` is the test above; `make test` is what runs this.
     assert told[:2] == ["make demo", "make test"]
     (command,) = told[2:]

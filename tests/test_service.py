@@ -104,9 +104,7 @@ def package(reproduced_project: BakedProject) -> str:
 
 
 @pytest.fixture(scope="module")
-def client(
-    reproduced_project: BakedProject, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[httpx.Client]:
+def client(reproduced_project: BakedProject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     home = tmp_path_factory.mktemp("serve")
     with serving(reproduced_project.path, home, "bentoml", "serve", ".") as client:
         yield client
@@ -118,9 +116,7 @@ def images(reproduced_project: BakedProject) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def expected(
-    reproduced_project: BakedProject, package: str, tmp_path_factory: pytest.TempPathFactory
-) -> np.ndarray:
+def expected(reproduced_project: BakedProject, package: str, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """What Keras predicts for the test images, from the canonical weights."""
     file = tmp_path_factory.mktemp("keras") / "expected.npy"
     code = KERAS.format(package=package)
@@ -246,9 +242,7 @@ BAD = [("/predict", *case) for case in ARRAYS.items()] + [("/predict_image", *ca
 
 
 @pytest.mark.parametrize(("path", "name", "case"), BAD, ids=[f"{path[1:]}: {name}" for path, name, _ in BAD])
-def test_bad_request_is_told_why(
-    client: httpx.Client, path: str, name: str, case: tuple[int, dict[str, Any]]
-) -> None:
+def test_bad_request_is_told_why(client: httpx.Client, path: str, name: str, case: tuple[int, dict[str, Any]]) -> None:
     status, request = case
     answer = client.post(path, **request)
     assert answer.status_code == status, answer.text

@@ -71,9 +71,7 @@ print(float(np.abs(served - predict(Path("models/model.onnx"), images)).max()))
     assert float(python(reproduced_project, code)) < 1e-6
 
 
-def test_neither_repetition_nor_a_cache_hit_makes_a_second_run(
-    reproduced_project: BakedProject, copy: Copy
-) -> None:
+def test_neither_repetition_nor_a_cache_hit_makes_a_second_run(reproduced_project: BakedProject, copy: Copy) -> None:
     project = copy(reproduced_project)
     (project.path / "mlflow.db").unlink()
     for _ in range(2):
