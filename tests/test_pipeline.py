@@ -204,7 +204,7 @@ def test_a_hand_edit_of_params_is_refused_and_kept(quick_project: BakedProject, 
         ("conf/train/default.yaml", "patience: 8", "patients: 8", "train.patients: unknown key; did you mean"),
         ("conf/train/default.yaml", "patience: 8", "patience: soon", "train.patience: input should be a valid integer"),
         ("conf/train/default.yaml", "patience: 8", "patience: ???", "train.patience: no value is set (???)"),
-        ("conf/train/default.yaml", "learning_rate: 0.001", "learning_rate: -1", "train.learning_rate: input should be"),
+        ("conf/train/default.yaml", "learning_rate: 0.001", "learning_rate: -1", "train.learning_rate: input should"),
         ("conf/model/mlp.yaml", "dropout: 0.3", "dropout: 1.3", "model.dropout: input should be less than 1"),
         ("conf/model/mlp.yaml", "models.mlp.mlp", "models.mlp.mpl", "model._target_:"),
         ("conf/config.yaml", "- model: mlp", "- model: mlpp", "mlpp"),
@@ -359,7 +359,7 @@ def test_no_output_holds_a_path_a_run_or_a_time(reproduced_project: BakedProject
     run = package_python(
         reproduced_project,
         "from my_experiment import lineage as l, tracking as t;"
-        "print(t.find(l.training(l.read_lock()).key).info.run_id)",
+        "print(t.find(training_key=l.training(l.read_lock()).key).info.run_id)",
     ).split()[-1]
     for name in [*digests(reproduced_project), "dvc.lock", "params.yaml"]:
         content = (reproduced_project.path / name).read_bytes()

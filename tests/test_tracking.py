@@ -34,7 +34,7 @@ def test_the_run_holds_what_was_done(reproduced_project: BakedProject) -> None:
 import json
 from my_experiment import lineage as l, tracking as t
 store = t.client()
-run = t.find(l.training(l.read_lock()).key)
+run = t.find(training_key=l.training(l.read_lock()).key)
 history = {name: len(store.get_metric_history(run.info.run_id, name)) for name in ("loss", "val_accuracy")}
 files = [f.path for f in store.list_artifacts(run.info.run_id, "reports/plots")]
 print(json.dumps({"params": run.data.params, "metrics": run.data.metrics, "tags": run.data.tags, "history": history,
@@ -60,7 +60,7 @@ from pathlib import Path
 from my_experiment import lineage as l, tracking as t
 from my_experiment.data import prepared
 from my_experiment.stages.evaluate import predict
-run = t.find(l.training(l.read_lock()).key)
+run = t.find(training_key=l.training(l.read_lock()).key)
 images, _ = prepared.load("test")
 loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
 assert loaded.metadata.signature.inputs.input_names() == ["image"]

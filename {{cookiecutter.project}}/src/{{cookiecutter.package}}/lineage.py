@@ -11,6 +11,7 @@ inputs give the same key in every clone, so that neither a cache hit nor a new c
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,15 +106,18 @@ def labels() -> dict[str, str]:
     if not Path("dvc.lock").exists():
         return {}
     lock = read_lock()
+    trained = training(lock)
     found = {
         "git_commit": git("rev-parse", "HEAD") or "",
         "git_dirty": str(bool(dirty())).lower(),
         "dvc_lock": hashlib.sha256(lock.encode()).hexdigest(),
-        "training_key": training(lock).key,
+        "training_key": trained.key,
+        "model_md5": trained.model,
     }
     asked = subprocess.run(
-        [sys.executable, "-m", f"{__package__}.tracking", "--find", found["training_key"]],
+        [sys.executable, "-m", f"{__package__}.tracking", "--find", trained.key, trained.model],
         capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},  # also where the package is not installed
     )  # fmt: skip
     found["mlflow_run"] = asked.stdout.strip()
     model, metrics = Path("models/model.json"), Path("reports/metrics.json")
@@ -128,7 +132,8 @@ def labels() -> dict[str, str]:
 def dirty() -> list[str]:
     """Returns the files that differ from HEAD, leaving out what the pipeline itself writes."""
     written = {"dvc.lock", "params.yaml"}
-    return [line[3:] for line in (git("status", "--porcelain") or "").splitlines() if line[3:] not in written]
+    changed = [line.split(maxsplit=1)[1] for line in (git("status", "--porcelain") or "").splitlines()]
+    return [path for path in changed if path not in written]
 
 
 def chain(name: str | None) -> list[tuple[str, str]]:
@@ -148,16 +153,18 @@ def chain(name: str | None) -> list[tuple[str, str]]:
     bentos = stored_bentos()
     if name in bentos:
         # Its labels, not the commit: it may have been built from a workspace that was not committed.
-        commit, run = bentos[name].get("git_commit"), tracking.find(bentos[name].get("training_key", ""))
+        carried = bentos[name]
+        commit = carried.get("git_commit")
+        run = tracking.resolve(carried.get("training_key", ""), carried.get("model_md5", ""))
         found = tracking.training_of(run) if run else training(read_lock(commit))
     elif name is None or git("rev-parse", "--verify", "--quiet", name + "^{commit}"):
         commit, found = git("rev-parse", (name or "HEAD") + "^{commit}"), training(read_lock(name))
-        run = tracking.find(found.key)
+        run = tracking.resolve(found.key, found.model)
     elif run := tracking.get(name):
         commit, found = run.data.tags.get("git_commit"), tracking.training_of(run)
     else:
         raise cli.UserError(f"{name!r} is no commit, MLflow run or Bento that can be found here")
-    packed = [tag for tag, carried in bentos.items() if carried.get("training_key") == found.key]
+    packed = [tag for tag, labelled in bentos.items() if labelled.get("model_md5") == found.model]
     tags = run.data.tags if run else {}
     uncommitted = " (trained with uncommitted changes)" if tags.get("git_dirty") == "true" else ""
     return [

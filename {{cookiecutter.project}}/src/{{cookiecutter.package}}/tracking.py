@@ -75,11 +75,25 @@ def experiment(store: "MlflowClient") -> str:
         return str(store.get_experiment_by_name(name).experiment_id)
 
 
-def find(key: str) -> "Run | None":
-    """Returns the run of a training, if it was logged."""
+def find(**tags: str) -> "Run | None":
+    """Returns the run that carries these tags, if one was logged."""
     store = client()
-    found = store.search_runs([experiment(store)], f"tags.training_key = '{key}'", max_results=1)
+    wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+    found = store.search_runs([experiment(store)], wanted, max_results=1)
     return found[0] if found else None
+
+
+def resolve(key: str, model: str) -> "Run | None":
+    """Returns the run of a training, or the one that gave the same model.
+
+    Where an edit of the code leaves the model's bytes as they were, DVC takes the evaluation from its cache, and nothing
+    is logged: the run that first made these bytes is then the one to show.
+
+    Args:
+        key: The training's key.
+        model: MD5 of models/model.onnx.
+    """
+    return find(training_key=key) or find(model_md5=model)
 
 
 def get(run_id: str) -> "Run | None":
@@ -125,7 +139,7 @@ def log() -> str:
     metrics = json.loads((REPORTS / "metrics.json").read_text(encoding="utf-8"))
     with one_at_a_time():
         store = client()
-        run = find(training.key)
+        run = find(training_key=training.key)
         if run is None or run.info.status != "FINISHED":
             run = log_training(store, training, run)
     for name, metric in metrics.items():
@@ -220,9 +234,9 @@ def log_model(run_id: str) -> None:
 
 
 def main() -> None:
-    """Logs the workspace's results, or with --find KEY prints the id of a training's run."""
+    """Logs the workspace's results, or with --find KEY MODEL prints the id of a training's run."""
     if sys.argv[1:2] == ["--find"]:
-        run = find(sys.argv[2])
+        run = resolve(*sys.argv[2:4])
         print(run.info.run_id if run else "")
         return
     try:
