@@ -86,8 +86,8 @@ def find(**tags: str) -> "Run | None":
 def resolve(key: str, model: str) -> "Run | None":
     """Returns the run of a training, or the one that gave the same model.
 
-    Where an edit of the code leaves the model's bytes as they were, DVC takes the evaluation from its cache, and nothing
-    is logged: the run that first made these bytes is then the one to show.
+    Where an edit of the code leaves the model's bytes as they were, DVC takes the evaluation from its cache, and
+    nothing is logged: the run that first made these bytes is then the one to show.
 
     Args:
         key: The training's key.
