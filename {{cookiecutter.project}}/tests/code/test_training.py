@@ -16,7 +16,7 @@ cli, config, export, train = module("cli"), module("config"), module("export"), 
 pytestmark = pytest.mark.keras
 
 SHAPE, CLASSES = (8, 8, 1), ["dark", "middle", "light"]
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "seed": 0,
     "epochs": 3,
     "batch_size": 16,
@@ -123,3 +123,11 @@ def test_batches_cover_every_example_once_in_a_seeded_order() -> None:
 
 def test_class_weights_balance() -> None:
     assert module("training").class_weights(np.array([0, 0, 0, 1]), 2) == {0: 4 / 6, 1: 2.0}
+
+
+@pytest.mark.parametrize("count", [20, 250])
+def test_every_batch_is_seen_once_an_epoch(count: int) -> None:
+    # Several steps run at a time; neither count fills the last execution, nor the last batch.
+    model, _ = build("mlp")
+    module("training").fit(model, split(0, count), split(1, 60), train.Train(**SETTINGS))
+    assert int(model.optimizer.iterations) == SETTINGS["epochs"] * -(-count // 16)
