@@ -136,6 +136,16 @@ def dirty() -> list[str]:
     return [path for path in changed if path not in written]
 
 
+def holding(model: str) -> str | None:
+    """Returns the first commit whose dvc.lock holds a model: a run only knows the one that it started from.
+
+    Args:
+        model: MD5 of models/model.onnx.
+    """
+    commits = git("log", "--all", "--format=%H", "-S", model, "--", "dvc.lock")
+    return commits.splitlines()[-1] if commits else None
+
+
 def chain(name: str | None) -> list[tuple[str, str]]:
     """Finds the whole chain from one of its links.
 
@@ -161,7 +171,8 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         commit, found = git("rev-parse", (name or "HEAD") + "^{commit}"), training(read_lock(name))
         run = tracking.resolve(found.key, found.model)
     elif run := tracking.get(name):
-        commit, found = run.data.tags.get("git_commit"), tracking.training_of(run)
+        found = tracking.training_of(run)
+        commit = holding(found.model) or run.data.tags.get("git_commit")
     else:
         raise cli.UserError(f"{name!r} is no commit, MLflow run or Bento that can be found here")
     packed = [tag for tag, labelled in bentos.items() if labelled.get("model_md5") == found.model]
@@ -169,7 +180,7 @@ def chain(name: str | None) -> list[tuple[str, str]]:
     uncommitted = " (trained with uncommitted changes)" if tags.get("git_dirty") == "true" else ""
     return [
         ("commit", f"{commit or 'none'}{uncommitted}"),
-        *(("data" if path.startswith("data/") else "code", f"{path} {md5}") for path, md5 in found.inputs.items()),
+        *(("data" if path.startswith("data/") else "code", f"{path} {md5}") for path, md5 in sorted(found.inputs.items())),
         *(("parameter", f"{key} = {value}") for key, value in sorted(found.parameters.items())),
         ("training", found.key),
         ("run", run.info.run_id if run else f"none recorded: `python -m {__package__}.tracking` logs it"),
