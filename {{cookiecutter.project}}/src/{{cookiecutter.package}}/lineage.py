@@ -180,7 +180,10 @@ def chain(name: str | None) -> list[tuple[str, str]]:
     uncommitted = " (trained with uncommitted changes)" if tags.get("git_dirty") == "true" else ""
     return [
         ("commit", f"{commit or 'none'}{uncommitted}"),
-        *(("data" if path.startswith("data/") else "code", f"{path} {md5}") for path, md5 in sorted(found.inputs.items())),
+        *(
+            ("data" if path.startswith("data/") else "code", f"{path} {md5}")
+            for path, md5 in sorted(found.inputs.items())
+        ),
         *(("parameter", f"{key} = {value}") for key, value in sorted(found.parameters.items())),
         ("training", found.key),
         ("run", run.info.run_id if run else f"none recorded: `python -m {__package__}.tracking` logs it"),
