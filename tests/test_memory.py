@@ -22,7 +22,7 @@ MB = 1_000_000
 DATA_GROWTH = (MANY - FEW) * BYTES / MB  # 233 MB
 # What may grow is what is kept of a picture besides its pixels (path, digest, label), about 1 kB each: 20 MB.
 # A uint8 copy of the training split alone would be 163 MB, a float32 one 650 MB.
-ALLOWED_GROWTH = 40.0
+ALLOWED_GROWTH = 80.0  # half of the smallest copy; seen: 12 (prepare) and 23 to 30 (train), of which 20 are explained
 
 pytestmark = pytest.mark.pipeline
 
