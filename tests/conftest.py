@@ -7,14 +7,18 @@ the template and of generated projects, the one that runs pytest unless TEMPLATE
 import atexit
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,6 +120,41 @@ class BakedProject:
     def link_venv(self) -> None:
         """Gives the project the shared environment instead of installing one."""
         (self.path / ".venv").symlink_to(VENV, target_is_directory=True)
+
+
+def package_python(project: BakedProject, code: str) -> str:
+    """Runs Python in the project with its package importable."""
+    return project.run(sys.executable, "-c", code, env={"PYTHONPATH": "src"}).stdout
+
+
+def free_port() -> int:
+    """Gives a port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(url: str, server: subprocess.Popen[Any], seconds: float = 120) -> None:
+    """Waits until an address answers 200."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if httpx.get(url, timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)  # between two looks at the condition
+    server.kill()
+    pytest.fail(f"{url} did not answer:\n{server.communicate()[0]}")
+
+
+def work_off_queue(project: BakedProject, count: int) -> None:
+    """Waits until `count` experiments of DVC's started queue have succeeded, then stops its workers."""
+    deadline = time.monotonic() + 900
+    while (status := project.run("dvc", "queue", "status").stdout).count("Success") < count:
+        assert "Failed" not in status, project.run("dvc", "queue", "logs", status.split("Failed")[0].split()[-4]).stdout
+        assert time.monotonic() < deadline, status
+        time.sleep(2)  # between two looks at the condition
+    project.run("dvc", "queue", "stop")
 
 
 @pytest.fixture(scope="session", autouse=True)

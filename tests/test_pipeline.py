@@ -8,12 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import BakedProject, execute
+from conftest import BakedProject, execute, package_python, work_off_queue
 
 pytestmark = pytest.mark.pipeline
 
@@ -49,25 +48,6 @@ def clone(project: BakedProject, target: Path) -> BakedProject:
     cloned = BakedProject(target)
     cloned.link_venv()
     return cloned
-
-
-def package_python(project: BakedProject, code: str) -> str:
-    """Runs Python in the project with its package importable."""
-    return project.run(sys.executable, "-c", code, env={"PYTHONPATH": "src"}).stdout
-
-
-def work_off_queue(project: BakedProject, count: int) -> None:
-    """Runs DVC's queue with two workers until `count` experiments have succeeded.
-
-    Not `dvc exp run --run-all --jobs 2`: it waits for ever for one of its two workers (DVC 3.67).
-    """
-    project.run("dvc", "queue", "start", "--jobs", "2")
-    deadline = time.monotonic() + 900
-    while (status := project.run("dvc", "queue", "status").stdout).count("Success") < count:
-        assert "Failed" not in status, project.run("dvc", "queue", "logs", status.split("Failed")[0].split()[-4]).stdout
-        assert time.monotonic() < deadline, status
-        time.sleep(2)  # between two looks at the condition
-    project.run("dvc", "queue", "stop")
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +143,8 @@ def test_a_queued_sweep_runs_each_of_its_four_points(quick_project: BakedProject
     project = copy(quick_project)
     sweep = ["-S", "model=mlp,cnn", "-S", "train.learning_rate=0.002,0.02", "-S", "train.epochs=1"]
     project.run("dvc", "exp", "run", "--queue", *sweep)
+    # Not `dvc exp run --run-all --jobs 2`: it waits for ever for one of its two workers (DVC 3.67).
+    project.run("dvc", "queue", "start", "--jobs", "2")
     work_off_queue(project, 4)
     shown = json.loads(project.run("dvc", "exp", "show", "--json").stdout)
     experiments = [e for row in shown for e in (row.get("experiments") or [])]

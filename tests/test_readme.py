@@ -4,15 +4,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from conftest import ROOT, VENV, BakedProject, execute, template
+from conftest import ROOT, VENV, BakedProject, execute, free_port, template, wait_until_ready, work_off_queue
 
 pytestmark = pytest.mark.pipeline
 
@@ -22,26 +20,6 @@ Copy = Callable[[BakedProject], BakedProject]
 def blocks(text: str) -> list[list[str]]:
     """Gives the commands of each shell block of a Markdown text."""
     return [block.strip().splitlines() for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)]
-
-
-def free_port() -> int:
-    """Gives a port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_ready(url: str, server: subprocess.Popen[str], seconds: float = 120) -> None:
-    """Waits until an address answers 200."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            if httpx.get(url, timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.1)  # between two looks at the condition
-    server.kill()
-    pytest.fail(f"{url} did not answer:\n{server.communicate()[0]}")
 
 
 def serve(project: BakedProject, command: str, port: int) -> subprocess.Popen[str]:
@@ -85,11 +63,7 @@ def test_commands_of_the_generated_readme(reproduced_project: BakedProject, copy
                 assert server is not None
                 assert "Traceback" not in stop(server)
             if command.startswith("dvc queue start"):
-                deadline = time.monotonic() + 900
-                while project.run("dvc", "queue", "status").stdout.count("Success") < 4:
-                    assert time.monotonic() < deadline
-                    time.sleep(2)  # between two looks at the condition
-                project.run("dvc", "queue", "stop")
+                work_off_queue(project, 4)
     assert server is not None
 
 

@@ -2,15 +2,12 @@
 
 import json
 import re
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
-import httpx
 import pytest
-from conftest import BakedProject, execute
+from conftest import BakedProject, execute, free_port, package_python, wait_until_ready
 
 pytestmark = pytest.mark.pipeline
 
@@ -18,15 +15,10 @@ Copy = Callable[[BakedProject], BakedProject]
 ENV = {"PYTHONPATH": "src"}
 
 
-def python(project: BakedProject, code: str) -> str:
-    """Runs Python in the project with its package importable and gives the last line it prints."""
-    return project.run(sys.executable, "-c", code, env=ENV).stdout.strip().splitlines()[-1]
-
-
 def runs(project: BakedProject) -> int:
     """Gives the number of runs in the project's store."""
     code = "from my_experiment import tracking as t; c = t.client(); print(len(c.search_runs([t.experiment(c)])))"
-    return int(python(project, code))
+    return int(package_python(project, code).splitlines()[-1])
 
 
 def test_the_run_holds_what_was_done(reproduced_project: BakedProject) -> None:
@@ -40,7 +32,7 @@ files = [f.path for f in store.list_artifacts(run.info.run_id, "reports/plots")]
 print(json.dumps({"params": run.data.params, "metrics": run.data.metrics, "tags": run.data.tags, "history": history,
                   "files": files, "status": run.info.status}))
 """
-    run = json.loads(python(reproduced_project, code))
+    run = json.loads(package_python(reproduced_project, code).splitlines()[-1])
     epochs = len(reproduced_project.read("reports/history.csv").splitlines()) - 1
     assert run["status"] == "FINISHED"
     assert run["params"]["train.learning_rate"] == "0.001"
@@ -68,7 +60,7 @@ assert loaded.metadata.saved_input_example_info
 served = loaded.predict({"image": np.asarray(images, np.float32)})["probabilities"]
 print(float(np.abs(served - predict(Path("models/model.onnx"), images)).max()))
 """
-    assert float(python(reproduced_project, code)) < 1e-6
+    assert float(package_python(reproduced_project, code).splitlines()[-1]) < 1e-6
 
 
 def test_neither_repetition_nor_a_cache_hit_makes_a_second_run(reproduced_project: BakedProject, copy: Copy) -> None:
@@ -103,9 +95,7 @@ def test_a_server_that_is_away_costs_a_warning_and_is_caught_up_with(
     reproduced_project: BakedProject, copy: Copy, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     project = copy(reproduced_project)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server_uri = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
     done = project.run("dvc", "repro", "--force", "--single-item", "evaluate", env=server_uri)
     assert "could not be reached" in done.stderr
@@ -122,25 +112,12 @@ def test_a_server_that_is_away_costs_a_warning_and_is_caught_up_with(
         cwd=store, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        wait_for(port, server)
+        wait_until_ready(f"http://127.0.0.1:{port}/health", server)
         logged = project.run(sys.executable, "-m", "my_experiment.tracking", env=ENV | server_uri)
         assert "logged as run" in logged.stdout
     finally:
         server.terminate()
         server.wait(30)
-
-
-def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Waits until the server answers that it is healthy."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the MLflow server stopped"
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.2)  # between two looks at the condition, not in place of it
-    pytest.fail("the MLflow server did not answer")
 
 
 def test_lineage_from_commit_run_and_bento(reproduced_project: BakedProject, copy: Copy) -> None:
