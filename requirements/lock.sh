@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Renews the locks of the generated project and of the template. Everything is resolved together once; each lock is
-# then the part of that solution that its group needs.
+# then the part of that solution that its group needs. `--keep` leaves every version that is locked now and still fits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PWD/.venv/bin:$PATH
@@ -20,6 +20,9 @@ for remote in local s3 gcs azure ssh; do
 done
 groups=(--group "$work/local/pyproject.toml:dev" --group pyproject.toml:template)
 for remote in s3 gcs azure ssh; do groups+=(--group "$work/$remote/pyproject.toml:remote"); done
+if [[ ${1-} == --keep ]]; then # uv prefers the versions that it finds in its output file
+  awk '/^[a-z0-9]/ {new = !seen[$1]++} new' "$locks"/*.lock requirements/template.lock >"$work/all.lock"
+fi
 compile "$work/all.lock" "${groups[@]}"
 
 together=(--constraint "$work/all.lock")
