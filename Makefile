@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 PROJECT := {{cookiecutter.project}}
+TASK ?= image-classification
 LOCKS := $(PROJECT)/requirements
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export BENTOML_DO_NOT_TRACK := true
@@ -24,8 +25,8 @@ setup: .venv/.installed ## Make .venv: the generated project's locked tools, and
 	@uv pip install --quiet --compile-bytecode --python .venv --require-hashes -r $(LOCKS)/dev.lock -r requirements/template.lock
 	@touch $@
 
-demo: .venv/.installed ## Generate a project in build/demo, reproduce it, build its Bento, ask it for one prediction
-	python docs/demo.py build/demo
+demo: .venv/.installed ## Generate a project (TASK=...) in build/demo, reproduce it, build its Bento, ask it once
+	python docs/demo.py build/demo/$(TASK) $(TASK)
 
 test: .venv/.installed ## Everything that CI checks
 	pre-commit run --all-files

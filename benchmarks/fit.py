@@ -1,4 +1,4 @@
-"""Images a second of `training.fit` and of a hand-written `model.fit`, in this process, taking turns.
+"""Images a second of `keras_training.descend` and of a hand-written `model.fit`, in this process, taking turns.
 
     python benchmarks/fit.py PROJECT DETERMINISM VARIANTS DATA=EPOCHS[xREPEATS]...
     python benchmarks/fit.py build/bake/my-experiment on package,hand digits=5x2 synthetic_mlp=3
@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 Arrays = tuple[Any, Any]
+COMPILED: dict[str, Any] = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
 
 
 def data(name: str, prepared: Any, project: Path, folder: Path) -> tuple[Arrays, Arrays, int]:
@@ -30,8 +31,9 @@ def data(name: str, prepared: Any, project: Path, folder: Path) -> tuple[Arrays,
 
     if name == "digits":
         lies = project / "data/prepared"
-        classes = len(prepared.manifest(lies)["classes"])
-        return prepared.load("train", lies), prepared.load("validation", lies), classes
+        load = importlib.import_module(f"{prepared.__package__}.images").load
+        train, validation = ((load(split, lies), prepared.targets(split, lies)) for split in ("train", "validation"))
+        return train, validation, len(prepared.manifest(lies)["classes"])
     made = []
     generator = np.random.default_rng(0)
     # A bright row and column tell the class, noise hides them: there is something to learn.
@@ -48,7 +50,7 @@ def main(project: Path, determinism: str, variants: list[str], runs: list[str]) 
     """Fits, and prints the throughput."""
     sys.path.insert(0, str(project / "src"))
     (package,) = (path.name for path in (project / "src").iterdir() if (path / "__init__.py").is_file())
-    training, prepared = (importlib.import_module(f"{package}.{name}") for name in ("training", "data.prepared"))
+    training, prepared = (importlib.import_module(f"{package}.{name}") for name in ("keras_training", "data.prepared"))
     import keras
     import numpy as np
     import yaml
@@ -74,15 +76,20 @@ def main(project: Path, determinism: str, variants: list[str], runs: list[str]) 
     def fit(variant: str, kind: str, train: Arrays, validation: Arrays, classes: int, epochs: int) -> list[float]:
         make = getattr(importlib.import_module(f"{package}.models.{kind}"), kind)
         network = {key: value for key, value in networks[kind].items() if key != "_target_"}
-        model, clock = make(train[0].shape[1:], classes, **network), Clock()
+
+        def inputs() -> tuple[Any, Any]:
+            image = keras.Input(train[0].shape[1:])
+            return image, keras.layers.Rescaling(1 / 255)(image)
+
+        model, clock = make(inputs, keras.layers.Dense(classes, activation="softmax"), **network), Clock()
         if variant == "package":
-            own = model.fit  # `training.fit` takes no callbacks, so the clock is slipped in below it
+            own = model.fit  # `descend` takes no callbacks, so the clock is slipped in below it
             model.fit = lambda *args, callbacks, **kw: own(*args, callbacks=[*callbacks, clock], **kw)
             never = {"epochs": epochs, "patience": epochs}
-            training.fit(model, train, validation, SimpleNamespace(**{**settings, **never}))
+            training.descend(model, train, validation, COMPILED, SimpleNamespace(**{**settings, **never}))
         else:
             optimiser = keras.optimizers.Adam(settings["learning_rate"])
-            model.compile(optimiser, "sparse_categorical_crossentropy", metrics=["accuracy"])
+            model.compile(optimiser, **COMPILED)
             model.fit(
                 np.asarray(train[0], np.float32),
                 train[1],

@@ -4,7 +4,7 @@
 
 cold        `dvc repro` in a fresh clone with empty caches, against benchmarks/plain.py, and where it goes
 noop        `dvc repro` with nothing to do, against an equally long pipeline of `true` commands
-throughput  images a second of `training.fit` against a hand-written `model.fit`, and what determinism costs
+throughput  images a second of `keras_training.descend` against a hand-written `model.fit`, and what determinism costs
 
 The sides take turns, so that a machine that slows down slows both; figures are medians. Absolute numbers
 belong to the machine. A goal that is missed is marked and is no failure: a busy machine misses goals.
@@ -157,7 +157,7 @@ def cold(project: Path, folder: Path, env: dict[str, str]) -> None:
         walls.append(time.perf_counter() - start)
         theirs.append(json.loads(told.splitlines()[-1]))
         say(f"  turn {turn + 1}: dvc repro {ours[-1]['total']:.1f} s, plain script {walls[-1]:.1f} s")
-    accuracy = json.loads((folder / "cold/reports/metrics.json").read_text())["accuracy"]["value"]
+    accuracy = json.loads((folder / "cold/reports/metrics.json").read_text())["accuracy"]
     say(f"  {epochs} epochs; test accuracy {accuracy:.4f}, of the plain script {theirs[-1]['accuracy']:.4f}\n")
     spent = {name: median(turn[name] for turn in ours) for name in ours[0]}
     say(f"  {'dvc repro':<12}{'s':>7}{'of which imports':>18}   | plain script      s")

@@ -18,6 +18,8 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 
 def main(project: Path, output: Path, epochs: int) -> None:
@@ -39,19 +41,19 @@ def main(project: Path, output: Path, epochs: int) -> None:
     import pandas as pd
     import yaml
 
-    cnn, metrics, plots, prepared, sources = (
+    cnn, classification, plots, prepared, sources = (
         importlib.import_module(f"{package}.{name}")
-        for name in ("models.cnn", "metrics", "plots", "data.prepared", "data.sources")
+        for name in ("models.cnn", "targets.classification", "plots", "data.prepared", "data.images")
     )
     lap("imports")
 
     params = yaml.safe_load((project / "params.yaml").read_text())
     source = sources.digits(image_size=params["data"]["image_size"], channels=params["data"]["channels"])
-    fractions = [params["prepare"][key] for key in ("seed", "validation", "test")]
+    splits = prepared.Splits(**params["prepare"])
     pictures: dict[str, list[np.ndarray]] = {split: [] for split in prepared.SPLITS}
     answers: dict[str, list[int]] = {split: [] for split in prepared.SPLITS}
     for example in source.items:
-        split = prepared.assign(example.digest, *fractions)
+        split = prepared.assign(example.digest, splits)
         pictures[split].append(example.image)
         answers[split].append(example.label)
     images = {split: np.stack(pictures[split]).astype(np.float32) for split in pictures}
@@ -60,7 +62,12 @@ def main(project: Path, output: Path, epochs: int) -> None:
 
     keras.utils.set_random_seed(params["train"]["seed"])
     network = {key: value for key, value in params["model"].items() if key != "_target_"}
-    model = cnn.cnn(source.shape, len(source.classes), **network)
+
+    def inputs() -> tuple[Any, Any]:
+        image = keras.Input(source.shape)
+        return image, keras.layers.Rescaling(1 / 255)(image)
+
+    model = cnn.cnn(inputs, keras.layers.Dense(len(source.classes), activation="softmax"), **network)
     optimiser = keras.optimizers.Adam(params["train"]["learning_rate"])
     model.compile(optimiser, "sparse_categorical_crossentropy", metrics=["accuracy"])
     best = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
@@ -83,24 +90,21 @@ def main(project: Path, output: Path, epochs: int) -> None:
     session = onnxruntime.InferenceSession(output / "model.onnx", providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     probabilities = session.run(None, {name: images["test"]})[0]
-    truth, predictions = labels["test"], probabilities.argmax(1)
-    matrix = metrics.confusion(truth, predictions, len(source.classes))
-    bins = metrics.calibration(truth, probabilities)
-    values = {name: metric(truth, probabilities) for name, metric in metrics.METRICS.items()}
-    settings = params["evaluate"]
-    intervals = metrics.bootstrap(truth, probabilities, settings["resamples"], settings["confidence"], settings["seed"])
-    (output / "metrics.json").write_text(json.dumps({name: [values[name], *intervals[name]] for name in values}))
+    found = classification.evaluate(
+        probabilities,
+        labels["test"],
+        labels["train"],
+        {"classes": source.classes},
+        {},
+        SimpleNamespace(**params["evaluate"]),
+        output,
+    )
+    (output / "metrics.json").write_text(json.dumps(found.metrics))
     curves = pd.DataFrame(history.history).rename_axis("epoch").reset_index()
-    wrong = np.flatnonzero(predictions != truth)
-    wrong = wrong[np.argsort(-probabilities[wrong].max(1))]
-    shown = wrong[: settings["mistakes"]]
-    plots.confusion_matrix(matrix, source.classes, output / "confusion_matrix.png")
-    plots.learning_curves(curves, output / "learning_curves.png")
-    plots.reliability(bins, values["ece"], output / "reliability.png")
-    titles = [f"{truth[row]} taken for {predictions[row]}\n{probabilities[row].max():.1%}" for row in shown]
-    plots.mistakes([images["test"][row] for row in shown], titles, len(wrong), output / "mistakes.png")
+    plots.learning_curves(curves, "accuracy", output / "learning_curves.png")
+    plots.gallery([images["test"][row] for row in found.worst], found.titles, found.total, output / "mistakes.png")
     lap("evaluate")
-    print(json.dumps({"seconds": seconds, "accuracy": values["accuracy"]}))
+    print(json.dumps({"seconds": seconds, "accuracy": found.metrics["accuracy"]["value"]}))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def serving(bento: str, cwd: Path, env: dict[str, str]) -> Iterator[str]:
 
 def main() -> None:
     """Generates, installs, reproduces, shows, packs and asks for one prediction."""
-    target = Path(sys.argv[1]).resolve()
+    target, task = Path(sys.argv[1]).resolve(), sys.argv[2]
     project = target / "my-experiment"
     # The project's own tools come first; nothing of the template's environment may help it.
     bin_dir = project / ".venv" / "bin"
@@ -87,6 +87,7 @@ def main() -> None:
             "--no-input",
             "--output-dir",
             str(target),
+            f"task={task}",
             cwd=ROOT,
             env=env,
         )
@@ -107,16 +108,18 @@ def main() -> None:
     )
     bento = max(yaml.safe_load(listed.stdout), key=lambda each: each["creation_time"])["tag"]
     sample = (
-        "import json; from my_experiment.data import prepared; images, labels = prepared.load('test');"
-        "print(json.dumps([images[:1].tolist(), prepared.manifest()['classes'][labels[0]]]))"
+        "import json; from my_experiment.data import prepared; manifest = prepared.manifest();"
+        "feed = next(prepared.modality(manifest).feeds('test', 1)); truth = prepared.targets('test')[0];"
+        "row = {name: None if value[0] in ('',) or value[0] != value[0] else value[0] for name, value in feed.items()}"
+        " if manifest['input'] == 'tables' else feed['image'][0].tolist();"
+        "print(json.dumps([row, manifest['classes'][truth] if 'classes' in manifest else truth]))"
     )
     drawn = subprocess.run(["python", "-c", sample], cwd=project, env=env, check=True, capture_output=True, text=True)
-    instances, truth = json.loads(drawn.stdout)
+    instance, truth = json.loads(drawn.stdout)
     with tempfile.TemporaryDirectory() as elsewhere, serving(bento, Path(elsewhere), env) as url:
-        answer = httpx.post(f"{url}/predict", json={"instances": instances}).raise_for_status().json()
+        answer = httpx.post(f"{url}/predict", json={"instances": [instance]}).raise_for_status().json()
     (prediction,) = answer["predictions"]
-    label, probability = prediction["label"], max(prediction["probabilities"].values())
-    print(f"   a test picture of a {truth}: answered {label} ({probability:.1%}), model {answer['model_version']}")
+    print(f"   an example of the test split, {truth}: answered {prediction}, model {answer['model_version']}")
     print(f"\nDone. The project is yours to look at: cd {project}")
 
 

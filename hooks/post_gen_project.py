@@ -14,9 +14,96 @@ from pathlib import Path
 
 # Rendered by Jinja before it runs; see pre_gen_project.py for the two `tojson`.
 ANSWERS = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore # noqa: F821
+PACKAGE = ANSWERS["package"]
 
-# The one table: question -> choice -> the paths that only this choice needs.
+# What a task is made of: how examples come in, and what is answered.
+IMAGES = [
+    "conf/augmentation",
+    "conf/model/cnn.yaml",
+    "conf/model/mobilenet_v3.yaml",
+    "conf/model/resnet50.yaml",
+    "data/weights",
+    f"src/{PACKAGE}/augmentation.py",
+    f"src/{PACKAGE}/data/images.py",
+    f"src/{PACKAGE}/inputs/images.py",
+    f"src/{PACKAGE}/models/cnn.py",
+    f"src/{PACKAGE}/models/mobilenet_v3.py",
+    f"src/{PACKAGE}/models/resnet50.py",
+    f"src/{PACKAGE}/models/transfer.py",
+    "tests/code/conftest.py",
+    "tests/code/test_inputs_images.py",
+]
+TABLES = [
+    "conf/data/csv.yaml",
+    "conf/data/parquet.yaml",
+    "conf/features",
+    "conf/train/exact.yaml",
+    f"src/{PACKAGE}/data/schema.py",
+    f"src/{PACKAGE}/data/table_files.py",
+    f"src/{PACKAGE}/data/table_splits.py",
+    f"src/{PACKAGE}/data/table_writing.py",
+    f"src/{PACKAGE}/data/tables.py",
+    f"src/{PACKAGE}/features.py",
+    f"src/{PACKAGE}/inputs/tables.py",
+    f"src/{PACKAGE}/models/linear.py",
+    "schema",
+    "tests/code/test_evaluate_tables.py",
+    "tests/code/test_features.py",
+    "tests/code/test_inputs_tables.py",
+    "tests/code/test_schema.py",
+    "tests/code/test_models_tables.py",
+    "tests/code/test_tables.py",
+    "tests/data/test_prepared_tables.py",
+    "tests/linear.py",
+    "tests/model/test_model_tables.py",
+]
+CLASSIFICATION = [
+    f"src/{PACKAGE}/targets/classification.py",
+    f"src/{PACKAGE}/targets/classification_plots.py",
+    "tests/code/test_classification.py",
+]
+REGRESSION = [
+    f"src/{PACKAGE}/targets/regression.py",
+    f"src/{PACKAGE}/targets/regression_plots.py",
+    "tests/code/test_regression.py",
+]
+
+# The one table: question -> choice -> the paths that only some choices need.
 FEATURES: dict[str, dict[str, list[str]]] = {
+    "task": {
+        "image-classification": [
+            *IMAGES,
+            *CLASSIFICATION,
+            "conf/data/digits.yaml",
+            "conf/data/image_folder.yaml",
+            "tests/code/test_augmentation.py",
+            "tests/code/test_data_images.py",
+            "tests/code/test_evaluate_images.py",
+            "tests/code/test_models_images.py",
+            "tests/code/test_prepare_images.py",
+            "tests/code/test_transfer.py",
+            "tests/data/test_prepared_images.py",
+            "tests/model/test_model_images.py",
+        ],
+        "tabular-classification": [
+            *TABLES,
+            *CLASSIFICATION,
+            "conf/data/breast_cancer.yaml",
+            "conf/model/logistic_regression.yaml",
+            "schema/breast_cancer.yaml",
+            f"src/{PACKAGE}/models/logistic_regression.py",
+            "tests/code/test_logistic_regression.py",
+        ],
+        "tabular-regression": [
+            *TABLES,
+            *REGRESSION,
+            "conf/data/diabetes.yaml",
+            "conf/model/linear_regression.yaml",
+            "schema/diabetes.yaml",
+            f"src/{PACKAGE}/models/linear_regression.py",
+            "tests/code/test_linear_regression.py",
+        ],
+    },
     "dvc_remote": {
         "s3": ["requirements/remote-s3.lock"],
         "gcs": ["requirements/remote-gcs.lock"],

@@ -5,7 +5,9 @@ the template and of generated projects, the one that runs pytest unless TEMPLATE
 """
 
 import atexit
+import hashlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -24,6 +26,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "{{cookiecutter.project}}"
 VENV = Path(os.environ.get("TEMPLATE_VENV", sys.prefix))
+
+OUTPUTS = ("data/prepared", "models", "reports")  # folders of the pipeline
 
 Result = subprocess.CompletedProcess[str]
 
@@ -117,14 +121,52 @@ class BakedProject:
         """Gives what git finds changed or new."""
         return self.run("git", "status", "--porcelain").stdout
 
+    def commit(self, message: str) -> None:
+        """Commits everything that git shows."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
     def link_venv(self) -> None:
         """Gives the project the shared environment instead of installing one."""
         (self.path / ".venv").symlink_to(VENV, target_is_directory=True)
 
 
+Copy = Callable[[BakedProject], BakedProject]
+
+
 def package_python(project: BakedProject, code: str) -> str:
     """Runs Python in the project with its package importable."""
     return project.run(sys.executable, "-c", code, env={"PYTHONPATH": "src"}).stdout
+
+
+def stages_run(output: str) -> list[str]:
+    """Gives the stages that a `dvc repro` or `dvc exp run` has run, in order."""
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def digests(project: BakedProject) -> dict[str, str]:
+    """Gives the SHA-256 of every output of the pipeline."""
+    return {
+        path.relative_to(project.path).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in OUTPUTS
+        for path in sorted((project.path / folder).rglob("*"))
+        if path.is_file() and path.name != ".gitignore"
+    }
+
+
+def edit(project: BakedProject, file: str, old: str, new: str) -> None:
+    """Replaces text in a file as a user would."""
+    text = project.read(file)
+    assert old in text
+    (project.path / file).write_text(text.replace(old, new), encoding="utf-8")
+
+
+def clone(project: BakedProject, target: Path) -> BakedProject:
+    """Clones a project, without its cache and outputs."""
+    execute("git", "clone", "--quiet", project.path, target, cwd=target.parent)
+    cloned = BakedProject(target)
+    cloned.link_venv()
+    return cloned
 
 
 def free_port() -> int:
@@ -163,10 +205,11 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     home = tmp_path_factory.mktemp("home")
     (home / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
     (home / "cookiecutter.yaml").write_text(f"cookiecutters_dir: {home}/cookiecutters\nreplay_dir: {home}/replay\n")
+    (home / "aws").touch()
     with pytest.MonkeyPatch.context() as patch:
         # `make test` may itself run inside a git hook, a DVC experiment or an activated environment.
         for name in list(os.environ):
-            if name.startswith(("GIT_", "DVC_", "MLFLOW_", "HYDRA_", "BENTOML_")):
+            if name.startswith(("GIT_", "DVC_", "MLFLOW_", "HYDRA_", "BENTOML_", "AWS_")):
                 patch.delenv(name)
         for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
             patch.delenv(name, raising=False)
@@ -177,6 +220,9 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("DVC_SYSTEM_CONFIG_DIR", str(home / "dvc-system"))
         patch.setenv("DVC_SITE_CACHE_DIR", str(home / "dvc-site"))
         patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("AWS_CONFIG_FILE", str(home / "aws"))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws"))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("PRE_COMMIT_HOME", str(home / "pre-commit"))
         yield
 
@@ -203,7 +249,7 @@ def bake(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., BakedProject
 
 
 @pytest.fixture(scope="session")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[BakedProject], BakedProject]:
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     """Copies a shared project, so that a test can change it: `copy(reproduced_project)`."""
 
     def copier(project: BakedProject) -> BakedProject:
@@ -221,10 +267,20 @@ def default_project(bake: Callable[..., BakedProject]) -> BakedProject:
 
 
 @pytest.fixture(scope="session")
-def reproduced_project(default_project: BakedProject, copy: Callable[[BakedProject], BakedProject]) -> BakedProject:
+def reproduced_project(default_project: BakedProject, copy: Copy) -> BakedProject:
     """The default project after `dvc repro` and a commit. Do not change it: `copy` it."""
     project = copy(default_project)
     project.run("dvc", "repro")
-    project.run("git", "add", "--all")
-    project.run("git", "commit", "--quiet", "--message", "Reproduce")
+    project.commit("Reproduce")
+    return project
+
+
+@pytest.fixture(scope="session")
+def quick_project(default_project: BakedProject, copy: Copy) -> BakedProject:
+    """A reproduced project that trains a small model for three epochs. Do not change it: `copy` it."""
+    project = copy(default_project)
+    edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 3")
+    edit(project, "conf/config.yaml", "- model: cnn", "- model: mlp")
+    project.run("dvc", "repro")
+    project.commit("Quick")
     return project

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT, TEMPLATE, BakedProject, execute, template
 
-# Every file of a project with the default answers. `<package>` stands for the name of the package.
+# Every file of a project, whatever its task. `<package>` stands for the name of the package.
 FILES = set(
     """
     .bentoignore
@@ -26,9 +26,6 @@ FILES = set(
     README.md
     bentofile.yaml
     conf/config.yaml
-    conf/data/digits.yaml
-    conf/data/image_folder.yaml
-    conf/model/cnn.yaml
     conf/model/mlp.yaml
     conf/train/default.yaml
     data/raw/.gitkeep
@@ -38,17 +35,17 @@ FILES = set(
     requirements/serve.lock
     requirements/train.lock
     src/<package>/__init__.py
+    src/<package>/card.py
     src/<package>/cli.py
     src/<package>/config.py
     src/<package>/data/__init__.py
     src/<package>/data/prepared.py
-    src/<package>/data/sources.py
     src/<package>/export.py
-    src/<package>/images.py
+    src/<package>/inference.py
+    src/<package>/inputs/__init__.py
+    src/<package>/keras_training.py
     src/<package>/lineage.py
-    src/<package>/metrics.py
     src/<package>/models/__init__.py
-    src/<package>/models/cnn.py
     src/<package>/models/mlp.py
     src/<package>/plots.py
     src/<package>/service.py
@@ -57,27 +54,116 @@ FILES = set(
     src/<package>/stages/evaluate.py
     src/<package>/stages/prepare.py
     src/<package>/stages/train.py
+    src/<package>/targets/__init__.py
+    src/<package>/targets/common.py
     src/<package>/tracking.py
     src/<package>/training.py
     tests/__init__.py
     tests/code/test_config.py
     tests/code/test_export.py
-    tests/code/test_images.py
     tests/code/test_lineage.py
-    tests/code/test_metrics.py
     tests/code/test_pipeline.py
     tests/code/test_prepared.py
-    tests/code/test_sources.py
     tests/code/test_stage_config.py
     tests/code/test_stage_evaluate.py
-    tests/code/test_stage_prepare.py
     tests/code/test_training.py
     tests/conftest.py
-    tests/data/test_data.py
-    tests/model/test_model.py
     """.split()
 )
-# What a choice adds to them.
+# What a task adds to them, by what comes in and what is answered.
+IMAGES = set(
+    """
+    conf/augmentation/light.yaml
+    conf/augmentation/none.yaml
+    conf/augmentation/strong.yaml
+    conf/data/digits.yaml
+    conf/data/image_folder.yaml
+    conf/model/cnn.yaml
+    conf/model/mobilenet_v3.yaml
+    conf/model/resnet50.yaml
+    data/weights/.gitkeep
+    src/<package>/augmentation.py
+    src/<package>/data/images.py
+    src/<package>/inputs/images.py
+    src/<package>/models/cnn.py
+    src/<package>/models/mobilenet_v3.py
+    src/<package>/models/resnet50.py
+    src/<package>/models/transfer.py
+    tests/code/conftest.py
+    tests/code/test_augmentation.py
+    tests/code/test_data_images.py
+    tests/code/test_evaluate_images.py
+    tests/code/test_inputs_images.py
+    tests/code/test_models_images.py
+    tests/code/test_prepare_images.py
+    tests/code/test_transfer.py
+    tests/data/test_prepared_images.py
+    tests/model/test_model_images.py
+    """.split()
+)
+TABLES = set(
+    """
+    conf/data/csv.yaml
+    conf/data/parquet.yaml
+    conf/features/default.yaml
+    conf/features/embedding.yaml
+    conf/features/hashing.yaml
+    conf/features/linear.yaml
+    conf/train/exact.yaml
+    src/<package>/data/schema.py
+    src/<package>/data/table_files.py
+    src/<package>/data/table_splits.py
+    src/<package>/data/table_writing.py
+    src/<package>/data/tables.py
+    src/<package>/features.py
+    src/<package>/inputs/tables.py
+    src/<package>/models/linear.py
+    tests/code/test_evaluate_tables.py
+    tests/code/test_features.py
+    tests/code/test_inputs_tables.py
+    tests/code/test_models_tables.py
+    tests/code/test_schema.py
+    tests/code/test_tables.py
+    tests/data/test_prepared_tables.py
+    tests/linear.py
+    tests/model/test_model_tables.py
+    """.split()
+)
+CLASSIFICATION = set(
+    """
+    src/<package>/targets/classification.py
+    src/<package>/targets/classification_plots.py
+    tests/code/test_classification.py
+    """.split()
+)
+TASKS = {
+    "image-classification": IMAGES | CLASSIFICATION,
+    "tabular-classification": TABLES
+    | CLASSIFICATION
+    | set(
+        """
+        conf/data/breast_cancer.yaml
+        conf/model/logistic_regression.yaml
+        schema/breast_cancer.yaml
+        src/<package>/models/logistic_regression.py
+        tests/code/test_logistic_regression.py
+        """.split()
+    ),
+    "tabular-regression": TABLES
+    | set(
+        """
+        conf/data/diabetes.yaml
+        conf/model/linear_regression.yaml
+        schema/diabetes.yaml
+        src/<package>/models/linear_regression.py
+        src/<package>/targets/regression.py
+        src/<package>/targets/regression_plots.py
+        tests/code/test_linear_regression.py
+        tests/code/test_regression.py
+        """.split()
+    ),
+}
+# What a remote adds.
 MORE = {
     "s3": {"requirements/remote-s3.lock"},
     "gcs": {"requirements/remote-gcs.lock"},
@@ -102,9 +188,9 @@ LEFTOVER = re.compile(r"\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
 CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 
-def expected_files(package: str, remote: str) -> set[str]:
+def expected_files(package: str, remote: str = "local", task: str = "image-classification") -> set[str]:
     """Lists what a project must hold, no more and no less."""
-    return {name.replace("<package>", package) for name in FILES | MORE.get(remote, set())}
+    return {name.replace("<package>", package) for name in FILES | TASKS[task] | MORE.get(remote, set())}
 
 
 def check_text(project: BakedProject) -> None:
@@ -132,6 +218,7 @@ def check_text(project: BakedProject) -> None:
 def test_the_lists_of_choices_are_those_of_the_questions() -> None:
     assert set(CHOICES["license"]) == set(LICENSES)
     assert tuple(CHOICES["dvc_remote"]) == REMOTES
+    assert CHOICES["task"] == list(TASKS)
     assert {path.name for path in (ROOT / "templates" / "licenses").iterdir()} == set(LICENSES)
 
 
@@ -146,18 +233,19 @@ def test_every_question_is_worded_as_one() -> None:
             assert set(prompt) == {"__prompt__", *CHOICES[name]}
 
 
-# Each licence and each remote with the first of the other: one decides the text of one file, the other which
-# locks stay and the text of .dvc/config, so that they meet nowhere.
+# Each licence, each remote and each task with the first of the others: a licence decides the text of one file, a remote
+# which locks stay and the text of .dvc/config, a task the rest; they meet in the README alone.
 COMBINATIONS = [
-    *[(name, "local") for name in LICENSES],
-    *[("MIT", remote) for remote in REMOTES[1:]],
+    *[(name, "local", "image-classification") for name in LICENSES],
+    *[("MIT", remote, "image-classification") for remote in REMOTES[1:]],
+    *[("MIT", "s3", task) for task in list(TASKS)[1:]],
 ]
 
 
-@pytest.mark.parametrize(("license_name", "remote"), COMBINATIONS)
-def test_bake(bake: Callable[..., BakedProject], license_name: str, remote: str) -> None:
-    project = bake(license=license_name, dvc_remote=remote)
-    assert project.files() == expected_files("my_experiment", remote)
+@pytest.mark.parametrize(("license_name", "remote", "task"), COMBINATIONS)
+def test_bake(bake: Callable[..., BakedProject], license_name: str, remote: str, task: str) -> None:
+    project = bake(license=license_name, dvc_remote=remote, task=task)
+    assert project.files() == expected_files("my_experiment", remote, task)
     check_text(project)
     text = project.read("LICENSE")
     assert LICENSES[license_name] in text
@@ -181,7 +269,7 @@ def unicode_project(bake: Callable[..., BakedProject]) -> BakedProject:
 def test_unicode_spaces_and_apostrophes(unicode_project: BakedProject) -> None:
     project = unicode_project
     assert project.path.name == "latelier-deloise-shi-yan-1"
-    assert project.files() == expected_files("latelier_deloise_shi_yan_1", "local")
+    assert project.files() == expected_files("latelier_deloise_shi_yan_1")
     check_text(project)
     assert f"Copyright (c) {UNICODE['author_name']}\n" in project.read("LICENSE")
     assert project.git_status() == ""
@@ -194,10 +282,9 @@ def test_unicode_spaces_and_apostrophes(unicode_project: BakedProject) -> None:
         assert UNICODE["description"] in project.read("README.md")
 
 
-@pytest.mark.parametrize("which", ["default_project", "unicode_project"])
-def test_pre_commit_passes_on_a_fresh_bake(which: str, request: pytest.FixtureRequest) -> None:
-    copy = request.getfixturevalue("copy")
-    project: BakedProject = copy(request.getfixturevalue(which))
+@pytest.mark.parametrize("task", TASKS)
+def test_pre_commit_passes_on_a_fresh_bake(bake: Callable[..., BakedProject], task: str) -> None:
+    project = bake(**UNICODE, task=task)
     result = project.run("pre-commit", "run", "--all-files", "--color", "never", check=False)
     failed = [line for line in result.stdout.splitlines() if line.endswith("Failed")]
     assert result.returncode == 0, f"{failed}\n{result.stdout}"

@@ -1,6 +1,6 @@
-"""Peak memory of `prepare` and `train` does not grow with the number of images.
+"""Peak memory of `prepare` and `train` does not grow with the number of images, or of rows.
 
-The stages run as `dvc repro` runs them, a process each, on 1,000 and on 20,000 pictures of a folder.
+The stages run as `dvc repro` runs them, a process each, on few and on many examples.
 """
 
 import os
@@ -11,9 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
-from conftest import VENV, BakedProject
+from conftest import VENV, BakedProject, edit
+from pyarrow import csv
 
 SIDE = 64
 BYTES = SIDE * SIDE * 3  # of a picture, prepared
@@ -60,15 +63,18 @@ def with_pictures(project: BakedProject, count: int) -> BakedProject:
     package = next((project.path / "src").iterdir()).name
     params = {
         "data": {
-            "_target_": f"{package}.data.sources.image_folder",
+            "_target_": f"{package}.data.images.image_folder",
             "path": "data/raw/images",
             "image_size": [SIDE, SIDE],
             "channels": 3,
             "max_pixels": SIDE * SIDE,
+            "on_invalid": "stop",
         },
-        "prepare": {"seed": 0, "validation": 0.15, "test": 0.15, "on_invalid": "stop"},
+        "prepare": {"seed": 0, "validation": 0.15, "test": 0.15},
+        "augmentation": yaml.safe_load((project.path / "conf/augmentation/none.yaml").read_text()),
         "model": {"_target_": f"{package}.models.mlp.mlp", "units": [2], "dropout": 0.0},
         "train": {
+            "_target_": f"{package}.training.gradient_descent",
             "seed": 0,
             "epochs": 1,
             "batch_size": 256,
@@ -118,6 +124,33 @@ def peak(project: BakedProject, stage: str) -> float:
     return highest * 1024 / MB
 
 
+def with_table(project: BakedProject, rows: int) -> BakedProject:
+    """Gives a project a CSV file of 16 numbers and 2 categories, its schema, and the parameters of a linear model."""
+    generator = np.random.default_rng(0)
+    numbers = {f"x{i}": generator.normal(size=rows).round(3) for i in range(16)}
+    levels = {name: pa.array(list("abcdefgh")).take(pa.array(generator.integers(0, 8, rows))) for name in ("c", "d")}
+    noise = generator.normal(size=rows)
+    table = pa.table({**numbers, **levels, "y": (numbers["x0"] - 2 * numbers["x1"] + noise).round(3)})
+    csv.write_csv(table, project.path / "data/raw/table.csv")
+    for file, old, new in (
+        ("conf/config.yaml", "data: diabetes", "data: csv"),
+        ("conf/config.yaml", "model: mlp", "model: linear_regression"),
+        ("conf/data/csv.yaml", "target: ???", "target: y"),
+    ):
+        edit(project, file, old, new)
+    project.run("python", "-m", "my_experiment.data.schema", env={"PYTHONPATH": "src"})
+    project.run("python", "-m", "my_experiment.stages.config", env={"PYTHONPATH": "src"})
+    return project
+
+
+def shown(peaks: dict[str, list[float]], few: int, many: int, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints the peaks, for people who read the output of the tests."""
+    with capsys.disabled():
+        print(f"\npeak anonymous memory, MB  {few:>9,}  {many:>9,} {what}")
+        for stage, (less, more) in peaks.items():
+            print(f"{stage:<25}  {less:9.1f}  {more:9.1f}  {more - less:+.1f}")
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_memory_does_not_grow_with_the_number_of_images(
     default_project: BakedProject,
@@ -130,9 +163,22 @@ def test_memory_does_not_grow_with_the_number_of_images(
         # Side by side: half of the time is the import of TensorFlow, and memory does not depend on the speed.
         with ThreadPoolExecutor() as pool:
             peaks[stage] = list(pool.map(peak, projects, [stage, stage]))
-    with capsys.disabled():
-        print(f"\npeak anonymous memory, MB  {FEW:>8,}  {MANY:>8,} images (data: +{DATA_GROWTH:.0f} MB)")
-        for stage, (few, many) in peaks.items():
-            print(f"{stage:<25}  {few:8.1f}  {many:8.1f}  {many - few:+.1f}")
+    shown(peaks, FEW, MANY, f"images (data: +{DATA_GROWTH:.0f} MB)", capsys)
     for stage, (few, many) in peaks.items():
         assert many - few < ALLOWED_GROWTH, f"{stage}: {few:.0f} MB with {FEW} images, {many:.0f} MB with {MANY}"
+
+
+FEW_ROWS, MANY_ROWS = 200_000, 1_000_000  # both are many batches
+COLUMN = 8 * (MANY_ROWS - FEW_ROWS) / MB  # the least that a copy of one column takes
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_memory_does_not_grow_with_the_number_of_rows(
+    bake: Callable[..., BakedProject], copy: Callable[[BakedProject], BakedProject], capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = bake(task="tabular-regression")
+    projects = [with_table(copy(project), rows) for rows in (FEW_ROWS, MANY_ROWS)]
+    peaks = {stage: [peak(project, stage) for project in projects] for stage in ("prepare", "train")}
+    shown(peaks, FEW_ROWS, MANY_ROWS, f"rows (16 numbers: +{16 * COLUMN:.0f} MB)", capsys)
+    for stage, (few, many) in peaks.items():
+        assert many - few < 16 * COLUMN / 2, f"{stage}: {few:.0f} MB, {many:.0f} MB with {MANY_ROWS:,} rows"

@@ -107,9 +107,9 @@ def test_make_demo_in_a_clean_clone(tmp_path: Path) -> None:
     (VENV / ".installed").touch()
     try:
         done = execute("make", "demo", cwd=clone)
-        assert re.search(r"a test picture of a \d: answered \d \(\d", done.stdout)
+        assert re.search(r"an example of the test split, \d: answered \{'label': '\d', 'probabilities'", done.stdout)
         assert "Traceback" not in done.stdout + done.stderr
-        project = clone / "build/demo/my-experiment"
+        project = clone / "build/demo/image-classification/my-experiment"
         metrics = execute("dvc", "metrics", "show", cwd=project).stdout
         assert "accuracy" in metrics
         # A second run finds everything done.

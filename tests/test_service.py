@@ -177,7 +177,7 @@ def test_answer_holds_label_probabilities_and_version(
 
 def test_image_file_is_answered_like_its_array(client: httpx.Client, images: np.ndarray) -> None:
     for image in images[:5]:
-        uploaded = client.post("/predict_image", files={"image": ("digit.png", png(image[..., 0]))})
+        uploaded = client.post("/predict_file", files={"file": ("digit.png", png(image[..., 0]))})
         sent = client.post("/predict", json={"instances": [image.tolist()]})
         assert uploaded.json() == sent.json()
 
@@ -185,7 +185,7 @@ def test_image_file_is_answered_like_its_array(client: httpx.Client, images: np.
 def test_large_colour_photo_is_resized(client: httpx.Client) -> None:
     file = io.BytesIO()
     Image.new("RGB", (640, 480), (200, 30, 90)).save(file, "JPEG")
-    assert probabilities(client.post("/predict_image", files={"image": file.getvalue()})).shape == (1, 10)
+    assert probabilities(client.post("/predict_file", files={"file": file.getvalue()})).shape == (1, 10)
 
 
 def bomb() -> bytes:
@@ -222,23 +222,23 @@ ARRAYS: dict[str, tuple[int, dict[str, Any]]] = {
     "too large a body": (413, {"content": b" " * (33 * 2**20), "headers": JSON}),
 }
 FORM = {"content-type": "multipart/form-data; boundary=x"}
-UNFINISHED = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc'
+UNFINISHED = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
 FILES: dict[str, tuple[int, dict[str, Any]]] = {
-    "not an image": (400, {"files": {"image": b"hello"}}),
-    "empty file": (400, {"files": {"image": b""}}),
-    "truncated": (400, {"files": {"image": png(np.zeros((99, 99), np.uint8))[:-40]}}),
-    "TIFF": (400, {"files": {"image": b"II*\0" + bytes(50)}}),
-    "too many pixels": (400, {"files": {"image": bomb()}}),
-    "another field": (400, {"files": {"file": png(np.zeros((8, 8), np.uint8))}}),
-    "two files": (400, {"files": [("image", b"1"), ("image", b"2")]}),
-    "an address": (415, {"json": {"image": "http://127.0.0.1:9/"}}),
+    "not an image": (400, {"files": {"file": b"hello"}}),
+    "empty file": (400, {"files": {"file": b""}}),
+    "truncated": (400, {"files": {"file": png(np.zeros((99, 99), np.uint8))[:-40]}}),
+    "TIFF": (400, {"files": {"file": b"II*\0" + bytes(50)}}),
+    "too many pixels": (400, {"files": {"file": bomb()}}),
+    "another field": (400, {"files": {"image": png(np.zeros((8, 8), np.uint8))}}),
+    "two files": (400, {"files": [("file", b"1"), ("file", b"2")]}),
+    "an address": (415, {"json": {"file": "http://127.0.0.1:9/"}}),
     "no boundary": (400, {"content": b"x", "headers": {"content-type": "multipart/form-data"}}),
     "no form": (400, {"content": b"garbage", "headers": FORM}),
     "unfinished form": (400, {"content": UNFINISHED, "headers": FORM}),
     "empty form": (400, {"content": b"", "headers": FORM}),
     "wrong content type": (415, {"content": b"x", "headers": {"content-type": "image/png"}}),
 }
-BAD = [("/predict", *case) for case in ARRAYS.items()] + [("/predict_image", *case) for case in FILES.items()]
+BAD = [("/predict", *case) for case in ARRAYS.items()] + [("/predict_file", *case) for case in FILES.items()]
 
 
 @pytest.mark.parametrize(("path", "name", "case"), BAD, ids=[f"{path[1:]}: {name}" for path, name, _ in BAD])
@@ -308,7 +308,8 @@ def test_bento_holds_only_what_it_needs(bento: Path, package: str) -> None:
         "bentofile.yaml",
         "models/model.json",
         "models/model.onnx",
-        *(f"{package}/{name}.py" for name in ("__init__", "images", "service")),
+        *(f"{package}/{name}.py" for name in ("__init__", "inputs/__init__", "inputs/images", "service")),
+        *(f"{package}/targets/{name}.py" for name in ("__init__", "classification")),
     }
     assert "--hash=sha256:" in (bento / "env/python/requirements.txt").read_text()
 

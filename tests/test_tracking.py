@@ -38,8 +38,9 @@ print(json.dumps({"params": run.data.params, "metrics": run.data.metrics, "tags"
     assert run["params"]["train.learning_rate"] == "0.001"
     assert run["history"] == {"loss": epochs, "val_accuracy": epochs}
     metrics = json.loads(reproduced_project.read("reports/metrics.json"))
-    assert run["metrics"]["test_accuracy"] == metrics["accuracy"]["value"]
-    assert run["metrics"]["test_accuracy_low"] == metrics["accuracy"]["low"]
+    assert run["metrics"]["test_accuracy"] == metrics["accuracy"]
+    intervals = json.loads(reproduced_project.read("reports/intervals.json"))
+    assert run["metrics"]["test_accuracy_low"] == intervals["accuracy"][0]
     assert "reports/plots/mistakes.png" in run["files"]
     assert run["tags"]["data_md5"] in reproduced_project.read("dvc.lock")
     assert run["tags"]["git_dirty"] == "false"
@@ -50,15 +51,15 @@ def test_the_logged_model_predicts_what_the_pipeline_predicts(reproduced_project
 import mlflow, numpy as np
 from pathlib import Path
 from my_experiment import lineage as l, tracking as t
-from my_experiment.data import prepared
-from my_experiment.stages.evaluate import predict
+from my_experiment.data import images as pictures
+from my_experiment.inference import predict
 run = t.find(training_key=l.training(l.read_lock()).key)
-images, _ = prepared.load("test")
+images = pictures.load("test")
 loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
 assert loaded.metadata.signature.inputs.input_names() == ["image"]
 assert loaded.metadata.saved_input_example_info
 served = loaded.predict({"image": np.asarray(images, np.float32)})["probabilities"]
-print(float(np.abs(served - predict(Path("models/model.onnx"), images)).max()))
+print(float(np.abs(served - predict(Path("models/model.onnx"), pictures.feeds("test"))).max()))
 """
     assert float(package_python(reproduced_project, code).splitlines()[-1]) < 1e-6
 

@@ -1,7 +1,7 @@
 """The configuration: composed from conf/ by Hydra, kept in params.yaml, checked against a typed schema.
 
 Every stage module declares the schema of its own section as a subclass of `Section`. A section with a
-`_target_` (`data`, `model`) is checked against the signature of the function it names: its keyword-only
+`_target_` (`data`, `model`, `train`...) is checked against the signature of the function it names: its keyword-only
 parameters are what can be configured.
 """
 
@@ -9,11 +9,11 @@ import difflib
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from .cli import UserError
 
@@ -68,12 +68,18 @@ def compose(conf: Path = CONF) -> str:
     return str(OmegaConf.to_yaml(composed))
 
 
-def check(raw: Mapping[str, Any], schemas: Mapping[str, type[Section]], origin: str = "conf/") -> None:
+def check(
+    raw: Mapping[str, Any],
+    schemas: Mapping[str, type[Section]],
+    groups: Collection[str] = (),
+    origin: str = "conf/",
+) -> None:
     """Checks a whole configuration.
 
     Args:
         raw: Section name -> section, as read from YAML.
-        schemas: The schema of every section that has one; the other sections must have a `_target_`.
+        schemas: The schema of every section that has one.
+        groups: The other sections, which must have a `_target_`.
         origin: Named in messages as the place to edit.
 
     Raises:
@@ -86,10 +92,10 @@ def check(raw: Mapping[str, Any], schemas: Mapping[str, type[Section]], origin: 
             problems.append(f"{name}: a section (mapping) is expected here, got {section!r}")
         elif name in schemas:
             problems += _violations(name, section, schemas[name])
-        elif "_target_" in section:
+        elif name in groups:
             problems += _target_violations(name, section)
         else:
-            problems.append(f"{name}: unknown section{_closest(name, [*schemas, 'data', 'model'])}")
+            problems.append(f"{name}: unknown section{_closest(name, [*schemas, *sorted(groups)])}")
     if problems:
         raise UserError(f"the configuration in {origin} is not valid:\n" + "\n".join(f"  {p}" for p in problems))
 
@@ -105,7 +111,7 @@ def load(name: str, schema: type[S]) -> S:
         UserError: Where params.yaml is missing or the section is not valid.
     """
     raw = read()
-    check({name: raw.get(name)}, {name: schema}, str(PARAMS))
+    check({name: raw.get(name)}, {name: schema}, origin=str(PARAMS))
     return schema.model_validate_json(json.dumps(raw[name]))
 
 
@@ -142,10 +148,48 @@ def instantiate(section: Mapping[str, Any], *args: Any) -> Any:
     Raises:
         UserError: Where `_target_` names no function of this package.
     """
-    return _target(section["_target_"])(*args, **{key: value for key, value in section.items() if key != "_target_"})
+    return target(section["_target_"])(*args, **{key: value for key, value in section.items() if key != "_target_"})
 
 
-def _target(name: Any) -> Callable[..., Any]:
+def refuse_untracked(path: Path, stage: str, key: str, place: str) -> None:
+    """Stops where a stage would read what dvc.yaml does not say it depends on: a change would not be seen.
+
+    Args:
+        path: What is read.
+        stage: Which stage reads it.
+        key: Where the configuration names it.
+        place: Where such files belong.
+
+    Raises:
+        UserError: Naming the line to add.
+    """
+    from omegaconf import OmegaConf
+
+    stages: Any = OmegaConf.to_container(OmegaConf.load("dvc.yaml"))
+    dependencies = [Path(dependency).resolve() for dependency in stages["stages"][stage]["deps"]]
+    if not any(path.resolve().is_relative_to(dependency) for dependency in dependencies):
+        raise UserError(
+            f"{key}: {path} is no dependency of the stage, so an edit would not be noticed: move it below "
+            f"{place} or add `- {path}` under stages.{stage}.deps in dvc.yaml"
+        )
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns a nested mapping as dotted key -> value."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, item in value.items() for k, v in flatten(item, f"{prefix}.{key}".strip(".")).items()}
+
+
+def target(name: Any) -> Callable[..., Any]:
+    """Returns the function that a `_target_` names.
+
+    Args:
+        name: Dotted, with this package first.
+
+    Raises:
+        UserError: Where it is no function of this package.
+    """
     module, _, attribute = str(name).rpartition(".")
     if not module.startswith(f"{__package__}."):
         raise UserError(f"{name!r} is not in this package: name a function of {__package__}")
@@ -156,15 +200,19 @@ def _target(name: Any) -> Callable[..., Any]:
 
 
 def _target_violations(name: str, section: Mapping[str, Any]) -> list[str]:
-    target, values = section["_target_"], {key: value for key, value in section.items() if key != "_target_"}
-    if target == "???":
+    called, values = section.get("_target_", "???"), {key: value for key, value in section.items() if key != "_target_"}
+    if called == "???":
         return [f"{name}._target_: no value is set (???)"]
     try:
-        parameters = inspect.signature(_target(target)).parameters
+        parameters = inspect.signature(target(called)).parameters
     except UserError as error:
         return [f"{name}._target_: {error}"]
+    # By alias: a parameter may be called as a method of pydantic's models is, `schema` for instance.
     keys: dict[str, Any] = {
-        key: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
+        f"parameter_{key}": (
+            parameter.annotation,
+            Field(... if parameter.default is parameter.empty else parameter.default, alias=key),
+        )
         for key, parameter in parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
@@ -173,7 +221,7 @@ def _target_violations(name: str, section: Mapping[str, Any]) -> list[str]:
 
 def _violations(name: str, values: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
     # Looked for here as well: where a string is expected, ??? would pass as a value like any other.
-    lines = [_unset(f"{name}.{key}") for key in schema.model_fields if values.get(key) == "???"]
+    lines = [_unset(f"{name}.{key}") for key in _keys(schema) if values.get(key) == "???"]
     try:
         # JSON, because in strict mode only JSON turns a list into a tuple and a string into a choice.
         schema.model_validate_json(json.dumps(values))
@@ -182,10 +230,14 @@ def _violations(name: str, values: Mapping[str, Any], schema: type[BaseModel]) -
     return list(dict.fromkeys(lines))
 
 
+def _keys(schema: type[BaseModel]) -> list[str]:
+    return [field.alias or key for key, field in schema.model_fields.items()]
+
+
 def _line(name: str, problem: Any, schema: type[BaseModel]) -> str:
     key = ".".join([name, *map(str, problem["loc"])])
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_closest(str(problem['loc'][-1]), list(schema.model_fields))}"
+        return f"{key}: unknown key{_closest(str(problem['loc'][-1]), _keys(schema))}"
     if problem["type"] == "missing":
         return f"{key}: missing, add it"
     if problem["input"] == "???":

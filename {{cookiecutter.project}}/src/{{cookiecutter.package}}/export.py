@@ -1,12 +1,18 @@
 """The trained model on disk: canonical weights and ONNX, the same bytes for the same training.
 
-models/weights.npz   variable path -> array
-models/model.onnx    "image" float32 [N, H, W, C], pixel values 0..255 -> "probabilities" float32 [N, K]
-models/model.json    classes, input shape, configuration of the model, SHA-256 of model.onnx
+models/weights.npz   name -> array
+models/model.onnx    what the model is asked with, unprocessed -> its answer
+models/model.json    what the service must know of both, configuration of the model, SHA-256 of model.onnx
+
+Pictures: "image" float32 [N, H, W, C], pixel values 0..255. Tables: an input a column, named as the column, double [N]
+(NaN is missing) or string [N] ("" is missing). Classification: "probabilities" float32 [N, K]. Regression:
+"prediction" float32 [N, 1].
 """
 
 import hashlib
+import itertools
 import json
+import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,77 +20,85 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnx.compose
 from numpy.typing import NDArray
 
-from . import config
+from . import inference
 from .cli import UserError
+from .data import prepared
 
 if TYPE_CHECKING:
     import keras
 
-TOLERANCE = 1e-5  # largest difference between a probability from Keras and from ONNX Runtime
+    from .training import Fitted
+
+OPSET, IR_VERSION = 18, 10  # of every graph made here: only equal ones can be joined
+TOLERANCE = 1e-5  # largest difference between what was fitted and ONNX Runtime, relative to the largest answer
 
 
 def save(
-    model: "keras.Model",
-    target: Mapping[str, Any],
-    manifest: Mapping[str, Any],
-    images: NDArray[np.uint8],
+    fitted: "Fitted",
+    inputs: prepared.Inputs,
+    manifest: prepared.Manifest,
+    sections: Mapping[str, Any],
     folder: Path,
 ) -> None:
-    """Writes weights, ONNX and their description, and verifies that Keras and ONNX Runtime agree.
+    """Writes weights, ONNX and their description, and verifies that the ONNX model answers as the fitted one does.
 
     Args:
-        model: The trained model.
-        target: Section `model` of the configuration, with which `load_keras` builds the model again.
+        fitted: The trained model.
+        inputs: What it was fitted on.
         manifest: Of the prepared data.
-        images: uint8 [N, H, W, C]; up to 256 of them are predicted both ways.
+        sections: Of the configuration, kept in the description.
         folder: Where to write.
 
     Raises:
-        UserError: Where a probability differs by more than `TOLERANCE`.
+        UserError: Where an answer differs by more than `TOLERANCE`.
     """
-    graph = to_onnx(model)
-    serialised = graph.SerializeToString(deterministic=True)
-    verify(model, serialised, images[:256].astype(np.float32))
-    folder.mkdir(exist_ok=True)
-    np.savez(folder / "weights.npz", **{v.path: np.asarray(v) for v in model.weights})  # type: ignore[arg-type]
-    (folder / "model.onnx").write_bytes(serialised)
+    modality, target = prepared.modality(manifest), prepared.target(manifest)
+    graph, names = fitted.graph, [inputs.name]
+    if inputs.preprocessing is not None:
+        graph, names = prepend(inputs.preprocessing, graph), [value.name for value in inputs.preprocessing.graph.input]
+    if target.OUTPUT in names:
+        raise UserError(f"data: a column may not be called {target.OUTPUT!r}, as the model's answer: rename or drop it")
+    serialised = canonical(graph, names, [target.OUTPUT]).SerializeToString(deterministic=True)
+    answers = inference.predict(serialised, modality.feeds("validation"))
+    verify(fitted.predict(inputs.array("validation")[:256]), answers[:256])
     description = {
-        "classes": manifest["classes"],
-        "input_shape": manifest["shape"],
-        "max_pixels": manifest["max_pixels"],
-        "model": dict(target),
+        **{key: manifest[key] for key in ("input", "target", "target_name", "classes") if key in manifest},
+        **modality.describe(manifest),
+        **sections,
+        **fitted.notes,
+        "calibration": target.calibrate(answers, prepared.targets("validation")),
         "sha256": hashlib.sha256(serialised).hexdigest(),
     }
-    (folder / "model.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    folder.mkdir(exist_ok=True)
+    np.savez(folder / "weights.npz", **fitted.weights)  # type: ignore[arg-type]
+    (folder / "model.onnx").write_bytes(serialised)
+    text = json.dumps(description, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / "model.json").write_text(text + "\n", encoding="utf-8")
 
 
-def verify(model: "keras.Model", serialised: bytes, images: NDArray[np.float32]) -> None:
-    """Compares Keras with ONNX Runtime.
+def verify(expected: NDArray[Any], answers: NDArray[Any]) -> None:
+    """Compares what the fitted model answers with what ONNX Runtime does.
 
     Args:
-        model: The model in Keras.
-        serialised: The same model in ONNX.
-        images: float32 [N, H, W, C], pixel values 0..255.
+        expected: Of the fitted model, [N, ...].
+        answers: Of its export.
 
     Raises:
-        UserError: Where a probability differs by more than `TOLERANCE`.
+        UserError: Where one differs by more than `TOLERANCE` times the largest, or times 1 where all are smaller.
     """
-    import onnxruntime
-
-    expected = np.asarray(model(images, training=False))
-    session = onnxruntime.InferenceSession(serialised, providers=["CPUExecutionProvider"])
-    difference = float(np.abs(session.run(["probabilities"], {"image": images})[0] - expected).max())
-    if not difference <= TOLERANCE:
+    difference = float(np.abs(answers - expected).max())
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise UserError(
-            f"the ONNX export differs from Keras by {difference:.2g} (tolerance {TOLERANCE:.0e}): "
+            f"the ONNX export differs from the fitted model by {difference:.2g} (tolerance {TOLERANCE:.0e}): "
             "the model holds a layer that ONNX computes otherwise; replace it, nothing was written"
         )
 
 
 def to_onnx(model: "keras.Model") -> onnx.ModelProto:
-    """Converts a Keras model to ONNX, with canonical names.
+    """Converts a Keras model to ONNX.
 
     Args:
         model: With one input "image" and one output.
@@ -94,8 +108,22 @@ def to_onnx(model: "keras.Model") -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Keras asks NumPy for names that it no longer has
         path = Path(temporary, "model.onnx")
-        model.export(path, format="onnx", verbose=False)
-        return canonical(onnx.load(path), ["image"], ["probabilities"])
+        logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # an optimisation that does not apply is no news
+        model.export(path, format="onnx", opset_version=OPSET, verbose=False)
+        return onnx.load(path)
+
+
+def prepend(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns both graphs as one: the only output of the first becomes the only input of the second.
+
+    Args:
+        first: Its inputs become the inputs.
+        second: Its outputs become the outputs.
+    """
+    for model in (first, second):
+        model.ir_version = IR_VERSION
+    link = first.graph.output[0].name, second.graph.input[0].name
+    return onnx.compose.merge_models(first, second, [link], prefix1="first/", prefix2="second/")
 
 
 def canonical(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
@@ -117,6 +145,11 @@ def canonical(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> 
     producer = {name: node for node in graph.node for name in node.output if name}
     constants = {constant.name: constant for constant in graph.initializer}
     names = dict(zip((i.name for i in graph.input), inputs, strict=True))
+    taken = {*inputs, *outputs}  # a column may be called anything
+
+    def unused(prefix: str) -> str:
+        return next(name for n in itertools.count(len(names)) if (name := f"{prefix}_{n}") not in taken)
+
     results = [output.name for output in graph.output]
     ordered: list[onnx.NodeProto] = []
     done: set[int] = set()
@@ -133,9 +166,9 @@ def canonical(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> 
         ordered.append(node)
         for name in node.input:
             if name in constants:
-                names.setdefault(name, f"constant_{len(names)}")
+                names.setdefault(name, unused("constant"))
         for name in filter(None, node.output):  # "" is an optional output, or input, that is left out
-            names[name] = f"value_{len(names)}"
+            names[name] = unused("value")
     names |= dict(zip(results, outputs, strict=True))
     for index, node in enumerate(ordered):
         node.input[:] = [names.get(name, name) for name in node.input]
@@ -158,11 +191,16 @@ def load_keras(folder: Path) -> "keras.Model":
 
     Args:
         folder: Where `save` has written.
+
+    Returns:
+        What was fitted: it takes prepared rows, for a table the encoded ones.
     """
-    from . import training  # noqa: F401  loads TensorFlow quietly
+    from . import keras_training  # noqa: F401, I001  loads TensorFlow quietly, before Keras would
+    import keras
 
     description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    model = config.instantiate(description["model"], tuple(description["input_shape"]), len(description["classes"]))
+    described = description["keras"] | {"compile_config": None}  # to be asked, not trained: without its own loss
+    model = keras.models.model_from_json(json.dumps(described))
     with np.load(folder / "weights.npz") as weights:
         for variable, name in zip(model.weights, weights.files, strict=True):
             variable.assign(weights[name])

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import cli
+from . import cli, config
 
 
 class Training(NamedTuple):
@@ -85,16 +85,9 @@ def training(lock: str) -> Training:
     return Training(
         key,
         {dependency["path"]: dependency["md5"] for dependency in prepare["deps"]} | read,
-        flatten(prepare["params"].get("params.yaml", {}) | parameters),
+        config.flatten(prepare["params"].get("params.yaml", {}) | parameters),
         next(out["md5"] for out in stage["outs"] if out["path"] == "models/model.onnx"),
     )
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns a nested mapping as dotted key -> value."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for key, item in value.items() for k, v in flatten(item, f"{prefix}.{key}".strip(".")).items()}
 
 
 def labels() -> dict[str, str]:
@@ -125,7 +118,7 @@ def labels() -> dict[str, str]:
         found["model_sha256"] = json.loads(model.read_text(encoding="utf-8"))["sha256"]
     if metrics.exists():
         values = json.loads(metrics.read_text(encoding="utf-8"))
-        found |= {f"test_{name}": str(metric["value"]) for name, metric in values.items()}
+        found |= {f"test_{name}": str(value) for name, value in values.items()}
     return {name: value for name, value in found.items() if value}
 
 

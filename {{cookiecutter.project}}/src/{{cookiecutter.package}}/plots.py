@@ -1,7 +1,11 @@
-"""Pictures of an evaluation. The same numbers give the same bytes: nothing in them has a clock."""
+"""Pictures of an evaluation, what all targets share. The same numbers give the same bytes: nothing in them has a clock.
 
-from collections.abc import Sequence
+What only one target needs is in `targets/<target>_plots.py`.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 import numpy as np
@@ -15,83 +19,66 @@ from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#2f6fb0", "#d9822b", "#8a8f98"  # told apart by colour-blind readers and in print
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "font.size": 10})
+plt.rcParams.update({"legend.edgecolor": "none", "legend.framealpha": 0.85})
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes and closes a figure."""
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
 
 
-def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """Draws counts by true class (row) and predicted class (column), shaded by the share of the row.
+def plain(name: str) -> str:
+    """Returns a name as it is drawn: what somebody called `$x$` is no formula."""
+    return name.replace("$", r"\$")
+
+
+def write_csv(columns: Mapping[str, NDArray[np.generic]], path: Path) -> None:
+    """Writes the data of a DVC plot."""
+    pd.DataFrame(columns).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def spread(examples: int, most: int) -> NDArray[np.int64]:
+    """Returns at most so many rows, evenly spread over all of them: what a picture or a browser can still show."""
+    return np.linspace(0, examples - 1, min(examples, most)).round().astype(np.int64)
+
+
+def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
+    """Draws loss and metric by epoch, for training and validation.
 
     Args:
-        matrix: int [K, K].
-        classes: Names of the K classes.
-        path: The PNG file to write.
-    """
-    side = min(max(4.0, 0.5 * len(classes) + 1.5), 16.0)
-    figure, axes = plt.subplots(figsize=(side, side))
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= 25:
-        for row, column in np.argwhere(matrix):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    rotation = 90 if max(map(len, classes)) > 3 else 0
-    axes.set_xticks(range(len(classes)), classes, rotation=rotation)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="predicted class", ylabel="true class", title=f"Confusion, {matrix.sum()} test examples")
-    axes.spines[:].set_visible(False)
-    _save(figure, path)
-
-
-def learning_curves(history: pd.DataFrame, path: Path) -> None:
-    """Draws loss and accuracy by epoch, for training and validation.
-
-    Args:
-        history: Columns epoch, loss, accuracy, val_loss, val_accuracy.
+        history: Columns epoch, loss, val_loss, and the metric likewise.
+        metric: What was measured beside the loss.
         path: The PNG file to write.
     """
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
-    for axes, metric in zip(panels, ("loss", "accuracy"), strict=True):
-        axes.plot(history["epoch"], history[metric], color=GREY, label="training (with dropout)")
-        axes.plot(history["epoch"], history[f"val_{metric}"], color=BLUE, label="validation")
-        axes.set(xlabel="epoch", title=metric.capitalize())
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    panels[0].set_yscale("log")
-    panels[1].legend(frameon=False, loc="lower right")
-    _save(figure, path)
+    single = len(history) == 1  # of which no line can be drawn
+    marker = "o" if single else ""
+    for axes, name in zip(panels, ("loss", metric), strict=True):
+        axes.plot(history["epoch"], history[name], marker=marker, color=GREY, label="training (while it learns)")
+        axes.plot(history["epoch"], history[f"val_{name}"], marker=marker, color=BLUE, label="validation")
+        axes.set(xlabel="epoch", title=name.upper() if len(name) == 3 else name.capitalize())
+        if single:
+            axes.set_xticks(history["epoch"])
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+    losses = history[["loss", "val_loss"]].to_numpy()
+    if 0 < 10 * losses.min() < losses.max():
+        panels[0].set_yscale("log")
+    panels[1].legend()
+    save(figure, path)
 
 
-def reliability(bins: dict[str, NDArray[np.float64]], ece: float, path: Path) -> None:
-    """Draws accuracy against confidence, the number of examples below.
-
-    Args:
-        bins: Of `metrics.calibration`.
-        ece: Expected calibration error.
-        path: The PNG file to write.
-    """
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(4.6, 5.4), sharex=True, height_ratios=[3, 1])
-    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="perfectly calibrated")
-    upper.plot(bins["confidence"], bins["accuracy"], "o-", color=BLUE, label="model")
-    upper.set(ylabel="accuracy", title=f"Reliability, ECE {ece:.3f}", xlim=(0, 1.02), ylim=(0, 1.02))
-    upper.legend(frameon=False, loc="upper left")
-    lower.bar(bins["confidence"], bins["count"], width=0.03, color=BLUE)
-    lower.set(xlabel="confidence", ylabel="examples", yscale="log")
-    _save(figure, path)
-
-
-def mistakes(
+def gallery(
     images: Sequence[NDArray[np.uint8]], titles: Sequence[str], total: int, path: Path, columns: int = 6
 ) -> None:
-    """Draws misclassified pictures in a grid, the most confident first.
+    """Draws the pictures with which the model does worst in a grid, the worst first.
 
     Args:
         images: uint8 [H, W, C] each.
         titles: One for each image.
-        total: Number of mistakes there are.
+        total: The number from which they are the worst.
         path: The PNG file to write.
         columns: Pictures in a row, at most.
     """
@@ -103,7 +90,6 @@ def mistakes(
         axes.axis("off")
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
         axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(title, fontsize=8)
-    shown = f"{len(images)} most confident of {total} mistakes" if images else "No mistakes on the test split"
-    figure.suptitle(shown)
-    _save(figure, path)
+        axes.set_title(plain(fill(title, 18)), fontsize=8)
+    figure.suptitle(f"The worst {len(images)} of {total}" if images else "No mistakes on the test split")
+    save(figure, path)

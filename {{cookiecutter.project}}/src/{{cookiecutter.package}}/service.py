@@ -1,10 +1,10 @@
-"""The HTTP service: answers for image files and for arrays, from the exported ONNX model.
+"""The HTTP service: answers from the exported ONNX model, asked as `inputs` says for pictures or for tables.
 
     bentoml serve                               a supervisor and its workers
     python -m <package>.service [--port PORT]   one process: a third less memory, starts sooner
 
 The module imports nothing heavy: `bentoml serve` imports it in its supervisor as well, which never predicts:
-NumPy, ONNX Runtime and Pillow would only delay its start and fill its memory. A worker loads them in
+NumPy, ONNX Runtime and what reads the inputs would only delay its start and fill its memory. A worker loads them in
 `Service.__init__`. TensorFlow, MLflow, DVC and Hydra are not even installed where a Bento runs.
 """
 
@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import bentoml
 import pydantic
-from annotated_types import Len
 from bentoml.exceptions import BentoMLException
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -37,12 +38,11 @@ MAX_INSTANCES = 256
 MAX_BODY = 32 * 2**20
 
 
-class ModelInfo(pydantic.BaseModel):
-    """The content of models/model.json."""
+class ModelInfo(pydantic.BaseModel, extra="allow"):
+    """The content of models/model.json: here what every model has, beside what its inputs and its target want."""
 
-    classes: list[str]
-    input_shape: tuple[int, int, int]
-    max_pixels: int
+    input: str
+    target: str
     sha256: str
 
     @property
@@ -50,19 +50,22 @@ class ModelInfo(pydantic.BaseModel):
         """Names the model in answers."""
         return self.sha256[:12]
 
+    @property
+    def inputs(self) -> ModuleType:
+        """Reads requests."""
+        return importlib.import_module(f".inputs.{self.input}", __package__)
 
-class Prediction(pydantic.BaseModel):
-    """The most probable class, and the probability of each."""
-
-    label: str
-    probabilities: dict[str, float]
+    @property
+    def answers(self) -> ModuleType:
+        """Makes answers."""
+        return importlib.import_module(f".targets.{self.target}", __package__)
 
 
 class Predictions(pydantic.BaseModel):
-    """The answer: one prediction for each image sent, in their order."""
+    """The answer: one prediction for each instance sent, in their order."""
 
     model_version: str
-    predictions: list[Prediction]
+    predictions: list[Any]
 
 
 class _Unread(bentoml.IODescriptor):
@@ -79,16 +82,16 @@ class _Unread(bentoml.IODescriptor):
         return unread
 
 
-class Arrays(_Unread):
-    """Raw pixel values, [instance, row, column, channel]."""
+class Instances(_Unread):
+    """JSON: arrays of pixel values, or rows of a table."""
 
-    instances: list[list[list[list[float]]]]
+    instances: list[Any]
 
 
-class ImageFile(_Unread):
-    """A file in a multipart form."""
+class File(_Unread):
+    """A file in a multipart form: a picture, or a table as CSV."""
 
-    image: Path
+    file: Path
 
 
 class Refusal(Exception):
@@ -117,16 +120,6 @@ def read_model_info() -> ModelInfo:
     if digest != info.sha256:
         raise BentoMLException(f"{MODEL_DIR / 'model.onnx'} differs from model.json: run `dvc repro`")
     return info
-
-
-def request_model(shape: tuple[int, int, int]) -> type[pydantic.BaseModel]:
-    """Make the model that parses and checks a JSON body, all of it in pydantic's compiled core."""
-    kind: Any = Annotated[float, pydantic.Field(ge=0, le=255, allow_inf_nan=False)]
-    for length in reversed(shape):
-        kind = Annotated[list[kind], Len(length, length), pydantic.FailFast()]
-    kind = Annotated[list[kind], Len(1, MAX_INSTANCES), pydantic.FailFast()]
-    config = pydantic.ConfigDict(extra="forbid", strict=True)
-    return pydantic.create_model("Arrays", __config__=config, instances=(kind, ...))
 
 
 class _BuildLabels:
@@ -158,32 +151,33 @@ class _DocumentedService(bentoml.Service[Any]):
         """Complete what BentoML generates."""
         spec = bentoml.Service.openapi_spec.fget(self)
         info = read_model_info()
-        array: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 255}
-        for length in reversed(info.input_shape):
-            array = {"type": "array", "minItems": length, "maxItems": length, "items": array}
-        instances = {"type": "array", "minItems": 1, "maxItems": MAX_INSTANCES, "items": array}
-        image = {"type": "string", "format": "binary", "description": "A PNG, JPEG, BMP, GIF or WebP file"}
+        instance = info.inputs.instance_schema(info.model_dump())
+        prediction = {"type": "array", "items": info.answers.answer_schema(info.model_dump())}
+        answer = _object(model_version={"type": "string"}, predictions=prediction)
+        instances = {"type": "array", "minItems": 1, "maxItems": MAX_INSTANCES, "items": instance}
+        file = {"type": "string", "format": "binary", "description": info.inputs.FILE}
         for path, content_type, field, schema in (
             ("/predict", "application/json", "instances", instances),
-            ("/predict_image", "multipart/form-data", "image", image),
+            ("/predict_file", "multipart/form-data", "file", file),
         ):
             operation = spec.paths[path].post
-            body = _object(field, schema)
+            body = _object(**{field: schema})
             operation["requestBody"] = {"required": True, "content": {content_type: {"schema": body}}}
-            error = _object("error", {"type": "string"})
-            operation["responses"] = {"200": operation["responses"][200]} | {
-                status: {"description": description, "content": {"application/json": {"schema": error}}}
-                for status, description in (
-                    ("400", "The content cannot be used; `error` says why"),
-                    ("413", f"The request is larger than {MAX_BODY} bytes"),
-                    ("415", f"The content type is not {content_type}"),
+            error = _object(error={"type": "string"})
+            operation["responses"] = {
+                status: {"description": description, "content": {"application/json": {"schema": schema}}}
+                for status, description, schema in (
+                    ("200", "A prediction for each instance, in their order", answer),
+                    ("400", "The content cannot be used; `error` says why", error),
+                    ("413", f"The request is larger than {MAX_BODY} bytes", error),
+                    ("415", f"The content type is not {content_type}", error),
                 )
             }
         return attrs.evolve(spec, info=attrs.evolve(spec.info, version=info.version, description=self.inner.__doc__))
 
 
-def _object(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": {name: schema}, "required": [name], "additionalProperties": False}
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
 
 @bentoml.service(
@@ -200,19 +194,19 @@ def _object(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     tracing={"excluded_urls": [".*"]},
 )
 class Service:
-    """Classifies images: arrays of raw pixel values at /predict, an image file at /predict_image."""
+    """Answers instances at /predict, and a file at /predict_file."""
 
     def __init__(self) -> None:
         """Load the model and run it once: the server is ready after this."""
         import numpy as np
         import onnxruntime as ort
 
-        from .images import decode
-
         self._numpy = np
-        self._decode = decode
         self.info = read_model_info()
-        self._request_model = request_model(self.info.input_shape)
+        self._description = self.info.model_dump()
+        self._inputs = self.info.inputs
+        self._target = self.info.answers
+        self._request_model = self._inputs.request_model(self._description, MAX_INSTANCES)
         options = ort.SessionOptions()
         # One thread for each worker: what runs in parallel is requests. Threads that wait for each other inside
         # one small model cost more than they bring. Scale by `workers`.
@@ -220,14 +214,23 @@ class Service:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = ort.InferenceSession(MODEL_DIR / "model.onnx", options, ["CPUExecutionProvider"])
-        # A picture may hold `max_pixels`: decode it off the event loop, which goes on answering, and one at a
-        # time, so that several large ones do not fill the memory.
-        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        # A picture may hold `max_pixels`, a file many rows: read it off the event loop, which goes on answering, and
+        # one at a time, so that several large ones do not fill the memory.
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._counter = bentoml.metrics.Counter(
-            name="predictions_total", documentation="Predictions by class", labelnames=["label"]
+            name="predictions_total",
+            documentation="Predictions, by class where there are classes",
+            labelnames=["label"],
         )
         # The first run allocates and is slow: better here than for the first client.
-        self._run(np.zeros((1, *self.info.input_shape), np.float32))
+        types = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(string)": np.object_}
+        shapes = {i.name: [n if isinstance(n, int) else 1 for n in i.shape] for i in self._session.get_inputs()}
+        self._run(
+            {
+                i.name: np.full(shapes[i.name], "" if "string" in i.type else 0, types[i.type])
+                for i in self._session.get_inputs()
+            }
+        )
 
     @bentoml.on_deployment
     @staticmethod
@@ -235,57 +238,55 @@ class Service:
         """Fail once, with one line, before workers start: a worker that fails is started again for ever."""
         read_model_info()
 
-    @bentoml.api(input_spec=Arrays, output_spec=Predictions)
+    @bentoml.api(input_spec=Instances, output_spec=Predictions)
     async def predict(self, instances: Request) -> Response:
-        """Classify arrays of raw pixel values (0 to 255), one for each image."""
+        """Answer instances: arrays of raw pixel values (0 to 255), or rows of a table as objects."""
         try:
             body = await _read(instances, "application/json")
-            return self._answer(self._parse(body))
+            # On the event loop on purpose: changing to a thread and back costs as much as a small model.
+            return self._answer(self._run(self._parse(body)))
         except Refusal as refusal:
             return refusal.response()
 
-    @bentoml.api(input_spec=ImageFile, output_spec=Predictions)
-    async def predict_image(self, image: Request) -> Response:
-        """Classify an image file: PNG, JPEG, BMP, GIF or WebP."""
-        from .images import ImageError
-
+    @bentoml.api(input_spec=File, output_spec=Predictions)
+    async def predict_file(self, file: Request) -> Response:
+        """Answer a file: a picture, or a table as CSV with a header."""
         try:
-            data = await _read_upload(image)
+            data = await _read_upload(file)
             loop = asyncio.get_running_loop()
-            pixels = await loop.run_in_executor(
-                self._decoder, self._decode, data, self.info.input_shape, self.info.max_pixels
-            )
-        except ImageError as error:
-            return Refusal(400, f"image: {error}").response()
+            return self._answer(await loop.run_in_executor(self._reader, self._run_file, data))
         except Refusal as refusal:
             return refusal.response()
-        return self._answer(pixels[None].astype("float32"))
 
-    def _parse(self, body: bytes) -> np.ndarray:
+    def _parse(self, body: bytes) -> dict[str, np.ndarray]:
         try:
             request: Any = self._request_model.model_validate_json(body)
         except pydantic.ValidationError as invalid:
             error = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
-            place = "".join(f"[{step}]" if isinstance(step, int) else step for step in error["loc"])
+            place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error["loc"])[1:]
             message = f"{place}: {error['msg']}" if place else error["msg"]
             if place.startswith("instances["):
-                shape = " x ".join(map(str, self.info.input_shape))
-                message += f" (an instance is an array of {shape} numbers from 0 to 255)"
+                message += f" (an instance is {self._inputs.instance(self._description)})"
             raise Refusal(400, message) from None
-        return self._numpy.array(request.instances, self._numpy.float32)
+        feeds: dict[str, np.ndarray] = self._inputs.from_json(request.instances, self._description)
+        return feeds
 
-    def _run(self, images: np.ndarray) -> np.ndarray:
-        probabilities: np.ndarray = self._session.run(["probabilities"], {"image": images})[0]
-        return probabilities
+    def _run_file(self, data: bytes) -> np.ndarray:
+        try:
+            return self._run(self._inputs.from_file(data, self._description))
+        except ValueError as error:  # a Refusal is none
+            raise Refusal(400, f"file: {error}") from None
 
-    def _answer(self, images: np.ndarray) -> Response:
-        # On the event loop on purpose: changing to a thread and back costs as much as a small model.
-        predictions = []
-        for row in self._run(images).tolist():
-            label = self.info.classes[row.index(max(row))]
-            self._counter.labels(label=label).inc()
-            probabilities = dict(zip(self.info.classes, row, strict=True))
-            predictions.append({"label": label, "probabilities": probabilities})
+    def _run(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        output: np.ndarray = self._session.run([self._target.OUTPUT], feeds)[0]
+        if not self._numpy.isfinite(output).all():  # JSON has no infinity
+            raise Refusal(400, "the model's answer is no finite number: a value is too extreme")
+        return output
+
+    def _answer(self, output: np.ndarray) -> Response:
+        predictions = self._target.answers(output, self._description)
+        for prediction in predictions:
+            self._counter.labels(label=prediction.get("label", "")).inc()
         return JSONResponse({"model_version": self.info.version, "predictions": predictions})
 
 
@@ -303,7 +304,7 @@ async def _read(request: Request, content_type: str) -> bytes:
 
 
 async def _read_upload(request: Request) -> bytes:
-    """Read the one file of a multipart form, whose field is `image`."""
+    """Read the one file of a multipart form, whose field is `file`."""
     body = await _read(request, "multipart/form-data")
 
     async def chunks() -> AsyncGenerator[bytes, None]:
@@ -316,9 +317,9 @@ async def _read_upload(request: Request) -> bytes:
     except Exception as error:  # The parser below Starlette raises others, KeyError for a missing boundary.
         raise Refusal(400, f"malformed form: {type(error).__name__}") from None
     try:
-        upload = form.get("image")
+        upload = form.get("file")
         if not isinstance(upload, UploadFile) or len(form) != 1:
-            raise Refusal(400, "the form must have exactly one field: a file named `image`")
+            raise Refusal(400, "the form must have exactly one field: a file named `file`")
         return await upload.read()
     finally:
         await form.close()

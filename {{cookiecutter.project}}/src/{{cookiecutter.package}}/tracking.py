@@ -136,15 +136,21 @@ def log() -> str:
         mlflow.exceptions.MlflowException: Where the store fails.
     """
     training = lineage.training(lineage.read_lock())
-    metrics = json.loads((REPORTS / "metrics.json").read_text(encoding="utf-8"))
+    metrics, intervals, data = (
+        json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("metrics", "intervals", "data")
+    )
+    values = {f"test_{name}": value for name, value in metrics.items()}
+    for name, (low, high) in intervals.items():
+        values |= {f"test_{name}_low": low, f"test_{name}_high": high}
+    # What `prepare` did about bad data.
+    values |= {f"data_{name}": data[name] for name in ("skipped", "imputed", "duplicates") if name in data}
     with one_at_a_time():
         store = client()
         run = find(training_key=training.key)
         if run is None or run.info.status != "FINISHED":
             run = log_training(store, training, run)
-    for name, metric in metrics.items():
-        for end, value in metric.items():
-            store.log_metric(run.info.run_id, f"test_{name}" + ("" if end == "value" else f"_{end}"), value)
+    for name, value in values.items():
+        store.log_metric(run.info.run_id, name, value)
     store.log_artifacts(run.info.run_id, str(REPORTS), "reports")
     return str(run.info.run_id)
 
@@ -212,24 +218,34 @@ def log_model(run_id: str) -> None:
     import onnx
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
+    from onnx.helper import tensor_dtype_to_np_dtype
 
     from .data import prepared
 
     description = model_description()
+    graph = onnx.load(MODELS / "model.onnx")
+    first = next(iter(prepared.modality(description).feeds("test")))
+    # Text as NumPy's own type: MLflow hands it on as it is, and stumbles over the text columns of pandas 3.
+    example = {name: rows[:1].astype(str) if rows.dtype == object else rows[:1] for name, rows in first.items()}
+
+    def tensor(value: onnx.ValueInfoProto) -> TensorSpec:
+        kind = value.type.tensor_type
+        dtype = np.dtype(str) if kind.elem_type == onnx.TensorProto.STRING else tensor_dtype_to_np_dtype(kind.elem_type)
+        return TensorSpec(dtype, (-1, *(size.dim_value for size in kind.shape.dim[1:])), value.name)
+
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.float32), (-1, *description["input_shape"]), "image")]),
-        Schema([TensorSpec(np.dtype(np.float32), (-1, len(description["classes"])), "probabilities")]),
+        Schema([tensor(value) for value in graph.graph.input]), Schema([tensor(value) for value in graph.graph.output])
     )
     with mlflow.start_run(run_id=run_id):
         mlflow.onnx.log_model(
-            onnx.load(MODELS / "model.onnx"),
+            graph,
             name="model",
             signature=signature,
             onnx_execution_providers=["CPUExecutionProvider"],
-            input_example={"image": np.asarray(prepared.load("test")[0][:1], np.float32)},
+            input_example=example,
             # Explicit: finding them out takes MLflow 14 s and an import of everything installed.
             pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnx", "onnxruntime")],
-            metadata={"classes": description["classes"], "sha256": description["sha256"]},
+            metadata={key: description[key] for key in ("target_name", "classes", "sha256") if key in description},
         )
 
 

@@ -76,4 +76,4 @@ def test_without_a_training_it_says_what_to_run(workspace: Path) -> None:
 
 
 def test_nested_values_become_dotted_keys() -> None:
-    assert lineage.flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
+    assert module("config").flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}

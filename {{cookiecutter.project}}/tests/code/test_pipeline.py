@@ -19,21 +19,25 @@ from tests import PACKAGE, ROOT, module
 SRC = ROOT / "src" / PACKAGE
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
+MODALITIES = [module(f"data.{file.stem}") for file in SRC.glob("inputs/[!_]*.py")]
+
 # Imported, yet no output depends on them.
 NO_INPUT = {
     "cli.py": "prints errors and waits for locks",
-    "lineage.py": "reads what DVC recorded",
     "tracking.py": "sends what is on disk to MLflow",
 }
+INPUTS = [file.relative_to(SRC).as_posix() for file in SRC.glob("inputs/[!_]*.py")]
+DRAWN_LATER = {"plots.py": "what data modules and targets draw is drawn in `evaluate`"}
 NO_INPUT_OF = {
-    "config": {
-        "data/prepared.py": "the stages are imported for their schemas, none of them runs",
-        "images.py": "the data sources are imported for their signatures, none of them runs",
-    },
+    "config": dict.fromkeys(INPUTS, "imported for the signatures of what can be configured, none of it runs"),
+    "prepare": DRAWN_LATER if "inputs/images.py" in INPUTS else {},
+    "train": DRAWN_LATER,
     "evaluate": {"stages/train.py": "imported for two paths, which dvc.yaml names as well"},
 }
 # Which stage calls the functions of a section's `_target_`; `config` reads the signatures of all.
-CALLED_BY = {"data": "prepare", "model": "train"}
+CALLED_BY = {"data": "prepare", "model": "train", "train": "train", **{m.SECTION: "train" for m in MODALITIES}}
+# What `data.prepared` finds by the name in the manifest.
+FOUND_BY_NAME = [*SRC.glob("targets/[!_]*.py"), *(SRC / "data" / file.name for file in SRC.glob("inputs/[!_]*.py"))]
 
 
 @cache
@@ -65,7 +69,9 @@ def imported(name: str, at_start: bool) -> frozenset[str]:
 
 def targets(section: str) -> set[str]:
     """Files of the functions that the options of a section name."""
-    names = [yaml.safe_load(file.read_text("utf-8"))["_target_"] for file in ROOT.glob(f"conf/{section}/*.yaml")]
+    options = [yaml.safe_load(file.read_text("utf-8")) for file in ROOT.glob(f"conf/{section}/*.yaml")]
+    # An option that chooses one of another group as well holds its own section under its name.
+    names = [option.get(section, option)["_target_"] for option in options]
     return {"/".join(name.split(".")[1:-1]) + ".py" for name in names}
 
 
@@ -75,6 +81,8 @@ def read_by(stage: str) -> set[str]:
     start = {f"stages/{stage}.py"} | {
         file for section, caller in CALLED_BY.items() if stage in (caller, "config") for file in targets(section)
     }
+    if stage in ("train", "evaluate"):
+        start |= {file.relative_to(SRC).as_posix() for file in FOUND_BY_NAME}
     waiting = sorted(start)
     while waiting:
         name = waiting.pop()
@@ -121,27 +129,38 @@ def test_packages_hold_no_code() -> None:
 def test_every_stage_is_a_module_and_a_section() -> None:
     modules = {file.stem for file in SRC.glob("stages/[!_]*.py")}
     assert modules == set(STAGES)
-    assert set(module("stages.config").SCHEMAS) == modules - {"config"}
+    assert {*module("stages.config").SCHEMAS, *module("stages.config").REQUIRED} >= modules - {"config"}
     for name, stage in STAGES.items():
         assert stage["cmd"].endswith(f"python -m {PACKAGE}.stages.{name}")
 
 
-@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"config"}))
+def sections_of(node: ast.AST) -> Iterator[ast.expr]:
+    """What is picked from the whole configuration: `config.read()[...]`, `sections[...]`."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Subscript) and ast.unparse(child.value) in ("config.read()", "sections"):
+            yield child.slice
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train"])
 def test_the_sections_that_a_stage_reads_are_watched(stage: str) -> None:
-    sections = {*module("stages.config").SCHEMAS, *module("stages.config").SOURCES}
-    read: set[str] = set()
     tree = ast.parse((SRC / f"stages/{stage}.py").read_text(encoding="utf-8"))
-    picked = {id(node.value): node.slice for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "config.load":
-            read.add(ast.literal_eval(node.args[0]))
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "config.read":
-            read |= {ast.literal_eval(picked[id(node)])} if id(node) in picked else sections
+    read = {
+        ast.literal_eval(node.args[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "config.load"
+    }
+    for picked in sections_of(tree):
+        # A data module says which section concerns what it reads.
+        read |= {m.SECTION for m in MODALITIES} if "SECTION" in ast.unparse(picked) else {ast.literal_eval(picked)}
     assert set(STAGES[stage]["params"]) == read
 
 
+def test_the_model_card_shows_every_section(workspace: Path) -> None:
+    assert set(STAGES["evaluate"]["params"]) == set(yaml.safe_load(module("config").compose()))
+
+
 def test_only_train_imports_tensorflow() -> None:
-    names = [f"{PACKAGE}.{name}" for name in (*(f"stages.{stage}" for stage in STAGES), "metrics", "tracking")]
+    names = [f"{PACKAGE}.{name}" for name in (*(f"stages.{stage}" for stage in STAGES), "training", "tracking")]
     loaded = "[name for name in ('tensorflow', 'keras', 'mlflow', 'sklearn') if name in sys.modules]"
     script = f"import sys, {', '.join(names)}; print({loaded})"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT / "src", capture_output=True, text=True, check=True)

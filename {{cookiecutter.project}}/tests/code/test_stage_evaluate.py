@@ -1,98 +1,164 @@
-"""Stage `evaluate`: reports what the exported model does on the test split, the same bytes each time."""
+"""What every evaluation shares: the model card, Markdown, the pictures of all tasks."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
+import pandas as pd
 import pytest
-import yaml
-from onnx import helper, numpy_helper
 
-from tests import PACKAGE, module
+from tests import module
 
-prepared, stage = module("data.prepared"), module("stages.evaluate")
-
-CLASSES, SHAPE = ["dark", "light"], (2, 2, 1)
-WRONG = {3, 7}  # labelled against their brightness
+card, plots, targets = module("card"), module("plots"), module("targets.common")
 
 
-@pytest.fixture
-def trained(workspace: Path) -> Path:
-    """What the stages before leave behind; the model tells light from dark pictures."""
-    levels = np.random.default_rng(0).permutation(np.r_[10:110:5, 150:250:5])
-    items = (
-        prepared.Example(f"{row}.png", int(level > 128) ^ (row in WRONG), str(row), np.full(SHAPE, level, np.uint8))
-        for row, level in enumerate(levels)
-    )
-    prepared.write(items, lambda digest: "test", CLASSES, SHAPE, 100)
-    weights = np.tile(np.array([-0.005, 0.005], np.float32), (4, 1))
-    graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["image"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "weights", "bias"], ["scores"]),
-            helper.make_node("Softmax", ["scores"], ["probabilities"]),
-        ],
-        "model",
-        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", *SHAPE])],
-        [helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["N", 2])],
-        [
-            numpy_helper.from_array(weights, "weights"),
-            numpy_helper.from_array(np.array([2.56, -2.56], np.float32), "bias"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-    Path("models").mkdir()
-    Path("models/model.onnx").write_bytes(model)
-    description = {"model": {"_target_": f"{PACKAGE}.models.x"}, "sha256": hashlib.sha256(model).hexdigest()}
-    Path("models/model.json").write_text(json.dumps(description), encoding="utf-8")
-    Path("reports").mkdir()
-    Path("reports/history.csv").write_text("epoch,loss,accuracy,val_loss,val_accuracy\n0,1,0,1,0\n1,0.5,1,0.4,1\n")
-    data = {"examples": {"train": 0, "validation": 0, "test": 40}, "skipped": 0, "duplicates": 0}
-    Path("reports/data.json").write_text(json.dumps(data), encoding="utf-8")
-    params = {
-        "train": {"monitor": "val_loss"},
-        "evaluate": {"seed": 0, "resamples": 100, "confidence": 0.9, "mistakes": 6},
+def history(**columns: list[float]) -> pd.DataFrame:
+    """What `train` leaves behind."""
+    return pd.DataFrame({"epoch": range(len(next(iter(columns.values()))))} | columns)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.95, "0.95"),
+        (1.0, "1"),
+        (0.0, "0"),
+        (41.234, "41.23"),
+        (-1234.4, "-1234"),
+        (123456.7, "123,457"),
+        (0.00012345, "0.0001234"),
+        (1.5e-7, "1.5e-07"),
+        (2.5e15, "2.5e+15"),
+        (None, "-"),
+        (float("nan"), "-"),
+    ],
+)
+def test_numbers_are_written_as_a_person_reads_them(value: Any, text: str) -> None:
+    assert targets.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "baseline", "said"),
+    [
+        (1.0, 1.0, "no better"),
+        (0.0, 0.0, "no better"),
+        (1.1, 1.0, "the model is worse than that"),
+        (0.1, 0.0, "the model is worse than that"),
+        (0.75, 1.0, "25% lower"),
+        (0.0, 1.0, "100% lower"),
+    ],
+)
+def test_the_first_lines_say_what_the_model_is_worth(error: float, baseline: float, said: str) -> None:
+    assert targets.compared(error, baseline, "lower") == said
+
+
+def test_a_table_holds_whatever_it_is_given() -> None:
+    assert targets.table(("a", "b|c"), [("x|y", 1), ("two\nlines", None)]) == [
+        r"| a | b\|c |",
+        "|---|---:|",
+        r"| x\|y | 1 |",
+        "| two lines | None |",
+    ]
+
+
+def test_an_undefined_metric_is_left_out() -> None:
+    report = targets.bootstrap(lambda weights: {"sum": weights.sum(), "nan": float("nan")}, 10, 100, 0.9, seed=0)
+    assert report == {"sum": {"value": 10, "low": 10, "high": 10}}
+
+
+EPOCHS = history(loss=[1, 0.5, 0.2], m=[5, 3, 2], val_loss=[1, 0.4, 0.6], val_m=[4, 5, 6])
+
+
+@pytest.mark.parametrize(
+    ("higher", "monitor", "said"),
+    [
+        (True, "val_loss", "3 epochs; the weights are those of epoch 1: validation loss 0.4000, validation m 5."),
+        (True, "val_m", "3 epochs; the weights are those of epoch 2: validation loss 0.6000, validation m 6."),
+        (False, "val_m", "3 epochs; the weights are those of epoch 0: validation loss 1.0000, validation m 4."),
+        (False, None, "Fitted exactly, not epoch by epoch: validation loss 0.6000, validation m 6."),
+    ],
+)
+def test_the_card_names_the_epoch_that_was_kept(higher: bool, monitor: str | None, said: str) -> None:
+    assert card.training(EPOCHS, "m", higher, monitor) == said
+
+
+def coefficient(name: str, estimate: float, error: float | None) -> dict[str, Any]:
+    """A row of models/model.json."""
+    return {"name": name, "estimate": estimate, "standard_error": error, "low": estimate - 1, "high": estimate + 1}
+
+
+def test_coefficients() -> None:
+    lines = card.coefficients([coefficient("a|b", 2, 0.5), coefficient("c", -1, None)], "How to read.")
+    assert lines[:6] == [
+        "## Coefficients",
+        "",
+        "How to read.",
+        "",
+        "| column | estimate | standard error | from | to |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    assert lines[6:8] == [r"| a\|b | 2 | 0.5 | 1 | 3 |", "| c | -1 | - | -2 | 0 |"]
+    assert card.coefficients([], "How to read.") == []
+
+
+def test_of_hundreds_of_coefficients_the_strongest_are_shown() -> None:
+    rows = [{"class": "yes"} | coefficient(f"x{n}", (-1) ** n * n, 1) for n in range(300)]
+    lines = card.coefficients(rows, "How to read.")
+    shown = [line for line in lines if line.startswith("| yes")]
+    assert len(shown) == card.COEFFICIENTS
+    assert shown[0].startswith("| yes | x299 | -299 |")
+    assert any("60 of 300" in line for line in lines)
+
+
+def test_what_was_left_out_or_filled_in_is_counted_by_column() -> None:
+    data = {
+        "skipped": 3,
+        "duplicates": 0,
+        "imputed": 7,
+        "violations_by_column": {"age": {"out_of_range": 4, "type": 2}, "a|b": {"null": 1}},
+        "warnings": ["age tells\nthe target"],
     }
-    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    return workspace
+    assert card.validation(data) == [
+        "3 unusable examples were left out; 7 cells were imputed; 0 exact duplicates lie in the same split as their "
+        "originals.",
+        "",
+        "| column | violation | cells |",
+        "|---|---|---:|",
+        "| age | out of range | 4 |",
+        "| age | type | 2 |",
+        r"| a\|b | null | 1 |",
+        "",
+        "Warnings:",
+        "",
+        "- age tells the target",
+    ]
+    assert len(card.validation({"skipped": 0, "duplicates": 1})) == 1
 
 
-def reports() -> dict[Path, bytes]:
-    """Every file below reports/."""
-    return {file: file.read_bytes() for file in Path("reports").rglob("*.*")}
+@pytest.mark.parametrize(
+    "epochs",
+    [
+        pytest.param(history(loss=[1, 0.1], m=[0, 1], val_loss=[1, 0.2], val_m=[0, 1]), id="usual"),
+        pytest.param(history(loss=[0.5], m=[1], val_loss=[0.5], val_m=[1]), id="one epoch"),
+        pytest.param(history(loss=[1, 0], m=[0, 1], val_loss=[1, -0.2], val_m=[0, 1]), id="not above zero"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_learning_curves(tmp_path: Path, epochs: pd.DataFrame) -> None:
+    first, second = tmp_path / "1.png", tmp_path / "2.png"
+    plots.learning_curves(epochs, "m", first)
+    plots.learning_curves(epochs, "m", second)
+    assert first.read_bytes() == second.read_bytes()
 
 
-def test_reports(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stage.main()
-    report: dict[str, Any] = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
-    assert report["accuracy"]["value"] == 38 / 40
-    assert report["accuracy"]["low"] < 38 / 40 <= report["accuracy"]["high"]
-    assert report["baseline_accuracy"]["value"] == np.bincount(prepared.load("test")[1]).max() / 40
-    rows = Path("reports/plots/confusion.csv").read_text(encoding="utf-8").splitlines()
-    assert rows[0] == "actual,predicted"
-    assert sum(row.split(",")[0] != row.split(",")[1] for row in rows[1:]) == len(WRONG)
-    card = Path("reports/model_card.md").read_text(encoding="utf-8")
-    assert "**95.0% of 40 test pictures are classified rightly" in card
-    assert "the weights are those of epoch 1: validation loss 0.4000" in card
-    for plot in ("confusion_matrix", "learning_curves", "reliability", "mistakes"):
-        assert Path(f"reports/plots/{plot}.png").read_bytes().startswith(b"\x89PNG")
-    # There is no dvc.lock here, so that nothing can be logged: that costs a warning and no result.
-    assert "All results are on disk" in capsys.readouterr().err
-    first = reports()
-    stage.main()
-    assert reports() == first
+@pytest.mark.parametrize(("examples", "rows"), [(3, [0, 1, 2]), (5, [0, 1, 2, 3, 4]), (9, [0, 2, 4, 6, 8])])
+def test_rows_are_spread_evenly(examples: int, rows: list[int]) -> None:
+    assert plots.spread(examples, 5).tolist() == rows
 
 
-def test_prediction_in_batches_equals_prediction_at_once(trained: Path) -> None:
-    images, _ = prepared.load("test")
-    at_once = stage.predict(Path("models/model.onnx"), images, 100)
-    for batch_size in (1, 7, 40):
-        np.testing.assert_allclose(stage.predict(Path("models/model.onnx"), images, batch_size), at_once, atol=1e-6)
-
-
-def test_mistakes_come_most_confident_first() -> None:
-    probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1], [0.1, 0.9]], np.float32)
-    assert stage.confident_mistakes(np.array([1, 1, 0, 0, 0]), probabilities).tolist() == [4, 2, 0]
+@pytest.mark.parametrize("count", [0, 1, 8])
+@pytest.mark.filterwarnings("error")
+def test_gallery(tmp_path: Path, count: int) -> None:
+    images = [np.zeros((4, 5, 1), np.uint8)] * count
+    plots.gallery(images, ["$a$ taken for something with a long name (97.3%)"] * count, 20, tmp_path / "mistakes.png")
+    assert (tmp_path / "mistakes.png").read_bytes().startswith(b"\x89PNG")

@@ -1,21 +1,23 @@
-"""Training, with Keras itself: every model that ships trains, and its export says the same as Keras."""
+"""Training, with Keras itself: seeded, every batch once, the best epoch kept, an export that says the same."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import yaml
 from numpy.typing import NDArray
 
-from tests import ROOT, module
+from tests import PACKAGE, ROOT, module
 
-cli, config, export, train = module("cli"), module("config"), module("export"), module("stages.train")
+cli, config, export = module("cli"), module("config"), module("export")
+inference, prepared = module("inference"), module("data.prepared")
 
 pytestmark = pytest.mark.keras
 
-SHAPE, CLASSES = (8, 8, 1), ["dark", "middle", "light"]
+# Each project has one of them, or both.
+TARGET = "classification" if (ROOT / f"src/{PACKAGE}/targets/classification.py").exists() else "regression"
+MANIFEST = {"target": TARGET, "classes": ["low", "middle", "high"]}
 SETTINGS: dict[str, Any] = {
     "seed": 0,
     "epochs": 3,
@@ -25,94 +27,99 @@ SETTINGS: dict[str, Any] = {
     "patience": 6,
     "class_weights": "none",
 }
-MANIFEST = {"classes": CLASSES, "shape": list(SHAPE), "max_pixels": 1000}
-Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
+Split = tuple[NDArray[np.float32], NDArray[Any]]
 
 
 def split(seed: int, count: int) -> Split:
-    """Noise of three degrees of brightness."""
-    generator = np.random.default_rng(seed)
-    labels = generator.integers(0, 3, count)
-    images = generator.integers(0, 80, (count, *SHAPE)) + 80 * labels[:, None, None, None]
-    return images.astype(np.uint8), labels
+    """Rows whose sum says the answer, as a class or as a number."""
+    rows = np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
+    total = rows.sum(1)
+    answers = np.digitize(total, [-1, 1]) if TARGET == "classification" else 50 + 10 * total.astype(np.float64)
+    return rows, answers
 
 
-def build(option: str) -> tuple[Any, dict[str, Any]]:
-    """The untrained model of a file in conf/model/, and its configuration."""
-    training = module("training")
+def build() -> Any:
+    """The untrained mlp of conf/model/."""
+    training = module("keras_training")
     training.keras.utils.clear_session()  # layers are numbered within a process; a stage has one of its own
     training.make_deterministic(0)
-    target = yaml.safe_load((ROOT / f"conf/model/{option}.yaml").read_text(encoding="utf-8"))
-    return config.instantiate(target, SHAPE, len(CLASSES)), target
+
+    def layers() -> tuple[Any, Any]:
+        entry = training.keras.Input((4,), name="encoded")
+        return entry, entry
+
+    section = yaml.safe_load((ROOT / "conf/model/mlp.yaml").read_text(encoding="utf-8"))
+    head = prepared.target(MANIFEST).head(MANIFEST, split(0, 240)[1])
+    return config.instantiate(section, layers, head)
 
 
-def fit(model: Any, **changes: Any) -> Any:
+def fit(model: Any, count: int = 240, **changes: Any) -> Any:
     """Trains a model; returns its history."""
-    return module("training").fit(model, split(0, 240), split(1, 60), train.Train(**{**SETTINGS, **changes}))
+    training = module("keras_training")
+    train = split(0, count)
+    compiled = prepared.target(MANIFEST).compile_arguments(MANIFEST, train[1])
+    return training.descend(model, train, split(1, 60), compiled, training.Settings(**{**SETTINGS, **changes}))
 
 
-@pytest.mark.parametrize("option", sorted(file.stem for file in ROOT.glob("conf/model/*.yaml")))
-def test_every_model_trains_and_is_exported(tmp_path: Path, option: str) -> None:
-    model, target = build(option)
-    history = fit(model)
-    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
-    images = split(2, 60)[0]
-    export.save(model, target, MANIFEST, images, tmp_path)  # raises where ONNX and Keras differ
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    probabilities = session.run(["probabilities"], {"image": images.astype(np.float32)})[0]
-    rebuilt = export.load_keras(tmp_path)
-    np.testing.assert_allclose(np.asarray(rebuilt(images.astype(np.float32))), probabilities, rtol=0, atol=1e-5)
+def test_the_same_training_has_the_same_weights() -> None:
+    one = build()
+    history = fit(one)
+    two = build()
+    assert fit(two).equals(history)
+    for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
-def test_the_same_training_writes_the_same_bytes(tmp_path: Path) -> None:
-    for folder in (tmp_path / "one", tmp_path / "two"):
-        model, target = build("mlp")
-        fit(model)
-        export.save(model, target, MANIFEST, split(2, 60)[0], folder)
-    for name in ("model.json", "model.onnx", "weights.npz"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+def test_it_learns() -> None:
+    history = fit(build(), epochs=10)
+    assert history["val_loss"].iloc[-1] < history["val_loss"].iloc[0]
+    metric = prepared.target(MANIFEST).METRIC
+    assert set(history.columns) == {"loss", "val_loss", metric, f"val_{metric}"}
 
 
 def test_the_best_epoch_is_kept() -> None:
-    model, _ = build("mlp")
-    history = fit(model, patience=1, epochs=30, learning_rate=0.02)
-    assert len(history) < 30
-    images, labels = split(1, 60)
-    probabilities = np.asarray(model(images.astype(np.float32), training=False))
-    loss = -np.log(np.maximum(probabilities[np.arange(60), labels], 1e-7)).mean()
-    assert loss == pytest.approx(history["val_loss"].min(), abs=1e-4)
+    model = build()
+    history = fit(model, patience=1, epochs=40, learning_rate=0.05)
+    assert len(history) < 40
+    target = prepared.target(MANIFEST)
+    metric = history[f"val_{target.METRIC}"].iloc[int(history["val_loss"].argmin())]
+    rows, answers = split(1, 60)
+    output = np.asarray(model(rows, training=False))
+    right = output.argmax(1) == answers if TARGET == "classification" else np.abs(output[:, 0] - answers)
+    found = right.mean()
+    assert found == pytest.approx(metric, rel=1e-4)
 
 
 def test_a_loss_that_is_no_number_is_one_line() -> None:
-    model, _ = build("mlp")
+    model = build()
     model.set_weights([np.full_like(weights, np.nan) for weights in model.get_weights()])
     with pytest.raises(cli.UserError, match=r"lower train\.learning_rate") as error:
         fit(model)
     assert "\n" not in str(error.value)
 
 
-def test_an_export_that_differs_is_refused() -> None:
-    model, _ = build("mlp")
-    images = split(2, 10)[0].astype(np.float32)
-    model(images)  # Keras exports no model that has never been called
-    serialised = export.to_onnx(model).SerializeToString()
-    export.verify(model, serialised, images)
-    model.set_weights([weights * 1.1 for weights in model.get_weights()])
-    with pytest.raises(cli.UserError, match="differs from Keras"):
-        export.verify(model, serialised, images)
+def test_an_export_that_differs_is_refused(tmp_path: Path) -> None:
+    model, (rows, _) = build(), split(2, 10)
+    model(rows)  # Keras exports no model that has never been called
+    output = prepared.target(MANIFEST).OUTPUT
+    serialised = export.canonical(export.to_onnx(model), ["encoded"], [output]).SerializeToString()
+    answers = inference.predict(serialised, [{"encoded": rows[:6]}, {"encoded": rows[6:]}])
+    export.verify(np.asarray(model(rows)), answers)
+    with pytest.raises(cli.UserError, match="differs from the fitted model"):
+        export.verify(np.asarray(model(rows)) * 1.1, answers)
 
 
 def test_batches_cover_every_example_once_in_a_seeded_order() -> None:
-    training = module("training")
-    images = np.arange(50, dtype=np.uint8).reshape(50, 1, 1, 1)
-    data = images, images[:, 0, 0, 0].astype(np.int64)
+    training = module("keras_training")
+    rows = np.arange(50, dtype=np.uint8).reshape(50, 1, 1, 1)
+    data = rows, rows[:, 0, 0, 0].astype(np.int64)
 
     def epochs(seed: int | None) -> list[list[int]]:
         read = training.batches(data, 16, seed)
-        pairs = [[(part.numpy(), rows.numpy()) for part, rows in read] for _ in range(2)]
-        for part, rows in pairs[0]:
-            assert (part[:, 0, 0, 0] == rows).all()
-        return [np.concatenate([rows for _, rows in epoch]).tolist() for epoch in pairs]
+        pairs = [[(part.numpy(), targets.numpy()) for part, targets in read] for _ in range(2)]
+        for part, targets in pairs[0]:
+            assert (part[:, 0, 0, 0] == targets).all()
+        return [np.concatenate([targets for _, targets in epoch]).tolist() for epoch in pairs]
 
     assert epochs(None) == [list(range(50))] * 2
     first, second = epochs(1)
@@ -122,12 +129,28 @@ def test_batches_cover_every_example_once_in_a_seeded_order() -> None:
 
 
 def test_class_weights_balance() -> None:
-    assert module("training").class_weights(np.array([0, 0, 0, 1]), 2) == {0: 4 / 6, 1: 2.0}
+    assert module("keras_training").class_weights(np.array([0, 0, 0, 1]), 2) == {0: 4 / 6, 1: 2.0}
 
 
 @pytest.mark.parametrize("count", [20, 250])
 def test_every_batch_is_seen_once_an_epoch(count: int) -> None:
     # Several steps run at a time; neither count fills the last execution, nor the last batch.
-    model, _ = build("mlp")
-    module("training").fit(model, split(0, count), split(1, 60), train.Train(**SETTINGS))
+    model = build()
+    fit(model, count)
     assert int(model.optimizer.iterations) == SETTINGS["epochs"] * -(-count // 16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (
+            {"monitor": "val_mae" if TARGET == "classification" else "val_accuracy"},
+            r"^train\.monitor: .* choose val_loss",
+        ),
+        *([({"class_weights": "balanced"}, r"^train\.class_weights: ")] if TARGET == "regression" else []),
+    ],
+)
+def test_what_the_target_does_not_have_is_refused(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(cli.UserError, match=named):
+        model = {"_target_": f"{PACKAGE}.models.mlp.mlp"}
+        module("training").gradient_descent(model, None, MANIFEST, **{**SETTINGS, **changes})

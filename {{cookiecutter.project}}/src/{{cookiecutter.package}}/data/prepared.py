@@ -1,45 +1,75 @@
-"""Prepared data on disk: a folder for each split, arrays that are memory-mapped, never loaded whole.
+"""Prepared data on disk: a folder for each split, memory-mapped, never loaded whole.
 
-data/prepared/manifest.json             classes, shape, pixel limit, counts, digests
-data/prepared/<split>/images.npy        uint8 [N, H, W, C], pixel values 0..255
-data/prepared/<split>/labels.npy        int64 [N], index into the manifest's classes
-data/prepared/<split>/index.csv         name, label and content digest of each row
+data/prepared/manifest.json             what the data are: input, target, classes, examples and digest of each split
+data/prepared/<split>/targets.npy       int64 [N], index into the manifest's classes, or float64 [N], numbers
+
+What else lies in a split's folder is its modality's: see `data.images` or `data.tables`.
 """
 
-import csv
+import contextlib
 import hashlib
+import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cli import UserError
+
+if TYPE_CHECKING:
+    import onnx
+
 PREPARED = Path("data/prepared")
 SPLITS = ("train", "validation", "test")
 
+Manifest = Mapping[str, Any]
+Tensor = Any  # of Keras, which is too slow to be imported for a name
+Layers = Callable[[], tuple[Tensor, Tensor]]
+Head = Callable[[Tensor], Tensor]
+Augment = Callable[[Any, int], Any]  # dataset of batches, seed -> such a dataset
 
-class Example(NamedTuple):
-    """One labelled image.
+
+class Splits(NamedTuple):
+    """How examples are divided.
 
     Attributes:
-        name: What a person calls it: a path or a row number.
-        label: Index into the source's classes.
-        digest: Hash of the decoded pixels before resizing: the same picture has the same digest in any file format.
-        image: uint8 [H, W, C], pixel values 0..255.
+        seed: Another seed gives another, independent division.
+        validation: Expected fraction of the validation split.
+        test: Expected fraction of the test split.
+    """
+
+    seed: int
+    validation: float
+    test: float
+
+
+class Inputs(NamedTuple):
+    """What a model is fitted on.
+
+    Attributes:
+        name: Of the Keras model's input.
+        array: Split -> its rows as the Keras model takes them, memory-mapped [N, ...].
+        layers: Makes the Keras input, and the tensor that the model's first layer should take.
+        preprocessing: From what the exported model is asked with to the Keras input; None where they are the same.
+        columns: Names of the columns of `array` where it is a matrix.
+        augment: Changes training batches at random.
     """
 
     name: str
-    label: int
-    digest: str
-    image: NDArray[np.uint8]
+    array: Callable[[str], NDArray[Any]]
+    layers: Layers
+    preprocessing: "onnx.ModelProto | None" = None
+    columns: tuple[str, ...] = ()
+    augment: Augment | None = None
 
 
-def assign(digest: str, seed: int, validation: float, test: float) -> str:
+def assign(digest: str, splits: Splits) -> str:
     """Returns the split of an example from its content alone.
 
     Adding examples therefore never moves another one, and exact duplicates never lie in two splits. Every class
@@ -47,95 +77,104 @@ def assign(digest: str, seed: int, validation: float, test: float) -> str:
 
     Args:
         digest: The example's content digest.
-        seed: Another seed gives another, independent split.
-        validation: Expected fraction of the validation split.
-        test: Expected fraction of the test split.
+        splits: Seed and fractions.
     """
-    position = int.from_bytes(hashlib.sha256(f"{seed}:{digest}".encode()).digest()[:8]) / 2**64
-    return "test" if position < test else "validation" if position < test + validation else "train"
+    position = int.from_bytes(hashlib.sha256(f"{splits.seed}:{digest}".encode()).digest()[:8]) / 2**64
+    return "test" if position < splits.test else "validation" if position < splits.test + splits.validation else "train"
 
 
-def write(
-    examples: Iterable[Example],
-    split_of: Callable[[str], str],
-    classes: list[str],
-    shape: tuple[int, ...],
-    max_pixels: int,
-    folder: Path = PREPARED,
-) -> None:
-    """Streams examples to disk; one image is in memory at a time.
+@contextlib.contextmanager
+def replaced(folder: Path = PREPARED) -> Iterator[Path]:
+    """Yields an empty folder that takes the place of `folder` once everything is written, and goes after an error.
 
     Args:
-        examples: The examples, in a reproducible order.
-        split_of: Content digest -> split.
-        classes: Names of the classes; labels index into it.
-        shape: (H, W, C) of every image.
-        max_pixels: The source's limit, which the service applies as well.
-        folder: Where to write; replaced as a whole once everything is written.
+        folder: What is replaced as a whole.
     """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    labels: dict[str, list[int]] = {split: [] for split in SPLITS}
-    digests = {split: hashlib.sha256() for split in SPLITS}
-    with ExitStack() as stack:
-        raw, index = {}, {}
+    try:
         for split in SPLITS:
             (temporary / split).mkdir(parents=True)
-            raw[split] = stack.enter_context((temporary / split / "images.raw").open("wb"))
-            rows = stack.enter_context((temporary / split / "index.csv").open("w", newline="", encoding="utf-8"))
-            index[split] = csv.writer(rows, lineterminator="\n")
-            index[split].writerow(["name", "label", "digest"])
-        for example in examples:
-            split, pixels = split_of(example.digest), example.image.tobytes()
-            raw[split].write(pixels)
-            digests[split].update(pixels + example.label.to_bytes(4))
-            labels[split].append(example.label)
-            index[split].writerow([example.name, classes[example.label], example.digest])
-    for split in SPLITS:
-        _to_npy(temporary / split / "images.raw", (len(labels[split]), *shape))
-        np.save(temporary / split / "labels.npy", np.asarray(labels[split], np.int64))
-    manifest = {
-        "classes": classes,
-        "shape": list(shape),
-        "max_pixels": max_pixels,
-        "counts": {split: np.bincount(labels[split], minlength=len(classes)).tolist() for split in SPLITS},
-        "digests": {split: digests[split].hexdigest() for split in SPLITS},
-    }
-    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
 
 
-def _to_npy(raw: Path, shape: tuple[int, ...]) -> None:
-    # The number of rows is known only now, and comes first in a .npy file.
-    with raw.with_suffix(".npy").open("wb") as file, raw.open("rb") as rows:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        shutil.copyfileobj(rows, file, 1 << 20)
-    raw.unlink()
+def require_every_class(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> None:
+    """Stops where a class has no example in a split.
+
+    Args:
+        classes: Names of the classes.
+        counts: Split -> number of examples of each class.
+
+    Raises:
+        UserError: Naming each such class and split.
+    """
+    missing = [
+        f"class {name!r} has no example in split {split}"
+        for split, number in counts.items()
+        for name, count in zip(classes, number, strict=True)
+        if not count
+    ]
+    if missing:
+        raise UserError("; ".join(missing) + ": add examples, raise prepare.test/validation or change prepare.seed")
+
+
+def require_examples(examples: Mapping[str, int]) -> None:
+    """Stops where a split has no example.
+
+    Args:
+        examples: Split -> number of examples.
+
+    Raises:
+        UserError: Naming each such split.
+    """
+    if empty := [split for split, number in examples.items() if not number]:
+        raise UserError(
+            f"no example is in split {' and '.join(empty)}: add examples, raise prepare.test/validation or change "
+            "prepare.seed"
+        )
+
+
+def write_manifest(content: Manifest, folder: Path) -> None:
+    """Writes manifest.json into a folder."""
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
 def manifest(folder: Path = PREPARED) -> dict[str, Any]:
-    """Returns the manifest: classes, shape, counts and digests."""
+    """Returns the manifest."""
     content: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return content
 
 
-def load(split: str, folder: Path = PREPARED) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Returns a split, its images memory-mapped.
+def targets(split: str, folder: Path = PREPARED) -> NDArray[Any]:
+    """Returns what is to be predicted, memory-mapped: int64 [N], index of the class, or float64 [N].
 
     Args:
         split: `train`, `validation` or `test`.
         folder: Where the prepared data lie.
-
-    Returns:
-        Images, uint8 [N, H, W, C], read-only and on disk, and labels, int64 [N].
     """
-    images = np.load(folder / split / "images.npy", mmap_mode="r")
-    return images, np.load(folder / split / "labels.npy")
+    array: NDArray[Any] = np.load(folder / split / "targets.npy", mmap_mode="r")
+    return array
 
 
-def names(split: str, folder: Path = PREPARED) -> list[str]:
-    """Returns the examples' names of a split, in the order of its rows."""
-    with (folder / split / "index.csv").open(newline="", encoding="utf-8") as rows:
-        return [row["name"] for row in csv.DictReader(rows)]
+def modality(described: Manifest) -> ModuleType:
+    """Returns the module that reads what `prepare` has written: `data.images` or `data.tables`.
+
+    Args:
+        described: The manifest, or models/model.json.
+    """
+    return importlib.import_module(f".{described['input']}", __package__)
+
+
+def target(described: Manifest) -> ModuleType:
+    """Returns the module of what is predicted: `targets.classification` or `targets.regression`.
+
+    Args:
+        described: The manifest, or models/model.json.
+    """
+    return importlib.import_module(f"..targets.{described['target']}", __package__)

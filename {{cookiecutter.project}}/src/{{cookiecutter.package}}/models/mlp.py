@@ -4,34 +4,37 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from ..data.prepared import Head, Layers
+
 if TYPE_CHECKING:
     import keras
 
 
 def mlp(
-    shape: tuple[int, int, int],
-    classes: int,
+    inputs: Layers,
+    head: Head,
     *,
     units: list[Annotated[int, Field(ge=1)]],
     dropout: Annotated[float, Field(ge=0, lt=1)],
 ) -> "keras.Model":
-    """Flattens the pixels into fully connected ReLU layers with dropout and a softmax head.
+    """Fully connected ReLU layers with dropout, on the pixels of a picture or the encoded columns of a table.
+
+    h_i = max(0, W_i h_(i-1) + b_i). Source: I. Goodfellow, Y. Bengio, A. Courville, Deep Learning, 2016, chapter 6.
 
     Args:
-        shape: (H, W, C) of an image, pixel values 0..255.
-        classes: Number of classes.
+        inputs: Makes the Keras input and the tensor for the first layer, [N, ...].
+        head: Makes the answer from the last hidden layer.
         units: Width of each hidden layer.
         dropout: Fraction of the activations dropped after each hidden layer while training.
 
     Returns:
-        An uncompiled model: float32 [N, H, W, C] -> probabilities, float32 [N, classes].
+        An uncompiled model.
     """
     import keras  # here, not above: the stage `config` reads this signature and must not wait for TensorFlow
 
-    image = keras.Input(shape, name="image")
-    x = keras.layers.Rescaling(1 / 255)(image)
+    entry, x = inputs()
     x = keras.layers.Flatten()(x)
     for width in units:
         x = keras.layers.Dense(width, activation="relu")(x)
         x = keras.layers.Dropout(dropout)(x)
-    return keras.Model(image, keras.layers.Dense(classes, activation="softmax", name="probabilities")(x))
+    return keras.Model(entry, head(x))

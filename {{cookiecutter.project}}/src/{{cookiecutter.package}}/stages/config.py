@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import cli, config, lineage
+from .. import cli, config
 from .evaluate import Evaluate
 from .prepare import Prepare
-from .train import Train
 
-SCHEMAS: dict[str, type[config.Section]] = {"prepare": Prepare, "train": Train, "evaluate": Evaluate}
-SOURCES = {"data", "model"}  # sections that name a function in `_target_`
+SCHEMAS: dict[str, type[config.Section]] = {"prepare": Prepare, "evaluate": Evaluate}
+REQUIRED = {"data", "model", "train"}  # sections that name a function in `_target_`
 
 
 def main() -> None:
@@ -38,9 +37,9 @@ def check(text: str) -> None:
     from omegaconf import OmegaConf
 
     raw: Any = OmegaConf.to_container(OmegaConf.create(text))
-    if missing := sorted(SOURCES - set(raw)):
+    if missing := sorted(REQUIRED - set(raw)):
         raise cli.UserError(f"conf/config.yaml: its defaults must choose {' and '.join(missing)}")
-    config.check(raw, SCHEMAS)
+    config.check(raw, SCHEMAS, {folder.name for folder in config.CONF.iterdir() if folder.is_dir()})
 
 
 def refuse_hand_edit(composed: str) -> None:
@@ -76,7 +75,7 @@ def changes(composed: str) -> list[str]:
     """Returns `key: old -> new` for every value in which params.yaml and `composed` differ."""
     from omegaconf import OmegaConf
 
-    old, new = lineage.flatten(config.read()), lineage.flatten(OmegaConf.to_container(OmegaConf.create(composed)))
+    old, new = config.flatten(config.read()), config.flatten(OmegaConf.to_container(OmegaConf.create(composed)))
     return [f"{k}: {old.get(k)} -> {new.get(k)}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
 
 

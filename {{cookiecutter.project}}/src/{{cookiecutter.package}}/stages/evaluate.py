@@ -2,18 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from .. import cli, config
 from ..data import prepared
 from .train import HISTORY, MODELS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REPORTS = Path("reports")
 PLOTS = REPORTS / "plots"
@@ -25,14 +21,14 @@ class Evaluate(config.Section):
     Attributes:
         seed: Of the bootstrap.
         resamples: Number of bootstrap resamples.
-        confidence: Of the intervals, between 0 and 1.
-        mistakes: The most pictures shown in mistakes.png.
+        confidence: Of the metrics' intervals, between 0 and 1.
+        examples: The most shown of those that the model gets most wrong.
     """
 
     seed: NonNegativeInt
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
-    mistakes: PositiveInt
+    examples: PositiveInt
 
 
 def main() -> None:
@@ -41,180 +37,43 @@ def main() -> None:
     # Here, not above: the stage `config` reads this module's schema and needs none of them.
     import pandas as pd
 
-    from .. import metrics, plots, tracking
+    from .. import card, inference, plots, tracking
 
-    images, labels = prepared.load("test")
-    classes = prepared.manifest()["classes"]
-    probabilities = predict(MODELS / "model.onnx", images)
-    predictions = probabilities.argmax(1)
-    matrix = metrics.confusion(labels, predictions, len(classes))
-    bins = metrics.calibration(labels, probabilities)
-    values = {name: metric(labels, probabilities) for name, metric in metrics.METRICS.items()}
-    intervals = metrics.bootstrap(labels, probabilities, settings.resamples, settings.confidence, settings.seed)
-    table = pd.DataFrame(metrics.by_class(matrix), index=pd.Index(classes, name="class"))
-    table["examples"] = matrix.sum(1)
-    baseline = float(matrix.sum(1).max() / len(labels))
+    manifest = prepared.manifest()
+    target, modality = prepared.target(manifest), prepared.modality(manifest)
+    description = json.loads((MODELS / "model.json").read_text(encoding="utf-8"))
+    data = json.loads((REPORTS / "data.json").read_text(encoding="utf-8"))
     history = pd.read_csv(HISTORY)
-
+    targets = prepared.targets("test")
+    if not len(targets):
+        raise cli.UserError("the test split is empty: add examples or raise prepare.test")
+    outputs = inference.predict(MODELS / "model.onnx", modality.feeds("test"))
+    if bad := int((~np.isfinite(outputs)).any(1).sum()):
+        raise cli.UserError(
+            f"the model's answer is no finite number for {bad} of {len(targets)} test examples: look for extreme "
+            "values in their inputs"
+        )
     PLOTS.mkdir(parents=True, exist_ok=True)
-    names = np.asarray(classes)
-    write_csv(pd.DataFrame({"actual": names[labels], "predicted": names[predictions]}), "confusion")
-    write_csv(pd.DataFrame(bins), "reliability")
-    plots.confusion_matrix(matrix, classes, PLOTS / "confusion_matrix.png")
-    plots.learning_curves(history, PLOTS / "learning_curves.png")
-    plots.reliability(bins, values["ece"], PLOTS / "reliability.png")
-    wrong = confident_mistakes(labels, probabilities)
-    shown = wrong[: settings.mistakes]
-    plots.mistakes(
-        [images[row] for row in shown],
-        [
-            f"{classes[labels[row]]} taken for {classes[predictions[row]]}\n{probabilities[row].max():.1%}"
-            for row in shown
-        ],
-        len(wrong),
-        PLOTS / "mistakes.png",
-    )
-    report = {
-        name: {"value": round(v, 6), "low": round(intervals[name][0], 6), "high": round(intervals[name][1], 6)}
-        for name, v in values.items()
-    }
-    report["baseline_accuracy"] = {"value": round(baseline, 6)}
-    (REPORTS / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    card = model_card(report, table, history, settings)
-    (REPORTS / "model_card.md").write_text(card, encoding="utf-8")
+    found = target.evaluate(outputs, targets, prepared.targets("train"), manifest, description, settings, PLOTS)
+    plots.learning_curves(history, target.METRIC, PLOTS / "learning_curves.png")
+    worst = modality.worst(found.worst, found.titles, found.total, PLOTS)
+    write_json({name: rounded(metric["value"]) for name, metric in found.metrics.items()}, "metrics")
+    # In a file of their own: `dvc metrics diff` is a table that people read.
+    intervals = {n: [rounded(m["low"]), rounded(m["high"])] for n, m in found.metrics.items() if "low" in m}
+    write_json(intervals, "intervals")
+    text = card.model_card(found, worst, history, manifest, description, data, config.read(), settings)
+    (REPORTS / "model_card.md").write_text(text, encoding="utf-8")
     tracking.log_or_warn()
 
 
-def predict(model: Path, images: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float32]:
-    """Predicts in batches, so that images on disk stay there.
-
-    Args:
-        model: The ONNX file.
-        images: uint8 [N, H, W, C].
-        batch_size: Images in memory at a time.
-
-    Returns:
-        Probabilities, float32 [N, K].
-    """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    starts = range(0, len(images), batch_size)
-    return np.concatenate(
-        [session.run(None, {"image": images[i : i + batch_size].astype(np.float32)})[0] for i in starts]
-    )
+def rounded(value: float) -> float:
+    """Returns eight digits: the last ones differ from one processor to another."""
+    return float(f"{value:.8g}")
 
 
-def confident_mistakes(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Returns the rows whose most probable class is wrong, the most confident first.
-
-    Args:
-        labels: int64 [N].
-        probabilities: float32 [N, K].
-    """
-    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
-    return wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")]
-
-
-def write_csv(table: "pd.DataFrame", name: str) -> None:
-    """Writes the data of a DVC plot."""
-    table.to_csv(PLOTS / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
-
-
-def model_card(
-    report: dict[str, dict[str, float]], table: "pd.DataFrame", history: "pd.DataFrame", settings: Evaluate
-) -> str:
-    """Writes the model card (M. Mitchell et al., Model Cards for Model Reporting, 2019) from what was measured.
-
-    Args:
-        report: Metric -> value, low, high.
-        table: Precision, recall, F1 and number of examples of each class.
-        history: A row for each epoch.
-        settings: Section `evaluate` of the configuration.
-    """
-    parameters: dict[str, Any] = config.read()
-    manifest = prepared.manifest()
-    model = json.loads((MODELS / "model.json").read_text(encoding="utf-8"))
-    data = json.loads((REPORTS / "data.json").read_text(encoding="utf-8"))
-    best = history.iloc[
-        history[monitor].argmin()
-        if (monitor := parameters["train"]["monitor"]) == "val_loss"
-        else history[monitor].argmax()
-    ]
-    value = report["accuracy"]["value"]
-    baseline = report["baseline_accuracy"]["value"]
-    height, width, channels = manifest["shape"]
-    lines = [
-        "# Model card",
-        "",
-        f"Model `{model['model']['_target_'].rsplit('.', 1)[-1]}`, version `{model['sha256'][:12]}`: "
-        f"classifies {'grey' if channels == 1 else 'colour'} pictures of {height} x {width} pixels as one of "
-        f"{len(manifest['classes'])} classes ({', '.join(manifest['classes'])}).",
-        "",
-        f"**{value:.1%} of {data['examples']['test']} test pictures are classified rightly; always answering with the "
-        f"most frequent class would give {baseline:.1%}.**",
-        "",
-        "## Test metrics",
-        "",
-        f"Bootstrap confidence intervals at {settings.confidence:.0%}, {settings.resamples} resamples.",
-        "",
-        "| metric | value | from | to | better |",
-        "|---|---:|---:|---:|---|",
-        *(
-            f"| {name.replace('_', ' ')} | {m['value']:.4f} | {m['low']:.4f} | {m['high']:.4f} | "
-            f"{'lower' if name in ('log_loss', 'ece') else 'higher'} |"
-            for name, m in report.items()
-            if "low" in m
-        ),
-        "",
-        "## By class",
-        "",
-        "| class | precision | recall | F1 | examples |",
-        "|---|---:|---:|---:|---:|",
-        *(
-            f"| {name} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} | {row.examples:.0f} |"
-            for name, row in table.iterrows()
-        ),
-        "",
-        "![confusion matrix](plots/confusion_matrix.png)",
-        "",
-        "![reliability](plots/reliability.png)",
-        "",
-        "## Mistakes",
-        "",
-        "![most confident mistakes](plots/mistakes.png)",
-        "",
-        "## Training",
-        "",
-        f"{len(history)} epochs; the weights are those of epoch {best['epoch']:.0f}: validation loss "
-        f"{best['val_loss']:.4f}, validation accuracy {best['val_accuracy']:.4f}.",
-        "",
-        "![learning curves](plots/learning_curves.png)",
-        "",
-        "## Data",
-        "",
-        "| split | examples | content (SHA-256) |",
-        "|---|---:|---|",
-        *(
-            f"| {split} | {data['examples'][split]} | `{manifest['digests'][split][:12]}` |"
-            for split in prepared.SPLITS
-        ),
-        "",
-        f"{data['skipped']} files were skipped; {data['duplicates']} exact duplicates lie in the same split as their "
-        "originals.",
-        "",
-        "## Parameters",
-        "",
-        "| key | value |",
-        "|---|---|",
-        *(f"| `{section}.{key}` | `{v}` |" for section, keys in parameters.items() for key, v in keys.items()),
-        "",
-        "## Limits",
-        "",
-        "The intervals say how much the test split's size leaves open. They say nothing of pictures that come from "
-        "elsewhere: other cameras, other people, classes not listed above (the model always answers with one of them).",
-    ]
-    return "\n".join(lines) + "\n"
+def write_json(content: dict[str, Any], name: str) -> None:
+    """Writes a report."""
+    (REPORTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Data sources: what is a usable picture goes on, what is not is told with its path and the reason."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
-from tests import module
+from tests import ROOT, module
 
-cli, prepared, sources = module("cli"), module("data.prepared"), module("data.sources")
+cli, prepared, sources = module("cli"), module("data.prepared"), module("data.images")
 
 Draw = Callable[..., Path]
 
@@ -25,7 +27,14 @@ def folder(tmp_path: Path, draw: Draw) -> Path:
 
 def read(folder: Path, **changes: Any) -> Any:
     """Opens the folder as a source."""
-    settings = {"path": str(folder), "image_size": (7, 9), "channels": 3, "max_pixels": 10_000, **changes}
+    settings = {
+        "path": str(folder),
+        "image_size": (7, 9),
+        "channels": 3,
+        "max_pixels": 10_000,
+        "on_invalid": "stop",
+        **changes,
+    }
     return sources.image_folder(**settings)
 
 
@@ -150,3 +159,89 @@ def test_the_digits_are_all_there() -> None:
     assert source.classes == [str(digit) for digit in range(10)]
     pixels = np.stack([item.image for item in items])
     assert (pixels.shape, pixels.min(), pixels.max()) == ((1797, 8, 8, 1), 0, 255)
+
+
+CLASSES, SHAPE = ["cat", "dog"], (2, 3, 1)
+
+
+def examples(numbers: range) -> Iterator[Any]:
+    """An example for each number; the same number gives the same example."""
+    for number in numbers:
+        image = np.full(SHAPE, number % 256, np.uint8)
+        yield sources.Example(f"{number}.png", number % 2, f"digest of {number}", image)
+
+
+def write(folder: Path, items: Iterator[Any]) -> None:
+    """Writes them with a third each for validation and test."""
+    splits = prepared.Splits(0, 1 / 3, 1 / 3)
+    sources.write(sources.Source(CLASSES, SHAPE, 0, items, max_pixels=99), splits, folder)
+
+
+def test_other_examples_move_none(tmp_path: Path) -> None:
+    write(tmp_path / "few", examples(range(0, 300, 3)))
+    write(tmp_path / "many", examples(range(300)))
+    for split in prepared.SPLITS:
+        few, many = (sources.names(split, tmp_path / folder) for folder in ("few", "many"))
+        assert few
+        assert few == [name for name in many if int(name.removesuffix(".png")) % 3 == 0]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "prepared", examples(range(100)))
+    manifest = prepared.manifest(tmp_path / "prepared")
+    assert (manifest["classes"], manifest["shape"], manifest["max_pixels"]) == (CLASSES, list(SHAPE), 99)
+    total = 0
+    for split in prepared.SPLITS:
+        images, labels = sources.load(split, tmp_path / "prepared"), prepared.targets(split, tmp_path / "prepared")
+        numbers = [int(name.removesuffix(".png")) for name in sources.names(split, tmp_path / "prepared")]
+        assert isinstance(images, np.memmap)
+        assert not images.flags.writeable
+        assert (images.dtype, images.shape, labels.dtype) == (np.uint8, (len(numbers), *SHAPE), np.int64)
+        assert images[:, 0, 0, 0].tolist() == numbers
+        assert labels.tolist() == [number % 2 for number in numbers]
+        assert manifest["counts"][split] == np.bincount(labels, minlength=2).tolist()
+        total += len(numbers)
+    assert total == 100
+
+
+def test_the_same_examples_give_the_same_bytes(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        write(tmp_path / folder, examples(range(50)))
+    one, two = (
+        {file.relative_to(tmp_path / folder): file.read_bytes() for file in (tmp_path / folder).rglob("*.*")}
+        for folder in ("one", "two")
+    )
+    assert len(one) == 10
+    assert one == two
+
+
+def test_another_label_changes_the_digest(tmp_path: Path) -> None:
+    write(tmp_path / "one", examples(range(50)))
+    write(tmp_path / "two", (example._replace(label=1 - example.label) for example in examples(range(50))))
+    one, two = (prepared.manifest(tmp_path / folder)["digests"] for folder in ("one", "two"))
+    assert not set(one.values()) & set(two.values())
+
+
+def test_names_survive_any_character(tmp_path: Path) -> None:
+    names = ['cat/a,b "c".png', "Lövå ✨/ü.png", "dog/line\nbreak.png"]
+    odd = (example._replace(name=name) for example, name in zip(examples(range(300, 303)), names, strict=True))
+    write(tmp_path / "prepared", itertools.chain(examples(range(50)), odd))
+    assert {name for split in prepared.SPLITS for name in sources.names(split, tmp_path / "prepared")} >= set(names)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("image_size", [64], "data.image_size.1: missing, add it"),
+        ("image_size", [0, 8], "data.image_size.0: input should be greater than or equal to 1, got 0"),
+        ("channels", 2, "data.channels: input should be 1 or 3, got 2"),
+        ("channel", 1, "data.channel: unknown key; did you mean 'channels'?"),
+        ("path", "???", "data.path: no value is set (???); set it in conf/ or with -S data.path=..."),
+        ("on_invalid", "impute", "data.on_invalid: input should be 'stop' or 'drop', got 'impute'"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_one_line(key: str, value: Any, line: str) -> None:
+    section = yaml.safe_load((ROOT / "conf/data/image_folder.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(cli.UserError) as error:
+        module("config").check({"data": {**section, key: value}}, {}, {"data"})
+    assert str(error.value).splitlines()[1:] == [f"  {line}"]

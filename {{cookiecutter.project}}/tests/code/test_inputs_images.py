@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests import module
 
-images = module("images")
+images = module("inputs.images")
 
 SHAPE, LIMIT = (7, 9, 3), 10_000
 Draw = Callable[..., Path]

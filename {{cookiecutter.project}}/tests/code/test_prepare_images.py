@@ -1,4 +1,4 @@
-"""Stage `prepare`: stops at or skips what cannot be used, and says so; nothing leaks between splits."""
+"""Stage `prepare`: stops at or drops what cannot be used, and says so; nothing leaks between splits."""
 
 import json
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import yaml
 from tests import PACKAGE, module
 
 cli, prepared, stage = module("cli"), module("data.prepared"), module("stages.prepare")
+pictures = module("data.images")
 
 Draw = Callable[..., Path]
 PICTURES = Path("data/raw/images")
@@ -23,15 +24,16 @@ def run(workspace: Path, draw: Draw) -> Callable[..., dict[str, Any]]:
         for number in range(30):
             draw(PICTURES / name / f"{number:02}.png", seed=100 * label + number)
 
-    def run(path: str = str(PICTURES), **changes: Any) -> dict[str, Any]:
+    def run(path: str = str(PICTURES), on_invalid: str = "stop", seed: int = 0) -> dict[str, Any]:
         data = {
-            "_target_": f"{PACKAGE}.data.sources.image_folder",
+            "_target_": f"{PACKAGE}.data.images.image_folder",
             "path": path,
             "image_size": [7, 9],
             "channels": 3,
             "max_pixels": 10_000,
+            "on_invalid": on_invalid,
         }
-        prepare = {"seed": 0, "validation": 0.3, "test": 0.3, "on_invalid": "stop", **changes}
+        prepare = {"seed": seed, "validation": 0.3, "test": 0.3}
         Path("params.yaml").write_text(yaml.safe_dump({"data": data, "prepare": prepare}), encoding="utf-8")
         stage.main()
         report: dict[str, Any] = json.loads(Path("reports/data.json").read_text(encoding="utf-8"))
@@ -42,7 +44,7 @@ def run(workspace: Path, draw: Draw) -> Callable[..., dict[str, Any]]:
 
 def splits() -> dict[str, str]:
     """Name -> split of every prepared example."""
-    return {name: split for split in prepared.SPLITS for name in prepared.names(split)}
+    return {name: split for split in prepared.SPLITS for name in pictures.names(split)}
 
 
 def test_good_pictures_are_prepared(run: Callable[..., dict[str, Any]]) -> None:
@@ -98,7 +100,7 @@ def broken(run: object) -> list[str]:
 def test_it_stops_at_files_that_cannot_be_used(
     run: Callable[..., dict[str, Any]], broken: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(cli.UserError, match=r"^2 of 62 files cannot be used.*prepare\.on_invalid: skip") as error:
+    with pytest.raises(cli.UserError, match=r"^2 of 62 files cannot be used.*data\.on_invalid: drop") as error:
         run()
     assert "\n" not in str(error.value)
     told = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines() if line.startswith("prepare: data")]
@@ -106,10 +108,10 @@ def test_it_stops_at_files_that_cannot_be_used(
     assert not Path("reports/data.json").exists()
 
 
-def test_it_skips_files_that_cannot_be_used(
+def test_it_drops_files_that_cannot_be_used(
     run: Callable[..., dict[str, Any]], broken: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = run(on_invalid="skip")
+    report = run(on_invalid="drop")
     assert sum(report["examples"].values()) == 60
     assert report["skipped"] == 2
     assert [path for path, _ in report["skipped_files"]] == broken
@@ -135,7 +137,7 @@ def test_one_picture_under_two_classes_is_a_problem(
     with pytest.raises(cli.UserError, match=r"^1 of 60 files"):
         run()
     assert "dog/00.png: is the same picture as cat/00.png, under another class" in capsys.readouterr().err
-    report = run(on_invalid="skip")
+    report = run(on_invalid="drop")
     assert report["skipped"] == 1
     assert "dog/00.png" not in splits()
 

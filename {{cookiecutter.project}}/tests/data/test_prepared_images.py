@@ -11,7 +11,7 @@ import pytest
 
 from tests import ROOT, module
 
-config, prepared = module("config"), module("data.prepared")
+config, prepared, pictures = module("config"), module("data.prepared"), module("data.images")
 
 FOLDER = ROOT / "data/prepared"
 
@@ -47,7 +47,7 @@ def parts(images: Any) -> Iterator[Any]:
 def test_arrays_are_what_the_manifest_says(
     split: str, manifest: dict[str, Any], index: dict[str, list[dict[str, str]]]
 ) -> None:
-    images, labels = prepared.load(split, FOLDER)
+    images, labels = pictures.load(split, FOLDER), prepared.targets(split, FOLDER)
     assert images.dtype == np.uint8
     assert labels.dtype == np.int64
     assert images.shape == (len(labels), *manifest["shape"])
@@ -68,7 +68,7 @@ def test_every_class_is_in_every_split(split: str, manifest: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("split", prepared.SPLITS)
 def test_pixels_use_their_range(split: str) -> None:
-    images, _ = prepared.load(split, FOLDER)
+    images = pictures.load(split, FOLDER)
     lowest, highest = np.array([[part.min(), part.max()] for _, part in parts(images)]).T
     # Pixel values 0 to 1 in an array of integers, say, would be nearly black.
     assert int(highest.max()) - int(lowest.min()) >= 64, "nearly no contrast: are the pixel values 0 to 255?"
@@ -98,12 +98,12 @@ def test_the_split_is_the_configured_one(
     assert manifest["shape"] == [*raw["data"]["image_size"], raw["data"]["channels"]]
     for split, rows in index.items():
         for row in rows:
-            assert prepared.assign(row["digest"], settings["seed"], settings["validation"], settings["test"]) == split
+            assert prepared.assign(row["digest"], prepared.Splits(**settings)) == split
 
 
 def test_the_report_counts_the_same(manifest: dict[str, Any]) -> None:
     report = json.loads((ROOT / "reports/data.json").read_text(encoding="utf-8"))
-    assert report["examples"] == {split: sum(counts) for split, counts in manifest["counts"].items()}
+    assert report["examples"] == manifest["examples"]
     assert report["classes"] == {
         split: dict(zip(manifest["classes"], counts, strict=True)) for split, counts in manifest["counts"].items()
     }

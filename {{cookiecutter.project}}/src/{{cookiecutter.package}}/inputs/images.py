@@ -1,20 +1,25 @@
-"""Decode image files to arrays: one code path for the `prepare` stage and the service.
+"""How a model of pictures is asked: decode image files to arrays, and read requests.
 
-Both must turn the same bytes into the same pixels; a second decoder, resizing filter or colour
-conversion would be a difference between training and serving that no metric shows.
+The `prepare` stage and the service must turn the same bytes into the same pixels; a second decoder, resizing filter or
+colour conversion would be a difference between training and serving that no metric shows.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import numpy as np
+import pydantic
+from annotated_types import Len
 from PIL import (
     Image,
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401  Registers WebP; Pillow would else load all its 40 plugins to find it.
 )
 
+FILE = "A PNG, JPEG, BMP, GIF or WebP file"
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 # The triangle filter with support scaled to the reduction: antialiased, and unlike bicubic or Lanczos it
 # cannot overshoot, so a resized image holds no brightness that its original lacks.
@@ -139,3 +144,45 @@ def _orientation(image: Image.Image) -> int:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def request_model(description: Mapping[str, Any], most: int) -> type[pydantic.BaseModel]:
+    """Make the model that parses and checks a JSON body, all of it in pydantic's compiled core.
+
+    Args:
+        description: models/model.json.
+        most: The most instances of one request.
+    """
+    kind: Any = Annotated[float, pydantic.Field(ge=0, le=255, allow_inf_nan=False)]
+    for length in reversed(description["shape"]):
+        kind = Annotated[list[kind], Len(length, length), pydantic.FailFast()]
+    kind = Annotated[list[kind], Len(1, most), pydantic.FailFast()]
+    config = pydantic.ConfigDict(extra="forbid", strict=True)
+    return pydantic.create_model("Arrays", __config__=config, instances=(kind, ...))
+
+
+def from_json(instances: list[Any], description: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Convert parsed instances to what the exported model takes."""
+    return {"image": np.array(instances, np.float32)}
+
+
+def from_file(data: bytes, description: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Decode an image file to what the exported model takes.
+
+    Raises:
+        ImageError: The file cannot be used; see `open_image`.
+    """
+    return {"image": decode(data, tuple(description["shape"]), description["max_pixels"])[None].astype(np.float32)}
+
+
+def instance(description: Mapping[str, Any]) -> str:
+    """Say what an instance is."""
+    return f"an array of {' x '.join(map(str, description['shape']))} numbers from 0 to 255"
+
+
+def instance_schema(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of an instance."""
+    schema: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 255}
+    for length in reversed(description["shape"]):
+        schema = {"type": "array", "minItems": length, "maxItems": length, "items": schema}
+    return schema

@@ -1,0 +1,55 @@
+"""ResNet-50 as a frozen base."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from ..data.prepared import Head, Layers
+from . import transfer
+
+if TYPE_CHECKING:
+    import keras
+
+PRETRAINED = transfer.Pretrained(
+    "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+    "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "4d473c1dd8becc155b73f8504c6f6626",  # pragma: allowlist secret
+)
+MEANS = (103.939, 116.779, 123.68)  # blue, green, red of ImageNet
+
+
+def resnet50(
+    inputs: Layers,
+    head: Head,
+    *,
+    weights: str | None,
+    dropout: Annotated[float, Field(ge=0, lt=1)],
+    fine_tune_layers: NonNegativeInt,
+    fine_tune_epochs: PositiveInt,
+    fine_tune_learning_rate: Annotated[PositiveFloat, Field(le=10)],
+) -> "keras.Model":
+    """ResNet-50 without its top, frozen, then global average pooling, dropout and the head.
+
+    Source: K. He et al., Deep Residual Learning for Image Recognition, CVPR 2016. Preprocessing is that of its
+    weights: channels in the order blue, green, red, less their means over ImageNet.
+
+    Args:
+        inputs: Makes (entry of the model, tensor for a first layer); the entry is used, pixel values 0..255.
+        head: Makes the output from the features.
+        weights: `imagenet`, None for random ones, or the path of an HDF5 file of this base's weights.
+        dropout: Fraction of the features dropped while training.
+        fine_tune_layers: How many of the 53 layers are trained in the second phase, counted from the output; 0: none.
+        fine_tune_epochs: The most epochs of the second phase.
+        fine_tune_learning_rate: Step size of the second phase.
+
+    Returns:
+        An uncompiled model, with `phases` (`transfer.connect`).
+    """
+    import keras  # here, not above: the stage `config` reads this signature and must not wait for TensorFlow
+
+    entry, _ = inputs()
+    image = keras.layers.Rescaling(1, [-mean for mean in MEANS])(transfer.rgb(entry)[..., ::-1])
+    base = keras.applications.ResNet50(include_top=False, weights=None, input_shape=tuple(image.shape[1:]))
+    transfer.load(base, weights, PRETRAINED)
+    fine_tuning = transfer.FineTuning(fine_tune_layers, fine_tune_epochs, fine_tune_learning_rate)
+    return transfer.connect(entry, image, base, head, dropout, fine_tuning)

@@ -1,0 +1,122 @@
+"""What a model answers: a module for each kind of target, with the same names in all of them.
+
+OUTPUT              name of the exported model's output
+METRIC              what is measured beside the loss in every epoch
+HIGHER_IS_BETTER    whether more of it is better
+COEFFICIENTS        how a linear model's coefficients are read
+head                last layers of a Keras model
+compile_arguments   what Keras minimises and measures
+calibrate           what the validation split says about the answers, kept in models/model.json
+purpose             what the model does, in words
+evaluate            metrics, plots and text of the report
+answers             what the service says
+answer_schema       its JSON schema
+
+At their top they import NumPy alone: the service imports them and has little else.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights = NDArray[np.float64]
+Measure = Callable[[Weights], dict[str, float]]
+Report = dict[str, dict[str, float]]
+
+
+class Evaluation(NamedTuple):
+    """What was measured on the test split.
+
+    Attributes:
+        metrics: Metric -> value, and low and high where it has an interval. An undefined metric is left out.
+            `baseline_<metric>` is that metric of the naive answer.
+        labels: Metric -> what a person calls it, and what is better, for the table of the model card.
+        headline: How much better than the naive answer the model is, in one sentence.
+        notes: Sentences below the table: what is undefined, and why.
+        sections: More lines of the model card.
+        worst_title: What the worst examples are.
+        worst: Rows of the test split, the worst first.
+        titles: What is wrong with each of them.
+        total: The number of rows from which they are the worst.
+        limits: What to know before relying on the model.
+    """
+
+    metrics: Report
+    labels: Mapping[str, tuple[str, str]]
+    headline: str
+    notes: Sequence[str]
+    sections: Sequence[str]
+    worst_title: str
+    worst: Sequence[int]
+    titles: Sequence[str]
+    total: int
+    limits: str
+
+
+def bootstrap(measure: Measure, examples: int, resamples: int, confidence: float, seed: int) -> Report:
+    """Returns every metric with its percentile bootstrap confidence interval (B. Efron, Annals of Statistics 7, 1979).
+
+    A resample with replacement is a weight for each example: how often it was drawn. What does not depend on the
+    weights (sorting, logarithms) is thus done once and not for every resample.
+
+    Args:
+        measure: Weights of the examples, float64 [N] -> metrics; NaN where one is undefined.
+        examples: N.
+        resamples: Number of resamples.
+        confidence: Share of the resamples between the two ends, 0 to 1.
+        seed: Of the resampling.
+
+    Returns:
+        Metric -> value, low, high. What is undefined on all examples is left out; a resample in which a metric is
+        undefined does not count for it.
+    """
+    generator = np.random.default_rng(seed)
+    values = {name: value for name, value in measure(np.ones(examples)).items() if not np.isnan(value)}
+    samples: dict[str, list[float]] = {name: [] for name in values}
+    for _ in range(resamples):
+        drawn = np.bincount(generator.integers(0, examples, examples), minlength=examples)
+        found = measure(drawn.astype(np.float64))
+        for name, sample in samples.items():
+            sample.append(found[name])
+    report: Report = {}
+    for name, value in values.items():
+        low, high = np.nanquantile(samples[name], [(1 - confidence) / 2, (1 + confidence) / 2])
+        report[name] = {"value": value, "low": float(low), "high": float(high)}
+    return report
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], words: int = 1) -> list[str]:
+    """Returns the lines of a Markdown table, the first columns aligned left, as words are, the others right."""
+
+    def line(cells: Sequence[object]) -> str:
+        # A column, a class or a delimiter may be called anything.
+        return "| " + " | ".join(" ".join(str(cell).replace("|", "\\|").split()) for cell in cells) + " |"
+
+    return [line(columns), "|" + "---|" * words + "---:|" * (len(columns) - words), *map(line, rows)]
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Returns a number as a person reads it: this many significant digits, an exponent only where it is far from 1."""
+    if value is None or not np.isfinite(value):
+        return "-"
+    size = abs(value)
+    if 10**digits <= size < 1e12:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def compared(error: float, baseline: float, less: str) -> str:
+    """Returns in words how much smaller an error is than that of the naive answer.
+
+    Args:
+        error: Of the model.
+        baseline: Of the naive answer.
+        less: Follows the percentage.
+    """
+    if error == baseline:
+        return "no better"
+    if error > baseline:
+        return "the model is worse than that"
+    return f"{1 - error / baseline:.0%} {less}"

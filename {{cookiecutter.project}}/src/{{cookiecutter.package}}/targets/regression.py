@@ -1,0 +1,294 @@
+"""A number: the model answers with it, and the service adds an interval in which it lies.
+
+The intervals are split-conformal: whatever the model, and however the errors are distributed, a new example from the
+same source lies in its interval with at least the stated probability, on average over all examples.
+Sources: V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World, 2005; J. Lei et al.,
+Distribution-Free Predictive Inference for Regression, Journal of the American Statistical Association 113, 2018.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .common import Evaluation, Measure, Weights, bootstrap, compared, number, table
+
+if TYPE_CHECKING:
+    from ..stages.evaluate import Evaluate
+
+Numbers = NDArray[np.float64]
+Manifest = Mapping[str, Any]
+Tensor = Any  # of Keras
+
+OUTPUT = "prediction"
+METRIC = "mae"
+HIGHER_IS_BETTER = False
+COEFFICIENTS = (
+    "One unit more of a column, the others unchanged, adds its estimate to the prediction. An interval that holds 0 "
+    "leaves open in which direction."
+)
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the intervals whose width models/model.json keeps
+LEVEL = 0.9  # of those that the service gives; one of LEVELS
+
+
+def head(manifest: Manifest, train_targets: Numbers) -> Callable[[Tensor], Tensor]:
+    """Returns the layers that turn the last hidden tensor into the prediction, mean + deviation * z, in its units.
+
+    Gradient descent thus learns z, whose mean is 0 and deviation 1, whatever the units are.
+
+    Args:
+        manifest: Of the prepared data.
+        train_targets: float64 [N].
+    """
+    mean, deviation = _scale(train_targets)
+
+    def apply(x: Tensor) -> Tensor:
+        import keras  # 10 s of imports that only `train` pays
+
+        return keras.layers.Rescaling(deviation, mean, name=OUTPUT)(keras.layers.Dense(1, name="standardised")(x))
+
+    return apply
+
+
+def compile_arguments(manifest: Manifest, train_targets: Numbers) -> dict[str, Any]:
+    """Returns what Keras minimises and measures.
+
+    The loss is the squared error in units of the training targets' standard deviation, 1 for always answering the mean;
+    the metric is the mean absolute error in the target's own units.
+
+    Args:
+        manifest: Of the prepared data.
+        train_targets: float64 [N].
+    """
+    _, deviation = _scale(train_targets)
+
+    def squared_error(actual: Tensor, predicted: Tensor) -> Tensor:
+        import keras
+
+        return keras.ops.mean(keras.ops.square((actual - predicted) / deviation), axis=-1)
+
+    return {"loss": squared_error, "metrics": [METRIC]}
+
+
+def _scale(train_targets: Numbers) -> tuple[float, float]:
+    from ..cli import UserError  # here, not above: the service lacks what it needs
+
+    largest = float(np.abs(train_targets).max())
+    if largest > 1e37:
+        raise UserError(
+            f"the target reaches {largest:.3g} in the training split, too much for 32-bit arithmetic: divide it by a "
+            "power of ten"
+        )
+    mean, deviation = float(train_targets.mean()), float(train_targets.std())
+    return mean, deviation or 1.0  # all of them are equal: there is nothing to learn but the mean
+
+
+def calibrate(outputs: NDArray[np.floating[Any]], targets: Numbers) -> dict[str, Any]:
+    """Returns half the width of the prediction interval for each of `LEVELS`.
+
+    It is the ceil((n + 1) level)-th smallest of the n absolute errors on the validation split, which the model was not
+    fitted on (Lei et al., algorithm 2). Where that is more than n, there are too few examples for the level: None.
+
+    Args:
+        outputs: Predictions of the validation split, float [n, 1].
+        targets: Its targets, float64 [n].
+
+    Returns:
+        The number of examples, and level -> half the width in the target's units.
+    """
+    errors = np.sort(np.abs(outputs[:, 0].astype(np.float64) - targets))
+    # Minus a little: 0.95 * 60 is 57, and not the next number above that floats make of it.
+    ranks = [int(np.ceil((len(errors) + 1) * level - 1e-9)) for level in LEVELS]
+    widths = [float(errors[rank - 1]) if rank <= len(errors) else None for rank in ranks]
+    return {"examples": len(errors), "half_widths": dict(zip(map(str, LEVELS), widths, strict=True))}
+
+
+def purpose(manifest: Manifest, subject: str) -> str:
+    """Returns what the model does.
+
+    Args:
+        manifest: Of the prepared data.
+        subject: What it is asked about, "table rows" for instance.
+    """
+    return f"predicts the number `{manifest['target_name']}` from {subject}"
+
+
+def answers(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns what the service says of each example: the number, and both ends of its interval at `LEVEL`.
+
+    Args:
+        outputs: float32 [N, 1].
+        description: The content of models/model.json.
+
+    Returns:
+        value, low, high; both ends are None where the validation split was too small for an interval.
+    """
+    half = description["calibration"]["half_widths"][str(LEVEL)]
+    return [
+        {"value": value, "low": None if half is None else value - half, "high": None if half is None else value + half}
+        for value in outputs[:, 0].tolist()
+    ]
+
+
+def answer_schema(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the JSON schema of one of `answers`."""
+    end = {"type": "number", "nullable": True}  # as OpenAPI 3.0, which BentoML writes, says null
+    return {
+        "type": "object",
+        "properties": {"value": {"type": "number"}, "low": end, "high": end},
+        "required": ["value", "low", "high"],
+        "additionalProperties": False,
+    }
+
+
+def measure(targets: Numbers, predictions: Numbers, half: float | None = None) -> Measure:
+    """Returns a function from the examples' weights to the metrics; e = prediction - y.
+
+    mae         mean |e|
+    rmse        sqrt(mean e^2)
+    r2          1 - sum e^2 / sum (y - mean y)^2; undefined where all y are equal
+    mape        mean |e / y|; undefined where a y is 0
+    coverage    share of |e| <= half, that is of targets in their interval; undefined without one
+
+    Args:
+        targets: y, float64 [N].
+        predictions: float64 [N].
+        half: Half the width of the prediction intervals.
+    """
+    errors = np.abs(predictions - targets)
+    nan = np.full(len(targets), np.nan)
+    centred = targets - targets.mean() if np.ptp(targets) else np.zeros(len(targets))
+    relative = errors / np.abs(targets) if (targets != 0).all() else nan
+    covered = nan if half is None else (errors <= half).astype(np.float64)
+    columns = np.stack([errors, errors**2, centred, centred**2, relative, covered])
+
+    def metrics(weights: Weights) -> dict[str, float]:
+        mae, mse, mean, square, mape, coverage = (columns @ weights / weights.sum()).tolist()
+        variance = square - mean**2
+        # Of equal numbers, drawn again and again, nothing is left but rounding.
+        r2 = 1 - mse / variance if variance > 1e-12 * square else float("nan")
+        return {"mae": mae, "rmse": mse**0.5, "r2": r2, "mape": mape, "coverage": coverage}
+
+    return metrics
+
+
+def evaluate(
+    outputs: NDArray[np.float32],
+    targets: Numbers,
+    train_targets: Numbers,
+    manifest: Manifest,
+    description: Mapping[str, Any],
+    settings: "Evaluate",
+    folder: Path,
+) -> Evaluation:
+    """Measures the answers and draws them: predictions, residuals, prediction intervals.
+
+    Args:
+        outputs: Predictions of the test split, float32 [N, 1].
+        targets: Its targets, float64 [N].
+        train_targets: Targets of the training split, float64; the naive answer is their mean.
+        manifest: Of the prepared data.
+        description: The content of models/model.json.
+        settings: Section `evaluate` of the configuration.
+        folder: Where plots go.
+    """
+    from .. import plots
+    from . import regression_plots
+
+    name = manifest["target_name"]
+    predictions = outputs[:, 0].astype(np.float64)
+    errors = np.abs(predictions - targets)
+    halves = {level: description["calibration"]["half_widths"][str(level)] for level in LEVELS}
+    half = halves[LEVEL]
+    metrics = bootstrap(
+        measure(targets, predictions, half), len(targets), settings.resamples, settings.confidence, settings.seed
+    )
+    if half is not None:
+        metrics["interval_width"] = {"value": 2 * half}
+    mean = float(train_targets.mean())
+    naive = measure(targets, np.full(len(targets), mean))(np.ones(len(targets)))
+    metrics |= {f"baseline_{metric}": {"value": naive[metric]} for metric in ("mae", "rmse")}
+
+    coverage = {
+        level: float((errors <= width).mean()) if width is not None else None for level, width in halves.items()
+    }
+    rows = plots.spread(len(targets), 2000)
+    shown = {"predicted": predictions[rows], "actual": targets[rows], "residual": (targets - predictions)[rows]}
+    plots.write_csv(shown, folder / "predictions.csv")
+    defined = {level: share for level, share in coverage.items() if share is not None}
+    plots.write_csv(
+        {"level": np.array(list(defined)), "coverage": np.array(list(defined.values()))}, folder / "coverage.csv"
+    )
+    regression_plots.predictions(targets, predictions, mean, name, folder / "predictions.png")
+    regression_plots.residuals(targets, predictions, name, folder / "residuals.png")
+    regression_plots.intervals(targets, predictions, half, LEVEL, coverage, name, folder / "intervals.png")
+
+    worst = np.argsort(-errors, kind="stable")[: settings.examples].tolist()
+    mae, base = metrics["mae"]["value"], naive["mae"]
+    return Evaluation(
+        metrics,
+        {
+            "mae": ("MAE", "lower"),
+            "rmse": ("RMSE", "lower"),
+            "r2": ("R2", "higher, 1 at most"),
+            "mape": ("MAPE (1 is 100%)", "lower"),
+            "coverage": (f"coverage of the {LEVEL:.0%} intervals", f"{LEVEL:.2f} or a little more"),
+            "interval_width": (f"width of the {LEVEL:.0%} intervals", "lower"),
+        },
+        f"MAE {number(mae)} instead of {number(base)} of always answering {number(mean)}, the mean of the training "
+        f"split: {compared(mae, base, 'lower')}.",
+        undefined(targets, half, description["calibration"]["examples"]),
+        [
+            "## Predictions and residuals",
+            "",
+            f"![predicted and actual]({folder.name}/predictions.png)",
+            "",
+            f"![residuals]({folder.name}/residuals.png)",
+            "",
+            "## Prediction intervals",
+            "",
+            f"Split-conformal, from the errors on the {description['calibration']['examples']} examples of the "
+            f"validation split: prediction minus and plus half the width. The service gives those at {LEVEL:.0%}.",
+            "",
+            *table(
+                ("level", "half the width", "coverage on the test split"),
+                [
+                    (f"{level:.0%}", number(halves[level]), "-" if share is None else f"{share:.1%}")
+                    for level, share in coverage.items()
+                ],
+            ),
+            "",
+            f"![prediction intervals]({folder.name}/intervals.png)",
+        ],
+        "The largest errors",
+        worst,
+        [f"actual {number(targets[r])}, predicted {number(predictions[r])}" for r in worst],
+        len(targets),
+        f"The training split holds targets from {number(train_targets.min())} to {number(train_targets.max())}; "
+        "answers beyond are extrapolation. The prediction intervals are equally wide for all examples: they hold their "
+        "level on average, and not within every group of examples.",
+    )
+
+
+def undefined(targets: Numbers, half: float | None, calibrated: int) -> list[str]:
+    """Returns a sentence for each metric that is undefined, and why.
+
+    Args:
+        targets: float64 [N].
+        half: Half the width of the prediction intervals.
+        calibrated: The number of examples in the validation split.
+    """
+    notes = []
+    if not np.ptp(targets):
+        notes.append(f"R2 is undefined: all test targets are {number(targets[0])}.")
+    if zeros := int((targets == 0).sum()):
+        notes.append(f"MAPE is undefined: {zeros} of {len(targets)} test targets are 0.")
+    if half is None:
+        least = int(np.ceil(LEVEL / (1 - LEVEL) - 1e-9))
+        notes.append(
+            f"The {LEVEL:.0%} prediction intervals are undefined: they take a validation split of at least {least} "
+            f"examples, it has {calibrated}."
+        )
+    return notes
