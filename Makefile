@@ -42,6 +42,8 @@ bench: .venv/.installed ## The benchmarks: ratios, both sides in one run
 	ln -s $(CURDIR)/.venv build/bench/my-experiment/.venv
 	cd build/bench/my-experiment && dvc repro --quiet
 	python benchmarks/service.py build/bench/my-experiment
+	python benchmarks/transfer.py build/bench/my-experiment
+	python benchmarks/tables.py
 
 bake: .venv/.installed ## Generate a project with the default answers into build/bake, to look at
 	rm -rf build/bake

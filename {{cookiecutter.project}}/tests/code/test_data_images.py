@@ -120,6 +120,27 @@ def test_unusable_files_are_told_with_their_reason(folder: Path, draw: Draw) -> 
     assert not problems(folder, max_pixels=10_200).keys() & {"cat/huge.png"}
 
 
+def test_links_that_lead_in_circles_end(folder: Path) -> None:
+    (folder / "cat/loop.png").symlink_to(folder / "cat/loop.png")
+    (folder / "cat/up").symlink_to(folder)
+    assert problems(folder) == {"cat/loop.png": "Too many levels of symbolic links"}
+
+
+def test_pictures_as_cameras_and_printers_write_them(folder: Path, draw: Draw) -> None:
+    draw(folder / "cat/cmyk.jpg", seed=3, mode="CMYK")
+    draw(folder / "cat/palette.png", seed=4, mode="P")
+    draw(folder / "cat/transparent.png", seed=5, mode="RGBA")
+    Image.fromarray(np.arange(63, dtype=np.uint16).reshape(7, 9) * 1000).save(folder / "dog/deep.png")
+    frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "blue")]
+    frames[0].save(folder / "dog/moving.gif", save_all=True, append_images=frames[1:])
+    assert problems(folder) == {}
+    found = {item.name: item.image for item in read(folder).items}
+    assert len(found) == 7
+    assert {image.shape for image in found.values()} == {(7, 9, 3)}
+    assert (found["dog/moving.gif"] == (255, 0, 0)).all()  # its first picture
+    assert found["dog/deep.png"].max() == 62_000 >> 8  # the high byte
+
+
 def test_hidden_files_are_ignored(folder: Path) -> None:
     for name in (".DS_Store", ".gitignore", "cat/.1.png", ".cache/1.png", "cat/.thumbnails/1.png"):
         damage(folder / name, b"")
