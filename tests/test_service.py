@@ -309,7 +309,7 @@ def test_bento_holds_only_what_it_needs(bento: Path, package: str) -> None:
         "models/model.json",
         "models/model.onnx",
         *(f"{package}/{name}.py" for name in ("__init__", "inputs/__init__", "inputs/images", "service")),
-        *(f"{package}/targets/{name}.py" for name in ("__init__", "classification")),
+        *(f"{package}/targets/{name}.py" for name in ("__init__", "classification", "common")),
     }
     assert "--hash=sha256:" in (bento / "env/python/requirements.txt").read_text()
 

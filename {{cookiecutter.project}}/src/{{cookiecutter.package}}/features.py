@@ -45,6 +45,7 @@ ML_OPSET = 2  # of ai.onnx.ml, as in what tf2onnx writes: only equal ones can be
 # Of a standardised number. No training row of fewer than 10^12 lies further out (P. A. Samuelson, How Deviant Can You
 # Be?, 1968: at most sqrt(N - 1) deviations), and float32 arithmetic on it stays finite: no answer becomes NaN.
 LIMIT = 1e6
+UNSCALED_LIMIT = 1e37  # of a number that is not standardised: float32 ends at 3.4e38
 
 
 class Column(NamedTuple):
@@ -384,10 +385,11 @@ def _encode_numbers(
         offset, scale = (np.array([getattr(column, key) for column, _ in used]) for key in ("offset", "scale"))
         raw = _stack(graph, [column.name for column, _ in used])
         fills = graph.constant((np.array([fill for _, fill in used]) - offset) / scale)
-        value = raw
+        value, limit = raw, UNSCALED_LIMIT
         if numbers == "standardise":
             value = graph.add("Div", graph.add("Sub", raw, graph.constant(offset)), graph.constant(scale))
-            value = graph.add("Clip", value, graph.constant(-LIMIT), graph.constant(LIMIT))
+            limit = LIMIT
+        value = graph.add("Clip", value, graph.constant(-limit), graph.constant(limit))
         value = graph.add("Where", graph.add("IsNaN", raw), fills, value)
         graph.output(value, [column for column, _ in used])
     if indicated:

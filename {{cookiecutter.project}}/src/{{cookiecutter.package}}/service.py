@@ -266,7 +266,10 @@ class Service:
             place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error["loc"])[1:]
             message = f"{place}: {error['msg']}" if place else error["msg"]
             if place.startswith("instances["):
-                message += f" (an instance is {self._inputs.instance(self._description)})"
+                instance = self._inputs.instance(self._description)
+                # Of a wide table all columns are named only where they are what is wrong.
+                if len(instance) < 200 or error["type"] in ("missing", "extra_forbidden"):
+                    message += f" (an instance is {instance})"
             raise Refusal(400, message) from None
         feeds: dict[str, np.ndarray] = self._inputs.from_json(request.instances, self._description)
         return feeds

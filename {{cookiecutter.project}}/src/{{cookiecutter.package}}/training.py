@@ -67,8 +67,7 @@ def gradient_descent(
     Raises:
         UserError: Where the model does not fit the data or the target, or its loss is no longer a number.
     """
-    if solves_itself(model):
-        raise UserError(f"train: {model['_target_']} is solved exactly: choose train: exact in conf/config.yaml")
+    refuse_mismatch(model, gradient_descent)
     target = prepared.target(manifest)
     if monitor not in ("val_loss", f"val_{target.METRIC}"):
         raise UserError(f"train.monitor: {monitor} is not measured here: choose val_loss or val_{target.METRIC}")
@@ -97,8 +96,7 @@ def exact(model: Mapping[str, Any], inputs: prepared.Inputs, manifest: prepared.
     Raises:
         UserError: Where the model has no such solver.
     """
-    if not solves_itself(model):
-        raise UserError(f"train: {model['_target_']} has no exact solution: choose train: default in conf/config.yaml")
+    refuse_mismatch(model, exact)
     fitted: Fitted = config.instantiate(model, inputs, manifest)
     return fitted
 
@@ -110,3 +108,19 @@ def solves_itself(model: Mapping[str, Any]) -> bool:
         model: Section `model` of the configuration.
     """
     return inspect.signature(config.target(model["_target_"])).return_annotation is Fitted
+
+
+def refuse_mismatch(model: Mapping[str, Any], way: Callable[..., Any]) -> None:
+    """Stops where a model cannot be fitted in the chosen way.
+
+    Args:
+        model: Section `model` of the configuration.
+        way: The function that section `train` names.
+
+    Raises:
+        UserError: Naming the way to choose.
+    """
+    if solves_itself(model) and way is gradient_descent:
+        raise UserError(f"train: {model['_target_']} is solved exactly: choose train: exact in conf/config.yaml")
+    if not solves_itself(model) and way is exact:
+        raise UserError(f"train: {model['_target_']} has no exact solution: choose train: default in conf/config.yaml")

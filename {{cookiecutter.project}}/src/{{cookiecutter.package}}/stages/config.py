@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import cli, config
+from .. import cli, config, training
 from .evaluate import Evaluate
 from .prepare import Prepare
 
@@ -40,6 +40,7 @@ def check(text: str) -> None:
     if missing := sorted(REQUIRED - set(raw)):
         raise cli.UserError(f"conf/config.yaml: its defaults must choose {' and '.join(missing)}")
     config.check(raw, SCHEMAS, {folder.name for folder in config.CONF.iterdir() if folder.is_dir()})
+    training.refuse_mismatch(raw["model"], config.target(raw["train"]["_target_"]))
 
 
 def refuse_hand_edit(composed: str) -> None:
