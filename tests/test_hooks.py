@@ -28,6 +28,7 @@ GOOD = {
     "description": "Tells digits apart",
     "author_name": "Ada Lovelace",
     "author_email": "ada@example.org",
+    "task": "image-classification",
     "license": "MIT",
     "dvc_remote": "local",
     "dvc_remote_url": "../my-experiment-dvc",

@@ -152,7 +152,7 @@ def test_a_hand_edit_of_params_is_refused_and_kept(quick_project: BakedProject, 
         ("conf/model/mlp.yaml", "dropout: 0.3", "dropout: 1.3", "model.dropout: input should be less than 1"),
         ("conf/model/mlp.yaml", "models.mlp.mlp", "models.mlp.mpl", "model._target_:"),
         ("conf/config.yaml", "- model: mlp", "- model: mlpp", "mlpp"),
-        ("conf/config.yaml", "seed: 0", "seed: ${oc.env:SEED}", "conf/config.yaml:9: ${oc.env:...}"),
+        ("conf/config.yaml", "seed: 0", "seed: ${oc.env:SEED}", "conf/config.yaml:10: ${oc.env:...}"),
         ("conf/config.yaml", "prepare:", "prepare: [", "conf/ cannot be composed"),
     ],
 )  # fmt: skip
@@ -197,11 +197,13 @@ def interrupt(project: BakedProject, stage: str, how: str) -> None:
         text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
+    told = []
     for line in process.stdout:
+        told.append(line)
         if f"stages.{stage}" in line:  # DVC prints the command as it starts it
             break
     else:
-        pytest.fail(f"stage {stage} did not run")
+        pytest.fail(f"stage {stage} did not run:\n{''.join(told)}")
     if how == "ctrl-c":
         os.killpg(process.pid, signal.SIGINT)
     elif how == "kill":
