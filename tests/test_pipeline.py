@@ -179,16 +179,6 @@ def test_an_override_that_does_not_exist_is_refused_in_an_experiment_too(
     assert "Traceback" not in refused.stderr
 
 
-def test_a_clone_pulls_the_same_bytes_and_runs_nothing(quick_project: BakedProject, copy: Copy) -> None:
-    project = copy(quick_project)
-    project.run("dvc", "push")
-    cloned = clone(project, project.path.parent / "colleague")
-    cloned.run("dvc", "pull")
-    assert digests(cloned) == digests(project)
-    assert stages_run(cloned.run("dvc", "repro").stdout) == []
-    assert cloned.git_status() == ""
-
-
 def interrupt(project: BakedProject, stage: str, how: str) -> None:
     """Starts `dvc repro` and stops it while `stage` runs: Ctrl-C, `kill -9` of all of it, or of dvc alone."""
     env = os.environ | {"PATH": f"{project.path / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
@@ -215,13 +205,13 @@ def interrupt(project: BakedProject, stage: str, how: str) -> None:
 
 def test_interrupted_runs_end_in_the_same_bytes(quick_project: BakedProject, copy: Copy) -> None:
     project = copy(quick_project)
-    for folder in OUTPUTS:
-        shutil.rmtree(project.path / folder)
-    shutil.rmtree(project.path / ".dvc" / "cache")
-    (project.path / "params.yaml").unlink()
-    (project.path / "dvc.lock").unlink()
-    interrupt(project, "prepare", "ctrl-c")
-    interrupt(project, "prepare", "kill dvc alone")
+    for how in ("ctrl-c", "kill dvc alone"):
+        # From nothing both times: where this process is slow to see that `prepare` runs, it may have ended by then.
+        for folder in (*OUTPUTS, ".dvc/cache"):
+            shutil.rmtree(project.path / folder, ignore_errors=True)
+        for file in ("params.yaml", "dvc.lock"):
+            (project.path / file).unlink(missing_ok=True)
+        interrupt(project, "prepare", how)
     interrupt(project, "train", "kill")
     interrupt(project, "train", "kill dvc alone")  # its training goes on: the next one must wait for it
     interrupt(project, "evaluate", "kill")
