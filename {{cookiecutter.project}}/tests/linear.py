@@ -26,7 +26,7 @@ def fit(
     for split in ("train", "validation"):
         Path(f"data/prepared/{split}").mkdir(parents=True, exist_ok=True)
         np.save(f"data/prepared/{split}/targets.npy", np.asarray(targets))
-    inputs = prepared.Inputs("encoded", lambda split: rows, encoding.layers, encoding.graph, encoding.names)
+    inputs = prepared.Inputs("encoded", lambda split: rows, encoding.layers, encoding.graph)
     kind = "classification" if classes else "regression"
     manifest = {"target": kind, "target_name": "y", **({"classes": classes} if classes else {})}
     return model(inputs, manifest, confidence=0.95, **settings), rows, encoding

@@ -57,7 +57,6 @@ class Inputs(NamedTuple):
         array: Split -> its rows as the Keras model takes them, memory-mapped [N, ...].
         layers: Makes the Keras input, and the tensor that the model's first layer should take.
         preprocessing: From what the exported model is asked with to the Keras input; None where they are the same.
-        columns: Names of the columns of `array` where it is a matrix.
         augment: Changes training batches at random.
     """
 
@@ -65,7 +64,6 @@ class Inputs(NamedTuple):
     array: Callable[[str], NDArray[Any]]
     layers: Layers
     preprocessing: "onnx.ModelProto | None" = None
-    columns: tuple[str, ...] = ()
     augment: Augment | None = None
 
 

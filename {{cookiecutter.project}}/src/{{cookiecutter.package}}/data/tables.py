@@ -445,7 +445,7 @@ def inputs(manifest: prepared.Manifest, section: Mapping[str, Any]) -> prepared.
         found: NDArray[Any] = np.load(Path(encoded.name, f"{split}.npy"), mmap_mode="r")
         return found
 
-    return prepared.Inputs(output.name, array, encoding.layers, encoding.graph, encoding.names)
+    return prepared.Inputs(output.name, array, encoding.layers, encoding.graph)
 
 
 def describe(manifest: prepared.Manifest) -> dict[str, Any]:
