@@ -50,5 +50,6 @@ def ask(graph: Any, feed: dict[str, Any]) -> Any:
 
 def answer(fitted: Any, encoding: Any, feed: dict[str, Any]) -> Any:
     """What the whole exported graph answers."""
-    whole = export.prepend(encoding.graph, fitted.graph)
-    return ask(export.canonical(whole, list(feed), [fitted.graph.graph.output[0].name]), feed)
+    graph = fitted.graph()
+    whole = export.prepend(encoding.graph, graph)
+    return ask(export.canonical(whole, list(feed), [graph.graph.output[0].name]), feed)

@@ -56,12 +56,7 @@ def save(
         UserError: Where an answer differs by more than `TOLERANCE`.
     """
     modality, target = prepared.modality(manifest), prepared.target(manifest)
-    graph, names = fitted.graph, [inputs.name]
-    if inputs.preprocessing is not None:
-        graph, names = prepend(inputs.preprocessing, graph), [value.name for value in inputs.preprocessing.graph.input]
-    if target.OUTPUT in names:
-        raise UserError(f"data: a column may not be called {target.OUTPUT!r}, as the model's answer: rename or drop it")
-    serialised = canonical(graph, names, [target.OUTPUT]).SerializeToString(deterministic=True)
+    serialised = serialise(fitted, inputs, target.OUTPUT)
     answers = inference.predict(serialised, modality.feeds("validation"))
     verify(fitted.predict(inputs.array("validation")[:256]), answers[:256])
     description = {
@@ -77,6 +72,26 @@ def save(
     (folder / "model.onnx").write_bytes(serialised)
     text = json.dumps(description, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+
+
+def serialise(fitted: "Fitted", inputs: prepared.Inputs, output: str) -> bytes:
+    """Returns the whole model in ONNX, from what it is asked with to its answer, in canonical form.
+
+    Args:
+        fitted: The trained model.
+        inputs: What it was fitted on.
+        output: Name of the answer.
+
+    Raises:
+        UserError: Where an input has the name of the answer.
+    """
+    graph, names = fitted.graph(), [inputs.name]
+    if inputs.preprocessing is not None:
+        graph, names = prepend(inputs.preprocessing, graph), [value.name for value in inputs.preprocessing.graph.input]
+    if output in names:
+        raise UserError(f"data: a column may not be called {output!r}, as the model's answer: rename or drop it")
+    serialised: bytes = canonical(graph, names, [output]).SerializeToString(deterministic=True)
+    return serialised
 
 
 def verify(expected: NDArray[Any], answers: NDArray[Any]) -> None:

@@ -1,6 +1,7 @@
 """Fitting a Keras model: seeded, deterministic, from arrays that stay on disk. The only module to import TensorFlow."""
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from . import config, export
 from .cli import UserError
 from .data import prepared
-from .training import Fitted
+from .training import Fitted, Report, mode, silent
 
 Split = tuple[NDArray[Any], NDArray[Any]]
 READ_BYTES = 4 << 20
+PROFILE = "build/profile"
 
 
 @contextlib.contextmanager
@@ -61,6 +63,9 @@ class Settings(NamedTuple):
     monitor: str
     patience: int
     class_weights: str
+    threads: int | None = None
+    limit: int | None = None
+    profile: bool = False
 
 
 def make_deterministic(seed: int) -> None:
@@ -71,6 +76,25 @@ def make_deterministic(seed: int) -> None:
     """
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
+
+
+def limit_threads(count: int) -> None:
+    """Lets TensorFlow compute with this many threads; a process can say so once.
+
+    Args:
+        count: Number of threads.
+
+    Raises:
+        UserError: Where this process has already computed with another number.
+    """
+    threading = tf.config.threading
+    if threading.get_intra_op_parallelism_threads() == count:
+        return
+    try:
+        threading.set_intra_op_parallelism_threads(count)
+        threading.set_inter_op_parallelism_threads(count)
+    except RuntimeError as error:
+        raise UserError(f"train.threads: {count} comes too late, TensorFlow has already started: {error}") from error
 
 
 def batches(
@@ -131,7 +155,13 @@ def class_weights(labels: NDArray[np.int64], classes: int) -> dict[int, float]:
     return {label: float(len(labels) / (classes * count)) for label, count in enumerate(counts)}
 
 
-def fit(section: Mapping[str, Any], inputs: prepared.Inputs, manifest: prepared.Manifest, settings: Settings) -> Fitted:
+def fit(
+    section: Mapping[str, Any],
+    inputs: prepared.Inputs,
+    manifest: prepared.Manifest,
+    settings: Settings,
+    report: Report = silent,
+) -> Fitted:
     """Builds the model, trains it until the monitored metric stops improving, and keeps the best epoch's weights.
 
     Args:
@@ -139,20 +169,26 @@ def fit(section: Mapping[str, Any], inputs: prepared.Inputs, manifest: prepared.
         inputs: What the model is given.
         manifest: Of the prepared data.
         settings: Section `train` of the configuration.
+        report: Is told each epoch's number and what was measured in it.
 
     Raises:
         UserError: Where the layers do not fit the data, or the loss is no longer a number.
     """
+    if settings.threads is not None:
+        limit_threads(settings.threads)
     make_deterministic(settings.seed)
-    target, targets = prepared.target(manifest), prepared.targets("train")
+    target, targets = prepared.target(manifest), prepared.targets("train")[: settings.limit]
+    array = inputs.array
+    inputs = inputs._replace(array=lambda split: array(split)[: settings.limit if split != "test" else None])
     try:
         model = config.instantiate(section, inputs.layers, target.head(manifest, targets))
     except ValueError as error:  # what Keras says of layers that do not fit the images
         raise UserError(f"model: {' '.join(str(error).split())}") from error
-    history = train(model, inputs, targets, target.compile_arguments(manifest, targets), settings)
+    with tf.profiler.experimental.Profile(PROFILE) if settings.profile else contextlib.nullcontext():
+        history = train(model, inputs, targets, target.compile_arguments(manifest, targets), settings, report)
     model(inputs.array("validation")[:1], training=False)  # Keras exports no model that was never called as a whole
     return Fitted(
-        export.to_onnx(model),
+        lambda: export.to_onnx(model),
         lambda rows: np.asarray(model(rows, training=False)),
         {variable.path: np.asarray(variable) for variable in model.weights},
         history,
@@ -166,6 +202,7 @@ def train(
     targets: NDArray[Any],
     compiled: Mapping[str, Any],
     settings: Settings,
+    report: Report = silent,
 ) -> pd.DataFrame:
     """Trains a model in place, in phases where it asks for them (`models.transfer`), and keeps the best of all epochs.
 
@@ -175,14 +212,15 @@ def train(
         targets: Of the training split, [N].
         compiled: Loss and metrics.
         settings: Section `train` of the configuration.
+        report: Is told each epoch's number and what was measured in it.
 
     Returns:
         A row for each epoch of all phases.
     """
-    validation = prepared.targets("validation")
+    validation = prepared.targets("validation")[: settings.limit]
     if not hasattr(model, "phases"):
         rows = inputs.array("train"), inputs.array("validation")
-        return descend(model, (rows[0], targets), (rows[1], validation), compiled, settings, inputs.augment)
+        return descend(model, (rows[0], targets), (rows[1], validation), compiled, settings, inputs.augment, report)
     histories: list[pd.DataFrame] = []
     best, weights = -np.inf, model.get_weights()
     for phase in model.phases(inputs, settings.epochs, settings.learning_rate):
@@ -190,17 +228,18 @@ def train(
         own = settings._replace(epochs=phase.epochs, learning_rate=phase.learning_rate)
         split = (array("train"), targets), (array("validation"), validation)
         key = "model.fine_tune_learning_rate" if histories else "train.learning_rate"
-        histories.append(descend(phase.model, *split, compiled, own, phase.inputs.augment, key))
-        score = float((histories[-1][settings.monitor] * (1 if mode(settings) == "max" else -1)).max())
+        before = sum(map(len, histories))
+        told = functools.partial(_continued, report, before)
+        histories.append(descend(phase.model, *split, compiled, own, phase.inputs.augment, told, key))
+        score = float((histories[-1][settings.monitor] * (1 if mode(settings.monitor) == "max" else -1)).max())
         if score > best:
             best, weights = score, model.get_weights()
     model.set_weights(weights)
     return pd.concat(histories, ignore_index=True)
 
 
-def mode(settings: Settings) -> str:
-    """Returns whether the monitored metric is better where it is larger: `max`, or `min`."""
-    return "max" if settings.monitor == "val_accuracy" else "min"
+def _continued(report: Report, before: int, epoch: int, measured: Mapping[str, float]) -> None:
+    report(before + epoch, measured)
 
 
 def descend(
@@ -210,6 +249,7 @@ def descend(
     compiled: Mapping[str, Any],
     settings: Settings,
     augment: prepared.Augment | None = None,
+    report: Report = silent,
     key: str = "train.learning_rate",
 ) -> pd.DataFrame:
     """Trains a model in place.
@@ -221,6 +261,7 @@ def descend(
         compiled: Loss and metrics.
         settings: Section `train` of the configuration.
         augment: Changes training batches at random.
+        report: Is told each epoch's number and what was measured in it.
         key: Where the configuration has the learning rate.
 
     Returns:
@@ -241,10 +282,12 @@ def descend(
     def show(epoch: int, logs: dict[str, Any]) -> None:
         progress.set_postfix({name: f"{value:.4f}" for name, value in logs.items()}, refresh=False)
         progress.update()
+        if np.isfinite(list(logs.values())).all():  # what is not ends below, with a line that says why
+            report(epoch, logs)
 
     best = keras.callbacks.EarlyStopping(
         settings.monitor,
-        mode=mode(settings),
+        mode=mode(settings.monitor),
         patience=settings.patience,
         restore_best_weights=True,
     )

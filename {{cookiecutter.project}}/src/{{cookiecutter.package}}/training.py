@@ -23,24 +23,33 @@ class Fitted(NamedTuple):
     """A fitted model, whatever has fitted it.
 
     Attributes:
-        graph: In ONNX, from what it was fitted on to the answer, not yet canonical.
+        graph: Makes the model in ONNX, from what it was fitted on to the answer, not yet canonical. A trial of a sweep
+            asks for none, and the conversion takes as long as some epochs.
         predict: What the fitted model itself answers, to compare the graph with.
         weights: Name -> array.
         history: A row for each epoch: loss, val_loss and the target's metric on both splits.
         notes: More for models/model.json, coefficients for instance.
     """
 
-    graph: "onnx.ModelProto"
+    graph: Callable[[], "onnx.ModelProto"]
     predict: Callable[[NDArray[Any]], NDArray[Any]]
     weights: dict[str, NDArray[Any]]
     history: "pd.DataFrame"
     notes: Mapping[str, Any] = {}
 
 
+Report = Callable[[int, Mapping[str, float]], None]
+
+
+def silent(epoch: int, measured: Mapping[str, float]) -> None:
+    """Tells nobody how an epoch went."""
+
+
 def gradient_descent(
     model: Mapping[str, Any],
     inputs: prepared.Inputs,
     manifest: prepared.Manifest,
+    report: Report = silent,
     *,
     seed: NonNegativeInt,
     epochs: PositiveInt,
@@ -49,6 +58,9 @@ def gradient_descent(
     monitor: Literal["val_loss", "val_accuracy", "val_mae"],
     patience: PositiveInt,
     class_weights: Literal["none", "balanced"] = "none",
+    threads: PositiveInt | None = None,
+    limit: PositiveInt | None = None,
+    profile: bool = False,
 ) -> Fitted:
     """Fits a Keras model by Adam (D. P. Kingma, J. Ba, ICLR 2015) with early stopping.
 
@@ -56,6 +68,7 @@ def gradient_descent(
         model: Section `model` of the configuration.
         inputs: What the model is given.
         manifest: Of the prepared data.
+        report: Is told each epoch's number and what was measured in it; training ends with what it raises.
         seed: Of the initial weights, the shuffling, the augmentation and the dropout.
         epochs: The most epochs to train.
         batch_size: Examples in a batch.
@@ -63,6 +76,9 @@ def gradient_descent(
         monitor: The validation metric that early stopping watches; the best epoch's weights are kept.
         patience: Epochs without improvement after which training stops.
         class_weights: `balanced` weighs each class by N / (classes * N_class), `none` weighs all examples alike.
+        threads: How many threads compute; None takes one for each processor. Another number rounds differently.
+        limit: Takes only the first examples of the training and the validation split, to look for mistakes.
+        profile: Writes a profile of the training to build/profile.
 
     Raises:
         UserError: Where the model does not fit the data or the target, or its loss is no longer a number.
@@ -81,24 +97,49 @@ def gradient_descent(
         model,
         inputs,
         manifest,
-        keras_training.Settings(seed, epochs, batch_size, learning_rate, monitor, patience, class_weights),
+        keras_training.Settings(
+            seed, epochs, batch_size, learning_rate, monitor, patience, class_weights, threads, limit, profile
+        ),
+        report,
     )
 
 
-def exact(model: Mapping[str, Any], inputs: prepared.Inputs, manifest: prepared.Manifest) -> Fitted:
+def exact(
+    model: Mapping[str, Any], inputs: prepared.Inputs, manifest: prepared.Manifest, report: Report = silent
+) -> Fitted:
     """Fits a linear model by its own solver; it has no epochs and no learning rate.
 
     Args:
         model: Section `model` of the configuration.
         inputs: What the model is given.
         manifest: Of the prepared data.
+        report: Is told what was measured.
 
     Raises:
         UserError: Where the model has no such solver.
     """
     refuse_mismatch(model, exact)
     fitted: Fitted = config.instantiate(model, inputs, manifest)
+    report(0, fitted.history.iloc[0].to_dict())
     return fitted
+
+
+def kept(history: "pd.DataFrame", train: Mapping[str, Any]) -> int:
+    """Returns the epoch whose weights were kept: the first of the best.
+
+    Args:
+        history: A row for each epoch.
+        train: Section `train` of the configuration.
+    """
+    if "monitor" not in train:
+        return len(history) - 1
+    watched = history[train["monitor"]]
+    return int(watched.argmax() if mode(train["monitor"]) == "max" else watched.argmin())
+
+
+def mode(metric: str) -> Literal["min", "max"]:
+    """Returns whether a validation metric is better where it is larger."""
+    return "max" if metric == "val_accuracy" else "min"
 
 
 def solves_itself(model: Mapping[str, Any]) -> bool:

@@ -70,7 +70,7 @@ def linear_regression(
 
     quantile = float(stdtrit(freedom, (1 + confidence) / 2))
     return Fitted(
-        graph=linear.to_onnx(weights, rows.dtype, "prediction"),
+        graph=lambda: linear.to_onnx(weights, rows.dtype, "prediction"),
         predict=lambda asked: linear.predict(weights, asked),
         weights={"intercept": weights[0], "coefficients": weights[1:]},
         history=linear.history(weights, inputs, measure),

@@ -83,7 +83,7 @@ def logistic_regression(
     ]
     method = f"Penalised maximum likelihood (l2 = {l2:g})" if l2 else "Maximum likelihood"
     return Fitted(
-        graph=linear.to_onnx(weights, rows.dtype, "probabilities"),
+        graph=lambda: linear.to_onnx(weights, rows.dtype, "probabilities"),
         predict=lambda asked: np.exp(_log_softmax(linear.predict(weights, asked))),
         weights={"intercept": weights[0], "coefficients": weights[1:]},
         history=history,
