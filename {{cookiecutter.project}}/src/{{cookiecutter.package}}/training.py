@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from . import config
 from .cli import UserError
 from .data import prepared
+from .strategy import Strategy
 
 if TYPE_CHECKING:
     import onnx
@@ -39,6 +40,7 @@ class Fitted(NamedTuple):
 
 
 Report = Callable[[int, Mapping[str, float]], None]
+ONE_DEVICE = Strategy()
 
 
 def silent(epoch: int, measured: Mapping[str, float]) -> None:
@@ -61,6 +63,7 @@ def gradient_descent(
     threads: PositiveInt | None = None,
     limit: PositiveInt | None = None,
     profile: bool = False,
+    strategy: Strategy = ONE_DEVICE,
 ) -> Fitted:
     """Fits a Keras model by Adam (D. P. Kingma, J. Ba, ICLR 2015) with early stopping.
 
@@ -79,6 +82,7 @@ def gradient_descent(
         threads: How many threads compute; None takes one for each processor. Another number rounds differently.
         limit: Takes only the first examples of the training and the validation split, to look for mistakes.
         profile: Writes a profile of the training to build/profile.
+        strategy: On which devices it computes, and in which precision; as read from YAML, or checked.
 
     Raises:
         UserError: Where the model does not fit the data or the target, or its loss is no longer a number.
@@ -91,6 +95,9 @@ def gradient_descent(
         raise UserError("train.class_weights: there are no classes to balance: set it to none")
     if inputs.array("train").dtype == "float64":
         raise UserError("features: Keras models compute in float32: choose features: default or precision: float32")
+    devices = Strategy.model_validate(strategy)
+    if devices.xla and devices.distribution == "mirrored":
+        raise UserError("train.strategy.xla: XLA does not compile a step of several GPUs: set it to false")
     from . import keras_training
 
     return keras_training.fit(
@@ -98,7 +105,17 @@ def gradient_descent(
         inputs,
         manifest,
         keras_training.Settings(
-            seed, epochs, batch_size, learning_rate, monitor, patience, class_weights, threads, limit, profile
+            seed,
+            epochs,
+            batch_size,
+            learning_rate,
+            monitor,
+            patience,
+            class_weights,
+            threads,
+            limit,
+            profile,
+            devices,
         ),
         report,
     )

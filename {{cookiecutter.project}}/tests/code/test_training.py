@@ -1,5 +1,7 @@
 """Training, with Keras itself: seeded, every batch once, the best epoch kept, an export that says the same."""
 
+import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from tests import PACKAGE, ROOT, module
 
 cli, config, export = module("cli"), module("config"), module("export")
-inference, prepared = module("inference"), module("data.prepared")
+inference, prepared, strategy = module("inference"), module("data.prepared"), module("strategy")
 
 pytestmark = pytest.mark.keras
 
@@ -38,7 +40,7 @@ def split(seed: int, count: int) -> Split:
     return rows, answers
 
 
-def build() -> Any:
+def build(precision: str = "float32") -> Any:
     """The untrained mlp of conf/model/."""
     training = module("keras_training")
     training.keras.utils.clear_session()  # layers are numbered within a process; a stage has one of its own
@@ -50,7 +52,8 @@ def build() -> Any:
 
     section = yaml.safe_load((ROOT / "conf/model/mlp.yaml").read_text(encoding="utf-8"))
     head = prepared.target(MANIFEST).head(MANIFEST, split(0, 240)[1])
-    return config.instantiate(section, layers, head)
+    with training.precision(precision):
+        return config.instantiate(section, layers, head)
 
 
 def fit(model: Any, count: int = 240, **changes: Any) -> Any:
@@ -126,6 +129,154 @@ def test_batches_cover_every_example_once_in_a_seeded_order() -> None:
     assert sorted(first) == sorted(second) == list(range(50))
     assert first != second
     assert epochs(1) == [first, second] != epochs(2)
+
+
+@pytest.mark.parametrize("count", [50, 49])  # the last batch has two rows, or one: fewer than there are workers
+def test_workers_read_every_row_once_between_them(count: int) -> None:
+    training = module("keras_training")
+    rows = np.arange(count, dtype=np.int64).reshape(count, 1)
+
+    def epochs(rank: int, size: int) -> list[list[list[int]]]:
+        read = training.batches((rows, rows[:, 0]), 16, 1, share=training.Share(rank, size))
+        return [[targets.numpy().tolist() for _, targets in read] for _ in range(2)]
+
+    whole, parts = epochs(0, 1), [epochs(rank, 3) for rank in range(3)]
+    for epoch in range(2):
+        for batch, *shares in zip(whole[epoch], *(part[epoch] for part in parts), strict=True):
+            assert batch == list(itertools.chain(*shares))
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_worker_reads_only_its_rows_from_disk(tmp_path: Path) -> None:
+    training = module("keras_training")
+    np.save(tmp_path / "rows.npy", np.arange(64, dtype=np.int64).reshape(64, 1))
+    seen: list[int] = []
+
+    class Watched(np.memmap):
+        def __getitem__(self, index: Any) -> Any:
+            found = super().__getitem__(index)
+            seen.extend(np.asarray(found).ravel().tolist())
+            return found
+
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r").view(Watched)
+    own = [t.numpy().tolist() for _, t in training.batches((rows, np.arange(64)), 16, 0, share=training.Share(1, 2))]
+    assert sorted(seen) == sorted(itertools.chain(*own))
+    assert len(seen) == 32
+
+
+@pytest.mark.parametrize("interrupted", [0, 3])
+def test_an_interrupted_training_goes_on_bit_for_bit(workspace: Path, interrupted: int) -> None:
+    training, distributed = module("keras_training"), module("distributed_training")
+    group = distributed.Group(strategy.Cluster(("localhost:1",), 0), None, "")
+    train = split(0, 240)
+    compiled = prepared.target(MANIFEST).compile_arguments(MANIFEST, train[1])
+
+    def run(stop: int | None = None) -> tuple[Any, list[NDArray[Any]]]:
+        def report(epoch: int, measured: Any) -> None:
+            if epoch == stop:
+                raise KeyboardInterrupt
+
+        model = build()
+        settings = training.Settings(**{**SETTINGS, "epochs": 5})
+        history = training.descend(model, train, split(1, 60), compiled, settings, report=report, group=group)
+        return history, model.get_weights()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop=interrupted)
+    assert len(list(distributed.CHECKPOINTS.glob("*.npz"))) == (1 if interrupted else 0)
+    continued = run()
+    distributed.forget()
+    whole = run()
+    assert continued[0].equals(whole[0])
+    for a, b in zip(continued[1], whole[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert run()[0].equals(whole[0])  # nothing is left to train: what was kept is taken
+
+
+def test_a_checkpoint_of_another_training_is_not_taken(workspace: Path) -> None:
+    training, distributed = module("keras_training"), module("distributed_training")
+    group = distributed.Group(strategy.Cluster(("localhost:1",), 0), None, "")
+    compiled = prepared.target(MANIFEST).compile_arguments(MANIFEST, split(0, 240)[1])
+    for rate, rows in ((0.003, 240), (0.002, 240), (0.002, 239)):
+        settings = training.Settings(**{**SETTINGS, "epochs": 2, "learning_rate": rate})
+        training.descend(build(), split(0, rows), split(1, 60), compiled, settings, group=group)
+    assert len(list(distributed.CHECKPOINTS.glob("*.npz"))) == 3
+
+
+def test_half_precision_is_for_the_training_alone(tmp_path: Path) -> None:
+    training = module("keras_training")
+    devices = strategy.Strategy(precision="mixed_bfloat16")
+    model = build(devices.precision)
+    assert "bfloat16" in {layer.compute_dtype for layer in model.layers}
+    fit(model, strategy=devices)
+    plain = training.plain(model, devices)
+    assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
+    rows = split(2, 10)[0]
+    plain(rows)
+    output = prepared.target(MANIFEST).OUTPUT
+    serialised = export.canonical(export.to_onnx(plain), ["encoded"], [output]).SerializeToString()
+    export.verify(np.asarray(plain(rows)), inference.predict(serialised, [{"encoded": rows}]))
+
+
+WORKERS = {"worker": ["a:1", "b:1"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "rank"),
+    [
+        (json.dumps({"cluster": WORKERS, "task": {"type": "worker", "index": 1}}), 1),
+        (json.dumps({"cluster": {**WORKERS, "chief": ["c:1"]}, "task": {"type": "chief", "index": 0}}), 0),
+        (json.dumps({"cluster": {**WORKERS, "chief": ["c:1"]}, "task": {"type": "worker", "index": 0}}), 1),
+    ],
+)
+def test_workers_are_those_of_tf_config(text: str, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert strategy.cluster().rank == rank
+    assert strategy.follows({"strategy": {"distribution": "multi_worker"}}) is (rank > 0)
+    assert not strategy.follows({"strategy": {"distribution": "none"}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        json.dumps({"cluster": WORKERS}),
+        json.dumps({"cluster": WORKERS, "task": None}),
+        json.dumps({"cluster": WORKERS, "task": {"type": "worker", "index": 2}}),
+        json.dumps({"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}),
+        json.dumps({"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}),
+    ],
+)
+def test_a_broken_tf_config_is_one_line(text: str) -> None:
+    with pytest.raises(cli.UserError, match=r"^TF_CONFIG: .*give each worker") as error:
+        strategy.from_tf_config(text)
+    assert "\n" not in str(error.value)
+
+
+def test_workers_are_those_of_a_slurm_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name in strategy.SLURM:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(cli.UserError, match="nothing says who the workers are"):
+        strategy.cluster()
+    step = {
+        "SLURM_JOB_ID": "1",
+        "SLURM_STEP_ID": "2",
+        "SLURM_PROCID": "3",
+        "SLURM_STEP_NUM_TASKS": "7",
+        "SLURM_STEP_NODELIST": "gpu[09-10,12],login",
+        "SLURM_STEP_TASKS_PER_NODE": "2(x3),1",
+    }
+    for name, value in step.items():
+        monkeypatch.setenv(name, value)
+    workers, rank = strategy.cluster()
+    hosts = ["gpu09", "gpu09", "gpu10", "gpu10", "gpu12", "gpu12", "login"]
+    assert [worker.partition(":")[0] for worker in workers] == hosts
+    assert len(set(workers)) == 7
+    assert rank == 3
+    with pytest.raises(cli.UserError, match="set TF_CONFIG"):
+        strategy.from_slurm({**step, "SLURM_STEP_NUM_TASKS": "6"})
 
 
 def test_class_weights_balance() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .. import cli, config
+from .. import cli, config, strategy
 from ..data import prepared
 
 MODELS = Path("models")
@@ -10,7 +10,7 @@ HISTORY = Path("reports/history.csv")
 
 
 def main() -> None:
-    """Reads data/prepared, writes models/ and reports/history.csv."""
+    """Reads data/prepared, writes models/ and reports/history.csv; a worker that helps another one writes nothing."""
     sections, manifest = config.read(), prepared.manifest()
     modality = prepared.modality(manifest)
     for key, value in sections["model"].items():  # weights, for instance
@@ -18,6 +18,8 @@ def main() -> None:
             config.refuse_untracked(Path(value), "train", f"model.{key}", "data/weights/")
     inputs = modality.inputs(manifest, sections[modality.SECTION])
     fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest)
+    if strategy.follows(sections["train"]):
+        return
     # Here, not above: the stage `config` imports this module and needs none of it.
     from .. import export
 
@@ -27,5 +29,13 @@ def main() -> None:
     fitted.history.to_csv(HISTORY, index_label="epoch", float_format="%.9g", lineterminator="\n")
 
 
+def start() -> None:
+    """Runs the stage alone in this folder; but a worker that helps must not wait for the one it helps."""
+    if strategy.follows(config.read()["train"]):
+        main()
+    else:
+        cli.run_stage("train", main)
+
+
 if __name__ == "__main__":
-    cli.run_stage("train", main)
+    cli.run(start)
