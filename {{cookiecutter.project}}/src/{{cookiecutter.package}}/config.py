@@ -9,7 +9,7 @@ import difflib
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,11 +30,13 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
-def compose(conf: Path = CONF) -> str:
+def compose(conf: Path = CONF, name: str = "config", overrides: Sequence[str] = ()) -> str:
     """Composes conf/ exactly as DVC does for `dvc exp run`, so that both write the same bytes.
 
     Args:
         conf: The folder with config.yaml and its groups.
+        name: Which file is composed.
+        overrides: In Hydra's grammar.
 
     Returns:
         The configuration as YAML, interpolations resolved.
@@ -42,6 +44,27 @@ def compose(conf: Path = CONF) -> str:
     Raises:
         UserError: Where Hydra cannot compose it, or a value would come from the environment.
     """
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.to_yaml(_composed(conf, name, overrides)))
+
+
+def choices(conf: Path = CONF, name: str = "config", overrides: Sequence[str] = ()) -> dict[str, str]:
+    """Returns group -> the file that is chosen of it.
+
+    Args:
+        conf: The folder with config.yaml and its groups.
+        name: Which file is composed.
+        overrides: In Hydra's grammar.
+
+    Raises:
+        UserError: Where Hydra cannot compose it.
+    """
+    chosen = _composed(conf, name, overrides, return_hydra_config=True).hydra.runtime.choices
+    return {key: value for key, value in chosen.items() if not key.startswith("hydra/")}
+
+
+def _composed(conf: Path, name: str, overrides: Sequence[str], return_hydra_config: bool = False) -> Any:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -59,13 +82,17 @@ def compose(conf: Path = CONF) -> str:
                 )
     try:
         with initialize_config_dir(str(conf.resolve())):
-            composed = hydra_compose(config_name="config")
-        OmegaConf.resolve(composed)
+            composed = hydra_compose(
+                config_name=name, overrides=list(overrides), return_hydra_config=return_hydra_config
+            )
+        if not return_hydra_config:  # Hydra's own part has values that only a running job knows
+            OmegaConf.resolve(composed)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         # Hydra's first lines name the file and the key; the rest explains its search path.
         reason = " ".join(str(error).split("\n\n")[0].split())
-        raise UserError(f"{conf}/ cannot be composed: {reason}") from error
-    return str(OmegaConf.to_yaml(composed))
+        given = f" with {' '.join(overrides)}" if overrides else ""
+        raise UserError(f"{conf}/ cannot be composed{given}: {reason}") from error
+    return composed
 
 
 def check(

@@ -164,6 +164,11 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         commit, found = git("rev-parse", (name or "HEAD") + "^{commit}"), training(read_lock(name))
         run = tracking.resolve(found.key, found.model)
     elif run := tracking.get(name):
+        if "sweep" in run.data.tags:
+            raise cli.UserError(
+                f"{name} is a run of the sweep {run.data.tags['sweep']}: it left no model; its winner is "
+                "conf/experiment/, reproduce that"
+            )
         found = tracking.training_of(run)
         commit = holding(found.model) or run.data.tags.get("git_commit")
     else:

@@ -1,0 +1,300 @@
+"""The launchers of sweeps, each run for real: in this process, joblib, Ray on two nodes, SLURM on one.
+
+The workers are tiny: they say where they run, and wait. What happens to them then is up to the test.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from clusters import CPUS, ray_cluster, slurm, wait_until
+from conftest import VENV, BakedProject
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+pytestmark = pytest.mark.pipeline
+
+__all__ = ["ray_cluster", "slurm"]  # fixtures
+
+# What a worker does: tells the test of itself, waits for the word `go`, and ends as the test wants it to.
+WORKER = """\
+import json, os, time
+from pathlib import Path
+
+def work(folder):
+    folder, me = Path(folder), os.getpid()
+    names = "PYTHONHASHSEED MALLOC_ARENA_MAX TQDM_DISABLE SLURM_CPUS_PER_TASK SLURM_MEM_PER_NODE SLURM_MARK".split()
+    told = {"cwd": os.getcwd(), "parent": os.getppid(), **{name: os.environ.get(name) for name in names}}
+    (folder / "telling").mkdir(exist_ok=True)
+    (folder / "telling" / str(me)).write_text(json.dumps(told))
+    (folder / "telling" / str(me)).rename(folder / f"worker-{me}")
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    if (folder / f"fail-{me}").exists():
+        raise ValueError("what a worker\\nsays")
+    (folder / f"done-{me}").touch()
+"""
+
+# What the sweep does: takes a launcher as conf/launcher/ has it, and prints what it returns.
+PARENT = """\
+import functools, importlib, json, os, sys
+from pathlib import Path
+from omegaconf import OmegaConf
+import worker
+
+package, name, options, folder = sys.argv[1:]
+cli, config = (importlib.import_module(f"{package}.{name}") for name in ("cli", "config"))
+launchers = importlib.import_module(f"{package}.sweep.launchers")
+launchers.SQUEUE_SECONDS = 1
+
+def main():
+    section = OmegaConf.to_container(OmegaConf.load(f"conf/launcher/{name}.yaml")) | json.loads(options)
+    config.check({"launcher": section}, {}, ["launcher"])
+    lost = config.instantiate(section, functools.partial(worker.work, folder), Path(folder, "study"))
+    print("RESULT", json.dumps({"lost": lost, "threads": launchers.threads(section), "pid": os.getpid()}))
+
+cli.run(main)
+"""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A launcher at work in a process of its own, and the folder over which its workers talk with the test."""
+
+    process: "subprocess.Popen[str]"
+    folder: Path
+
+    def workers(self, count: int) -> dict[int, dict[str, Any]]:
+        """Waits until so many workers run; gives what each says of itself, by process id."""
+        wait_until(lambda: self.process.poll() is not None or len(self._found("worker")) >= count, "workers run")
+        found = self._found("worker")
+        assert len(found) == count, self.process.communicate()
+        return {pid: json.loads((self.folder / f"worker-{pid}").read_text()) for pid in found}
+
+    def go(self, *fail: int) -> None:
+        """Lets workers end, some of them with an error."""
+        for pid in fail:
+            (self.folder / f"fail-{pid}").touch()
+        (self.folder / "go").touch()
+
+    def result(self) -> dict[str, Any]:
+        """Waits for the end; gives what the launcher returned."""
+        out, err = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, out + err
+        found: dict[str, Any] = json.loads(out.split("RESULT ")[1])
+        return found
+
+    def error(self) -> str:
+        """Waits for the end, which is an error; gives the last line."""
+        _, err = self.process.communicate(timeout=60)
+        assert self.process.returncode != 0
+        assert "Traceback" not in err
+        return err.strip().splitlines()[-1]
+
+    def interrupt(self) -> None:
+        """Sends Ctrl-C to all processes, as a terminal does, and waits for the end."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        assert self.error().startswith("interrupted")
+
+    def done(self) -> list[int]:
+        """Gives the workers that ended well."""
+        return self._found("done")
+
+    def _found(self, kind: str) -> list[int]:
+        return sorted(int(path.name.split("-")[1]) for path in self.folder.glob(f"{kind}-*"))
+
+
+Start = Callable[..., Sweep]
+
+
+def gone(pids: Iterator[int] | list[int]) -> bool:
+    """Says whether none of these processes is left; one that nobody waits for does not count."""
+    stats = [Path("/proc", str(pid), "stat") for pid in pids]
+    return not any(stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z" for stat in stats)
+
+
+@pytest.fixture
+def start(default_project: BakedProject, tmp_path: Path) -> Iterator[Start]:
+    """Starts a launcher: `start("joblib", workers=2)`."""
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    (sources / "worker.py").write_text(WORKER)
+    (package,) = (default_project.path / "src").iterdir()
+    sweeps: list[Sweep] = []
+
+    def starter(name: str, env: Mapping[str, str] | None = None, **options: Any) -> Sweep:
+        folder = tmp_path / f"{name}-{len(sweeps)}"
+        folder.mkdir()
+        paths = {"PYTHONPATH": f"src{os.pathsep}{sources}", "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+        process = subprocess.Popen(
+            [sys.executable, "-c", PARENT, package.name, name, json.dumps(options), str(folder)],
+            cwd=default_project.path,
+            env={**os.environ, **paths, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a process group, which Ctrl-C is sent to as a terminal does
+        )
+        sweeps.append(Sweep(process, folder))
+        return sweeps[-1]
+
+    yield starter
+    for sweep in sweeps:
+        sweep.go()
+        if sweep.process.poll() is None:
+            sweep.process.kill()
+
+
+def test_local_runs_one_worker_here(start: Start) -> None:
+    sweep = start("local")
+    (pid,) = sweep.workers(1)
+    sweep.go()
+    assert sweep.result() == {"lost": [], "threads": None, "pid": pid}
+
+
+def test_joblib_loses_no_worker_with_another(start: Start, default_project: BakedProject) -> None:
+    """One is killed and one raises: the third goes on, in the environment of the stage `train`."""
+    sweep = start("joblib", workers=3)
+    (killed, failed, well), told = sorted(sweep.workers(3)), sweep.workers(3)
+    assert told[well] == {
+        "cwd": str(default_project.path),
+        "parent": sweep.process.pid,
+        "PYTHONHASHSEED": "0",
+        "MALLOC_ARENA_MAX": "1",
+        "TQDM_DISABLE": "1",
+        "SLURM_CPUS_PER_TASK": None,
+        "SLURM_MEM_PER_NODE": None,
+        "SLURM_MARK": None,
+    }
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: gone([killed]), "the worker is dead")
+    sweep.go(failed)
+    result = sweep.result()
+    assert sweep.done() == [well]
+    assert len(result["lost"]) == 2
+    text = "\n".join(result["lost"])
+    assert "SIGKILL" in text
+    assert "ValueError: what a worker says" in text
+    assert result["threads"] == max(1, len(os.sched_getaffinity(0)) // 3)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=lambda end: end.name)
+def test_joblib_workers_end_with_their_parent(start: Start, end: signal.Signals) -> None:
+    sweep = start("joblib", workers=2)
+    workers = list(sweep.workers(2))
+    if end == signal.SIGINT:
+        sweep.interrupt()
+    else:
+        sweep.process.kill()
+    wait_until(lambda: gone(workers), "the workers are gone")
+    assert sweep.done() == []
+
+
+def test_ray_here_ends_with_its_parent(start: Start) -> None:
+    sweep = start("ray", workers=1)
+    ((pid, told),) = sweep.workers(1).items()
+    assert (told["PYTHONHASHSEED"], told["MALLOC_ARENA_MAX"]) == ("0", "1")
+    sweep.interrupt()
+    wait_until(lambda: gone([pid, told["parent"]]), "the worker and its raylet are gone")
+    assert sweep.done() == []
+
+
+def test_ray_says_what_is_wrong(start: Start, ray_cluster: "Cluster") -> None:
+    away, malformed = start("ray", address="127.0.0.1:1"), start("ray", address="ray://head:10001")
+    large = start("ray", address=ray_cluster.address, cpus=10_000)
+    assert away.error().startswith("error: launcher.address: no Ray cluster answers at 127.0.0.1:1: ")
+    assert "launcher.address" in malformed.error()
+    assert large.process.stderr is not None
+    assert "no node has the 10000 CPUs" in large.process.stderr.readline()
+    large.interrupt()
+
+
+def test_ray_loses_only_the_worker_of_a_lost_node(start: Start, ray_cluster: "Cluster") -> None:
+    sweep = start("ray", workers=2, address=ray_cluster.address)
+    told = sweep.workers(2)
+    assert len({worker["parent"] for worker in told.values()}) == 2, "one worker on each node"
+    (node,) = ray_cluster.worker_nodes
+    ray_cluster.remove_node(node, allow_graceful=False)
+    wait_until(lambda: any(gone([pid]) for pid in told), "the node's worker is gone")
+    (left,) = (pid for pid in told if not gone([pid]))
+    sweep.go()
+    result = sweep.result()
+    assert sweep.done() == [left]
+    assert len(result["lost"]) == 1
+    assert result["threads"] == 1
+
+
+def test_slurm_loses_no_worker_with_another(start: Start, slurm: dict[str, str], default_project: BakedProject) -> None:
+    """One is killed and one raises: the third goes on, and each reason names the log."""
+    sweep = start("slurm", slurm, workers=3, cpus_per_task=1, mem_gb=0.5, setup=["export SLURM_MARK=here"])
+    (killed, failed, well), told = sorted(sweep.workers(3)), sweep.workers(3)
+    assert {name: value for name, value in told[well].items() if name != "parent"} == {
+        "cwd": str(default_project.path),
+        "PYTHONHASHSEED": "0",
+        "MALLOC_ARENA_MAX": "1",
+        "TQDM_DISABLE": "1",
+        "SLURM_CPUS_PER_TASK": "1",
+        "SLURM_MEM_PER_NODE": "512",
+        "SLURM_MARK": "here",
+    }
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: gone([killed]), "the worker is dead")
+    sweep.go(failed)
+    result = sweep.result()
+    assert sweep.done() == [well]
+    assert len(result["lost"]) == 2
+    text = "\n".join(result["lost"])
+    assert ": FAILED, see " in text
+    assert "ValueError: what a worker says" in text
+    assert all(Path(line.split("see ")[1]).exists() for line in result["lost"])
+    assert result["threads"] == 1
+
+
+def scontrol(slurm: Mapping[str, str], state: str) -> None:
+    """Sets the state of the node, as an administrator does."""
+    command = ["scontrol", "update", "NodeName=node0", f"State={state}", "Reason=test"]
+    subprocess.run(command, env={**os.environ, **slurm}, check=True)
+
+
+def test_slurm_waits_for_no_worker_without_work(start: Start, slurm: dict[str, str]) -> None:
+    """Once one has found nothing left to do, those still in the queue are cancelled.
+
+    The sweep runs in a job itself, and hands none of that job's variables on.
+    """
+    job = {"SLURM_JOB_ID": "999", "SLURM_ARRAY_JOB_ID": "999", "SLURM_ARRAY_TASK_ID": "7", "SLURM_MARK": "inherited"}
+    sweep = start("slurm", {**slurm, **job}, workers=2, cpus_per_task=CPUS)
+    ((_, told),) = sweep.workers(1).items()
+    assert told["SLURM_CPUS_PER_TASK"] == str(CPUS)
+    assert told["SLURM_MARK"] is None
+    scontrol(slurm, "drain")
+    try:
+        sweep.go()
+        assert sweep.result()["lost"] == []
+        queue = ["squeue", "--noheader", "--states=pending"]
+        assert subprocess.run(queue, env={**os.environ, **slurm}, capture_output=True, text=True).stdout == ""
+    finally:
+        scontrol(slurm, "resume")
+
+
+def test_slurm_cancels_jobs_on_interrupt(start: Start, slurm: dict[str, str]) -> None:
+    sweep = start("slurm", slurm, workers=2, cpus_per_task=1)
+    workers = list(sweep.workers(2))
+    sweep.interrupt()
+    wait_until(lambda: gone(workers), "the jobs are gone")
+    assert sweep.done() == []
+
+
+def test_slurm_says_what_is_wrong(start: Start, slurm: dict[str, str]) -> None:
+    refused = start("slurm", slurm, partition="elsewhere")
+    away = start("slurm", {"PATH": str(VENV / "bin")})
+    assert "elsewhere" in refused.error()
+    assert "there is no sbatch on PATH" in away.error()

@@ -1,0 +1,62 @@
+"""Every file of conf/experiment/ and conf/debug/ composes, is valid, and trains: none rots unseen."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import ROOT, module
+
+config, stage, prepared = module("config"), module("stages.config"), module("data.prepared")
+
+EXPERIMENTS = sorted(file.stem for file in ROOT.glob("conf/experiment/*.yaml"))
+DEBUG = sorted(file.stem for file in ROOT.glob("conf/debug/*.yaml"))
+LARGE = {"mobilenet_v3", "resnet50"}
+OVERRIDES = [f"experiment={name}" for name in EXPERIMENTS] + [f"debug={name}" for name in DEBUG]
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_it_is_a_valid_configuration(override: str, workspace: Path) -> None:
+    text = config.compose(overrides=[override])
+    stage.check(text)
+    assert text != config.compose()
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize(
+    "override",
+    [
+        pytest.param(override, marks=pytest.mark.slow if override.partition("=")[2] in LARGE else ())
+        for override in OVERRIDES
+        if override != "debug=profile"  # profiles three whole epochs
+    ],
+)
+def test_it_trains(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the project's own data, with a tiny budget and random weights in place of downloaded ones."""
+    monkeypatch.chdir(ROOT)
+    if not prepared.PREPARED.is_dir():
+        pytest.skip("needs data/prepared: `dvc repro prepare`")
+    sections: dict[str, Any] = yaml.safe_load(config.compose(overrides=[override]))
+    if "epochs" in sections["train"]:
+        sections["train"].update(epochs=1, limit=64, threads=None)
+    if "weights" in sections["model"]:
+        sections["model"].update(weights=None, fine_tune_epochs=1)
+    manifest = prepared.manifest()
+    modality = prepared.modality(manifest)
+    inputs = modality.inputs(manifest, sections[modality.SECTION])
+    fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest)
+    assert len(fitted.history) >= 1
+
+
+@pytest.mark.keras
+def test_one_batch_can_be_learnt_by_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    if not prepared.PREPARED.is_dir():
+        pytest.skip("needs data/prepared: `dvc repro prepare`")
+    sections = yaml.safe_load(config.compose(overrides=["debug=overfit", "model=mlp", "train.epochs=60"]))
+    manifest = prepared.manifest()
+    modality = prepared.modality(manifest)
+    inputs = modality.inputs(manifest, sections[modality.SECTION])
+    history = config.instantiate(sections["train"], sections["model"], inputs, manifest).history
+    assert history["loss"].iloc[-1] < 0.05 * history["loss"].iloc[0]

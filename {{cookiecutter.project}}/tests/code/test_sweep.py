@@ -1,0 +1,224 @@
+"""What a sweep searches, and a study that neither loses nor repeats a trial; with Optuna itself, without training."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import PACKAGE, ROOT, module
+
+cli, config, search, study = module("cli"), module("config"), module("sweep.search"), module("sweep.study")
+OPTIONS = [
+    f"{group}={file.stem}" for group in ("sweep", "launcher") for file in sorted(ROOT.glob(f"conf/{group}/*.yaml"))
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_storage(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+
+
+def opened(budget: int, name: str = "s", **plan: Any) -> Any:
+    """A study that searches one learning rate."""
+    plan = {"sampler": "random", "seed": 0, "space": {"always": {"train.learning_rate": "interval(0.1, 1.0)"}}, **plan}
+    made = study.create(name, ["val_loss"], plan)
+    made.set_user_attr("budget", budget)
+    return made
+
+
+def states(of: Any) -> list[str]:
+    """The trials' states, in order."""
+    return [trial.state.name for trial in of.get_trials()]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_what_ships_is_valid(option: str) -> None:
+    sections = yaml.safe_load(config.compose(name="sweep", overrides=[option]))
+    asked = {key: sections[key] for key in ("sweep", "launcher")}
+    config.check(asked, {"sweep": search.Sweep}, {"launcher"})
+    space = search.space(asked["sweep"]["space"], [], {})
+    assert bool(space) == (option.partition("=")[0] == "sweep" and option != "sweep=grid")
+
+
+def test_hydras_notation_becomes_distributions() -> None:
+    found = search.distributions(
+        {
+            "always": {
+                "a": "tag(log, interval(0.001, 0.1))",
+                "b": "int(interval(2, 8))",
+                "c": "16,32",
+                "d": "choice([1,2], [3])",
+                "e": "range(8, 33, 8)",
+            }
+        }
+    )["always"]
+    assert (found["a"].low, found["a"].high, found["a"].log) == (0.001, 0.1, True)
+    assert type(found["b"]).__name__ == "IntDistribution" and (found["b"].low, found["b"].high) == (2, 8)
+    assert found["c"].choices == (16, 32)
+    assert found["d"].choices == ("[1,2]", "[3]")
+    assert (found["e"].low, found["e"].high, found["e"].step) == (8, 32, 8)
+
+
+def test_a_condition_holds_where_its_choice_was_made() -> None:
+    import optuna
+
+    space = search.space(
+        {"always": {"model": "choice(a, b)"}, "model=a": {"model.x": "interval(1, 9)"}, "model=b": {"model.y": "1,2"}},
+        [],
+        {},
+    )
+    made = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = set()
+    for _ in range(12):
+        model, other = search.suggest(made.ask(), search.distributions(space), {"model": "a"})
+        found.add((model, other.split("=")[0]))
+    assert found == {("model=a", "model.x"), ("model=b", "model.y")}
+
+
+def test_the_command_line_takes_the_place_of_the_space() -> None:
+    texts = {
+        "always": {"model": "choice(a, b)", "train.batch_size": "16,32"},
+        "model=a": {"model.x": "1,2"},
+        "model=b": {"model.y": "1,2"},
+    }
+    how, fixed, searched = search.divide(
+        ["model=a", "sweep=tpe", "train.batch_size=8,64", "launcher.workers=2", "train.epochs=3"]
+    )
+    assert (how, fixed) == (["sweep=tpe", "launcher.workers=2"], ["model=a", "train.epochs=3"])
+    assert search.space(texts, fixed, searched) == {"always": {"train.batch_size": "8,64", "model.x": "1,2"}}
+
+
+def test_a_grid_has_every_combination_once() -> None:
+    grid = search.grid(search.distributions({"always": {"a": "1,2", "b": "range(0, 3)"}}))
+    assert len(grid) == 6 and len({tuple(point.values()) for point in grid}) == 6
+    assert search.grid({}) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare.seed=1,2"], "prepare.seed: a sweep searches parameters of the training only"),
+        (["data=a,b"], "data: a sweep searches"),
+        (["train.epochs="[:-1]], "train.epochs: no override"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(cli.UserError) as error:
+        search.divide(arguments)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"sometimes": {"a": "1,2"}}, "sweep.space.sometimes: write always or a condition"),
+        ({"always": {"a": "5"}}, "a=5: one value is no search"),
+        ({"always": {"a": "tag(log, interval(0.0, 1.0))"}}, "a=tag"),
+        ({"always": {"data.path": "a,b"}}, "sweep.space.always.data.path: a sweep searches"),
+    ],
+)
+def test_a_space_that_is_wrong_is_refused(texts: dict[str, dict[str, str]], message: str) -> None:
+    with pytest.raises(cli.UserError) as error:
+        search.space(texts, [], {})
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_an_interval_has_no_grid() -> None:
+    with pytest.raises(cli.UserError, match="a: an interval has no grid"):
+        search.grid(search.distributions({"always": {"a": "interval(0.1, 1.0)"}}))
+
+
+def test_the_budget_is_kept_by_workers_that_start_at_once() -> None:
+    made = opened(budget=7)
+    claimed: list[int] = []
+
+    def work(name: str) -> None:
+        own = study.load("s")
+        with study.place("s").worker(name):
+            while trial := study.claim(own, name):
+                claimed.append(trial.number)
+                own.tell(trial, trial.suggest_float("train.learning_rate", 0.1, 1.0))
+
+    threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claimed) == list(range(7))
+    assert states(made) == ["COMPLETE"] * 7
+
+
+def test_a_worker_that_is_killed_loses_nothing() -> None:
+    """kill -9 of a process that holds a trial: the next worker tries the same parameters again."""
+    made = opened(budget=2)
+    code = f"""
+import sys, time
+from {PACKAGE}.sweep import study
+with study.place("s").worker("victim"):
+    trial = study.claim(study.load("s"), "victim")
+    print(trial.suggest_float("train.learning_rate", 0.1, 1.0), flush=True)
+    sys.stdin.read()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    victim = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert victim.stdout is not None
+    value = float(victim.stdout.readline())
+    with study.place("s").worker("other"):
+        running = study.claim(made, "other")  # the victim lives: another trial
+        assert running.number == 1
+        assert study.claim(made, "other") is None
+        victim.send_signal(signal.SIGKILL)
+        victim.communicate()
+        again = study.claim(made, "other")
+        assert again.suggest_float("train.learning_rate", 0.1, 1.0) == value
+        assert again.user_attrs["retry_of"] == 0
+        assert study.claim(made, "other") is None
+    assert states(made) == ["FAIL", "RUNNING", "RUNNING"]
+    assert len(study.taken(made.get_trials())) == 2
+
+
+def test_a_trial_that_kills_its_workers_is_given_up() -> None:
+    made = opened(budget=1)
+    for attempt in range(1, study.ATTEMPTS + 1):
+        with study.place("s").worker(f"w{attempt}"):
+            assert study.claim(made, f"w{attempt}").user_attrs.get("attempt", 1) == attempt
+    with study.place("s").worker("w"):
+        assert study.claim(made, "w") is None
+    assert states(made) == ["FAIL"] * study.ATTEMPTS
+
+
+def test_planned_trials_are_added_once() -> None:
+    made = opened(budget=3)
+    planned = [{"params": {"train.learning_rate": 0.1 * n}} for n in range(1, 4)]
+    study.fill(made, planned[:2])  # killed here
+    study.fill(made, planned)
+    study.fill(made, planned)
+    assert [trial.user_attrs["planned"] for trial in made.get_trials()] == [0, 1, 2]
+
+
+def test_a_study_of_another_search_is_refused() -> None:
+    opened(budget=1)
+    opened(budget=5)
+    with pytest.raises(cli.UserError, match=r"sweep\.name: the study 's' was made with another seed: "):
+        opened(budget=1, seed=1)
+
+
+def test_a_journal_file_holds_studies_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", "sweeps/journal.log")
+    made = opened(budget=1)
+    with study.place("s").worker("w"):
+        trial = study.claim(made, "w")
+        made.tell(trial, 1.0)
+    assert states(study.load("s")) == ["COMPLETE"]
+    monkeypatch.setenv("OPTUNA_STORAGE", "nosuch://host/db")
+    with pytest.raises(cli.UserError, match="the storage of studies cannot be opened") as error:
+        study.load("s")
+    assert "\n" not in str(error.value)
