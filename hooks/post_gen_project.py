@@ -19,6 +19,9 @@ PACKAGE = ANSWERS["package"]
 # What a task is made of: how examples come in, and what is answered.
 IMAGES = [
     "conf/augmentation",
+    "conf/experiment/cnn.yaml",
+    "conf/experiment/mobilenet_v3.yaml",
+    "conf/experiment/resnet50.yaml",
     "conf/model/cnn.yaml",
     "conf/model/mobilenet_v3.yaml",
     "conf/model/resnet50.yaml",
@@ -89,6 +92,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             *TABLES,
             *CLASSIFICATION,
             "conf/data/breast_cancer.yaml",
+            "conf/experiment/logistic_regression.yaml",
             "conf/model/logistic_regression.yaml",
             "schema/breast_cancer.yaml",
             f"src/{PACKAGE}/models/logistic_regression.py",
@@ -98,6 +102,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             *TABLES,
             *REGRESSION,
             "conf/data/diabetes.yaml",
+            "conf/experiment/linear_regression.yaml",
             "conf/model/linear_regression.yaml",
             "schema/diabetes.yaml",
             f"src/{PACKAGE}/models/linear_regression.py",

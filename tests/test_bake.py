@@ -26,8 +26,26 @@ FILES = set(
     README.md
     bentofile.yaml
     conf/config.yaml
+    conf/debug/limit.yaml
+    conf/debug/overfit.yaml
+    conf/debug/profile.yaml
+    conf/experiment/mlp.yaml
+    conf/launcher/joblib.yaml
+    conf/launcher/local.yaml
+    conf/launcher/ray.yaml
+    conf/launcher/slurm.yaml
     conf/model/mlp.yaml
+    conf/sweep.yaml
+    conf/sweep/cmaes.yaml
+    conf/sweep/grid.yaml
+    conf/sweep/pareto.yaml
+    conf/sweep/random.yaml
+    conf/sweep/space/default.yaml
+    conf/sweep/tpe.yaml
     conf/train/default.yaml
+    conf/train/strategy/default.yaml
+    conf/train/strategy/mirrored.yaml
+    conf/train/strategy/multi_worker.yaml
     data/raw/.gitkeep
     dvc.yaml
     pyproject.toml
@@ -40,6 +58,7 @@ FILES = set(
     src/<package>/config.py
     src/<package>/data/__init__.py
     src/<package>/data/prepared.py
+    src/<package>/distributed_training.py
     src/<package>/export.py
     src/<package>/inference.py
     src/<package>/inputs/__init__.py
@@ -54,18 +73,33 @@ FILES = set(
     src/<package>/stages/evaluate.py
     src/<package>/stages/prepare.py
     src/<package>/stages/train.py
+    src/<package>/strategy.py
+    src/<package>/sweep/__init__.py
+    src/<package>/sweep/__main__.py
+    src/<package>/sweep/experiment.py
+    src/<package>/sweep/launchers.py
+    src/<package>/sweep/plots.py
+    src/<package>/sweep/report.py
+    src/<package>/sweep/runs.py
+    src/<package>/sweep/search.py
+    src/<package>/sweep/study.py
+    src/<package>/sweep/worker.py
     src/<package>/targets/__init__.py
     src/<package>/targets/common.py
     src/<package>/tracking.py
     src/<package>/training.py
     tests/__init__.py
     tests/code/test_config.py
+    tests/code/test_experiments.py
     tests/code/test_export.py
     tests/code/test_lineage.py
     tests/code/test_pipeline.py
     tests/code/test_prepared.py
     tests/code/test_stage_config.py
     tests/code/test_stage_evaluate.py
+    tests/code/test_sweep.py
+    tests/code/test_sweep_report.py
+    tests/code/test_sweep_runs.py
     tests/code/test_training.py
     tests/conftest.py
     """.split()
@@ -78,6 +112,9 @@ IMAGES = set(
     conf/augmentation/strong.yaml
     conf/data/digits.yaml
     conf/data/image_folder.yaml
+    conf/experiment/cnn.yaml
+    conf/experiment/mobilenet_v3.yaml
+    conf/experiment/resnet50.yaml
     conf/model/cnn.yaml
     conf/model/mobilenet_v3.yaml
     conf/model/resnet50.yaml
@@ -143,6 +180,7 @@ TASKS = {
     | set(
         """
         conf/data/breast_cancer.yaml
+        conf/experiment/logistic_regression.yaml
         conf/model/logistic_regression.yaml
         schema/breast_cancer.yaml
         src/<package>/models/logistic_regression.py
@@ -153,6 +191,7 @@ TASKS = {
     | set(
         """
         conf/data/diabetes.yaml
+        conf/experiment/linear_regression.yaml
         conf/model/linear_regression.yaml
         schema/diabetes.yaml
         src/<package>/models/linear_regression.py

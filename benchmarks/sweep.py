@@ -1,0 +1,178 @@
+"""What a sweep costs, against what a person would use instead: ratios, both sides in one run.
+
+    python benchmarks/sweep.py [launchers] [queue] [pruning] [cores]      without names: all four (`make bench`)
+
+launchers   trials a minute of a sweep in one process and in two, against Hydra's basic launcher; overhead of a trial
+queue       trials a minute with two workers, against `dvc queue start --jobs 2` doing the same trials
+pruning     seconds until a fixed score is reached, with and without pruning, the same trials in the same order
+cores       seconds of a trial with two workers on all cores: threads divided, against every worker taking all of them
+
+The project trains the mlp on the digits for a few epochs. Absolute numbers belong to the machine. A goal that is missed
+is marked and is no failure: a busy machine misses goals.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pipeline import bake, environment, run, say, seconds, verdict
+
+GRID = ("model=mlp", "train.epochs=4", "train.batch_size=16,32", "train.learning_rate=0.0005,0.001,0.002,0.004")
+TRIALS = 8
+QUEUED = ("model=mlp", "train.epochs=4", "train.batch_size=16,32", "train.learning_rate=0.0005,0.004")
+
+# What a person writes with Hydra alone: the same function in a `@hydra.main`, `--multirun` with the basic launcher.
+BASIC = """
+import os, time
+started = time.perf_counter()
+import hydra
+from omegaconf import OmegaConf
+from my_experiment import config
+from my_experiment.data import prepared
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    sections = OmegaConf.to_container(cfg, resolve=True)
+    manifest = prepared.manifest()
+    modality = prepared.modality(manifest)
+    inputs = modality.inputs(manifest, sections[modality.SECTION])
+    fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest)
+    return float(fitted.history["val_loss"].min())
+
+main()
+"""
+
+
+def prepare(folder: Path, env: dict[str, str]) -> Path:
+    """Generates a project and prepares its data."""
+    project = bake(folder, env)
+    (project / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    run("dvc", "repro", "--quiet", "prepare", cwd=project, env=env)
+    run("git", "add", "--all", cwd=project, env=env)
+    run("git", "commit", "--quiet", "--message", "Prepared", cwd=project, env=env)
+    return project
+
+
+def sweep(project: Path, env: dict[str, str], name: str, *arguments: str) -> tuple[float, list[dict[str, Any]]]:
+    """Runs a sweep; returns its seconds and its trials."""
+    command = ("python", "-m", "my_experiment.sweep", f"sweep.name={name}", *arguments)
+    spent = seconds(lambda: run(*command, cwd=project, env=env))
+    code = f"""
+import json
+from my_experiment.sweep import study
+print(json.dumps([{{"state": t.state.name, "values": t.values, "begin": t.datetime_start.timestamp(),
+                   "end": t.datetime_complete.timestamp(), **t.user_attrs}}
+                  for t in study.load({name!r}).get_trials()]))
+"""
+    told = run("python", "-c", code, cwd=project, env=env)
+    return spent, json.loads(told.splitlines()[-1])
+
+
+def launchers(project: Path, env: dict[str, str]) -> None:
+    """Compares a sweep's launchers with Hydra's basic one, and says what a trial costs beyond its fit."""
+    say(f"launchers: {TRIALS} trials of four epochs\n")
+    script = project / "basic.py"
+    script.write_text(BASIC)
+    basic = seconds(lambda: run("python", script, "--multirun", *GRID, cwd=project, env=env))
+    script.unlink()
+    shutil.rmtree(project / "multirun")
+    one, trials = sweep(project, env, "one", *GRID)
+    two, _ = sweep(project, env, "two", *GRID, "launcher=joblib", "launcher.workers=2")
+    for name, spent in (("Hydra's basic launcher", basic), ("sweep, one process", one), ("sweep, two processes", two)):
+        say(f"  {name:<24}{spent:6.1f} s{TRIALS * 60 / spent:8.1f} trials a minute")
+    # From one trial's start to the next one's, without the fit; the first one waits for TensorFlow.
+    starts = [trial["begin"] for trial in trials]
+    between = [b - a - t["seconds"] for a, b, t in zip(starts[1:], starts[2:], trials[1:], strict=False)]
+    say(f"  a trial beyond composing and fitting: {median(between) * 1000:.0f} ms (storage, MLflow, bookkeeping)\n")
+    verdict("two processes / Hydra's basic launcher, trials a minute", basic / two, 1.0, at_most=False)
+
+
+def queue(project: Path, env: dict[str, str]) -> None:
+    """Compares two workers with DVC's queue."""
+    say("queue: four trials of four epochs, two at a time\n")
+    arguments = [part for override in QUEUED for part in ("-S", override)]
+    run("dvc", "exp", "run", "--queue", *arguments, cwd=project, env=env)
+
+    def work_off() -> None:
+        run("dvc", "queue", "start", "--jobs", "2", cwd=project, env=env)
+        while (status := run("dvc", "queue", "status", cwd=project, env=env)).count("Success") < 4:
+            if "Failed" in status:
+                sys.exit(status)
+            time.sleep(1)  # between two looks at the condition
+
+    theirs = seconds(work_off)
+    run("dvc", "queue", "stop", cwd=project, env=env)
+    ours, _ = sweep(project, env, "queue", *QUEUED, "launcher=joblib", "launcher.workers=2")
+    say(f"  dvc queue start --jobs 2   {theirs:6.1f} s{240 / theirs:8.1f} trials a minute")
+    say(f"  sweep, two processes       {ours:6.1f} s{240 / ours:8.1f} trials a minute")
+    verdict("sweep / dvc queue, trials a minute", theirs / ours, 4.0, at_most=False)
+
+
+def pruning(project: Path, env: dict[str, str]) -> None:
+    """Compares the time to a fixed score with and without pruning."""
+    say("pruning: 16 trials at random, up to 20 epochs, the same parameters\n")
+    common = ("sweep=random", "sweep.trials=16", "sweep.warmup=2", "model=mlp", "train.epochs=20")
+    found = {
+        name: sweep(project, env, f"pruning-{name}", *common, f"sweep.pruner={name}")[1] for name in ("none", "median")
+    }
+    best = min(trial["values"][0] for trial in found["none"] if trial["state"] == "COMPLETE")
+    goal = 1.02 * best
+    spent = {}
+    for name, trials in found.items():
+        reached = [t["end"] for t in trials if t["state"] == "COMPLETE" and t["values"][0] <= goal]
+        whole = trials[-1]["end"] - trials[0]["begin"]
+        spent[name] = (min(reached) if reached else trials[-1]["end"]) - trials[0]["begin"]
+        pruned = sum(trial["state"] == "PRUNED" for trial in trials)
+        epochs = sum(len(trial["history"]) for trial in trials)
+        say(
+            f"  {name:<8}{pruned:3} pruned{epochs:5} epochs{whole:7.1f} s in all"
+            f"{spent[name]:7.1f} s to val_loss {goal:.4f}"
+        )
+    verdict("time to the score, median pruner / none", spent["median"] / spent["none"], 0.9)
+
+
+def cores(project: Path, env: dict[str, str]) -> None:
+    """Compares divided threads with two workers that take all cores each."""
+    say(f"cores: two workers on {len(os.sched_getaffinity(0))} cores, four trials of the cnn\n")
+    common = ("model=cnn", "train.epochs=2", "train.learning_rate=0.001,0.002,0.003,0.004")
+    two = ("launcher=joblib", "launcher.workers=2")
+    _, alone = sweep(project, env, "alone", *common)
+    _, divided = sweep(project, env, "divided", *common, *two)
+    _, fighting = sweep(project, env, "fighting", *common, *two, f"train.threads={len(os.sched_getaffinity(0))}")
+    rate = {
+        name: 60 * len(trials) / (max(t["end"] for t in trials) - min(t["begin"] for t in trials))
+        for name, trials in (("alone", alone), ("divided", divided), ("fighting", fighting))
+    }
+    say(f"  one worker, all cores           {rate['alone']:6.1f} trials a minute")
+    say(f"  two workers, threads divided    {rate['divided']:6.1f}")
+    say(f"  two workers, all cores each     {rate['fighting']:6.1f}")
+    verdict("two workers, divided / one worker, trials a minute", rate["divided"] / rate["alone"], 1.0, at_most=False)
+    verdict("divided / all cores each, trials a minute", rate["divided"] / rate["fighting"], 1.0, at_most=False)
+
+
+PARTS = {"launchers": launchers, "queue": queue, "pruning": pruning, "cores": cores}
+
+
+def main() -> None:
+    """Runs the parts named on the command line."""
+    names = sys.argv[1:] or list(PARTS)
+    if unknown := set(names) - set(PARTS):
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+    folder = Path(tempfile.mkdtemp(prefix="bench-sweep-"))
+    try:
+        env = environment(folder) | {"PYTHONPATH": "src"}
+        project = prepare(folder, env)
+        for name in names:
+            PARTS[name](project, env)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
