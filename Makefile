@@ -30,7 +30,7 @@ demo: .venv/.installed ## Generate a project (TASK=...) in build/demo, reproduce
 
 test: .venv/.installed ## Everything that CI checks
 	pre-commit run --all-files
-	python -m pytest --numprocesses 2 --dist loadfile
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed ## pre-commit run --all-files
 	pre-commit run --all-files

@@ -50,31 +50,30 @@ INSTALLED = set(
     aioitertools aiosignal aiosqlite alembic amqp annotated_doc annotated_types anyio appdirs arrow
     asgiref ast_serialize astunparse asyncssh attr attrs azure bcrypt bentoml bentoml_cli billiard
     binaryornot blinker boto3 botocore cachetools cattr cattrs celery certifi cffi cfgv
-    charset_normalizer circus clang click click_didyoumean click_option_group click_plugins
-    click_repl cloudpickle colorama configobj contourpy cookiecutter coverage cruft cryptography
-    cycler databricks dateutil detect_secrets dictdiffer diskcache distlib distro docker dotenv
-    dpath dulwich dvc dvc_azure dvc_data dvc_gs dvc_http dvc_objects dvc_render dvc_s3 dvc_ssh
-    dvc_studio_client dvc_task entrypoints example examples execnet fastapi filelock flask
-    flask_cors flatbuffers flatten_dict flufl frozenlist fsspec funcy gast gcsfs git gitdb google
-    grandalf graphene graphql graphql_relay grpc gto gunicorn h11 h5py harfile hatchling httpcore
-    httptools httpx httpx_ws huey hydra hydra_plugins hypothesis hypothesis_graphql identify idna
-    importlib_metadata iniconfig iterative_telemetry itsdangerous jinja2 jmespath joblib
-    jsonschema_rs keras kiwisolver kombu librt mako markdown_it markupsafe matplotlib mdurl
-    ml_dtypes mlflow moto mpl_toolkits multidict multipart mypy mypy_extensions mypyc namex
+    charset_normalizer circus clang click click_didyoumean click_option_group click_plugins click_repl
+    cloudpickle cmaes colorama colorlog configobj contourpy cookiecutter coverage cruft cryptography
+    cycler databricks dateutil detect_secrets dictdiffer diskcache distlib distro docker dotenv dpath
+    dulwich dvc dvc_azure dvc_data dvc_gs dvc_http dvc_objects dvc_render dvc_s3 dvc_ssh
+    dvc_studio_client dvc_task entrypoints example examples execnet fastapi filelock flask flask_cors
+    flatbuffers flatten_dict flufl frozenlist fsspec funcy gast gcsfs git gitdb google grandalf graphene
+    graphql graphql_relay grpc gto gunicorn h11 h5py harfile hatchling httpcore httptools httpx httpx_ws
+    huey hydra hydra_plugins hypothesis hypothesis_graphql identify idna importlib_metadata iniconfig
+    iterative_telemetry itsdangerous jinja2 jmespath joblib jsonschema jsonschema_rs
+    jsonschema_specifications keras kiwisolver kombu librt mako markdown_it markupsafe matplotlib mdurl
+    ml_dtypes mlflow moto mpl_toolkits msgpack multidict multipart mypy mypy_extensions mypyc namex
     narwhals networkx nodeenv numpy omegaconf onnx onnxruntime onnxscript opentelemetry opt_einsum
-    optree optuna orjson packaging packaging_legacy_version pandas pandera paramiko pasta pathspec
-    pip pip_requirements_parser pkg_resources platformdirs pluggy pre_commit pre_commit_hooks
-    prettytable prometheus_client prompt_toolkit propcache psutil public py py_partiql_parser
-    pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pydot pygit2
-    pygments pygtrie pylab pynvml pyparsing pyrate_limiter pytest pytest_cov python_discovery
-    python_multipart pythonjsonlogger requests responses rich rich_toolkit ruamel ruff s3fs
-    s3transfer schema schemathesis scipy scmrepo semver setuptools shellingham shortuuid shtab
-    simple_di six sklearn skops slugify smmap sortedcontainers sqlalchemy sqlparse sqltrie sshfs
-    starlette tabulate tensorboard tensorflow termcolor text_unidecode tf2onnx threadpoolctl
-    tomli_w tomlkit tools torch tornado tqdm trove_classifiers typeguard typer typing_extensions
-    typing_inspect typing_inspection tzdata tzlocal urllib3 uv uvicorn uvloop validate vine
-    virtualenv voluptuous watchfiles wcwidth werkzeug wheel wrapt wsproto xdist xmltodict yaml
-    yamllint yarl zc zipp zmq
+    optree optuna orjson packaging packaging_legacy_version pandas pandera paramiko pasta pathspec pip
+    pip_requirements_parser pkg_resources platformdirs pluggy pre_commit pre_commit_hooks prettytable
+    prometheus_client prompt_toolkit propcache psutil public py py_partiql_parser pyarrow pyasn1
+    pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pydot pygit2 pygments pygtrie
+    pylab pynvml pyparsing pyrate_limiter pytest pytest_cov python_discovery python_multipart
+    pythonjsonlogger ray referencing requests responses rich rich_toolkit rpds ruamel ruff s3fs
+    s3transfer schema schemathesis scipy scmrepo semver setuptools shellingham shortuuid shtab simple_di
+    six sklearn skops slugify smmap sortedcontainers sqlalchemy sqlparse sqltrie sshfs starlette
+    submitit tabulate tensorboard tensorflow termcolor text_unidecode tf2onnx threadpoolctl tomli_w
+    tomlkit tools torch tornado tqdm trove_classifiers typeguard typer typing_extensions typing_inspect
+    typing_inspection tzdata tzlocal urllib3 uv uvicorn uvloop validate vine virtualenv voluptuous
+    watchfiles wcwidth werkzeug wheel wrapt wsproto xdist xmltodict yaml yamllint yarl zc zipp zmq
     """.split()
 )
 # Distributions that are imported under another name. The project is installed under its own name: under one
@@ -87,7 +86,7 @@ DISTRIBUTIONS = set(
     opentelemetry_instrumentation opentelemetry_instrumentation_aiohttp_client
     opentelemetry_instrumentation_asgi opentelemetry_proto opentelemetry_sdk
     opentelemetry_semantic_conventions opentelemetry_util_http pillow protobuf pytest_xdist
-    python_dateutil python_dotenv python_json_logger python_slugify pyyaml pyzmq ruamel_yaml
+    python_dateutil python_dotenv python_json_logger python_slugify pyyaml pyzmq rpds_py ruamel_yaml
     scikit_learn zc_lockfile
     """.split()
 )

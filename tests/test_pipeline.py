@@ -101,31 +101,31 @@ print(all(np.array_equal(saved[name], weights) for name, weights in fitted.weigh
     assert "'wide'" in runs
 
 
-def test_a_queued_sweep_runs_each_of_its_four_points(quick_project: BakedProject, copy: Copy) -> None:
+def test_a_queued_sweep_runs_each_of_its_points(quick_project: BakedProject, copy: Copy) -> None:
     project = copy(quick_project)
-    sweep = ["-S", "model=mlp,cnn", "-S", "train.learning_rate=0.002,0.02", "-S", "train.epochs=1"]
+    sweep = ["-S", "train.learning_rate=0.002,0.02", "-S", "train.epochs=1"]
     project.run("dvc", "exp", "run", "--queue", *sweep)
     # Not `dvc exp run --run-all --jobs 2`: it waits for ever for one of its two workers (DVC 3.67).
     project.run("dvc", "queue", "start", "--jobs", "2")
-    work_off_queue(project, 4)
+    work_off_queue(project, 2)
     shown = json.loads(project.run("dvc", "exp", "show", "--json").stdout)
     experiments = [e for row in shown for e in (row.get("experiments") or [])]
     revisions = [e["revs"][0] for e in experiments]
-    assert len(revisions) == 4
+    assert len(revisions) == 2
     models, points = set(), set()
     for revision in revisions:
         data = revision["data"]
         params = data["params"]["params.yaml"]["data"]
         points.add((params["model"]["_target_"].rsplit(".", 1)[-1], params["train"]["learning_rate"]))
         models.add(data["outs"]["models/model.onnx"]["hash"])
-    assert points == {(model, rate) for model in ("mlp", "cnn") for rate in (0.002, 0.02)}
-    assert len(models) == 4
-    # Four processes met one SQLite file; each left its run there, in the project and not in a temporary copy.
+    assert points == {("mlp", rate) for rate in (0.002, 0.02)}
+    assert len(models) == 2
+    # Two processes met one SQLite file; each left its run there, in the project and not in a temporary copy.
     code = (
         "from my_experiment import tracking as t; c = t.client();"
         "print(len([r for r in c.search_runs([t.experiment(c)]) if r.data.tags.get('dvc_exp_name')]))"
     )
-    assert package_python(project, code).strip() == "4"
+    assert package_python(project, code).strip() == "2"
 
 
 def test_a_hand_edit_of_params_is_refused_and_kept(quick_project: BakedProject, copy: Copy) -> None:
@@ -152,7 +152,7 @@ def test_a_hand_edit_of_params_is_refused_and_kept(quick_project: BakedProject, 
         ("conf/model/mlp.yaml", "dropout: 0.3", "dropout: 1.3", "model.dropout: input should be less than 1"),
         ("conf/model/mlp.yaml", "models.mlp.mlp", "models.mlp.mpl", "model._target_:"),
         ("conf/config.yaml", "- model: mlp", "- model: mlpp", "mlpp"),
-        ("conf/config.yaml", "seed: 0", "seed: ${oc.env:SEED}", "conf/config.yaml:10: ${oc.env:...}"),
+        ("conf/config.yaml", "seed: 0", "seed: ${oc.env:SEED}", "conf/config.yaml:12: ${oc.env:...}"),
         ("conf/config.yaml", "prepare:", "prepare: [", "conf/ cannot be composed"),
     ],
 )  # fmt: skip

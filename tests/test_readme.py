@@ -63,7 +63,7 @@ def test_commands_of_the_generated_readme(reproduced_project: BakedProject, copy
                 assert server is not None
                 assert "Traceback" not in stop(server)
             if ".sweep " in command:
-                assert "Warning" not in done.stderr and project.git_status().startswith("?? conf/experiment/grid-")
+                assert "Warning" not in done.stderr and "?? conf/experiment/grid-" in project.git_status()
     assert server is not None
 
 

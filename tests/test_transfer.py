@@ -1,4 +1,4 @@
-"""Models on a large base: the same bytes twice, and an export that answers as Keras does."""
+"""Large bases, experiments with them, and many processes at one store: the slow tests of a generated project."""
 
 from collections.abc import Callable
 
@@ -11,6 +11,9 @@ pytestmark = pytest.mark.pipeline
 def test_the_slow_tests_of_a_generated_project_pass(
     default_project: BakedProject, copy: Callable[[BakedProject], BakedProject]
 ) -> None:
-    done = copy(default_project).run("python", "-m", "pytest", "-q", "-m", "slow", "tests/code")
-    # Those of experiments need data/prepared; test_sweeps has them.
-    assert "5 passed, 2 skipped" in done.stdout.splitlines()[-1]
+    project = copy(default_project)
+    project.run("dvc", "repro", "prepare")  # experiments train on the project's own data
+    # The debug presets are there to look at; that MLflow is caught up with after any call is the longest of its tests.
+    left_out = "not debug and not by_heart and not killed_before"
+    done = project.run("python", "-m", "pytest", "-q", "-m", "slow", "-k", left_out, "tests/code")
+    assert "7 passed" in done.stdout.splitlines()[-1]

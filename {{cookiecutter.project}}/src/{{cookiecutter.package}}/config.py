@@ -264,13 +264,24 @@ def _keys(schema: type[BaseModel]) -> list[str]:
 def _line(name: str, problem: Any, schema: type[BaseModel]) -> str:
     key = ".".join([name, *map(str, problem["loc"])])
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_closest(str(problem['loc'][-1]), _keys(schema))}"
+        *parents, last = problem["loc"]
+        return f"{key}: unknown key{_closest(str(last), _keys(_nested(schema, parents)))}"
     if problem["type"] == "missing":
         return f"{key}: missing, add it"
     if problem["input"] == "???":
         return _unset(key)
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{key}: {message}" + (f", got {problem['input']!r}" if problem["loc"] else "")
+
+
+def _nested(schema: type[BaseModel], path: Sequence[Any]) -> type[BaseModel]:
+    for part in path:  # fields are found by alias, see `_target_violations`
+        fields = schema.model_fields.items()
+        kind = next((field.annotation for key, field in fields if part in (key, field.alias)), None)
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            break
+        schema = kind
+    return schema
 
 
 def _unset(key: str) -> str:

@@ -80,6 +80,7 @@ def test_a_section_is_read_as_its_type(workspace: Path) -> None:
         ("data", "_target_", "???", "data._target_: no value is set (???)"),
         ("model", "units", [8, "x"], "model.units.1: input should be a valid integer, got 'x'"),
         ("model", "dropout", 1.0, "model.dropout: input should be less than 1, got 1.0"),
+        ("train", "strategy", {"xl": True}, "train.strategy.xl: unknown key; did you mean 'xla'?"),
         ("model", "shape", [8, 8, 1], "model.shape: unknown key; known: units, dropout"),
     ],
 )  # fmt: skip

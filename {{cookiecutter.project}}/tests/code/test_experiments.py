@@ -27,7 +27,7 @@ def test_it_is_a_valid_configuration(override: str, workspace: Path) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        pytest.param(override, marks=pytest.mark.slow if override.partition("=")[2] in LARGE else ())
+        pytest.param(override, marks=pytest.mark.slow if override.partition("=")[2] in {*LARGE, *DEBUG} else ())
         for override in OVERRIDES
         if override != "debug=profile"  # profiles three whole epochs
     ],
@@ -50,6 +50,7 @@ def test_it_trains(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.keras
+@pytest.mark.slow
 def test_one_batch_can_be_learnt_by_heart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     if not prepared.PREPARED.is_dir():
