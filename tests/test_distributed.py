@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import pandas as pd
+import numpy as np
 import pytest
 from conftest import VENV, BakedProject, Copy, digests, edit, free_port
 
@@ -112,9 +112,11 @@ def test_two_workers_learn_what_one_does(
     edit(alone, "conf/train/default.yaml", "strategy: multi_worker", "strategy: default")
     alone.run("dvc", "repro", "config")
     alone.run(*TRAIN, env={"PYTHONPATH": "src", "PYTHONHASHSEED": "0"})
-    one, two = (pd.read_csv(folder.path / "reports/history.csv") for folder in (alone, together[0]))
-    assert len(one) == len(two) == EPOCHS
-    pd.testing.assert_frame_equal(one, two, rtol=1e-3)
+    histories = [
+        np.loadtxt(folder.path / "reports/history.csv", delimiter=",", skiprows=1) for folder in (alone, together[0])
+    ]
+    assert len(histories[0]) == EPOCHS
+    np.testing.assert_allclose(*histories, rtol=1e-3)
 
 
 def test_the_chief_alone_writes(together: tuple[BakedProject, BakedProject]) -> None:
