@@ -116,7 +116,7 @@ def test_two_workers_learn_what_one_does(
         np.loadtxt(folder.path / "reports/history.csv", delimiter=",", skiprows=1) for folder in (alone, together[0])
     ]
     assert len(histories[0]) == EPOCHS
-    np.testing.assert_allclose(*histories, rtol=1e-3)
+    np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)
 
 
 def test_the_chief_alone_writes(together: tuple[BakedProject, BakedProject]) -> None:
