@@ -161,6 +161,18 @@ def test_local_runs_one_worker_here(start: Start) -> None:
     assert sweep.result() == {"lost": [], "threads": None, "pid": pid}
 
 
+def lose_two(sweep: "Sweep", killed: int, failed: int, well: int) -> dict[str, Any]:
+    """Kills a worker and lets another one raise: the third ends well. Gives what the launcher has returned."""
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: gone([killed]), "the worker is dead")
+    sweep.go(failed)
+    result = sweep.result()
+    assert sweep.done() == [well]
+    assert len(result["lost"]) == 2
+    assert "ValueError: what a worker says" in "\n".join(result["lost"])
+    return result
+
+
 def test_joblib_loses_no_worker_with_another(start: Start, default_project: BakedProject) -> None:
     """One is killed and one raises: the third goes on, in the environment of the stage `train`."""
     sweep = start("joblib", workers=3)
@@ -175,15 +187,9 @@ def test_joblib_loses_no_worker_with_another(start: Start, default_project: Bake
         "SLURM_MEM_PER_NODE": None,
         "SLURM_MARK": None,
     }
-    os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: gone([killed]), "the worker is dead")
-    sweep.go(failed)
-    result = sweep.result()
-    assert sweep.done() == [well]
-    assert len(result["lost"]) == 2
+    result = lose_two(sweep, killed, failed, well)
     text = "\n".join(result["lost"])
     assert "SIGKILL" in text
-    assert "ValueError: what a worker says" in text
     assert result["threads"] == max(1, len(os.sched_getaffinity(0)) // 3)
 
 
@@ -246,15 +252,9 @@ def test_slurm_loses_no_worker_with_another(start: Start, slurm: dict[str, str],
         "SLURM_MEM_PER_NODE": "512",
         "SLURM_MARK": "here",
     }
-    os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: gone([killed]), "the worker is dead")
-    sweep.go(failed)
-    result = sweep.result()
-    assert sweep.done() == [well]
-    assert len(result["lost"]) == 2
+    result = lose_two(sweep, killed, failed, well)
     text = "\n".join(result["lost"])
     assert ": FAILED, see " in text
-    assert "ValueError: what a worker says" in text
     assert all(Path(line.split("see ")[1]).exists() for line in result["lost"])
     assert result["threads"] == 1
 

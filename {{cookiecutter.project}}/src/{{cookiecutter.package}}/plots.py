@@ -34,6 +34,15 @@ def plain(name: str) -> str:
     return name.replace("$", r"\$")
 
 
+def wide(values: Sequence[float] | NDArray[np.float64]) -> bool:
+    """Says whether values are so far apart that the least of them could not be told apart on a linear scale.
+
+    Args:
+        values: [N], finite.
+    """
+    return bool(0 < 10 * min(values) < max(values))
+
+
 def write_csv(columns: Mapping[str, NDArray[np.generic]], path: Path) -> None:
     """Writes the data of a DVC plot."""
     pd.DataFrame(columns).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
@@ -64,7 +73,7 @@ def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
         else:
             axes.xaxis.get_major_locator().set_params(integer=True)
     losses = history[["loss", "val_loss"]].to_numpy()
-    if 0 < 10 * losses.min() < losses.max():
+    if wide(losses.ravel()):
         panels[0].set_yscale("log")
     panels[1].legend()
     save(figure, path)

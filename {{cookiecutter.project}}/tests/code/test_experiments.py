@@ -16,6 +16,22 @@ LARGE = {"mobilenet_v3", "resnet50"}
 OVERRIDES = [f"experiment={name}" for name in EXPERIMENTS] + [f"debug={name}" for name in DEBUG]
 
 
+@pytest.fixture
+def in_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project itself as working directory, for its prepared data."""
+    monkeypatch.chdir(ROOT)
+    if not prepared.PREPARED.is_dir():
+        pytest.skip("needs data/prepared: `dvc repro prepare`")
+
+
+def fit(sections: dict[str, Any]) -> Any:
+    """Trains what a configuration says; returns the history."""
+    manifest = prepared.manifest()
+    modality = prepared.modality(manifest)
+    inputs = modality.inputs(manifest, sections[modality.SECTION])
+    return config.instantiate(sections["train"], sections["model"], inputs, manifest).history
+
+
 @pytest.mark.parametrize("override", OVERRIDES)
 def test_it_is_a_valid_configuration(override: str, workspace: Path) -> None:
     text = config.compose(overrides=[override])
@@ -32,32 +48,20 @@ def test_it_is_a_valid_configuration(override: str, workspace: Path) -> None:
         if override != "debug=profile"  # profiles three whole epochs
     ],
 )
-def test_it_trains(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("in_project")
+def test_it_trains(override: str) -> None:
     """On the project's own data, with a tiny budget and random weights in place of downloaded ones."""
-    monkeypatch.chdir(ROOT)
-    if not prepared.PREPARED.is_dir():
-        pytest.skip("needs data/prepared: `dvc repro prepare`")
     sections: dict[str, Any] = yaml.safe_load(config.compose(overrides=[override]))
     if "epochs" in sections["train"]:
         sections["train"].update(epochs=1, limit=64, threads=None)
     if "weights" in sections["model"]:
         sections["model"].update(weights=None, fine_tune_epochs=1)
-    manifest = prepared.manifest()
-    modality = prepared.modality(manifest)
-    inputs = modality.inputs(manifest, sections[modality.SECTION])
-    fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest)
-    assert len(fitted.history) >= 1
+    assert len(fit(sections)) >= 1
 
 
 @pytest.mark.keras
 @pytest.mark.slow
-def test_one_batch_can_be_learnt_by_heart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    if not prepared.PREPARED.is_dir():
-        pytest.skip("needs data/prepared: `dvc repro prepare`")
-    sections = yaml.safe_load(config.compose(overrides=["debug=overfit", "model=mlp", "train.epochs=60"]))
-    manifest = prepared.manifest()
-    modality = prepared.modality(manifest)
-    inputs = modality.inputs(manifest, sections[modality.SECTION])
-    history = config.instantiate(sections["train"], sections["model"], inputs, manifest).history
-    assert history["loss"].iloc[-1] < 0.05 * history["loss"].iloc[0]
+@pytest.mark.usefixtures("in_project")
+def test_one_batch_can_be_learnt_by_heart() -> None:
+    history = fit(yaml.safe_load(config.compose(overrides=["debug=overfit", "model=mlp", "train.epochs=60"])))["loss"]
+    assert history.iloc[-1] < 0.05 * history.iloc[0]

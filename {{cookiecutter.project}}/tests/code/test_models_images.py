@@ -54,7 +54,7 @@ def options() -> Iterator[Any]:
         yield pytest.param(file.stem, marks=[pytest.mark.slow] if pretrained else [])
 
 
-@pytest.mark.parametrize("option", options())
+@pytest.mark.parametrize("option", list(options()))
 def test_every_model_trains_to_the_same_bytes_and_is_exported(brightness: dict[str, Any], option: str) -> None:
     first = train(option, brightness, Path("one"))
     assert set(first) == {"model.json", "model.onnx", "weights.npz"}

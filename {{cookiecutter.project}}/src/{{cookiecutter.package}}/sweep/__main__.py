@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-# As dvc.yaml has it for the stage `train`; both are read when a process starts.
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
 SYNC = 5.0  # seconds between two looks at the study
 
 
@@ -59,8 +57,8 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__.replace("<package>", str(__package__).split(".")[0]))
         return
-    if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **ENVIRONMENT})
+    if any(os.environ.get(name) != value for name, value in launchers.ENVIRONMENT.items()):
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **launchers.ENVIRONMENT})
     sought = read(sys.argv[1:])
     name = sought.section.name or f"{sought.section.sampler}-{fingerprint(sought.plan)}"
     experiment.refuse_foreign(name, name)

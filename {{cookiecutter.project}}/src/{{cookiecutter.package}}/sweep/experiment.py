@@ -8,6 +8,7 @@ import yaml
 
 from .. import config
 from ..cli import UserError
+from . import worker
 
 FOLDER = config.CONF / "experiment"
 GROUP = "experiment"
@@ -97,8 +98,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     Args:
         overrides: In Hydra's grammar.
     """
-    sections = yaml.safe_load(config.compose(overrides=overrides))
-    return config.flatten({key: value for key, value in sections.items() if key != "evaluate"})
+    return worker.parameters(yaml.safe_load(config.compose(overrides=overrides)))
 
 
 def _signature(study: str) -> str:

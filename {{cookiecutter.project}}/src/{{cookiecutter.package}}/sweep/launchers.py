@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Work = Callable[[], None]
 SOURCES = Path(__file__).resolve().parents[2]  # src/, or where the package is installed
+# As dvc.yaml has it for the stage `train`; both are read when a process starts.
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
 LOOK_SECONDS = 1.0
 SQUEUE_SECONDS = 10.0  # it asks the controller, which serves everybody's jobs
 # PREEMPTED: and not queued again, or it would be PENDING at the second look.
@@ -268,12 +270,11 @@ def _import(package: str) -> Any:
 
 
 def _environment() -> dict[str, str]:
-    """Returns what a worker's environment must hold before Python starts; dvc.yaml has the same for the stage."""
+    """Returns what a worker's environment must hold before Python starts."""
     inherited = os.environ.get("PYTHONPATH")
     return {
         "PYTHONPATH": os.pathsep.join([str(SOURCES), *([inherited] if inherited else [])]),
-        "PYTHONHASHSEED": "0",
-        "MALLOC_ARENA_MAX": "1",
+        **ENVIRONMENT,
         "TQDM_DISABLE": "1",
     }
 

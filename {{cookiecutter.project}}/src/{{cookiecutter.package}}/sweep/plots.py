@@ -17,7 +17,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from ..plots import BLUE, GREY, ORANGE, plain, save
+from ..plots import BLUE, GREY, ORANGE, plain, save, wide
 from . import report
 from .report import STATES, metrics, override, rank, short, signs, text, trials
 
@@ -202,7 +202,7 @@ def _parallel_coordinates(study: "Study", path: Path) -> bool:
     ]
     for index, name in enumerate(metrics(study)):
         scores = [trial.values[index] for trial in complete]
-        scale = _Scale(plain(name), _wide(scores), (), min(scores), max(scores))
+        scale = _Scale(plain(name), wide(scores), (), min(scores), max(scores))
         scales.append(scale)
         columns.append([scale.place(score) for score in scores])
     figure, axes = plt.subplots(figsize=(max(6, 1.5 * len(scales)), 5))
@@ -459,11 +459,6 @@ def _mark_failed(axes: Axes, at: Sequence[float]) -> None:
         axes.plot(at, [0.02] * len(at), "x", color=ORANGE, markersize=5, transform=edge, label="failed", clip_on=False)
 
 
-def _wide(values: Sequence[float]) -> bool:
-    """Says whether values are so far apart that the best of them would not be told apart on a linear scale."""
-    return bool(0 < 10 * min(values) < max(values))
-
-
 def _log_where_wide(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
-    if _wide(values):
+    if wide(values):
         axes.set(**{f"{which}scale": "log"})

@@ -77,7 +77,7 @@ def load(name: str) -> "optuna.Study":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.load_study(study_name=name, storage=storage(), pruner=search.pruner("none", 0))
+    return optuna.load_study(study_name=name, storage=storage())
 
 
 def create(name: str, metrics: Sequence[str], plan: Mapping[str, Any]) -> "optuna.Study":
@@ -178,7 +178,6 @@ def give_back(study: "optuna.Study", trial: "FrozenTrial", attempt: int) -> None
         trial: The trial.
         attempt: Which attempt the next one would be.
     """
-    import optuna
     from optuna.trial import TrialState
 
     # Queued first: killed in between, the trial is still running without a worker, and comes here once more.
@@ -188,7 +187,6 @@ def give_back(study: "optuna.Study", trial: "FrozenTrial", attempt: int) -> None
             key: trial.user_attrs[key] for key in ("planned", "repeat_of", "given") if key in trial.user_attrs
         }
         study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number, "attempt": attempt})
-    optuna.Trial(study, trial._trial_id).set_user_attr("lost", True)
     study.tell(trial.number, state=TrialState.FAIL)
 
 
