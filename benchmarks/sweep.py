@@ -23,8 +23,9 @@ from typing import Any
 
 from pipeline import bake, environment, run, say, seconds, verdict
 
-GRID = ("model=mlp", "train.epochs=4", "train.batch_size=16,32", "train.learning_rate=0.0005,0.001,0.002,0.004")
-TRIALS = 8
+RATES = "train.learning_rate=0.0005,0.0007,0.001,0.0014,0.002,0.0028,0.004,0.0056"
+GRID = ("model=mlp", "train.epochs=4", "train.batch_size=16,32", RATES)
+TRIALS = 16
 
 # What a person writes with Hydra alone: the same function in a `@hydra.main`, `--multirun` with the basic launcher.
 BASIC = """

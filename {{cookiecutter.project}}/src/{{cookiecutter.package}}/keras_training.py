@@ -435,6 +435,9 @@ def descend(
         steps_per_execution=8 if group is None and not tf.distribute.has_strategy() else 1,
         jit_compile=False,
     )
+    # A step that makes variables when it is traced, of the optimizer or of a metric's name, is traced once more: half a
+    # second for a small model, many for a large one.
+    fitted.optimizer.build(fitted.trainable_variables)
     if settings.strategy.xla and group is None:
         # Not by `jit_compile`: Keras silently ignores it as soon as operations must be deterministic.
         fitted.train_step = tf.function(fitted.train_step, jit_compile=True)  # type: ignore[method-assign]

@@ -84,11 +84,11 @@ def groups(overrides: Sequence[str]) -> dict[str, str]:
     Args:
         overrides: Of the trial.
     """
-    wanted, chosen = config.choices(overrides=overrides), dict[str, str]()
+    wanted, have, chosen = config.choices(overrides=overrides), config.choices(), dict[str, str]()
     for group in sorted(wanted, key=lambda group: group != "model"):  # a linear model chooses its training itself
-        have = config.choices(overrides=[f"{key}={choice}" for key, choice in chosen.items()])
         if group != GROUP and wanted[group] is not None and have.get(group) != wanted[group]:
             chosen[group] = wanted[group]
+            have = config.choices(overrides=[f"{key}={choice}" for key, choice in chosen.items()])
     return chosen
 
 

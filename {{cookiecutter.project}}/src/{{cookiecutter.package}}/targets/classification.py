@@ -61,7 +61,9 @@ def compile_arguments(manifest: Manifest, train_targets: Labels) -> dict[str, An
         manifest: Of the prepared data.
         train_targets: int64 [N].
     """
-    return {"loss": "sparse_categorical_crossentropy", "metrics": [METRIC]}
+    import keras
+
+    return {"loss": "sparse_categorical_crossentropy", "metrics": [keras.metrics.SparseCategoricalAccuracy(METRIC)]}
 
 
 def calibrate(outputs: Probabilities, targets: Labels) -> dict[str, Any]:
