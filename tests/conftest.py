@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "{{cookiecutter.project}}"
@@ -267,20 +268,44 @@ def default_project(bake: Callable[..., BakedProject]) -> BakedProject:
 
 
 @pytest.fixture(scope="session")
-def reproduced_project(default_project: BakedProject, copy: Copy) -> BakedProject:
-    """The default project after `dvc repro` and a commit. Do not change it: `copy` it."""
-    project = copy(default_project)
-    project.run("dvc", "repro")
-    project.commit("Reproduce")
-    return project
+def once(
+    default_project: BakedProject, copy: Copy, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Callable[[str, Callable[[BakedProject], None]], BakedProject]:
+    """Runs a pipeline once for all processes of the suite; each gets a copy: `once("quick", prepare)`."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own if worker_id == "master" else own.parent
+
+    def make(name: str, prepare: Callable[[BakedProject], None]) -> BakedProject:
+        made = folder / name  # says where: MLflow knows the project by its path, so that it stays there
+        with FileLock(f"{made}.lock"):
+            if not made.exists():
+                project = copy(default_project)
+                prepare(project)
+                made.write_text(str(project.path))
+        return copy(BakedProject(Path(made.read_text())))
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def quick_project(default_project: BakedProject, copy: Copy) -> BakedProject:
+def reproduced_project(once: Callable[[str, Callable[[BakedProject], None]], BakedProject]) -> BakedProject:
+    """The default project after `dvc repro` and a commit. Do not change it: `copy` it."""
+
+    def prepare(project: BakedProject) -> None:
+        project.run("dvc", "repro")
+        project.commit("Reproduce")
+
+    return once("reproduced", prepare)
+
+
+@pytest.fixture(scope="session")
+def quick_project(once: Callable[[str, Callable[[BakedProject], None]], BakedProject]) -> BakedProject:
     """A reproduced project that trains a small model for three epochs. Do not change it: `copy` it."""
-    project = copy(default_project)
-    edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 3")
-    edit(project, "conf/config.yaml", "- model: cnn", "- model: mlp")
-    project.run("dvc", "repro")
-    project.commit("Quick")
-    return project
+
+    def prepare(project: BakedProject) -> None:
+        edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 3")
+        edit(project, "conf/config.yaml", "- model: cnn", "- model: mlp")
+        project.run("dvc", "repro")
+        project.commit("Quick")
+
+    return once("quick", prepare)

@@ -146,19 +146,15 @@ def test_a_hand_edit_of_params_is_refused_and_kept(quick_project: BakedProject, 
     ("file", "old", "new", "expected"),
     [
         ("conf/train/default.yaml", "patience: 8", "patients: 8", "train.patients: unknown key; did you mean"),
-        ("conf/train/default.yaml", "patience: 8", "patience: soon", "train.patience: input should be a valid integer"),
-        ("conf/train/default.yaml", "patience: 8", "patience: ???", "train.patience: no value is set (???)"),
-        ("conf/train/default.yaml", "learning_rate: 0.001", "learning_rate: -1", "train.learning_rate: input should"),
-        ("conf/model/mlp.yaml", "dropout: 0.3", "dropout: 1.3", "model.dropout: input should be less than 1"),
         ("conf/model/mlp.yaml", "models.mlp.mlp", "models.mlp.mpl", "model._target_:"),
         ("conf/config.yaml", "- model: mlp", "- model: mlpp", "mlpp"),
         ("conf/config.yaml", "seed: 0", "seed: ${oc.env:SEED}", "conf/config.yaml:12: ${oc.env:...}"),
-        ("conf/config.yaml", "prepare:", "prepare: [", "conf/ cannot be composed"),
     ],
 )  # fmt: skip
 def test_a_wrong_configuration_is_refused_with_the_key(
     quick_project: BakedProject, copy: Copy, file: str, old: str, new: str, expected: str
 ) -> None:
+    """Of each kind one, through DVC; all messages are tests/code/test_config.py's."""
     project = copy(quick_project)
     edit(project, file, old, new)
     refused = project.run("dvc", "repro", check=False)
@@ -291,7 +287,10 @@ def test_dvc_shows_metrics_and_plots(reproduced_project: BakedProject, copy: Cop
     assert len(list((project.path / "plots-page/static").glob("*.png"))) == 4
 
 
-def test_no_output_holds_a_path_a_run_or_a_time(reproduced_project: BakedProject) -> None:
+def test_no_output_holds_a_path_a_run_or_a_time(
+    reproduced_project: BakedProject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp().parent  # of every copy of the project, that which was reproduced too
     run = package_python(
         reproduced_project,
         "from my_experiment import lineage as l, tracking as t;"
@@ -299,5 +298,5 @@ def test_no_output_holds_a_path_a_run_or_a_time(reproduced_project: BakedProject
     ).split()[-1]
     for name in [*digests(reproduced_project), "dvc.lock", "params.yaml"]:
         content = (reproduced_project.path / name).read_bytes()
-        assert str(reproduced_project.path).encode() not in content, name
+        assert str(folder).encode() not in content, name
         assert run.encode() not in content, name
