@@ -140,6 +140,12 @@ def package_python(project: BakedProject, code: str) -> str:
     return project.run(sys.executable, "-c", code, env={"PYTHONPATH": "src"}).stdout
 
 
+def quiet(done: Result) -> None:
+    """Fails where a run told something that a user could not act on."""
+    told = done.stdout + done.stderr
+    assert not re.search(r"warning|traceback|deprecat|cuda|error", told, re.IGNORECASE), told
+
+
 def stages_run(output: str) -> list[str]:
     """Gives the stages that a `dvc repro` or `dvc exp run` has run, in order."""
     return re.findall(r"Running stage '(\w+)'", output)
@@ -225,6 +231,7 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws"))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("PRE_COMMIT_HOME", str(home / "pre-commit"))
+        patch.setenv("MYPY_CACHE_DIR", str(home / "mypy"))  # most of its time goes to libraries that all projects share
         yield
 
 
@@ -292,7 +299,7 @@ def reproduced_project(once: Callable[[str, Callable[[BakedProject], None]], Bak
     """The default project after `dvc repro` and a commit. Do not change it: `copy` it."""
 
     def prepare(project: BakedProject) -> None:
-        project.run("dvc", "repro")
+        quiet(project.run("dvc", "repro"))
         project.commit("Reproduce")
 
     return once("reproduced", prepare)
@@ -305,7 +312,7 @@ def quick_project(once: Callable[[str, Callable[[BakedProject], None]], BakedPro
     def prepare(project: BakedProject) -> None:
         edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 3")
         edit(project, "conf/config.yaml", "- model: cnn", "- model: mlp")
-        project.run("dvc", "repro")
+        quiet(project.run("dvc", "repro"))
         project.commit("Quick")
 
     return once("quick", prepare)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,6 @@ from conftest import (
     OUTPUTS,
     BakedProject,
     Copy,
-    clone,
     digests,
     edit,
     package_python,
@@ -35,22 +33,6 @@ def test_default_reaches_the_promised_accuracy_and_repeats_nothing(reproduced_pr
     assert stages_run(again.stdout) == []
     assert reproduced_project.git_status() == ""
     assert "Running" not in reproduced_project.run("dvc", "status").stdout
-
-
-def test_output_of_a_run_holds_nothing_a_user_could_not_act_on(quick_project: BakedProject, copy: Copy) -> None:
-    project = copy(quick_project)
-    done = project.run("dvc", "repro", "--force")
-    told = done.stdout + done.stderr
-    assert not re.search(r"warning|traceback|deprecat|cuda|error", told, re.IGNORECASE), told
-
-
-def test_forced_reproduction_in_a_clean_clone_changes_no_byte(reproduced_project: BakedProject, tmp_path: Path) -> None:
-    cloned = clone(reproduced_project, tmp_path / "elsewhere")
-    # Another hash seed and working directory must make no difference either.
-    done = cloned.run("dvc", "repro", "--force", env={"PYTHONHASHSEED": "4711"})
-    assert stages_run(done.stdout) == ["config", "prepare", "train", "evaluate"]
-    assert cloned.git_status() == ""
-    assert digests(cloned) == digests(reproduced_project)
 
 
 @pytest.mark.parametrize(
@@ -78,19 +60,20 @@ def test_an_experiment_trains_what_it_says(quick_project: BakedProject, copy: Co
     # What was trained, not what params.yaml says: the weights are those that the functions give when they are
     # called directly with these values.
     code = """
-import numpy as np
-from {package} import config, training
-from {package}.data import images, prepared
+import keras, numpy as np
+from my_experiment import config, training
+from my_experiment.data import images, prepared
 manifest = prepared.manifest()
 inputs = images.inputs(manifest, config.read()["augmentation"])
-section = dict(_target_="{package}.models.mlp.mlp", units=[24], dropout=0.3)
-fitted = training.gradient_descent(section, inputs, manifest, seed=0, epochs=3, batch_size=32, learning_rate={rate},
-                                   monitor="val_loss", patience=8)
+section = dict(_target_="my_experiment.models.mlp.mlp", units=[24], dropout=0.3)
 saved = np.load("models/weights.npz")
-print(all(np.array_equal(saved[name], weights) for name, weights in fitted.weights.items()))
+for rate in (0.03, 0.02):
+    keras.utils.clear_session()  # layers are numbered within a process
+    fitted = training.gradient_descent(section, inputs, manifest, seed=0, epochs=3, batch_size=32, learning_rate=rate,
+                                       monitor="val_loss", patience=8)
+    print(all(np.array_equal(saved[name], weights) for name, weights in fitted.weights.items()))
 """
-    assert package_python(project, code.format(package="my_experiment", rate=0.03)).split()[-1] == "True"
-    assert package_python(project, code.format(package="my_experiment", rate=0.02)).split()[-1] == "False"
+    assert package_python(project, code).split()[-2:] == ["True", "False"]
     # The experiment stays in the workspace until conf/ is edited; nothing pretends to be stale.
     assert stages_run(project.run("dvc", "repro").stdout) == []
     runs = package_python(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import ROOT, VENV, BakedProject, execute, free_port, template, wait_until_ready
+from conftest import ROOT, VENV, BakedProject, digests, execute, free_port, template, wait_until_ready
 
 pytestmark = pytest.mark.pipeline
 
@@ -99,19 +99,21 @@ def test_tests_and_lint_pass_after_the_pipeline(reproduced_project: BakedProject
     assert project.git_status() == ""
 
 
-def test_make_demo_in_a_clean_clone(tmp_path: Path) -> None:
+def test_make_demo_in_a_clean_clone(reproduced_project: BakedProject, tmp_path: Path) -> None:
+    """Another folder, environment and hash seed than the other tests have: and the same bytes."""
     # The clone gets the environment that runs this test; the generated project makes its own, from its lock.
     clone = tmp_path / "clone"
     execute("git", "clone", "--quiet", template(), clone, cwd=tmp_path)
     (clone / ".venv").symlink_to(VENV, target_is_directory=True)
     (VENV / ".installed").touch()
     try:
-        done = execute("make", "demo", cwd=clone)
+        done = execute("make", "demo", cwd=clone, env={"PYTHONHASHSEED": "4711"})
         assert re.search(r"an example of the test split, \d: answered \{'label': '\d', 'probabilities'", done.stdout)
         assert "Traceback" not in done.stdout + done.stderr
-        project = clone / "build/demo/image-classification/my-experiment"
-        metrics = execute("dvc", "metrics", "show", cwd=project).stdout
-        assert "accuracy" in metrics
+        project = BakedProject(clone / "build/demo/image-classification/my-experiment")
+        assert "accuracy" in project.run("dvc", "metrics", "show").stdout
+        assert digests(project) == digests(reproduced_project)
+        assert project.read("dvc.lock") == reproduced_project.read("dvc.lock")
         # A second run finds everything done.
         assert "Running stage" not in execute("make", "demo", cwd=clone).stdout
     finally:

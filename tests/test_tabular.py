@@ -23,6 +23,7 @@ from conftest import (
     edit,
     free_port,
     package_python,
+    quiet,
     stages_run,
     wait_until_ready,
 )
@@ -39,12 +40,6 @@ JSON = {"content-type": "application/json"}
 TOLERANCE = 1e-6
 
 Reproduce = Callable[[str], BakedProject]
-
-
-def quiet(done: subprocess.CompletedProcess[str]) -> None:
-    """Fails where a run told something that a user could not act on."""
-    told = done.stdout + done.stderr
-    assert not re.search(r"warning|traceback|deprecat|cuda|error", told, re.IGNORECASE), told
 
 
 @pytest.fixture(scope="session")
