@@ -182,6 +182,14 @@ def parquet_header(path: Path) -> list[str]:
         return names
 
 
+def parquet_rows(path: Path) -> int:
+    """Returns the number of a Parquet file's rows."""
+    from pyarrow import parquet
+
+    with _readable(path), parquet.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def parquet_parts(path: Path, wanted: Mapping[str, str]) -> Iterator[Part]:
     """Reads the wanted columns of a Parquet file, a part of a row group at a time."""
     from pyarrow import parquet

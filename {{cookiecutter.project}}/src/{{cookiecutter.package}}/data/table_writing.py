@@ -429,6 +429,8 @@ def _describe(table: "Table", features: Mapping[str, schema.Column], writers: Se
         "examples": {split: writer.rows for split, writer in splits.items()},
         "digests": {split: writer.digest.hexdigest() for split, writer in splits.items()},
     }
+    if table.id is not None:
+        described["id"] = table.id
     if table.problem == "classification":
         classes = schema.load(table.schema)[table.target].categories or []
         described["classes"] = classes

@@ -79,9 +79,7 @@ def from_file(data: bytes, description: Mapping[str, Any]) -> dict[str, np.ndarr
     text = _text(data)
     columns = description["columns"]
     names = [column["name"] for column in columns]
-    delimiter, header = _header(text, names)
-    if twice := [name for name in names if header.count(name) > 1]:
-        raise InputError(f"the header names column {twice[0]!r} more than once")
+    delimiter, header = find_header(text, names)
     places = [(header.index(column["name"]), column["name"], column["type"] == "number") for column in columns]
     values: list[list[float | str | None]] = [[] for _ in columns]
     row = 0
@@ -132,18 +130,44 @@ def _text(data: bytes) -> str:
         raise InputError(f"line {line} is not UTF-8 (byte 0x{data[error.start]:02x}): save the file as UTF-8") from None
 
 
-def _header(text: str, names: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the delimiter with which the header has all names, and the header."""
+def find_header(text: str, names: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the first of `DELIMITERS` with which the header has all names, and the header.
+
+    Args:
+        text: The content of a CSV file, or its beginning.
+        names: The model's columns.
+
+    Raises:
+        InputError: There is no header, or it lacks a name or has one twice.
+    """
     longest: list[str] = []
     for delimiter in DELIMITERS:
         header = next(_rows(text, delimiter, strict=False), [])
         if {*names} <= {*header}:
-            return delimiter, header
+            break
         longest = max(longest, header, key=len)
-    if not longest:
+    else:
+        header = longest
+    if not header:
         raise InputError("it is empty: a header and at least one row are expected")
-    missing = [name for name in names if name not in longest]
-    raise InputError(f"the header lacks the model's {_listed(missing)}; it has {_listed(longest)}")
+    check_header(header, names)
+    return delimiter, header
+
+
+def check_header(header: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a header that lacks a name or has one twice.
+
+    Args:
+        header: Of a file.
+        names: The model's columns.
+
+    Raises:
+        InputError: Naming the columns.
+    """
+    if missing := [name for name in names if name not in header]:
+        raise InputError(f"the header lacks the model's {_listed(missing)}; it has {_listed(header)}")
+    if twice := [name for name in names if header.count(name) > 1]:
+        raise InputError(f"the header names column {twice[0]!r} more than once")
 
 
 def _rows(text: str, delimiter: str, strict: bool = True) -> Iterator[list[str]]:
