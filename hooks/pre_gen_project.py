@@ -70,10 +70,11 @@ INSTALLED = set(
     pythonjsonlogger ray referencing requests responses rich rich_toolkit rpds ruamel ruff s3fs
     s3transfer schema schemathesis scipy scmrepo semver setuptools shellingham shortuuid shtab simple_di
     six sklearn skops slugify smmap sortedcontainers sqlalchemy sqlparse sqltrie sshfs starlette
-    submitit tabulate tensorboard tensorflow termcolor text_unidecode tf2onnx threadpoolctl tomli_w
-    tomlkit tools torch tornado tqdm trove_classifiers typeguard typer typing_extensions typing_inspect
-    typing_inspection tzdata tzlocal urllib3 uv uvicorn uvloop validate vine virtualenv voluptuous
-    watchfiles wcwidth werkzeug wheel wrapt wsproto xdist xmltodict yaml yamllint yarl zc zipp zmq
+    submitit tabulate tensorboard tensorflow tensorflow_serving termcolor text_unidecode tf2onnx
+    threadpoolctl tomli_w tomlkit tools torch tornado tqdm trove_classifiers typeguard typer
+    typing_extensions typing_inspect typing_inspection tzdata tzlocal urllib3 uv uvicorn uvloop validate
+    vine virtualenv voluptuous watchfiles wcwidth werkzeug wheel wrapt wsproto xdist xmltodict yaml
+    yamllint yarl zc zipp zmq
     """.split()
 )
 # Distributions that are imported under another name. The project is installed under its own name: under one
@@ -87,7 +88,7 @@ DISTRIBUTIONS = set(
     opentelemetry_instrumentation_asgi opentelemetry_proto opentelemetry_sdk
     opentelemetry_semantic_conventions opentelemetry_util_http pillow protobuf pytest_xdist
     python_dateutil python_dotenv python_json_logger python_slugify pyyaml pyzmq rpds_py ruamel_yaml
-    scikit_learn zc_lockfile
+    scikit_learn tensorflow_serving_api zc_lockfile
     """.split()
 )
 # Modules that some distribution of another name leaves behind: fine as the name of a project.
