@@ -20,13 +20,11 @@ does.
 """
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -255,11 +253,11 @@ def save(model: Model, layers: "keras.Model | None", folder: Path) -> None:
         for name, spec in wanted.items()
     }
 
-    @tf.function
+    @tf.function(autograph=False)
     def predict(**feeds: Tensor) -> dict[str, Tensor]:
         return {model.target.OUTPUT: module.ask({name: feeds[arguments[name]] for name in wanted})}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")], autograph=False)
     def examples(inputs: Tensor) -> dict[str, Tensor]:
         parsed = tf.io.parse_example(inputs, features)
         answers = module.ask({name: tf.cast(parsed[name], spec.dtype) for name, spec in wanted.items()})
@@ -274,6 +272,7 @@ def save(model: Model, layers: "keras.Model | None", folder: Path) -> None:
         examples_method(model): examples.get_concrete_function(),
     }
     tf.saved_model.save(module, str(folder), signatures)
+    (folder / "fingerprint.pb").unlink()  # of a file that changes now; it is optional
     rename(folder / "saved_model.pb", {argument: name for name, argument in arguments.items()}, model)
 
 
@@ -300,13 +299,14 @@ def rename(file: Path, names: Mapping[str, str], model: Model) -> None:
         del inputs[argument]
     graph.signature_def[examples_method(model)].method_name = methods[examples_method(model)]
     for node in graph.object_graph_def.nodes:  # what loads it in Python reads the names here
-        keywords = node.bare_concrete_function.argument_keywords
-        keywords[:] = [names.get(keyword, keyword) for keyword in keywords]
+        if node.WhichOneof("kind") == "bare_concrete_function":
+            keywords = node.bare_concrete_function.argument_keywords
+            keywords[:] = [names.get(keyword, keyword) for keyword in keywords]
     file.write_bytes(saved.SerializeToString(deterministic=True))
 
 
-def as_examples(feeds: Feeds) -> list[bytes]:
-    """Returns rows as serialised tf.Examples; what is missing is left out.
+def as_examples(feeds: Feeds) -> "list[tf.train.Example]":
+    """Returns rows as tf.Examples; what is missing is left out.
 
     Args:
         feeds: As for the ONNX model.
@@ -327,7 +327,7 @@ def as_examples(feeds: Feeds) -> list[bytes]:
                     if not (value == "" if isinstance(value, str) else np.isnan(value).any())
                 }
             )
-        ).SerializeToString()
+        )
         for row in zip(*feeds.values(), strict=True)
     ]
 
@@ -349,7 +349,8 @@ def answers(folder: Path, model: Model) -> dict[str, Answer]:
         return np.asarray(asked(**{name: tf.constant(value) for name, value in feeds.items()})[model.target.OUTPUT])
 
     def examples(feeds: Feeds) -> NDArray[Any]:
-        return np.asarray(parsed(inputs=tf.constant(as_examples(feeds)))[scores])
+        serialised = [example.SerializeToString() for example in as_examples(feeds)]
+        return np.asarray(parsed(inputs=tf.constant(serialised))[scores])
 
     return {"serving_default": default, examples_method(model): examples}
 
@@ -392,3 +393,159 @@ def compare(answer: Answer, model: Model, what: str, folder: Path = MODELS) -> f
             f"{TOLERANCE:.0e}, largest answer {largest:.3g}): nothing was written"
         )
     return difference / largest
+
+
+def write_warm_up(folder: Path, model: Model) -> None:
+    """Writes a request for every signature, of a row of the test split: the server sends them before it is ready.
+
+    Source: https://www.tensorflow.org/tfx/serving/saved_model_warmup
+
+    Args:
+        folder: Of the SavedModel.
+        model: What it holds.
+    """
+    import tensorflow as tf
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        model_pb2,
+        predict_pb2,
+        prediction_log_pb2,
+        regression_pb2,
+    )
+
+    row = next(iter(prepared.modality(model.description).feeds("test", 1)))
+    predict = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name=NAME, signature_name="serving_default"))
+    for name, value in row.items():
+        predict.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    logs = [prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=predict))]
+    method = examples_method(model)
+    asked = (
+        classification_pb2.ClassificationRequest() if method == "classify" else regression_pb2.RegressionRequest()
+    )
+    asked.model_spec.CopyFrom(model_pb2.ModelSpec(name=NAME, signature_name=method))
+    asked.input.example_list.examples.extend(as_examples(row))
+    log = prediction_log_pb2.PredictionLog()
+    getattr(log, f"{method}_log").request.CopyFrom(asked)
+    file = folder / "assets.extra" / "tf_serving_warmup_requests"
+    file.parent.mkdir()
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for each in (*logs, log):
+            writer.write(each.SerializeToString())
+
+
+def configuration() -> str:
+    """Returns the ModelServerConfig of models/serving, as text."""
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    made = model_server_config_pb2.ModelServerConfig()
+    made.model_config_list.config.add(name=NAME, base_path=f"{MOUNTED}/{NAME}", model_platform="tensorflow")
+    return str(text_format.MessageToString(made))
+
+
+def trained(model: Model, folder: Path = MODELS) -> "keras.Model | None":
+    """Loads TensorFlow, and the trained Keras model if there is one.
+
+    Args:
+        model: As it lies on disk.
+        folder: Where it lies.
+    """
+    from absl import logging
+
+    from . import keras_training  # noqa: F401  loads TensorFlow quietly
+
+    # That a column's name is none for an argument, and HDF5 is an old format, is nothing that users could change.
+    logging.set_verbosity(logging.ERROR)
+    return load_keras(folder) if "keras" in model.description else None
+
+
+def write(model: Model, place: Path, folder: Path = MODELS) -> dict[str, float]:
+    """Writes the SavedModel with its warm-up requests, and loads it again to compare.
+
+    Args:
+        model: As it lies on disk.
+        place: Where to write.
+        folder: Where the model lies.
+
+    Returns:
+        Signature -> what `compare` returns.
+
+    Raises:
+        UserError: Where a signature answers otherwise than the ONNX model.
+    """
+    save(model, trained(model, folder), place)
+    write_warm_up(place, model)
+    return {signature: compare(ask, model, signature, folder) for signature, ask in answers(place, model).items()}
+
+
+def export(folder: Path = SERVING) -> Path:
+    """Writes models/serving; what is there already of another commit stays.
+
+    Args:
+        folder: Where to write.
+
+    Returns:
+        The folder of the SavedModel.
+
+    Raises:
+        UserError: Where the model has no version, TensorFlow cannot compute it, or answers otherwise.
+    """
+    model = read()
+    place = folder / NAME / str(commit_time())
+    if place.exists():
+        return place  # the model of a commit is always the same, and a server may be reading it
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
+        made, config = Path(temporary, "model"), Path(temporary, "models.config")
+        for signature, difference in write(model, made).items():
+            print(f"{signature}: answers the test split as models/model.onnx does, to {difference:.1g}")
+        config.write_text(configuration(), encoding="utf-8")
+        os.replace(config, folder / config.name)
+        place.parent.mkdir(exist_ok=True)
+        os.replace(made, place)
+    return place
+
+
+def export_keras(file: Path) -> None:
+    """Writes the trained Keras model, which takes pixels 0..255, or the encoded columns of a table.
+
+    Args:
+        file: Ends in .keras or, for HDF5, in .h5.
+
+    Raises:
+        UserError: Where there is no such model, or the file does not answer as the ONNX model does.
+    """
+    if file.suffix not in (".keras", ".h5"):
+        raise UserError(f"{file}: Keras writes .keras or, for HDF5, .h5: give it one of these endings")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent}: make it first")
+    model = read()
+    layers = trained(model)
+    if layers is None:
+        raise UserError("models/: a linear model that was solved exactly has no Keras layers: take models/weights.npz")
+    import keras
+
+    temporary = file.with_name(f".{file.stem}.tmp{file.suffix}")
+    try:
+        layers.save(temporary)
+        module = build(model, keras.models.load_model(temporary, compile=False))
+        compare(lambda feeds: np.asarray(module.ask(feeds)), model, "keras")
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Writes what is asked for."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__package__}.savedmodel", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--keras", type=Path, metavar="FILE", help="write this .keras or .h5 file instead")
+    arguments = parser.parse_args()
+    if arguments.keras:
+        export_keras(arguments.keras)
+    print(arguments.keras or export())
+
+
+if __name__ == "__main__":
+    cli.run(main)

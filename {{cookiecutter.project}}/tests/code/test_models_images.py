@@ -63,3 +63,6 @@ def test_every_model_trains_to_the_same_bytes_and_is_exported(brightness: dict[s
     expected = inference.predict(Path("one/model.onnx"), pictures.feeds("test"))
     rebuilt = export.load_keras(Path("one"))
     np.testing.assert_allclose(np.asarray(rebuilt(images)), expected, rtol=0, atol=1e-5)
+    savedmodel = module("savedmodel")  # compares what TensorFlow Serving is given with ONNX
+    differences = savedmodel.write(savedmodel.read(Path("one")), Path("served"), Path("one"))
+    assert set(differences) == {"serving_default", "classify"} and max(differences.values()) <= 1e-5

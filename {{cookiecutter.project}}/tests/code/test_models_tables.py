@@ -112,3 +112,19 @@ def test_a_way_of_fitting_that_a_model_has_not_is_refused(manifest: dict[str, An
             training.gradient_descent(section, inputs, manifest, **DESCENT)
         else:
             training.exact(section, inputs, manifest)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize(("model", "features"), PAIRS)
+def test_tensorflow_serving_gets_a_model_that_answers_as_the_exported_one(
+    manifest: dict[str, Any], model: str, features: str
+) -> None:
+    savedmodel = module("savedmodel")
+    train(model, features, manifest, Path("one"))
+    if features == "hashing":
+        with pytest.raises(cli.UserError, match="MurmurHash3"):
+            savedmodel.read(Path("one"))
+        return
+    differences = savedmodel.write(savedmodel.read(Path("one")), Path("served"), Path("one"))
+    assert set(differences) == {"serving_default", "regress" if manifest["target"] == "regression" else "classify"}
+    assert max(differences.values()) <= 1e-5
