@@ -67,6 +67,8 @@ FILES = set(
     src/<package>/models/__init__.py
     src/<package>/models/mlp.py
     src/<package>/plots.py
+    src/<package>/predict.py
+    src/<package>/savedmodel.py
     src/<package>/service.py
     src/<package>/stages/__init__.py
     src/<package>/stages/config.py
@@ -94,7 +96,9 @@ FILES = set(
     tests/code/test_export.py
     tests/code/test_lineage.py
     tests/code/test_pipeline.py
+    tests/code/test_predict.py
     tests/code/test_prepared.py
+    tests/code/test_savedmodel.py
     tests/code/test_stage_config.py
     tests/code/test_stage_evaluate.py
     tests/code/test_sweep.py

@@ -89,8 +89,8 @@ def with_pictures(project: BakedProject, count: int) -> BakedProject:
     return project
 
 
-def peak(project: BakedProject, stage: str) -> float:
-    """Runs a stage and returns the most anonymous memory that it held, in MB.
+def peak(project: BakedProject, module: str, *arguments: str) -> float:
+    """Runs a module of the package and returns the most anonymous memory that it held, in MB.
 
     Anonymous memory is what the process has allocated. `ru_maxrss` and `VmHWM` would count the pages of
     mapped files as well: these are page cache, which the kernel drops when it needs the room, so they follow
@@ -101,7 +101,7 @@ def peak(project: BakedProject, stage: str) -> float:
     highest = 0
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen(
-            [VENV / "bin" / "python", "-m", f"{package}.stages.{stage}"],
+            [VENV / "bin" / "python", "-m", f"{package}.{module}", *arguments],
             cwd=project.path,
             # As dvc.yaml runs it.
             env={**os.environ, "PYTHONPATH": "src", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
@@ -162,7 +162,7 @@ def test_memory_does_not_grow_with_the_number_of_images(
     for stage in ("prepare", "train"):
         # Side by side: half of the time is the import of TensorFlow, and memory does not depend on the speed.
         with ThreadPoolExecutor() as pool:
-            peaks[stage] = list(pool.map(peak, projects, [stage, stage]))
+            peaks[stage] = list(pool.map(peak, projects, [f"stages.{stage}"] * 2))
     shown(peaks, FEW, MANY, f"images (data: +{DATA_GROWTH:.0f} MB)", capsys)
     for stage, (few, many) in peaks.items():
         assert many - few < ALLOWED_GROWTH, f"{stage}: {few:.0f} MB with {FEW} images, {many:.0f} MB with {MANY}"
@@ -178,7 +178,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(
 ) -> None:
     project = bake(task="tabular-regression")
     projects = [with_table(copy(project), rows) for rows in (FEW_ROWS, MANY_ROWS)]
-    peaks = {stage: [peak(project, stage) for project in projects] for stage in ("prepare", "train")}
+    peaks = {stage: [peak(project, f"stages.{stage}") for project in projects] for stage in ("prepare", "train")}
     shown(peaks, FEW_ROWS, MANY_ROWS, f"rows (16 numbers: +{16 * COLUMN:.0f} MB)", capsys)
     for stage, (few, many) in peaks.items():
         assert many - few < 16 * COLUMN / 2, f"{stage}: {few:.0f} MB, {many:.0f} MB with {MANY_ROWS:,} rows"

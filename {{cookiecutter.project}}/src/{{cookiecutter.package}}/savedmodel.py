@@ -201,7 +201,7 @@ def build(model: Model, layers: "keras.Model | None") -> "tf.Module":
             module.tables[node.name] = tf.lookup.StaticHashTable(entries, found["default_int64"])
 
     def ask(feeds: Mapping[str, Tensor]) -> Tensor:
-        values = {**constants, **feeds}
+        values = {**constants, **{name: tf.convert_to_tensor(value) for name, value in feeds.items()}}
         for node in model.encoding:
             values[node.output[0]] = run(node, [values[name] for name in node.input], module.tables)
         entry = values[model.encoded or model.graph.input[0].name]

@@ -1,0 +1,151 @@
+"""Batch prediction and the SavedModel of real projects, as the README tells: killed, resumed, measured, compared."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import VENV, BakedProject
+from PIL import Image
+from test_memory import peak, shown, with_table
+from test_service import png, serving
+
+pytestmark = pytest.mark.pipeline
+
+Copy = Callable[[BakedProject], BakedProject]
+SRC = {"PYTHONPATH": "src"}
+PICTURES = 3_000  # three parts
+FEW, MANY = 60_000, 420_000  # rows
+MODEL = """
+import sys
+import numpy as np
+from my_experiment import inference
+images = np.load("data/prepared/test/images.npy").astype("float32")
+feeds = ({"image": images[start : start + 100]} for start in range(0, len(images), 100))
+np.save(sys.argv[1], inference.predict("models/model.onnx", feeds))
+"""
+
+
+def kill_when(project: BakedProject, condition: Callable[[], bool], *arguments: str) -> None:
+    """Starts a batch prediction and kills it with -9 once the condition holds."""
+    process = subprocess.Popen(
+        [VENV / "bin/python", "-m", "my_experiment.predict", *arguments],
+        cwd=project.path, env={**os.environ, **SRC}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.002)  # between two looks at the condition
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_pictures_killed_and_resumed_as_the_pipeline_and_the_service_answer(
+    quick_project: BakedProject, copy: Copy, tmp_path: Path
+) -> None:
+    project = copy(quick_project)
+    package = "my_experiment.predict"
+    images = np.load(project.path / "data/prepared/test/images.npy")
+    pictures = tmp_path / "pictures"
+    for number in range(PICTURES):
+        path = pictures / f"{number // 1000}" / f"{number:05}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(images[number % len(images)][..., 0]))
+    (pictures / "readme.txt").write_text("no picture")
+    photo = io.BytesIO()
+    Image.new("RGB", (640, 480), (200, 30, 90)).save(photo, "JPEG")
+    (pictures / "photo.jpg").write_bytes(photo.getvalue())
+    output, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
+    kill_when(project, (parts / "000000.parquet").exists, str(pictures), str(output))
+    assert not output.exists()
+    command = ["python", "-m", package, str(pictures)]
+    done = project.run(*command, str(output), env=SRC, check=False)
+    assert done.returncode == 3 and "going on after" in done.stderr, done.stderr
+    assert f"{PICTURES + 1:,} predictions of {PICTURES + 2:,}" in done.stdout
+    assert not parts.exists()
+    # What was never stopped is the same, byte for byte.
+    project.run(*command, str(tmp_path / "whole.csv"), env=SRC, check=False)
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    found = pd.read_csv(output, dtype={"label": str}).set_index("path")
+    assert found["error"].dropna().to_dict() == {"readme.txt": "not a readable PNG, JPEG, BMP, GIF or WebP image"}
+    project.run("python", "-c", MODEL, str(tmp_path / "expected.npy"), env=SRC)
+    expected = np.load(tmp_path / "expected.npy")
+    names = [f"probabilities.{name}" for name in json.loads(project.read("models/model.json"))["classes"]]
+    numbers = found[found.index.str.endswith(".png")]
+    order = [int(path[-9:-4]) % len(images) for path in numbers.index]
+    np.testing.assert_allclose(numbers[names].to_numpy(), expected[order], rtol=0, atol=1e-6)
+    with serving(project.path, tmp_path / "serve", "python", "-m", "my_experiment.service") as client:
+        for path in ("photo.jpg", "0/00000.png", "2/02999.png"):
+            said = client.post("/predict_file", files={"file": (pictures / path).read_bytes()}).json()
+            row, (answer,) = found.loc[path], said["predictions"]
+            assert (row["label"], row["model_version"]) == (answer["label"], said["model_version"])
+            np.testing.assert_allclose(
+                row[names].astype(float), [*answer["probabilities"].values()], rtol=0, atol=1e-6
+            )
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_a_table_in_bounded_memory_as_the_service_answers(
+    bake: Callable[..., BakedProject], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = with_table(bake(task="tabular-regression"), 5_000)
+    for stage in ("prepare", "train"):
+        project.run("python", "-m", f"my_experiment.stages.{stage}", env=SRC)
+    lines = (project.path / "data/raw/table.csv").read_text().splitlines()
+    files = {}
+    for rows in (FEW, MANY):
+        files[rows] = tmp_path / f"{rows}.csv"
+        files[rows].write_text("\n".join([lines[0], *lines[1:] * (rows // 5_000)]) + "\n")
+    peaks = {
+        f"predict to {suffix}": [
+            peak(project, "predict", str(file), str(tmp_path / f"{rows}.{suffix}")) for rows, file in files.items()
+        ]
+        for suffix in ("csv", "parquet")
+    }
+    shown(peaks, FEW, MANY, "rows", capsys)
+    for few, many in peaks.values():
+        assert many - few < 16 * 8 * (MANY - FEW) / 1e6 / 2  # half of the numbers alone
+    found = pd.read_parquet(tmp_path / f"{MANY}.parquet")
+    assert found["row"].to_list() == [*range(1, MANY + 1)]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / f"{MANY}.csv"), found, check_dtype=False)
+    with serving(project.path, tmp_path / "serve", "python", "-m", "my_experiment.service") as client:
+        sent = "\n".join(lines[:2_001]).encode()
+        said = client.post("/predict_file", files={"file": sent}).json()
+    columns = ["value", "low", "high"]
+    expected = pd.DataFrame(said["predictions"])[columns]
+    pd.testing.assert_frame_equal(found[columns].head(2_000), expected, rtol=1e-6, atol=1e-6)
+    assert {*found["model_version"]} == {said["model_version"]}
+
+
+def test_make_savedmodel(quick_project: BakedProject, copy: Copy, tmp_path: Path) -> None:
+    project = copy(quick_project)
+    done = project.run("make", "savedmodel")
+    assert done.stderr == ""
+    (place,) = (project.path / "models/serving/my_experiment").iterdir()
+    assert place.name == project.run("git", "log", "-1", "--format=%ct").stdout.strip()
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[-3:-1]] == ["serving_default", "classify"]
+    assert 'base_path: "/models/my_experiment"' in project.read("models/serving/models.config")
+    assert (place / "assets.extra/tf_serving_warmup_requests").stat().st_size
+    assert sorted(path.name for path in (project.path / "models/serving").iterdir()) == [
+        "models.config",
+        "my_experiment",
+    ]
+    assert project.git_status() == ""
+    # Once more: the version is there, and nothing is written.
+    before = place.stat().st_mtime_ns
+    project.run(sys.executable, "-m", "my_experiment.savedmodel", env=SRC)
+    assert place.stat().st_mtime_ns == before
+    # A model that no commit has is given no version.
+    project.run("git", "reset", "--quiet", "--hard", "HEAD~1")
+    refused = project.run(sys.executable, "-m", "my_experiment.savedmodel", env=SRC, check=False)
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("error: ") and "commit dvc.lock" in line
