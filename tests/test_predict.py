@@ -106,16 +106,16 @@ def test_a_table_in_bounded_memory_as_the_service_answers(
         files[rows].write_text("\n".join([lines[0], *lines[1:] * (rows // 5_000)]) + "\n")
     peaks = {
         f"predict to {suffix}": [
-            peak(project, "predict", str(file), str(tmp_path / f"{rows}.{suffix}")) for rows, file in files.items()
+            peak(project, "predict", str(file), str(tmp_path / f"out-{rows}.{suffix}")) for rows, file in files.items()
         ]
         for suffix in ("csv", "parquet")
     }
     shown(peaks, FEW, MANY, "rows", capsys)
     for few, many in peaks.values():
         assert many - few < 16 * 8 * (MANY - FEW) / 1e6 / 2  # half of the numbers alone
-    found = pd.read_parquet(tmp_path / f"{MANY}.parquet")
+    found = pd.read_parquet(tmp_path / f"out-{MANY}.parquet")
     assert found["row"].to_list() == [*range(1, MANY + 1)]
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / f"{MANY}.csv"), found, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / f"out-{MANY}.csv"), found, check_dtype=False)
     with serving(project.path, tmp_path / "serve", "python", "-m", "my_experiment.service") as client:
         sent = "\n".join(lines[:2_001]).encode()
         said = client.post("/predict_file", files={"file": sent}).json()

@@ -329,7 +329,7 @@ def predict(source: Path, output: Path, folder: Path = MODELS) -> dict[str, Any]
     if output.is_dir():
         raise UserError(f"{output}: is a folder: give the name of a file")
     if source.resolve() in (output.resolve(), *output.resolve().parents):
-        raise UserError(f"{output}: would become a part of what is predicted: write elsewhere")
+        raise UserError(f"{output}: would change the input: write elsewhere")
     model = load(folder)
     modality = prepared.modality(model.description)
 

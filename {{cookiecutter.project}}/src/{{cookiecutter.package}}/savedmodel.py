@@ -47,9 +47,10 @@ NAME = (__package__ or "").rpartition(".")[2]
 MOUNTED = "/models"  # where the server's image has models/serving
 WARM_UP = 32  # rows
 # What the encodings of tables and the linear models are made of; each has an exact counterpart in TensorFlow.
-OPERATORS = frozenset(
-    "Add Cast Clip Concat Div Equal IsNaN LabelEncoder MatMul Softmax Sub Unsqueeze Where".split()
-)  # fmt: skip
+OPERATORS = {
+    "Add", "Cast", "Clip", "Concat", "Div", "Equal", "IsNaN", "LabelEncoder", "MatMul", "Softmax", "Sub", "Unsqueeze",
+    "Where",
+}  # fmt: skip
 
 Tensor = Any
 Feeds = Mapping[str, NDArray[Any]]
@@ -419,9 +420,7 @@ def write_warm_up(folder: Path, model: Model) -> None:
         predict.inputs[name].CopyFrom(tf.make_tensor_proto(value))
     logs = [prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=predict))]
     method = examples_method(model)
-    asked = (
-        classification_pb2.ClassificationRequest() if method == "classify" else regression_pb2.RegressionRequest()
-    )
+    asked = classification_pb2.ClassificationRequest() if method == "classify" else regression_pb2.RegressionRequest()
     asked.model_spec.CopyFrom(model_pb2.ModelSpec(name=NAME, signature_name=method))
     asked.input.example_list.examples.extend(as_examples(row))
     log = prediction_log_pb2.PredictionLog()

@@ -280,7 +280,7 @@ def test_the_command_says_what_it_did(monkeypatch: pytest.MonkeyPatch, capsys: p
         (None, "out.txt", "models", "written as .csv or .parquet"),
         (None, "no/out.csv", "models", "no folder no: make it first"),
         (None, "folder.csv", "models", "is a folder"),
-        (None, None, "models", "would become a part of what is predicted"),
+        (None, None, "models", "would change the input"),
         (None, "out.csv", "none", "there is no none/model.json"),
         (None, "out.csv", "other", "model.onnx differs from model.json"),
         (None, "out.csv", "broken", "does not describe a model"),

@@ -93,7 +93,7 @@ def test_what_tensorflow_cannot_compute_is_refused(workspace: Path) -> None:
     with pytest.raises(cli.UserError, match=r"differs from model\.json"):
         savedmodel.read()
     Path("models/model.onnx").unlink()
-    with pytest.raises(cli.UserError, match="there is no models/model.onnx"):
+    with pytest.raises(cli.UserError, match=r"there is no models/model\.onnx"):
         savedmodel.read()
 
 

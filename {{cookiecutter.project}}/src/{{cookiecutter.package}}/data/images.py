@@ -377,9 +377,10 @@ def asked(path: Path, description: Mapping[str, Any]) -> prepared.Questions:
             while batch := list(itertools.islice(names, ASKED)):
                 loaded = list(pool.map(load, batch))
                 fine = [feeds["image"] for feeds, error in loaded if error is None]
+                # A name may hold bytes that are no text.
+                paths = [os.fsencode(name).decode(errors="backslashreplace") for name in batch]
                 yield prepared.Asked(
-                    # A name may hold bytes that are no text.
-                    {"path": [name.encode(errors="surrogateescape").decode(errors="backslashreplace") for name in batch]},
+                    {"path": paths},
                     [error for _, error in loaded],
                     {"image": np.concatenate(fine)} if fine else {},
                 )
