@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import VENV, BakedProject
 from PIL import Image
-from test_memory import peak, shown, with_table
+from pyarrow import csv, parquet
+from test_memory import MB, peak, shown, with_table
 from test_service import png, serving
 
 pytestmark = pytest.mark.pipeline
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.pipeline
 Copy = Callable[[BakedProject], BakedProject]
 SRC = {"PYTHONPATH": "src"}
 PICTURES = 3_000  # three parts
-FEW, MANY = 60_000, 420_000  # rows
+FEW, MANY = 250_000, 750_000  # rows; both are several parts
 MODEL = """
 import sys
 import numpy as np
@@ -74,22 +75,25 @@ def test_pictures_killed_and_resumed_as_the_pipeline_and_the_service_answer(
     # What was never stopped is the same, byte for byte.
     project.run(*command, str(tmp_path / "whole.csv"), env=SRC, check=False)
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    found = pd.read_csv(output, dtype={"label": str}).set_index("path")
-    assert found["error"].dropna().to_dict() == {"readme.txt": "not a readable PNG, JPEG, BMP, GIF or WebP image"}
+    text = csv.ConvertOptions(column_types={"label": pa.string()})  # "4" is a name
+    found = {row["path"]: row for row in csv.read_csv(output, convert_options=text).to_pylist()}
+    errors = {path: row["error"] for path, row in found.items() if row["error"]}
+    assert errors == {"readme.txt": "not a readable PNG, JPEG, BMP, GIF or WebP image"}
     project.run("python", "-c", MODEL, str(tmp_path / "expected.npy"), env=SRC)
     expected = np.load(tmp_path / "expected.npy")
     names = [f"probabilities.{name}" for name in json.loads(project.read("models/model.json"))["classes"]]
-    numbers = found[found.index.str.endswith(".png")]
-    order = [int(path[-9:-4]) % len(images) for path in numbers.index]
-    np.testing.assert_allclose(numbers[names].to_numpy(), expected[order], rtol=0, atol=1e-6)
+    digits = {int(path[-9:-4]): [row[name] for name in names] for path, row in found.items() if path[-4:] == ".png"}
+    assert len(digits) == PICTURES
+    np.testing.assert_allclose(
+        [*digits.values()], expected[[number % len(images) for number in digits]], rtol=0, atol=1e-6
+    )
     with serving(project.path, tmp_path / "serve", "python", "-m", "my_experiment.service") as client:
-        for path in ("photo.jpg", "0/00000.png", "2/02999.png"):
-            said = client.post("/predict_file", files={"file": (pictures / path).read_bytes()}).json()
-            row, (answer,) = found.loc[path], said["predictions"]
+        for name in ("photo.jpg", "0/00000.png", "2/02999.png"):
+            said = client.post("/predict_file", files={"file": (pictures / name).read_bytes()}).json()
+            row, (answer,) = found[name], said["predictions"]
             assert (row["label"], row["model_version"]) == (answer["label"], said["model_version"])
-            np.testing.assert_allclose(
-                row[names].astype(float), [*answer["probabilities"].values()], rtol=0, atol=1e-6
-            )
+            probabilities = [*answer["probabilities"].values()]
+            np.testing.assert_allclose([row[key] for key in names], probabilities, rtol=0, atol=1e-6)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
@@ -104,24 +108,16 @@ def test_a_table_in_bounded_memory_as_the_service_answers(
     for rows in (FEW, MANY):
         files[rows] = tmp_path / f"{rows}.csv"
         files[rows].write_text("\n".join([lines[0], *lines[1:] * (rows // 5_000)]) + "\n")
-    peaks = {
-        f"predict to {suffix}": [
-            peak(project, "predict", str(file), str(tmp_path / f"out-{rows}.{suffix}")) for rows, file in files.items()
-        ]
-        for suffix in ("csv", "parquet")
-    }
-    shown(peaks, FEW, MANY, "rows", capsys)
-    for few, many in peaks.values():
-        assert many - few < 16 * 8 * (MANY - FEW) / 1e6 / 2  # half of the numbers alone
-    found = pd.read_parquet(tmp_path / f"out-{MANY}.parquet")
-    assert found["row"].to_list() == [*range(1, MANY + 1)]
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / f"out-{MANY}.csv"), found, check_dtype=False)
+    peaks = [peak(project, "predict", str(file), str(tmp_path / f"{rows}.parquet")) for rows, file in files.items()]
+    shown({"predict": peaks}, FEW, MANY, "rows", capsys)
+    assert peaks[1] - peaks[0] < 16 * 8 * (MANY - FEW) / MB / 2  # half of the numbers alone
+    found = parquet.read_table(tmp_path / f"{MANY}.parquet").to_pydict()
+    assert found["row"] == [*range(1, MANY + 1)]
     with serving(project.path, tmp_path / "serve", "python", "-m", "my_experiment.service") as client:
-        sent = "\n".join(lines[:2_001]).encode()
-        said = client.post("/predict_file", files={"file": sent}).json()
-    columns = ["value", "low", "high"]
-    expected = pd.DataFrame(said["predictions"])[columns]
-    pd.testing.assert_frame_equal(found[columns].head(2_000), expected, rtol=1e-6, atol=1e-6)
+        said = client.post("/predict_file", files={"file": "\n".join(lines[:2_001]).encode()}).json()
+    for key in ("value", "low", "high"):
+        expected = [prediction[key] for prediction in said["predictions"]]
+        np.testing.assert_allclose(found[key][:2_000], expected, rtol=1e-6, atol=1e-6)
     assert {*found["model_version"]} == {said["model_version"]}
 
 
