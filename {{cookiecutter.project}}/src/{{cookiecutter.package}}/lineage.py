@@ -1,8 +1,9 @@
-"""Where a model comes from: commit - data - parameters - run - model - Bento, from any one of them.
+"""Where a model comes from: commit - data - parameters - run - version - Bento, from any one of them.
 
     python -m <package>.lineage                   the workspace
     python -m <package>.lineage COMMIT            a commit, branch, tag or DVC experiment
     python -m <package>.lineage RUN               an MLflow run id
+    python -m <package>.lineage MODEL/VERSION     a registered version; MODEL@ALIAS; with or without models:/
     python -m <package>.lineage SERVICE:VERSION   a Bento
 
 A training is identified by a key made of its inputs as dvc.lock records them: code, data and parameters. The same
@@ -101,7 +102,7 @@ def labels() -> dict[str, str]:
     lock = read_lock()
     trained = training(lock)
     found = {
-        "git_commit": git("rev-parse", "HEAD") or "",
+        "git_commit": committed(trained) or "",
         "git_dirty": str(bool(dirty())).lower(),
         "dvc_lock": hashlib.sha256(lock.encode()).hexdigest(),
         "training_key": trained.key,
@@ -132,18 +133,35 @@ def dirty() -> list[str]:
 def holding(model: str) -> str | None:
     """Returns the first commit whose dvc.lock holds a model: a run only knows the one that it started from.
 
+    One of a branch or tag, which others have too; otherwise the one that `dvc exp run` has made.
+
     Args:
         model: MD5 of models/model.onnx.
     """
-    commits = git("log", "--all", "--format=%H", "-S", model, "--", "dvc.lock")
-    return commits.splitlines()[-1] if commits else None
+    for refs in (("HEAD", "--branches", "--tags", "--remotes"), ("--all",)):
+        if commits := git("log", *refs, "--format=%H", "-S", model, "--", "dvc.lock"):
+            return commits.splitlines()[-1]
+    return None
+
+
+def committed(trained: Training) -> str | None:
+    """Returns the commit of the workspace's training.
+
+    That is HEAD, unless its dvc.lock has another model: after `dvc exp run` it is the experiment's own commit.
+
+    Args:
+        trained: From dvc.lock in the workspace.
+    """
+    if trained.model not in (git("show", "HEAD:./dvc.lock") or "") and (commit := holding(trained.model)):
+        return commit
+    return git("rev-parse", "HEAD")
 
 
 def chain(name: str | None) -> list[tuple[str, str]]:
     """Finds the whole chain from one of its links.
 
     Args:
-        name: A commit, an MLflow run id, a Bento tag, or None for the workspace.
+        name: A commit, an MLflow run id, a registered version, a Bento tag, or None for the workspace.
 
     Returns:
         (link, value) rows in order.
@@ -151,7 +169,7 @@ def chain(name: str | None) -> list[tuple[str, str]]:
     Raises:
         UserError: Where `name` is nothing of that kind.
     """
-    from . import tracking
+    from . import registry, tracking
 
     bentos = stored_bentos()
     if name in bentos:
@@ -161,20 +179,24 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         run = tracking.resolve(carried.get("training_key", ""), carried.get("model_md5", ""))
         found = tracking.training_of(run) if run else training(read_lock(commit))
     elif name is None or git("rev-parse", "--verify", "--quiet", name + "^{commit}"):
-        commit, found = git("rev-parse", (name or "HEAD") + "^{commit}"), training(read_lock(name))
+        found = training(read_lock(name))
+        commit = committed(found) if name is None else git("rev-parse", name + "^{commit}")
         run = tracking.resolve(found.key, found.model)
-    elif run := tracking.get(name):
+    elif run := tracking.get(registry.run_of(name) or name):
         if "sweep" in run.data.tags:
             raise cli.UserError(
                 f"{name} is a run of the sweep {run.data.tags['sweep']}: it left no model; its winner is "
                 "conf/experiment/, reproduce that"
             )
         found = tracking.training_of(run)
-        commit = holding(found.model) or run.data.tags.get("git_commit")
+        commit = holding(found.model)
     else:
-        raise cli.UserError(f"{name!r} is no commit, MLflow run or Bento that can be found here")
-    packed = [tag for tag, labelled in bentos.items() if labelled.get("model_md5") == found.model]
+        raise cli.UserError(f"{name!r} is no commit, MLflow run, registered version or Bento that can be found here")
+    registered = registry.versions_of(found.model)
     tags = run.data.tags if run else {}
+    # Where no commit of this clone holds it, the registry still says which one does; a run, where it started from.
+    commit = commit or next(iter(registered.values()), tags.get("git_commit"))
+    packed = [tag for tag, labelled in bentos.items() if labelled.get("model_md5") == found.model]
     uncommitted = " (trained with uncommitted changes)" if tags.get("git_dirty") == "true" else ""
     return [
         ("commit", f"{commit or 'none'}{uncommitted}"),
@@ -186,6 +208,7 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         ("training", found.key),
         ("run", run.info.run_id if run else f"none recorded: `python -m {__package__}.tracking` logs it"),
         ("model", f"models/model.onnx md5 {found.model}" + (f" sha256 {tags['model_sha256']}" if tags else "")),
+        ("version", ", ".join(registered) or "none registered"),
         ("bento", ", ".join(packed) or "none built"),
     ]
 
@@ -204,7 +227,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}.lineage", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("name", nargs="?", help="a commit, an MLflow run id or a Bento tag; default: the workspace")
+    parser.add_argument(
+        "name", nargs="?", help="a commit, a run id, a registered version or a Bento tag; default: the workspace"
+    )
     for link, value in chain(parser.parse_args().name):
         print(f"{link:<10} {value}")
 

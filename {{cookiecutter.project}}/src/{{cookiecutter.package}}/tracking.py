@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -245,8 +245,32 @@ def log_model(run_id: str) -> None:
             input_example=example,
             # Explicit: finding them out takes MLflow 14 s and an import of everything installed.
             pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnx", "onnxruntime")],
+            # One file, the very bytes of models/model.onnx; otherwise the weights would lie beside it, in a file whose
+            # name differs from run to run. With model.json, the service can be built from what is logged.
+            save_as_external_data=False,
+            extra_files=[str(MODELS / "model.json")],
             metadata={key: description[key] for key in ("target_name", "classes", "sha256") if key in description},
         )
+
+
+@contextlib.contextmanager
+def in_one_line() -> Iterator[None]:
+    """Turns what the store raises, or a file of the pipeline that is missing, into one line for a person.
+
+    Raises:
+        UserError: Naming the store, or the file.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise cli.UserError(f"{error.filename} is missing: run `dvc repro` or `dvc pull`") from error
+    except Exception as error:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if not isinstance(error, MlflowException | SQLAlchemyError | OSError):  # requests' errors are OSErrors
+            raise
+        raise cli.UserError(f"MLflow at {uri()}: {' '.join(str(error).split())[:300]}") from error
 
 
 def main() -> None:
@@ -255,14 +279,8 @@ def main() -> None:
         run = resolve(*sys.argv[2:4])
         print(run.info.run_id if run else "")
         return
-    try:
+    with in_one_line():
         print(f"logged as run {log()} in {uri()}")
-    except (cli.UserError, KeyboardInterrupt):
-        raise
-    except FileNotFoundError as error:
-        raise cli.UserError(f"{error.filename} is missing: run `dvc repro` or `dvc pull`") from error
-    except Exception as error:  # whatever the store raises
-        raise cli.UserError(f"MLflow at {uri()}: {' '.join(str(error).split())[:300]}") from error
 
 
 if __name__ == "__main__":

@@ -163,20 +163,7 @@ def latency(fitted: training.Fitted, inputs: prepared.Inputs, manifest: prepared
         inputs: What it was fitted on.
         manifest: Of the prepared data.
     """
-    import numpy as np
-    import onnxruntime
+    from .. import export, inference
 
-    from .. import export
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
     model = export.serialise(fitted, inputs, prepared.target(manifest).OUTPUT)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    rows = next(iter(prepared.modality(manifest).feeds("validation")))
-    one = {name: values[:1] for name, values in rows.items()}
-    seconds = []
-    for _ in range(220):
-        started = time.perf_counter()
-        session.run(None, one)
-        seconds.append(time.perf_counter() - started)
-    return float(f"{np.median(seconds[20:]) * 1000:.4g}")
+    return inference.latency(model, next(iter(prepared.modality(manifest).feeds("validation"))))

@@ -195,6 +195,36 @@ def measure(labels: Labels, probabilities: Probabilities) -> Measure:
     return metrics
 
 
+def measured(outputs: NDArray[np.float32], targets: Labels, description: Mapping[str, Any]) -> Measure:
+    """Returns the metrics of a model's answers, as a function of the examples' weights.
+
+    Args:
+        outputs: float32 [N, K].
+        targets: int64 [N].
+        description: The content of models/model.json.
+    """
+    return measure(targets, outputs)
+
+
+def groups(targets: Labels, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
+    """Returns the examples of each class, bool [N]: the accuracy within one is its recall.
+
+    Args:
+        targets: int64 [N].
+        manifest: Of the prepared data.
+    """
+    return {f"class {name}": targets == index for index, name in enumerate(manifest["classes"])}
+
+
+def miscalibration(metrics: Mapping[str, float]) -> float | None:
+    """Returns the expected calibration error.
+
+    Args:
+        metrics: Of the test split.
+    """
+    return metrics["ece"]
+
+
 def _area(positive: NDArray[np.bool_], scores: Probabilities) -> Callable[[Weights], float]:
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-1))  # of each group of equal scores, the lowest first

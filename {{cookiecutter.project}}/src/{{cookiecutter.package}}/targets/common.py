@@ -9,12 +9,16 @@ compile_arguments   what Keras minimises and measures
 calibrate           what the validation split says about the answers, kept in models/model.json
 purpose             what the model does, in words
 evaluate            metrics, plots and text of the report
+measured            metrics of a model's answers, as a function of the examples' weights
+groups              groups of examples in each of which a model should be good
+miscalibration      how far the answers are from what they promise
 answers             what the service says
 answer_schema       its JSON schema
 
 At their top they import NumPy alone: the service imports them and has little else.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -85,6 +89,28 @@ def bootstrap(measure: Measure, examples: int, resamples: int, confidence: float
         low, high = np.nanquantile(samples[name], [(1 - confidence) / 2, (1 + confidence) / 2])
         report[name] = {"value": value, "low": float(low), "high": float(high)}
     return report
+
+
+def grouped(name: str, values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+    """Returns groups of examples by a column: one for each of its values, or of many numbers its quarters.
+
+    Args:
+        name: Of the column.
+        values: float64 [N], NaN where missing, or str [N] (of objects), "" where missing.
+
+    Returns:
+        What the group is called -> bool [N].
+    """
+    missing = values == "" if values.dtype == object else np.isnan(values)
+    groups = {f"{name} missing": missing} if missing.any() else {}
+    kinds = np.unique(values[~missing])
+    if values.dtype == object or len(kinds) <= 10:
+        return groups | {f"{name} {kind}": values == kind for kind in kinds}
+    edges = np.quantile(values[~missing], [0, 0.25, 0.5, 0.75, 1])
+    quarter = np.searchsorted(edges[1:-1], values)
+    for index, (low, high) in enumerate(itertools.pairwise(edges)):
+        groups[f"{name} {number(low)} to {number(high)}"] = (quarter == index) & ~missing
+    return groups
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], words: int = 1) -> list[str]:

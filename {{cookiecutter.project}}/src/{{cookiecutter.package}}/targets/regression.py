@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .common import Evaluation, Measure, Weights, bootstrap, compared, number, table
+from .common import Evaluation, Measure, Weights, bootstrap, compared, grouped, number, table
 
 if TYPE_CHECKING:
     from ..stages.evaluate import Evaluate
@@ -172,6 +172,37 @@ def measure(targets: Numbers, predictions: Numbers, half: float | None = None) -
         return {"mae": mae, "rmse": mse**0.5, "r2": r2, "mape": mape, "coverage": coverage}
 
     return metrics
+
+
+def measured(outputs: NDArray[np.float32], targets: Numbers, description: Mapping[str, Any]) -> Measure:
+    """Returns the metrics of a model's answers, as a function of the examples' weights.
+
+    Args:
+        outputs: float32 [N, 1].
+        targets: float64 [N].
+        description: The content of models/model.json.
+    """
+    half = description["calibration"]["half_widths"][str(LEVEL)]
+    return measure(targets, outputs[:, 0].astype(np.float64), half)
+
+
+def groups(targets: Numbers, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
+    """Returns the quarters of the examples by their target, bool [N].
+
+    Args:
+        targets: float64 [N].
+        manifest: Of the prepared data.
+    """
+    return grouped(manifest["target_name"], np.asarray(targets))
+
+
+def miscalibration(metrics: Mapping[str, float]) -> float | None:
+    """Returns by how much the prediction intervals hold fewer targets than their level says; None where there are none.
+
+    Args:
+        metrics: Of the test split.
+    """
+    return max(0.0, LEVEL - metrics["coverage"]) if "coverage" in metrics else None
 
 
 def evaluate(

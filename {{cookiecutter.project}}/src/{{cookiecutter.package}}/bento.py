@@ -1,0 +1,92 @@
+"""Builds the Bento of a registered version, whatever lies in the workspace.
+
+    python -m <package>.bento --from champion     an alias, or a version's number
+
+Code, configuration and locked requirements are those of the version's commit, the model is the registry's:
+`bentoml build` runs in a temporary work tree of git that holds both.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import cli, lineage, registry, tracking
+
+
+def build(name: str) -> None:
+    """Builds a Bento.
+
+    Args:
+        name: Alias or number of the registered version.
+
+    Raises:
+        UserError: Where its commit is not in this clone, or the build fails.
+    """
+    import mlflow
+
+    store = registry.open_store()
+    found = registry.version(store, name)
+    label, commit = f"{registry.MODEL}/{found.version}", found.tags["git_commit"]
+    with tempfile.TemporaryDirectory() as temporary, work_tree(commit, label, Path(temporary) / "tree") as tree:
+        stored = registry.fetch(found, Path(temporary))
+        (tree / "models").mkdir()
+        shutil.copyfile(stored.model, tree / "models" / "model.onnx")
+        shutil.copyfile(stored.model.parent / "extra_files" / "model.json", tree / "models" / "model.json")
+        # Their labels come from here.
+        mlflow.artifacts.download_artifacts(
+            run_id=found.run_id, artifact_path="reports/metrics.json", dst_path=str(tree)
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "bentoml", "build", "--label", f"registered_model={label}"],
+            cwd=tree, check=False,
+            env={**os.environ, "PYTHONPATH": str(tree / "src"), "MLFLOW_TRACKING_URI": tracking.uri()},
+        )  # fmt: skip
+    if done.returncode:
+        raise cli.UserError(f"bentoml build failed for {label} at commit {commit[:12]}, see above")
+
+
+@contextlib.contextmanager
+def work_tree(commit: str, label: str, folder: Path) -> Iterator[Path]:
+    """Checks a commit out beside the workspace, and removes it afterwards.
+
+    Args:
+        commit: The commit.
+        label: Whose commit it is, for messages.
+        folder: Where to; must not exist.
+
+    Yields:
+        The project's root in it.
+
+    Raises:
+        UserError: Where this clone does not have it.
+    """
+    # Without hooks: one of pre-commit's would check DVC's files out.
+    add = ["git", "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--quiet", "--detach", str(folder), commit]
+    added = subprocess.run(add, capture_output=True, text=True, check=False)
+    if added.returncode:
+        reason = " ".join(added.stderr.split())
+        raise cli.UserError(f"{label} is of commit {commit}: git fetch, or dvc exp pull, brings it here ({reason})")
+    try:
+        yield folder / (lineage.git("rev-parse", "--show-prefix") or "")
+    finally:
+        lineage.git("worktree", "remove", "--force", str(folder))
+
+
+def main() -> None:
+    """Builds what the command line names."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {registry.MODEL}.bento", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--from", dest="name", required=True, metavar="ALIAS|VERSION", help="champion, for instance")
+    with tracking.in_one_line():
+        build(parser.parse_args().name)
+
+
+if __name__ == "__main__":
+    cli.run(main)
