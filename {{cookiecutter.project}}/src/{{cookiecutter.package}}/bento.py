@@ -30,7 +30,7 @@ def build(name: str) -> None:
     """
     import mlflow
 
-    store = registry.open_store()
+    store = tracking.client()
     found = registry.version(store, name)
     label, commit = f"{registry.MODEL}/{found.version}", found.tags["git_commit"]
     with tempfile.TemporaryDirectory() as temporary, work_tree(commit, label, Path(temporary) / "tree") as tree:
@@ -38,10 +38,11 @@ def build(name: str) -> None:
         (tree / "models").mkdir()
         shutil.copyfile(stored.model, tree / "models" / "model.onnx")
         shutil.copyfile(stored.model.parent / "extra_files" / "model.json", tree / "models" / "model.json")
-        # Their labels come from here.
-        mlflow.artifacts.download_artifacts(
-            run_id=found.run_id, artifact_path="reports/metrics.json", dst_path=str(tree)
+        metrics = mlflow.artifacts.download_artifacts(
+            run_id=found.run_id, artifact_path="reports/metrics.json", dst_path=temporary
         )
+        (tree / "reports").mkdir()  # for the labels
+        shutil.copy(metrics, tree / "reports")
         done = subprocess.run(
             [sys.executable, "-m", "bentoml", "build", "--label", f"registered_model={label}"],
             cwd=tree, check=False,

@@ -152,8 +152,8 @@ def champion(metric: Metric, own: Measure, other: Measure, examples: int, settin
 
     found = bootstrap(difference, examples, settings.resamples, settings.confidence, settings.seed)[metric.name]
     least = -settings.margin * abs(other(np.ones(examples))[metric.name])
-    shown = f"{number(found['value'])} ({number(found['low'])} to {number(found['high'])})"
-    return Gate(f"better {metric.name}", shown, f"interval from {number(least)}", found["low"] >= least)
+    shown = f"better by {number(found['value'])} ({number(found['low'])} to {number(found['high'])})"
+    return Gate(f"{metric.name} and champion", shown, f"interval from {number(least)}", found["low"] >= least)
 
 
 def slices(
@@ -176,11 +176,9 @@ def slices(
     better = {name: metric.better(own, other, group) for name, group in judged.items()}
     worst = sorted(better, key=lambda name: better[name])
     failed = [name for name in worst if not better[name] >= least]
-    shown = ", ".join(f"{name} {number(better[name])}" for name in (failed or worst)[:3])
+    shown = ", ".join(f"{number(better[name])} ({name})" for name in (failed or worst)[:3])
     more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-    return Gate(
-        f"slices ({len(judged)})", f"better {metric.name}: {shown}{more}", f"at least {number(least)}", not failed
-    )
+    return Gate(f"slices ({len(judged)})", f"better by {shown}{more}", f"at least {number(least)}", not failed)
 
 
 def at_most(name: str, value: float | None, limit: float, unit: str = "") -> Gate:

@@ -57,12 +57,6 @@ class Stored(NamedTuple):
     description: dict[str, Any]
 
 
-def open_store() -> "MlflowClient":
-    """Opens the registry, quietly: MLflow draws a progress bar for each file that it fetches."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    return tracking.client()
-
-
 def aliases(store: "MlflowClient") -> dict[str, str]:
     """Returns alias -> version; empty where nothing was registered."""
     from mlflow.exceptions import MlflowException
@@ -111,7 +105,7 @@ def versions_of(model: str) -> dict[str, str]:
     Args:
         model: MD5 of models/model.onnx.
     """
-    store = open_store()
+    store = tracking.client()
     named = aliases(store)
     found = {}
     for one in search(store, model_md5=model):
@@ -131,7 +125,7 @@ def run_of(name: str) -> str | None:
         name: `<model>/<version>` or `<model>@<alias>`, with or without `models:/`.
     """
     match = re.fullmatch(rf"(?:models:/)?{re.escape(MODEL)}(?:/(\d+)|@([\w-]+))", name)
-    return str(version(open_store(), match[1] or match[2]).run_id) if match else None
+    return str(version(tracking.client(), match[1] or match[2]).run_id) if match else None
 
 
 @contextlib.contextmanager
@@ -216,7 +210,7 @@ def register() -> str:
     commit = lineage.holding(trained.model)
     if commit is None:
         raise cli.UserError("no commit holds this model: commit dvc.lock first, so that others can reproduce it")
-    store = open_store()
+    store = tracking.client()
     run = tracking.resolve(trained.key, trained.model)
     if run is None or not (run.outputs and run.outputs.model_outputs):
         raise cli.UserError(f"this training is in no run of {tracking.uri()}: `python -m {MODEL}.tracking` logs it")
@@ -306,7 +300,7 @@ def promote(name: str, settings: "Gates") -> str:
     """
     from . import gates
 
-    store = open_store()
+    store = tracking.client()
     own = version(store, name)
     number = str(own.version)
     with tempfile.TemporaryDirectory() as folder:
@@ -341,7 +335,7 @@ def rollback() -> str:
     Raises:
         UserError: Where there is none.
     """
-    store = open_store()
+    store = tracking.client()
     number = str(version(store, CHAMPION).version)
     with exclusive(store) as held:
         champion = version(store, CHAMPION)
@@ -456,7 +450,7 @@ def read(overrides: Sequence[str]) -> "Gates":
 
 def show() -> str:
     """Returns the versions with their aliases, the latest first."""
-    store = open_store()
+    store = tracking.client()
     named = aliases(store)
     rows = [("version", "aliases", "commit", "run", "model")]
     for one in search(store):
@@ -471,7 +465,7 @@ def show() -> str:
 
 def unlock() -> str:
     """Takes the lock away from a process that died, and returns whose it was."""
-    store = open_store()
+    store = tracking.client()
     taken = _lock(store)
     if taken is None:
         return f"{MODEL} is not locked"

@@ -36,6 +36,7 @@ def client() -> "MlflowClient":
     # A server that is away must say so within seconds, not after minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one for each small file
     for chatty in ("alembic", "mlflow.store.db.utils"):  # one line for each of the tables that are created
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # An environment made by uv holds no pip; the requirements below are explicit, so nothing depends on its version.
