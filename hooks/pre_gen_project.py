@@ -64,7 +64,7 @@ INSTALLED = set(
     narwhals networkx nodeenv numpy omegaconf onnx onnxruntime onnxscript opentelemetry opt_einsum
     optree optuna orjson packaging packaging_legacy_version pandas pandera paramiko pasta pathspec pip
     pip_requirements_parser pkg_resources platformdirs pluggy pre_commit pre_commit_hooks prettytable
-    prometheus_client prompt_toolkit propcache psutil public py py_partiql_parser pyarrow pyasn1
+    prometheus_client prompt_toolkit propcache psutil psycopg2 public py py_partiql_parser pyarrow pyasn1
     pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pydot pygit2 pygments pygtrie
     pylab pynvml pyparsing pyrate_limiter pytest pytest_cov python_discovery python_multipart
     pythonjsonlogger ray referencing requests responses rich rich_toolkit rpds ruamel ruff s3fs
@@ -86,7 +86,7 @@ DISTRIBUTIONS = set(
     markdown_it_py mlflow_skinny mlflow_tracing nvidia_ml_py opentelemetry_api
     opentelemetry_instrumentation opentelemetry_instrumentation_aiohttp_client
     opentelemetry_instrumentation_asgi opentelemetry_proto opentelemetry_sdk
-    opentelemetry_semantic_conventions opentelemetry_util_http pillow protobuf pytest_xdist
+    opentelemetry_semantic_conventions opentelemetry_util_http pillow protobuf psycopg2_binary pytest_xdist
     python_dateutil python_dotenv python_json_logger python_slugify pyyaml pyzmq rpds_py ruamel_yaml
     scikit_learn tensorflow_serving_api zc_lockfile
     """.split()

@@ -30,6 +30,8 @@ FILES = set(
     conf/debug/overfit.yaml
     conf/debug/profile.yaml
     conf/experiment/mlp.yaml
+    conf/gates.yaml
+    conf/gates/default.yaml
     conf/launcher/joblib.yaml
     conf/launcher/local.yaml
     conf/launcher/ray.yaml
@@ -53,6 +55,7 @@ FILES = set(
     requirements/serve.lock
     requirements/train.lock
     src/<package>/__init__.py
+    src/<package>/bento.py
     src/<package>/card.py
     src/<package>/cli.py
     src/<package>/config.py
@@ -60,6 +63,7 @@ FILES = set(
     src/<package>/data/prepared.py
     src/<package>/distributed_training.py
     src/<package>/export.py
+    src/<package>/gates.py
     src/<package>/inference.py
     src/<package>/inputs/__init__.py
     src/<package>/keras_training.py
@@ -68,6 +72,7 @@ FILES = set(
     src/<package>/models/mlp.py
     src/<package>/plots.py
     src/<package>/predict.py
+    src/<package>/registry.py
     src/<package>/savedmodel.py
     src/<package>/service.py
     src/<package>/stages/__init__.py
@@ -94,10 +99,12 @@ FILES = set(
     tests/code/test_config.py
     tests/code/test_experiments.py
     tests/code/test_export.py
+    tests/code/test_gates.py
     tests/code/test_lineage.py
     tests/code/test_pipeline.py
     tests/code/test_predict.py
     tests/code/test_prepared.py
+    tests/code/test_registry.py
     tests/code/test_savedmodel.py
     tests/code/test_stage_config.py
     tests/code/test_stage_evaluate.py

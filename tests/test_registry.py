@@ -1,0 +1,236 @@
+"""The model registry of a generated project, in SQLite and behind a real `mlflow server` on PostgreSQL."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import wait_until
+from conftest import VENV, BakedProject, free_port, package_python, wait_until_ready
+
+pytestmark = pytest.mark.pipeline
+
+Copy = Callable[[BakedProject], BakedProject]
+REGISTRY = (sys.executable, "-m", "my_experiment.registry")
+ENV = {"PYTHONPATH": "src"}
+
+
+def postgres_programs() -> Path:
+    """Gives the folder of PostgreSQL's programs; installs Debian's where they are missing, as root, or skips."""
+    found = [Path(shutil.which("initdb") or "/nothing").parent, *sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
+    if not any((folder / "initdb").exists() for folder in found):
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            pytest.skip("PostgreSQL is not installed: apt-get install --no-install-recommends postgresql")
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # nobody starts its default cluster
+        subprocess.run(["apt-get", "update", "--quiet"], env=env, check=False, capture_output=True, timeout=300)
+        command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "postgresql"]
+        installed = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=600)
+        if installed.returncode != 0:
+            pytest.skip(f"PostgreSQL cannot be installed: {installed.stderr[-300:]}")
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return next(folder for folder in reversed(found) if (folder / "initdb").exists())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Gives the address of an MLflow server whose store is PostgreSQL."""
+    pytest.importorskip("psycopg2")
+    programs = postgres_programs()
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))  # a socket's path has 107 characters at most
+    # PostgreSQL refuses to run as root.
+    root = os.geteuid() == 0
+    as_user: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if root else {}
+    if root:
+        shutil.chown(folder, "nobody", "nogroup")
+    database, port, listening = folder / "data", free_port(), free_port()
+
+    def run(program: str, *options: str | Path) -> None:
+        with (folder / "log").open("a") as log:
+            done = subprocess.run(
+                [programs / program, *options], cwd=folder, stdout=log, stderr=log, check=False, **as_user
+            )
+        assert done.returncode == 0, (folder / "log").read_text()
+
+    run("initdb", "--pgdata", database, "--auth=trust", "--username=mlflow", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    run("pg_ctl", "start", "--pgdata", database, "--wait", "--options", options)
+    mlflow = None
+    try:
+        run("createdb", "--host=127.0.0.1", f"--port={port}", "--username=mlflow", "mlflow")
+        mlflow = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(listening),
+             "--workers", "1", "--backend-store-uri", f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow",
+             "--artifacts-destination", str(folder / "artifacts")],
+            cwd=folder, env={**os.environ, "PATH": f"{VENV / 'bin'}:{os.environ['PATH']}", "HOME": str(folder)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_until_ready(f"http://127.0.0.1:{listening}/health", mlflow)
+        yield f"http://127.0.0.1:{listening}"
+    finally:
+        if mlflow is not None:
+            mlflow.terminate()
+            mlflow.wait(30)
+        run("pg_ctl", "stop", "--pgdata", database, "--mode=immediate")
+        shutil.rmtree(folder)
+
+
+def race(project: BakedProject, uri: str, *names: str) -> list[tuple[int, str, str]]:
+    """Promotes versions in processes that all have judged before the first of them may write.
+
+    Returns:
+        Exit status, standard output and standard error of each.
+    """
+    from mlflow import MlflowClient
+
+    store = MlflowClient(uri, uri)
+    store.create_registered_model("my_experiment.lock", {"token": "test", "holder": "test", "since": "now"})
+    outputs = [project.path / f"build/promote-{name}.txt" for name in names]
+    outputs[0].parent.mkdir(exist_ok=True)
+    processes = []
+    for name, output in zip(names, outputs, strict=True):
+        env = {**os.environ, **ENV, "MLFLOW_TRACKING_URI": uri}
+        with output.open("w") as stdout, output.with_suffix(".err").open("w") as stderr:
+            command = [*REGISTRY, "promote", name]
+            processes.append(subprocess.Popen(command, cwd=project.path, env=env, stdout=stdout, stderr=stderr))
+    wait_until(lambda: all("size" in output.read_text() for output in outputs), "all have judged", 120)
+    assert not store.get_registered_model("my_experiment").aliases.get("champion")
+    store.delete_registered_model("my_experiment.lock")
+    codes = [process.wait(120) for process in processes]
+    told = [(output.read_text(), output.with_suffix(".err").read_text()) for output in outputs]
+    return [(code, *text) for code, text in zip(codes, told, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def project(quick_project: BakedProject, copy: Copy) -> BakedProject:
+    """A project whose version 1 is its commit's model, and whose workspace holds an experiment's, better trained."""
+    project = copy(quick_project)
+    (project.path / "mlflow.db").unlink()  # it names the other project's folder
+    code = "from my_experiment import registry as r, tracking; tracking.log(); print(r.register()); print(r.register())"
+    first, second = package_python(project, code).splitlines()[-2:]
+    assert first == "my_experiment/1, alias challenger"
+    assert second == "my_experiment/1 was registered before, alias challenger"
+    project.run("dvc", "exp", "run", "--name", "longer", "-S", "train.epochs=12")
+    return project
+
+
+def test_an_experiment_is_registered_and_wins_the_race(project: BakedProject) -> None:
+    done = project.run("make", "register")
+    assert done.stdout.splitlines()[-1] == "my_experiment/2, alias challenger"
+    (one, two) = race(project, f"sqlite:///{project.path}/mlflow.db", "1", "2")
+    assert two[0] == 0, two
+    assert "Traceback" not in one[2] + two[2]
+    # Either was first; the other was compared with it. The better one ends as champion whichever way.
+    if one[0] == 0:
+        assert "my_experiment/1 has become champion meanwhile: once more" in two[2]
+        assert two[1].endswith("my_experiment/2 is champion instead of my_experiment/1\n")
+    else:
+        assert two[1].endswith("my_experiment/2 is champion\n")
+        assert "my_experiment/2 has become champion meanwhile: once more" in one[2]
+        assert "error: my_experiment/1 does not pass: " in one[2]
+
+
+def test_a_worse_one_is_refused_and_a_rollback_restores(project: BakedProject) -> None:
+    strict = ("+gates.absolute.accuracy.min=0.999", "gates.size_mb=0.001")
+    refused = project.run(*REGISTRY, "promote", "1", *strict, check=False, env=ENV)
+    assert refused.returncode == 1
+    failed = re.findall(r"^FAILED  (.+?)  ", refused.stdout, re.M)
+    assert {"accuracy", "accuracy and champion", "size"} <= set(failed)
+    assert re.search(r"^passed  latency +[\d.]+ ms +at most 100 ms$", refused.stdout, re.M)
+    assert re.search(
+        r"^FAILED  accuracy and champion +better by -[\d.]+ \(-[\d.]+ to -?[\d.]+\) ", refused.stdout, re.M
+    )
+    told = f"error: my_experiment/1 does not pass: {', '.join(failed)}; no alias was moved"
+    assert refused.stderr.splitlines()[-1] == told
+    code = """
+import json
+from my_experiment import lineage, registry as r, tracking
+store = tracking.client()
+steps = [r.aliases(store)]
+r.promote("1", r.read(["gates.champion=null", "gates.slices=null"]))
+steps.append(r.aliases(store))
+r.rollback()
+steps.append(r.aliases(store))
+version = r.version(store, "champion")
+names = [None, "longer", "my_experiment/2", "models:/my_experiment@champion", version.run_id]
+print(json.dumps({
+    "steps": steps, "tags": version.tags, "card": version.description,
+    "chains": [lineage.chain(name) for name in names],
+}))
+"""
+    found = json.loads(package_python(project, code).splitlines()[-1])
+    assert [step["champion"] for step in found["steps"]] == ["2", "1", "2"]
+    commit = project.run("git", "rev-parse", "longer").stdout.strip()
+    assert commit != project.run("git", "rev-parse", "HEAD").stdout.strip()
+    digest = hashlib.sha256((project.path / "models/model.onnx").read_bytes()).hexdigest()
+    tags = found["tags"]
+    assert (tags["git_commit"], tags["model_sha256"]) == (commit, digest)
+    assert tags["data_md5"] in project.read("dvc.lock")
+    assert float(tags["test_accuracy"]) == json.loads(project.read("reports/metrics.json"))["accuracy"]
+    assert found["card"].startswith("# Model card")
+    # From the workspace, the experiment, the version and the run the same, with the experiment's own commit.
+    assert all(chain == found["chains"][0] for chain in found["chains"])
+    chain = dict(found["chains"][0])
+    assert chain["commit"] == commit
+    assert chain["version"] == "my_experiment/2 (champion)"
+
+
+def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Path) -> None:
+    ours = (project.path / "models/model.onnx").read_bytes()
+    (project.path / "src/my_experiment/service.py").write_text("this is no Python")
+    env = {**ENV, "BENTOML_HOME": str(tmp_path)}
+    project.run(sys.executable, "-m", "my_experiment.bento", "--from", "1", env=env)
+    project.run("git", "checkout", "src")
+    (bento,) = (tmp_path / "bentos/my_experiment").glob("*/bento.yaml")
+    packed = (bento.parent / "src/models/model.onnx").read_bytes()
+    assert packed != ours
+    assert (
+        hashlib.sha256(packed).hexdigest() == json.loads((bento.parent / "src/models/model.json").read_text())["sha256"]
+    )
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    text = bento.read_text()
+    for label in (
+        "registered_model: my_experiment/1",
+        f"git_commit: {commit}",
+        "git_dirty: 'false'",
+        "test_accuracy: ",
+    ):
+        assert f"  {label}" in text
+    # The workspace is as it was, and nothing is left behind.
+    assert (project.path / "models/model.onnx").read_bytes() == ours
+    assert len(project.run("git", "worktree", "list").stdout.splitlines()) == 1
+    assert set(project.git_status().split()) == {"M", "dvc.lock", "params.yaml"}
+
+
+def test_two_race_on_a_server_with_postgresql(project: BakedProject, server: str) -> None:
+    code = f"""
+import os
+os.environ["MLFLOW_TRACKING_URI"] = {server!r}
+from my_experiment import registry as r, tracking
+tracking.log()
+print(r.register())
+store = tracking.client()
+first = r.version(store, "1")
+# Another version that passes every gate, without another training.
+copy = store.create_model_version("my_experiment", first.source, first.run_id,
+    {{**first.tags, "training_key": "another"}}, model_id=first.model_id)
+print(copy.version)
+"""
+    assert package_python(project, code).splitlines()[-2:] == ["my_experiment/1, alias challenger", "2"]
+    results = race(project, server, "1", "2")
+    assert [result[0] for result in results] == [0, 0], results
+    late = next(index for index, result in enumerate(results) if "instead of" in result[1])
+    winner, before = ("1", "2") if late == 0 else ("2", "1")
+    assert results[late][1].endswith(f"my_experiment/{winner} is champion instead of my_experiment/{before}\n")
+    assert results[1 - late][1].endswith(f"my_experiment/{before} is champion\n")
+    assert f"my_experiment/{before} has become champion meanwhile" in results[late][2]
+    env = {**ENV, "MLFLOW_TRACKING_URI": server}
+    rolled = project.run(*REGISTRY, "rollback", env=env).stdout
+    assert rolled == f"my_experiment/{before} is champion again instead of my_experiment/{winner}\n"
