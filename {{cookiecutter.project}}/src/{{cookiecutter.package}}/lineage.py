@@ -144,6 +144,20 @@ def holding(model: str) -> str | None:
     return None
 
 
+def commit_named(name: str) -> str | None:
+    """Returns the commit that a name stands for: one of git's, or that of a DVC experiment.
+
+    Args:
+        name: Anything that git resolves, or what `dvc exp show` calls the experiment.
+    """
+    experiments = ("for-each-ref", "--sort=-committerdate", "--count=1", "--format=%(objectname)")
+    return (
+        git("rev-parse", "--verify", "--quiet", name + "^{commit}")
+        or git(*experiments, f"refs/exps/*/*/{name}")
+        or None
+    )
+
+
 def committed(trained: Training) -> str | None:
     """Returns the commit of the workspace's training.
 
@@ -178,9 +192,9 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         commit = carried.get("git_commit")
         run = tracking.resolve(carried.get("training_key", ""), carried.get("model_md5", ""))
         found = tracking.training_of(run) if run else training(read_lock(commit))
-    elif name is None or git("rev-parse", "--verify", "--quiet", name + "^{commit}"):
-        found = training(read_lock(name))
-        commit = committed(found) if name is None else git("rev-parse", name + "^{commit}")
+    elif name is None or (named := commit_named(name)):
+        found = training(read_lock(None if name is None else named))
+        commit = committed(found) if name is None else named
         run = tracking.resolve(found.key, found.model)
     elif run := tracking.get(registry.run_of(name) or name):
         if "sweep" in run.data.tags:
