@@ -223,7 +223,7 @@ store = tracking.client()
 first = r.version(store, "1")
 # Another version that passes every gate, without another training.
 copy = store.create_model_version("my_experiment", first.source, first.run_id,
-    {{**first.tags, "training_key": "another"}}, model_id=first.model_id)
+    {{**first.tags, "training_key": "another"}}, model_id=first.source.removeprefix("models:/"))
 print(copy.version)
 """
     assert package_python(project, code).splitlines()[-2:] == ["my_experiment/1, alias challenger", "2"]

@@ -185,16 +185,16 @@ def chain(name: str | None) -> list[tuple[str, str]]:
     """
     from . import registry, tracking
 
-    bentos = stored_bentos()
+    bentos, named = stored_bentos(), commit_named(name) if name else None
     if name in bentos:
         # Its labels, not the commit: it may have been built from a workspace that was not committed.
         carried = bentos[name]
         commit = carried.get("git_commit")
         run = tracking.resolve(carried.get("training_key", ""), carried.get("model_md5", ""))
         found = tracking.training_of(run) if run else training(read_lock(commit))
-    elif name is None or (named := commit_named(name)):
-        found = training(read_lock(None if name is None else named))
-        commit = committed(found) if name is None else named
+    elif name is None or named:
+        found = training(read_lock(named))
+        commit = named or committed(found)
         run = tracking.resolve(found.key, found.model)
     elif run := tracking.get(registry.run_of(name) or name):
         if "sweep" in run.data.tags:

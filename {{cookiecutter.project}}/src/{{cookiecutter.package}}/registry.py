@@ -276,7 +276,9 @@ def fetch(found: "ModelVersion", folder: Path) -> Stored:
     at = Path(mlflow.artifacts.download_artifacts(f"models:/{name}", dst_path=str(own)))
     model, description = at / "model.onnx", at / "extra_files" / "model.json"
     if not model.is_file() or not description.is_file():
-        raise cli.UserError(f"{name} lacks {model.name} or {description.name}: it was not logged by this project")
+        raise cli.UserError(
+            f"{name} lacks {model.name} or {description.name}: its artifacts are gone, or not of this project"
+        )
     if hashlib.sha256(model.read_bytes()).hexdigest() != found.tags.get("model_sha256"):
         raise cli.UserError(f"{name}: its model.onnx is not the file that was registered (SHA-256); nothing was used")
     return Stored(name, model, json.loads(description.read_text(encoding="utf-8")))
