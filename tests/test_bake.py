@@ -70,6 +70,7 @@ FILES = set(
     src/<package>/lineage.py
     src/<package>/models/__init__.py
     src/<package>/models/mlp.py
+    src/<package>/page.py
     src/<package>/plots.py
     src/<package>/predict.py
     src/<package>/registry.py
@@ -80,6 +81,9 @@ FILES = set(
     src/<package>/stages/evaluate.py
     src/<package>/stages/prepare.py
     src/<package>/stages/train.py
+    src/<package>/static/index.html
+    src/<package>/static/page.css
+    src/<package>/static/page.js
     src/<package>/strategy.py
     src/<package>/sweep/__init__.py
     src/<package>/sweep/__main__.py

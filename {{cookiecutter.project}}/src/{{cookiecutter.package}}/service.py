@@ -28,6 +28,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from . import page
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -293,6 +295,23 @@ class Service:
         return JSONResponse({"model_version": self.info.version, "predictions": predictions})
 
 
+def _described() -> dict[str, Any]:
+    """Return what the page must know of the model."""
+    info = read_model_info()
+    description = info.model_dump()
+    return {
+        "version": info.version,
+        "target_name": description["target_name"],
+        "schema": info.inputs.instance_schema(description),
+        "file": info.inputs.FILE,
+        "level": getattr(info.answers, "LEVEL", None),  # of the intervals, where answers have one
+    }
+
+
+if page.enabled():
+    Service.mount_asgi_app(page.app(_described, MODEL_DIR / "page.json"))
+
+
 async def _read(request: Request, content_type: str) -> bytes:
     """Read the body of a request, whose type must be as given, up to `MAX_BODY` bytes."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -352,7 +371,8 @@ def main() -> None:
         listening = socket.create_server((arguments.host, arguments.port), backlog=2048)
     except (BentoMLException, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(f"Serving on http://{arguments.host}:{arguments.port} (Ctrl-C stops)", flush=True)
+    path = "/ui" if page.enabled() else ""
+    print(f"Serving on http://{arguments.host}:{arguments.port}{path} (Ctrl-C stops)", flush=True)
     # Ends by an exception, so that the files of the metrics are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="metrics-") as metrics:

@@ -7,8 +7,10 @@ data/prepared/<split>/images.npy   uint8 [N, H, W, C], pixel values 0..255
 data/prepared/<split>/index.csv    name, label and content digest of each row
 """
 
+import base64
 import csv
 import hashlib
+import io
 import itertools
 import os
 import shutil
@@ -397,6 +399,35 @@ def _files(root: Path, below: str = "") -> Iterator[str]:
             yield below + name
         elif not path.is_symlink():  # it may lead back here
             yield from _files(root, f"{below}{name}/")
+
+
+def form(section: Mapping[str, Any], manifest: prepared.Manifest) -> dict[str, Any]:
+    """Returns what the service's page must know beside models/model.json: nothing.
+
+    Args:
+        section: Section `data` of the configuration.
+        manifest: Of the prepared data.
+    """
+    return {}
+
+
+def examples(rows: Sequence[int]) -> list[dict[str, str]]:
+    """Returns pictures of the test split as the service takes them.
+
+    Args:
+        rows: Which ones.
+
+    Returns:
+        file: A PNG file, in base64.
+    """
+
+    def png(pixels: NDArray[np.uint8]) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
+        return file.getvalue()
+
+    array = load("test")
+    return [{"file": base64.b64encode(png(array[row])).decode()} for row in rows]
 
 
 def subject(manifest: prepared.Manifest) -> str:

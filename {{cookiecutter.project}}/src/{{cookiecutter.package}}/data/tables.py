@@ -546,6 +546,40 @@ def _told(violation: str, kind: str, cell: Any) -> str:
     return f"{text} is {'not a finite number' if kind == 'number' else 'no text'}"
 
 
+def form(section: Mapping[str, Any], manifest: prepared.Manifest) -> dict[str, Any]:
+    """Returns what the service's page must know beside models/model.json, from the schema.
+
+    Args:
+        section: Section `data` of the configuration.
+        manifest: Of the prepared data.
+
+    Returns:
+        properties: Column -> minimum, maximum, choices, where there are such, and nullable.
+        range: Smallest and largest number that the target may be, None where it has none.
+    """
+    schema = load_schema(Path(section["schema"]))
+    properties = {}
+    for name in (column["name"] for column in manifest["columns"]):
+        column = schema[name]
+        bounds = {"minimum": column.min, "maximum": column.max, "choices": column.categories}
+        given = {key: value for key, value in bounds.items() if value is not None}
+        properties[name] = {**given, "nullable": column.nulls > 0}
+    target = schema[manifest["target_name"]]
+    return {"properties": properties, "range": None if None in (target.min, target.max) else [target.min, target.max]}
+
+
+def examples(rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Returns rows of the test split as the service takes them.
+
+    Args:
+        rows: Which ones.
+
+    Returns:
+        instance: Column -> value, None where it is missing.
+    """
+    return [{"instance": row} for row in load("test").drop_columns([NAME]).take(list(rows)).to_pylist()]
+
+
 def subject(manifest: prepared.Manifest) -> str:
     """Returns what the model is asked about, for its card."""
     kinds = Counter(column["type"] for column in manifest["columns"])

@@ -1,0 +1,239 @@
+// Builds the page from ui/description.json and asks the public API: /predict_file for pictures, /predict for rows.
+// Whatever comes from data or people becomes text, never HTML.
+
+const MOST = 10; // classes shown
+const $ = (id) => document.getElementById(id);
+
+const description = await (await fetch("ui/description.json")).json();
+const ofRows = description.schema.type === "object";
+let asking = new AbortController();
+
+function make(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function number(value) {
+  const size = Math.abs(value);
+  if (size !== 0 && (size >= 1e12 || size < 1e-4)) return value.toExponential(3);
+  return value.toLocaleString("en", size >= 1e4 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 4 });
+}
+
+function said(target) {
+  return typeof target === "number" ? number(target) : target;
+}
+
+function percent(share) {
+  if (share > 0 && share < 0.001) return "< 0.1%";
+  if (share < 1 && share > 0.999) return "> 99.9%";
+  return `${(100 * share).toFixed(1)}%`;
+}
+
+// Asking ----------------------------------------------------------------------------------------------------------
+
+// Sends a request and shows its answer; of several, only that of the latest.
+async function ask(path, options, actual) {
+  asking.abort();
+  const mine = (asking = new AbortController());
+  $("answer").setAttribute("aria-busy", "true");
+  const start = performance.now();
+  let shown;
+  try {
+    const answer = await fetch(path, { method: "POST", signal: mine.signal, ...options });
+    const text = await answer.text();
+    const latency = performance.now() - start;
+    shown = answer.ok ? prediction(JSON.parse(text), latency, actual) : [failure(told(text, answer))];
+  } catch (error) {
+    shown = [failure(`The service does not answer: ${error.message}`)];
+  }
+  if (mine.signal.aborted) return;
+  $("answer").removeAttribute("aria-busy");
+  $("answer").replaceChildren(...shown);
+  $("answer").scrollIntoView({ block: "nearest" }); // it is below a long form where the window is narrow
+}
+
+function told(text, answer) {
+  try {
+    return JSON.parse(text).error;
+  } catch {
+    return `${answer.status} ${answer.statusText}`; // of a proxy, for instance
+  }
+}
+
+function failure(message) {
+  return make("p", { className: "error", role: "alert" }, message);
+}
+
+function askPicture(file, actual) {
+  URL.revokeObjectURL($("preview").src);
+  $("preview").src = URL.createObjectURL(file);
+  const body = new FormData();
+  body.append("file", file);
+  ask("predict_file", { body }, actual);
+}
+
+function askRow(row, actual) {
+  const body = JSON.stringify({ instances: [row] });
+  ask("predict", { body, headers: { "content-type": "application/json" } }, actual);
+}
+
+// Answers ---------------------------------------------------------------------------------------------------------
+
+function prediction(answer, latency, actual) {
+  const [found] = answer.predictions;
+  const parts = "label" in found ? classes(found) : value(found, actual);
+  if (actual !== undefined) parts.push(make("p", { className: "truth" }, `actual: ${said(actual)}`));
+  const details = `Answered in ${Math.round(latency)} ms by model ${answer.model_version}`;
+  return [...parts, make("p", { className: "details" }, details)];
+}
+
+function classes({ label, probabilities }) {
+  const sorted = Object.entries(probabilities).sort((one, other) => other[1] - one[1]);
+  const more = sorted.length - MOST;
+  const rows = sorted.slice(0, MOST).map(([name, share]) => {
+    const bar = make("span", { className: "bar" });
+    bar.style.width = `${100 * share}%`;
+    const parts = [make("span", {}, name), make("span", { ariaHidden: "true" }, bar), make("data", { value: share }, percent(share))];
+    return make("li", { className: name === label ? "best" : "" }, ...parts);
+  });
+  return [
+    make("p", { className: "kind" }, description.target_name),
+    make("p", { className: "result" }, label),
+    make("p", { className: "kind" }, more > 0 ? `The ${MOST} most probable of ${sorted.length}` : "Probabilities"),
+    make("ol", { className: "bars" }, ...rows),
+  ];
+}
+
+function value({ value, low, high }, actual) {
+  const parts = [
+    make("p", { className: "kind" }, description.target_name),
+    make("p", { className: "result" }, make("data", { value }, number(value))),
+  ];
+  if (low === null) {
+    return [...parts, make("p", {}, "Without an interval: the validation split was too small for one.")];
+  }
+  // The axis spans what the target may be; without that, and where the answer lies beyond, what there is to draw.
+  const drawn = [low, high, ...(actual === undefined ? [] : [actual])];
+  const usual = description.range ?? [low - (high - low) / 2, high + (high - low) / 2];
+  const [start, end] = [Math.min(usual[0], ...drawn), Math.max(usual[1], ...drawn)];
+  const place = (at) => `${(100 * (at - start)) / (end - start || 1)}%`;
+  const mark = (className, from, to = from) => {
+    const made = make("span", { className });
+    made.style.left = place(from);
+    if (to !== from) made.style.width = place(start + to - from);
+    return made;
+  };
+  const marks = [mark("span", low, high), mark("point", value)];
+  if (actual !== undefined) marks.push(mark("actual", actual));
+  const level = percent(description.level).replace(".0%", "%");
+  return [
+    ...parts,
+    make("p", { id: "ends" }, `${level} prediction interval: `, make("data", { value: low }, number(low)), " to ",
+      make("data", { value: high }, number(high))),
+    make("div", { className: "interval", ariaHidden: "true" }, ...marks),
+    make("div", { className: "axis", ariaHidden: "true" }, make("span", {}, number(start)), make("span", {}, number(end))),
+  ];
+}
+
+// Pictures --------------------------------------------------------------------------------------------------------
+
+function pictures() {
+  const drop = $("drop");
+  const take = (files) => {
+    if (files.length) askPicture(files[0]);
+  };
+  drop.hidden = false;
+  $("kinds").textContent = description.file;
+  $("preview").onload = () => {
+    $("preview").hidden = false;
+    $("preview").classList.toggle("small", $("preview").naturalWidth < 64); // few pixels: show each of them
+  };
+  $("preview").onerror = () => ($("preview").hidden = true); // no picture, or of a kind this browser does not know
+  $("file").onchange = () => {
+    take($("file").files);
+    $("file").value = ""; // so that the same file can be chosen again
+  };
+  document.addEventListener("paste", (event) => take(event.clipboardData.files));
+  // On the whole document: a file that misses the zone would else replace the page.
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) drop.classList.remove("over");
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    take(event.dataTransfer.files);
+  });
+}
+
+function pictureExample({ file }) {
+  const source = `data:image/png;base64,${file}`;
+  const image = make("img", { src: source, alt: "" });
+  image.onload = () => image.classList.toggle("small", image.naturalWidth < 64);
+  const bytes = Uint8Array.from(atob(file), (character) => character.charCodeAt(0));
+  return [image, (actual) => askPicture(new File([bytes], "example.png", { type: "image/png" }), actual)];
+}
+
+// Rows ------------------------------------------------------------------------------------------------------------
+
+const inputs = new Map(); // column -> its field
+
+function rows() {
+  for (const name of Object.keys(description.schema.properties)) {
+    const isNumber = description.schema.properties[name].type.includes("number");
+    const { minimum, maximum, choices, nullable = true } = description.properties[name] ?? {};
+    const field = make(choices ? "select" : "input", { required: !nullable });
+    if (choices) {
+      field.append(make("option", { value: "" }, nullable ? "missing" : "choose"));
+      field.append(...choices.map((choice) => make("option", { value: choice }, choice)));
+    } else if (isNumber) {
+      Object.assign(field, { type: "number", step: "any", min: minimum ?? "", max: maximum ?? "" });
+      const ends = [minimum, maximum].map((end) => (end === undefined ? undefined : number(end)));
+      if (ends[0] !== undefined && ends[1] !== undefined) field.placeholder = ends.join(" to ");
+      else if (ends[0] !== undefined) field.placeholder = `from ${ends[0]}`;
+      else if (ends[1] !== undefined) field.placeholder = `up to ${ends[1]}`;
+    }
+    field.dataset.number = isNumber ? "yes" : "";
+    inputs.set(name, field);
+    const label = make("span", {}, name);
+    if (nullable) label.append(" ", make("small", {}, "may be empty"));
+    $("fields").append(make("label", {}, label, field));
+  }
+  $("form").hidden = false;
+  $("form").onsubmit = (event) => {
+    event.preventDefault();
+    const entered = [...inputs].map(([name, field]) => {
+      const filled = field.dataset.number ? field.valueAsNumber : field.value;
+      return [name, field.value === "" ? null : filled];
+    });
+    askRow(Object.fromEntries(entered));
+  };
+  $("form").onreset = () => $("answer").replaceChildren();
+}
+
+function rowExample({ instance }) {
+  const fill = (actual) => {
+    for (const [name, field] of inputs) field.value = instance[name] ?? "";
+    askRow(instance, actual);
+  };
+  return ["", fill];
+}
+
+// The page --------------------------------------------------------------------------------------------------------
+
+(ofRows ? rows : pictures)();
+$("version").textContent = description.version;
+$("shipped").hidden = !description.examples.length;
+for (const [index, example] of description.examples.entries()) {
+  const [picture, use] = ofRows ? rowExample(example) : pictureExample(example);
+  const { actual } = example;
+  const text = `${description.target_name}: ${said(actual)}`;
+  const button = make("button", { type: "button", ariaLabel: `Example ${index + 1}, ${text}` }, picture, text);
+  button.onclick = () => use(actual);
+  $("examples").append(make("li", {}, button));
+}
+document.body.dataset.ready = "yes";
