@@ -56,15 +56,16 @@ INSTALLED = set(
     dulwich dvc dvc_azure dvc_data dvc_gs dvc_http dvc_objects dvc_render dvc_s3 dvc_ssh
     dvc_studio_client dvc_task entrypoints example examples execnet fastapi filelock flask flask_cors
     flatbuffers flatten_dict flufl frozenlist fsspec funcy gast gcsfs git gitdb google grandalf graphene
-    graphql graphql_relay grpc gto gunicorn h11 h5py harfile hatchling httpcore httptools httpx httpx_ws
+    graphql graphql_relay greenlet grpc gto gunicorn h11 h5py harfile hatchling httpcore httptools httpx httpx_ws
     huey hydra hydra_plugins hypothesis hypothesis_graphql identify idna importlib_metadata iniconfig
     iterative_telemetry itsdangerous jinja2 jmespath joblib jsonschema jsonschema_rs
     jsonschema_specifications keras kiwisolver kombu librt mako markdown_it markupsafe matplotlib mdurl
     ml_dtypes mlflow moto mpl_toolkits msgpack multidict multipart mypy mypy_extensions mypyc namex
     narwhals networkx nodeenv numpy omegaconf onnx onnxruntime onnxscript opentelemetry opt_einsum
     optree optuna orjson packaging packaging_legacy_version pandas pandera paramiko pasta pathspec pip
-    pip_requirements_parser pkg_resources platformdirs pluggy pre_commit pre_commit_hooks prettytable
-    prometheus_client prompt_toolkit propcache psutil psycopg2 public py py_partiql_parser pyarrow pyasn1
+    pip_requirements_parser pkg_resources platformdirs playwright pluggy pre_commit pre_commit_hooks
+    prettytable prometheus_client prompt_toolkit propcache psutil psycopg2 public py py_partiql_parser
+    pyarrow pyasn1
     pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pydot pygit2 pygments pygtrie
     pylab pynvml pyparsing pyrate_limiter pytest pytest_cov python_discovery python_multipart
     pythonjsonlogger ray referencing requests responses rich rich_toolkit rpds ruamel ruff s3fs

@@ -105,6 +105,7 @@ FILES = set(
     tests/code/test_export.py
     tests/code/test_gates.py
     tests/code/test_lineage.py
+    tests/code/test_page.py
     tests/code/test_pipeline.py
     tests/code/test_predict.py
     tests/code/test_prepared.py

@@ -77,6 +77,7 @@ def model_card(
             [(s, data["examples"][s], f"`{manifest['digests'][s][:12]}`") for s in prepared.SPLITS],
         ),
         "",
+        *shipped(min(settings.shipped, data["examples"]["test"])),
         *validation(data),
         "",
         "## Parameters",
@@ -156,6 +157,13 @@ def coefficients(found: Sequence[Mapping[str, Any]], reading: str) -> list[str]:
         ),
         "",
     ]
+
+
+def shipped(examples: int) -> list[str]:
+    """Returns what leaves with the model beside the model: nobody should learn of it too late."""
+    if not examples:
+        return []
+    return [f"{examples} examples of the test split are in models/page.json and go where the model goes.", ""]
 
 
 def validation(data: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """A page to try the model in a browser, at /ui of the service. `SERVICE_PAGE=off` in the environment switches it off.
 
-It asks the same public API as everybody else. The files of static/ are sent as they lie there: no build step, nothing from elsewhere.
+It asks the same public API as everybody else. static/ is sent as it lies there: no build step, nothing from elsewhere.
 What it shows beside the answers comes from the model's description and from models/page.json, which `evaluate` writes.
 """
 

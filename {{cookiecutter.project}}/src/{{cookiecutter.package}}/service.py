@@ -309,7 +309,7 @@ def _described() -> dict[str, Any]:
 
 
 if page.enabled():
-    Service.mount_asgi_app(page.app(_described, MODEL_DIR / "page.json"))
+    bentoml.asgi_app(page.app(_described, MODEL_DIR / "page.json"))(Service)
 
 
 async def _read(request: Request, content_type: str) -> bytes:

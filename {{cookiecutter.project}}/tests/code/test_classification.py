@@ -134,7 +134,7 @@ def test_evaluation(tmp_path: Path) -> None:
     labels = np.array([0, 0, 0, 1, 1, 1, 1, 1])
     sure = np.array([0.9, 0.8, 0.3, 0.6, 0.9, 0.9, 0.9, 0.95])  # of the right class: row 2 alone is wrong
     outputs = np.stack([np.where(labels == 0, sure, 1 - sure), np.where(labels == 1, sure, 1 - sure)], 1)
-    settings = Evaluate(seed=0, resamples=100, confidence=0.9, examples=5)
+    settings = Evaluate(seed=0, resamples=100, confidence=0.9, examples=5, shipped=0)
     manifest = {"classes": ["no", "$yes|"]}  # neither a formula nor a cell of its own
     found = classification.evaluate(
         outputs.astype(np.float32), labels, np.array([1, 0, 1]), manifest, {}, settings, tmp_path

@@ -1,5 +1,6 @@
 """Stage `evaluate` on pictures: reports what the exported model does on the test split, the same bytes each time."""
 
+import base64
 import hashlib
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ from onnx import helper, numpy_helper
 from tests import PACKAGE, module
 
 cli, images, prepared, stage = module("cli"), module("data.images"), module("data.prepared"), module("stages.evaluate")
+card, pictures = module("card"), module("inputs.images")
 
 CLASSES, SHAPE = ["dark", "light"], (2, 2, 1)
 WRONG = {3, 7}  # labelled against their brightness
@@ -73,15 +75,15 @@ def trained(workspace: Path) -> Path:
     params = {
         "data": {"path": "a|b"},
         "train": {"monitor": "val_loss"},
-        "evaluate": {"seed": 0, "resamples": 100, "confidence": 0.9, "examples": 6},
+        "evaluate": {"seed": 0, "resamples": 100, "confidence": 0.9, "examples": 6, "shipped": 3},
     }
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     return workspace
 
 
 def reports() -> dict[Path, bytes]:
-    """Every file below reports/."""
-    return {file: file.read_bytes() for file in Path("reports").rglob("*.*")}
+    """Every file that the stage writes."""
+    return {file: file.read_bytes() for file in (Path("models/page.json"), *Path("reports").rglob("*.*"))}
 
 
 def test_reports(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +107,28 @@ def test_reports(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = reports()
     stage.main()
     assert reports() == first
+
+
+def test_examples_for_the_page(trained: Path) -> None:
+    """Evenly spread over the targets, decoded to the very pixels of the split, and none where none are wanted."""
+    stage.main()
+    shown = json.loads(Path("models/page.json").read_bytes())["examples"]
+    assert [example["actual"] for example in shown] == ["dark", "dark", "light"]
+    targets = prepared.targets("test")
+    split = {(row.tobytes(), CLASSES[target]) for row, target in zip(images.load("test"), targets, strict=True)}
+    for example in shown:
+        assert set(example) == {"actual", "file"}
+        pixels = pictures.decode(base64.b64decode(example["file"]), SHAPE, 100)
+        assert (pixels.tobytes(), example["actual"]) in split
+    assert "3 examples of the test split are in models/page.json" in Path("reports/model_card.md").read_text("utf-8")
+    assert stage.shown(targets, prepared.manifest(), 0) == card.shipped(0) == []
+
+
+def test_colour_pictures_are_examples_too(trained: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), np.uint8)
+    np.save("data/prepared/test/images.npy", pixels)
+    found = [pictures.decode(base64.b64decode(each["file"]), (3, 4, 3), 100) for each in images.examples([1, 0])]
+    np.testing.assert_array_equal(found, pixels[::-1])
 
 
 def test_a_model_without_mistakes_has_a_report_as_well(trained: Path) -> None:

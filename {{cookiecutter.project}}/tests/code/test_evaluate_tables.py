@@ -106,9 +106,15 @@ def target(request: pytest.FixtureRequest, workspace: Path) -> str:
         "violations_by_column": {"x": {"out_of_range": 2}},
     }
     Path("reports/data.json").write_text(json.dumps(data), encoding="utf-8")
+    target_column = "categories: [low, high]" if name == "classification" else "min: -40, max: 45"
+    kind = "category" if name == "classification" else "number"
+    Path("schema.yaml").write_text(
+        f"columns:\n  x: {{type: number, max: 30, nulls: 0.1}}\n  y: {{type: {kind}, {target_column}}}\n"
+    )
     params = {
+        "data": {"schema": "schema.yaml"},
         "train": {"_target_": f"{PACKAGE}.training.exact"},
-        "evaluate": {"seed": 0, "resamples": 100, "confidence": 0.9, "examples": 3},
+        "evaluate": {"seed": 0, "resamples": 100, "confidence": 0.9, "examples": 3, "shipped": 4},
     }
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     return name
@@ -135,3 +141,18 @@ def test_reports(target: str) -> None:
     first = {file: file.read_bytes() for file in Path("reports").rglob("*.*")}
     stage.main()
     assert {file: file.read_bytes() for file in Path("reports").rglob("*.*")} == first
+
+
+def test_form_and_examples_for_the_page(target: str) -> None:
+    """What the schema says of the columns, and rows of the test split, evenly spread over the targets."""
+    stage.main()
+    content = json.loads(Path("models/page.json").read_text(encoding="utf-8"))
+    assert content["properties"] == {"x": {"maximum": 30, "nullable": True}}
+    assert content["range"] == (None if target == "classification" else [-40, 45])
+    rows = [0, 13, 26, 39]
+    actual = ["low", "low", "high", "high"] if target == "classification" else [float(2 * X[row] + 1) for row in rows]
+    assert content["examples"] == [
+        {"instance": {"x": X[row]}, "actual": value} for row, value in zip(rows, actual, strict=True)
+    ]
+    (row,) = module("data.tables").examples([MISSING])
+    assert row == {"instance": {"x": None}}

@@ -13,7 +13,7 @@ from tests import module
 regression, targets = module("targets.regression"), module("targets.common")
 Evaluate = module("stages.evaluate").Evaluate
 
-SETTINGS = Evaluate(seed=0, resamples=100, confidence=0.9, examples=3)
+SETTINGS = Evaluate(seed=0, resamples=100, confidence=0.9, examples=3, shipped=0)
 MANIFEST = {"target_name": "$price"}
 
 
