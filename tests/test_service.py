@@ -308,7 +308,9 @@ def test_bento_holds_only_what_it_needs(bento: Path, package: str) -> None:
         "bentofile.yaml",
         "models/model.json",
         "models/model.onnx",
-        *(f"{package}/{name}.py" for name in ("__init__", "inputs/__init__", "inputs/images", "service")),
+        "models/page.json",
+        *(f"{package}/static/{name}" for name in ("index.html", "page.css", "page.js")),
+        *(f"{package}/{name}.py" for name in ("__init__", "inputs/__init__", "inputs/images", "page", "service")),
         *(f"{package}/targets/{name}.py" for name in ("__init__", "classification", "common")),
     }
     assert "--hash=sha256:" in (bento / "env/python/requirements.txt").read_text()
@@ -324,6 +326,8 @@ def test_bento_serves_without_the_project(
         answer = client.post("/predict", json={"instances": images[:50].tolist()})
         np.testing.assert_allclose(probabilities(answer), expected[:50], rtol=0, atol=1e-5)
         assert client.get("/docs.json").status_code == 200
+        assert client.get("/ui/page.js").headers["x-content-type-options"] == "nosniff"
+        assert len(client.get("/ui/description.json").json()["examples"]) == 6
         assert f'service_version="{yaml.safe_load((bento / "bento.yaml").read_text())["version"]}"' in (
             client.get("/metrics").text
         )

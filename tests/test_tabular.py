@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from browser import browser as browser
+from browser import opened, shares
 from conftest import (
     VENV,
     BakedProject,
@@ -27,7 +29,9 @@ from conftest import (
     stages_run,
     wait_until_ready,
 )
+from playwright.sync_api import Browser, expect
 from sklearn.datasets import load_wine
+from test_page import served
 from test_readme import blocks, serve, stop
 
 pytestmark = pytest.mark.pipeline
@@ -393,6 +397,66 @@ def test_schemathesis_finds_nothing(tutorial: Tutorial, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout[-6000:]
 
 
+def test_the_form_of_the_page(tutorial: Tutorial, browser: Browser) -> None:
+    """Fields as the schema says; what is entered is answered as the API answers it, with a cell left empty."""
+    row = next(row for row in raw_rows(tutorial.project) if row["malic_acid"] is None and row["colour, seen"])
+
+    def expected(row: dict[str, Any]) -> list[tuple[str, float]]:
+        (found,) = tutorial.client.post("/predict", json={"instances": [row]}).json()["predictions"]
+        return sorted(found["probabilities"].items(), key=lambda item: -item[1])
+
+    with opened(browser, str(tutorial.client.base_url).rstrip("/")) as page:
+        fields = {name: page.locator("#fields label", has=page.get_by_text(name, exact=True)) for name in row}
+        assert page.locator("#fields label").count() == len(row)
+        choices = fields["colour, seen"].locator("option").evaluate_all("found => found.map(each => each.value)")
+        assert choices == ["", "nearly\nblack", "pale", 'ruby "red"']
+        assert fields["alcohol"].locator("input").get_attribute("placeholder") == "9.1 to 16.8"
+        page.get_by_role("button", name="Predict").click()  # nothing is entered
+        assert page.evaluate("document.activeElement.closest('label').innerText.trim()") == "alcohol"
+        expect(page.locator("#answer")).to_be_empty()
+        for name, value in row.items():
+            if name in ("colour, seen", "vineyard"):
+                fields[name].locator("select").select_option(value)
+            elif value is not None:
+                fields[name].locator("input").fill(str(value))
+        for column in ("", "colour, seen"):  # then without this one, too
+            if column:
+                row[column] = None
+                fields[column].locator("select").select_option("")
+                with page.expect_response("**/predict"):
+                    page.get_by_role("button", name="Predict").click()
+            else:
+                page.get_by_role("button", name="Predict").click()
+            wanted = expected(row)
+            expect(page.locator(".bars data").first).to_have_attribute("value", str(wanted[0][1]))
+            assert [(name, value) for name, (value, _) in shares(page).items()] == wanted
+        example = json.loads(tutorial.project.read("models/page.json"))["examples"][3]
+        page.get_by_role("button", name="Example 4").click()
+        expect(page.locator(".truth")).to_have_text(f"actual: {example['actual']}")
+        assert [(name, value) for name, (value, _) in shares(page).items()] == expected(example["instance"])
+        assert fields["alcohol"].locator("input").input_value() == f"{example['instance']['alcohol']:g}"
+
+
+def test_the_interval_on_the_page(reproduced: Reproduce, browser: Browser) -> None:
+    project = reproduced("tabular-regression")
+    example = json.loads(project.read("models/page.json"))["examples"][2]
+    with served(project) as address, opened(browser, address) as page:
+        asked = httpx.post(f"{address}/predict", json={"instances": [example["instance"]]}).json()
+        page.get_by_role("button", name="Example 3").click()
+        expect(page.locator(".truth")).to_have_text(f"actual: {example['actual']:g}")
+        shown = page.locator("#answer data").evaluate_all("found => found.map(each => Number(each.value))")
+        assert shown == [asked["predictions"][0][end] for end in ("value", "low", "high")]
+        expect(page.locator("#ends")).to_contain_text("90% prediction interval: ")
+        # Drawn to scale: the axis is that of the target in the schema.
+        assert page.locator(".axis").inner_text().split() == ["0", "510"]
+        drawn = [page.locator(part).bounding_box() for part in (".interval", ".span", ".point", ".actual")]
+        axis, span, point, actual = (box for box in drawn if box)
+        place = [(at - axis["x"]) / axis["width"] * 510 for at in (
+            point["x"] + point["width"] / 2, span["x"], span["x"] + span["width"], actual["x"] + actual["width"] / 2,
+        )]  # fmt: skip
+        assert place == pytest.approx([*shown, example["actual"]], abs=2)
+
+
 def test_the_bento_holds_only_what_a_table_needs(tutorial: Tutorial, tmp_path: Path) -> None:
     env = ENV | {"BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "true"}
     built = tutorial.project.run("bentoml", "build", env=env)
@@ -402,7 +466,9 @@ def test_the_bento_holds_only_what_a_table_needs(tutorial: Tutorial, tmp_path: P
         "bentofile.yaml",
         "models/model.json",
         "models/model.onnx",
-        *(f"my_experiment/{name}.py" for name in ("__init__", "inputs/__init__", "inputs/tables", "service")),
+        "models/page.json",
+        *(f"my_experiment/static/{name}" for name in ("index.html", "page.css", "page.js")),
+        *(f"my_experiment/{name}.py" for name in ("__init__", "inputs/__init__", "inputs/tables", "page", "service")),
         *(f"my_experiment/targets/{name}.py" for name in ("__init__", "classification", "common")),
     }
     code = """
