@@ -106,11 +106,11 @@ def target(request: pytest.FixtureRequest, workspace: Path) -> str:
         "violations_by_column": {"x": {"out_of_range": 2}},
     }
     Path("reports/data.json").write_text(json.dumps(data), encoding="utf-8")
-    target_column = "categories: [low, high]" if name == "classification" else "min: -40, max: 45"
-    kind = "category" if name == "classification" else "number"
-    Path("schema.yaml").write_text(
-        f"columns:\n  x: {{type: number, max: 30, nulls: 0.1}}\n  y: {{type: {kind}, {target_column}}}\n"
-    )
+    y: dict[str, Any] = {"type": "number", "min": -40, "max": 45}
+    if name == "classification":
+        y = {"type": "category", "categories": ["low", "high"]}
+    columns = {"x": {"type": "number", "max": 30, "nulls": 0.1}, "y": y}
+    Path("schema.yaml").write_text(yaml.safe_dump({"columns": columns}), encoding="utf-8")
     params = {
         "data": {"schema": "schema.yaml"},
         "train": {"_target_": f"{PACKAGE}.training.exact"},
