@@ -193,6 +193,7 @@ def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Pa
     project.run("git", "checkout", "src")
     (bento,) = (tmp_path / "bentos/my_experiment").glob("*/bento.yaml")
     packed = (bento.parent / "src/models/model.onnx").read_bytes()
+    assert (bento.parent / "src/models/page.json").is_file()
     assert packed != ours
     assert (
         hashlib.sha256(packed).hexdigest() == json.loads((bento.parent / "src/models/model.json").read_text())["sha256"]

@@ -38,11 +38,10 @@ def build(name: str) -> None:
         (tree / "models").mkdir()
         shutil.copyfile(stored.model, tree / "models" / "model.onnx")
         shutil.copyfile(stored.model.parent / "extra_files" / "model.json", tree / "models" / "model.json")
-        metrics = mlflow.artifacts.download_artifacts(
-            run_id=found.run_id, artifact_path="reports/metrics.json", dst_path=temporary
-        )
-        (tree / "reports").mkdir()  # for the labels
-        shutil.copy(metrics, tree / "reports")
+        (tree / "reports").mkdir()
+        for logged, place in (("page.json", "models"), ("reports/metrics.json", "reports")):  # these for the labels
+            at = mlflow.artifacts.download_artifacts(run_id=found.run_id, artifact_path=logged, dst_path=temporary)
+            shutil.copy(at, tree / place)
         done = subprocess.run(
             [sys.executable, "-m", "bentoml", "build", "--label", f"registered_model={label}"],
             cwd=tree, check=False,

@@ -153,6 +153,7 @@ def log() -> str:
     for name, value in values.items():
         store.log_metric(run.info.run_id, name, value)
     store.log_artifacts(run.info.run_id, str(REPORTS), "reports")
+    store.log_artifact(run.info.run_id, str(MODELS / "page.json"))  # a Bento of the registered model wants it
     return str(run.info.run_id)
 
 
