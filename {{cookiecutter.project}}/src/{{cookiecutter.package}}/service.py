@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib
+import logging
 from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import bentoml
 import pydantic
+import yaml
 from bentoml.exceptions import BentoMLException
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -110,7 +112,7 @@ class Refusal(Exception):
 
 
 def read_model_info() -> ModelInfo:
-    """Read models/model.json and check that models/model.onnx is the file it describes."""
+    """Read models/model.json and check that models/model.onnx is the file it describes, and the one a Bento was built with."""
     try:
         info = ModelInfo.model_validate_json((MODEL_DIR / "model.json").read_bytes())
         with (MODEL_DIR / "model.onnx").open("rb") as file:
@@ -121,6 +123,15 @@ def read_model_info() -> ModelInfo:
         raise BentoMLException(f"{MODEL_DIR / 'model.json'} is not readable: run `dvc repro`") from error
     if digest != info.sha256:
         raise BentoMLException(f"{MODEL_DIR / 'model.onnx'} differs from model.json: run `dvc repro`")
+    # Both may have been exchanged together: what the Bento's labels record is the model that they describe.
+    record = _ROOTS[0] / "bento.yaml"
+    if record.exists():
+        recorded = (yaml.safe_load(record.read_bytes()).get("labels") or {}).get("model_sha256", digest)
+        if recorded != digest:
+            raise BentoMLException(
+                f"{MODEL_DIR / 'model.onnx'} is not the model of this Bento ({record}: {recorded[:12]}, the file: "
+                f"{digest[:12]}): build the Bento again"
+            )
     return info
 
 
@@ -134,6 +145,8 @@ class _BuildLabels:
         """Compute the labels, of which `dict.update` asks the names first."""
         from .lineage import labels
 
+        # BentoML falls back to an older format of its file for a Dockerfile of our own, and warns of that at every build.
+        logging.getLogger("_bentoml_sdk.images").setLevel(logging.ERROR)
         read_model_info()  # No Bento without its model.
         try:
             self._labels = labels()
@@ -360,7 +373,10 @@ def main() -> None:
     import tempfile
 
     import click
+    import uvicorn
     from _bentoml_impl.worker.service import main as work  # type: ignore[import-untyped]
+
+    from .draining import DrainingServer
 
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.service", description="Serve the model.")
     parser.add_argument("--host", default="127.0.0.1")
@@ -373,13 +389,14 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from None
     path = "/ui" if page.enabled() else ""
     print(f"Serving on http://{arguments.host}:{arguments.port}{path} (Ctrl-C stops)", flush=True)
+    uvicorn.Server = DrainingServer  # type: ignore[misc] # what `work` runs
     # Ends by an exception, so that the files of the metrics are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="metrics-") as metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
         try:
             # The folder of bentofile.yaml in the project, of bento.yaml in a Bento.
-            options = ["--fd", str(listening.detach()), "--worker-id", "1"]
+            options = ["--fd", str(listening.detach()), "--worker-id", "1", "--timeout-graceful-shutdown", "10"]
             work.main([str(_ROOTS[0]), *options], standalone_mode=False)
         except click.exceptions.Abort:
             pass
