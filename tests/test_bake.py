@@ -21,6 +21,7 @@ FILES = set(
     .gitignore
     .pre-commit-config.yaml
     .yamllint.yaml
+    Dockerfile
     LICENSE
     Makefile
     README.md
@@ -62,8 +63,10 @@ FILES = set(
     src/<package>/data/__init__.py
     src/<package>/data/prepared.py
     src/<package>/distributed_training.py
+    src/<package>/draining.py
     src/<package>/export.py
     src/<package>/gates.py
+    src/<package>/image.py
     src/<package>/inference.py
     src/<package>/inputs/__init__.py
     src/<package>/keras_training.py
@@ -104,6 +107,7 @@ FILES = set(
     tests/code/test_experiments.py
     tests/code/test_export.py
     tests/code/test_gates.py
+    tests/code/test_image.py
     tests/code/test_lineage.py
     tests/code/test_page.py
     tests/code/test_pipeline.py

@@ -309,8 +309,10 @@ def test_bento_holds_only_what_it_needs(bento: Path, package: str) -> None:
         "models/model.json",
         "models/model.onnx",
         "models/page.json",
+        "requirements/serve.lock",
         *(f"{package}/static/{name}" for name in ("index.html", "page.css", "page.js")),
-        *(f"{package}/{name}.py" for name in ("__init__", "inputs/__init__", "inputs/images", "page", "service")),
+        *(f"{package}/inputs/{name}.py" for name in ("__init__", "images")),
+        *(f"{package}/{name}.py" for name in ("__init__", "draining", "page", "service")),
         *(f"{package}/targets/{name}.py" for name in ("__init__", "classification", "common")),
     }
     assert "--hash=sha256:" in (bento / "env/python/requirements.txt").read_text()

@@ -1,10 +1,10 @@
-"""Where a model comes from: commit - data - parameters - run - version - Bento, from any one of them.
+"""Where a model comes from: commit - data - parameters - run - version - Bento - image, from any one of them.
 
     python -m <package>.lineage                   the workspace
     python -m <package>.lineage COMMIT            a commit, branch, tag or DVC experiment
     python -m <package>.lineage RUN               an MLflow run id
     python -m <package>.lineage MODEL/VERSION     a registered version; MODEL@ALIAS; with or without models:/
-    python -m <package>.lineage SERVICE:VERSION   a Bento
+    python -m <package>.lineage SERVICE:VERSION   a Bento, or an image by name or id
 
 A training is identified by a key made of its inputs as dvc.lock records them: code, data and parameters. The same
 inputs give the same key in every clone, so that neither a cache hit nor a new commit loses the way to the run.
@@ -175,7 +175,7 @@ def chain(name: str | None) -> list[tuple[str, str]]:
     """Finds the whole chain from one of its links.
 
     Args:
-        name: A commit, an MLflow run id, a registered version, a Bento tag, or None for the workspace.
+        name: A commit, an MLflow run id, a registered version, a Bento tag, an image, or None for the workspace.
 
     Returns:
         (link, value) rows in order.
@@ -183,12 +183,12 @@ def chain(name: str | None) -> list[tuple[str, str]]:
     Raises:
         UserError: Where `name` is nothing of that kind.
     """
-    from . import registry, tracking
+    from . import image, registry, tracking
 
     bentos, named = stored_bentos(), commit_named(name) if name else None
-    if name in bentos:
+    carried = None if name is None or named else bentos.get(name) or image.labels_of(name)
+    if carried:
         # Its labels, not the commit: it may have been built from a workspace that was not committed.
-        carried = bentos[name]
         commit = carried.get("git_commit")
         run = tracking.resolve(carried.get("training_key", ""), carried.get("model_md5", ""))
         found = tracking.training_of(run) if run else training(read_lock(commit))
@@ -205,7 +205,7 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         found = tracking.training_of(run)
         commit = holding(found.model)
     else:
-        raise cli.UserError(f"{name!r} is no commit, MLflow run, registered version or Bento that can be found here")
+        raise cli.UserError(f"{name!r} is no commit, MLflow run, registered version, Bento or image found here")
     registered = registry.versions_of(found.model)
     tags = run.data.tags if run else {}
     # Where no commit of this clone holds it, the registry still says which one does; a run, where it started from.
@@ -224,6 +224,7 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         ("model", f"models/model.onnx md5 {found.model}" + (f" sha256 {tags['model_sha256']}" if tags else "")),
         ("version", ", ".join(registered) or "none registered"),
         ("bento", ", ".join(packed) or "none built"),
+        *(("image", stored) for stored in image.stored(found.model)),
     ]
 
 
@@ -241,9 +242,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}.lineage", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument(
-        "name", nargs="?", help="a commit, a run id, a registered version or a Bento tag; default: the workspace"
-    )
+    links = "a commit, a run id, a registered version, a Bento tag or an image; default: the workspace"
+    parser.add_argument("name", nargs="?", help=links)
     for link, value in chain(parser.parse_args().name):
         print(f"{link:<10} {value}")
 

@@ -112,7 +112,7 @@ class Refusal(Exception):
 
 
 def read_model_info() -> ModelInfo:
-    """Read models/model.json and check that models/model.onnx is the file it describes, and the one a Bento was built with."""
+    """Read models/model.json and check that models/model.onnx is what it describes, and what the Bento records."""
     try:
         info = ModelInfo.model_validate_json((MODEL_DIR / "model.json").read_bytes())
         with (MODEL_DIR / "model.onnx").open("rb") as file:
@@ -145,7 +145,7 @@ class _BuildLabels:
         """Compute the labels, of which `dict.update` asks the names first."""
         from .lineage import labels
 
-        # BentoML falls back to an older format of its file for a Dockerfile of our own, and warns of that at every build.
+        # For a Dockerfile of our own BentoML falls back to an older form of its file, and warns of that at every build.
         logging.getLogger("_bentoml_sdk.images").setLevel(logging.ERROR)
         read_model_info()  # No Bento without its model.
         try:

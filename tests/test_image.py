@@ -1,0 +1,268 @@
+"""The image that `make image` builds, run by a real container engine as an operations team would: locked down."""
+
+import asyncio
+import collections
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from conftest import ROOT, BakedProject, execute, free_port
+from packaging.requirements import Requirement
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.service]
+
+Copy = Callable[[BakedProject], BakedProject]
+UNWANTED = ("tensorflow", "keras", "mlflow", "dvc", "hydra", "omegaconf", "pandas", "sklearn", "uv")
+INSIDE = """
+import importlib.metadata, importlib.util, json, os, shutil, sys
+print(json.dumps({
+    "packages": sorted((d.name, d.version) for d in importlib.metadata.distributions()),
+    "importable": [name for name in sys.argv[1:] if importlib.util.find_spec(name)],
+    "programs": [name for name in ("gcc", "cc", "g++", "make", "git", "curl", "uv") if shutil.which(name)],
+    "user": [os.getuid(), os.getgid()],
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A container engine: the program that runs containers, and the environment it wants."""
+
+    program: str
+    env: Mapping[str, str]
+
+    def __call__(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return execute(self.program, *arguments, cwd=ROOT, env=self.env, check=check)
+
+    def inspect(self, image: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self("image", "inspect", image).stdout)[0]
+        return found
+
+    @property
+    def locked_down(self) -> list[str]:
+        """Options with which nothing can be written but shared memory, and nothing is permitted."""
+        more = ["--read-only-tmpfs=false"] if self.program == "podman" else []
+        return ["--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--network=host", *more]
+
+
+@dataclass(frozen=True)
+class Image:
+    """What `make image` has built, and said."""
+
+    tag: str
+    id: str
+    project: BakedProject
+    env: Mapping[str, str]
+    output: str
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    for program in ("docker", "podman"):
+        if shutil.which(program) and execute(program, "info", cwd=ROOT, check=False).returncode == 0:
+            base = f"docker.io/library/python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+            if execute(program, "pull", base, cwd=ROOT, check=False).returncode == 0:
+                return Engine(program, {})
+    release = Path("/etc/os-release")
+    bookworm = release.exists() and "bookworm" in release.read_text()
+    if not (bookworm and os.geteuid() == 0 and sys.version_info[:2] == (3, 11)):
+        pytest.skip("needs docker or podman with access to python:*-slim, or root on Debian 12 with Python 3.11")
+    folder = ROOT / "build/container-engine"  # kept: the stand-in for python:3.11-slim is made once
+    made = execute("bash", ROOT / "tests/container-engine.sh", folder, cwd=ROOT, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"no container engine could be installed: {(made.stderr.strip().splitlines() or ['?'])[-1]}")
+    exported = (folder / "env").read_text().removeprefix("export ").split()
+    env = dict(variable.split("=", 1) for variable in exported)
+    return Engine("podman", {**env, "BENTOML_CONTAINERIZE_BACKEND": "buildah"})
+
+
+def make_image(project: BakedProject, engine: Engine, home: Path) -> Image:
+    env = {**engine.env, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "true"}
+    output = project.run("make", "image", env=env).stdout
+    tag, digest = next(line for line in output.splitlines() if line.startswith("image ")).split()[1:]
+    return Image(tag, digest, project, env, output)
+
+
+@pytest.fixture(scope="module")
+def image(
+    reproduced_project: BakedProject, copy: Copy, engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Image:
+    project = copy(reproduced_project)
+    project.run("git", "remote", "add", "origin", "https://me:secret@git.example.org/team/experiment.git")
+    return make_image(project, engine, tmp_path_factory.mktemp("bentos"))
+
+
+@contextmanager
+def running(engine: Engine, image: str) -> Iterator[tuple[str, int]]:
+    """Runs the image locked down until the block ends; gives the container's id and port once it is ready."""
+    port = free_port()
+    container = engine("run", "--detach", *engine.locked_down, image, "--port", str(port)).stdout.strip()
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                state = json.loads(engine("container", "inspect", container).stdout)[0]["State"]["Status"]
+                if state == "exited" or time.monotonic() > deadline:
+                    pytest.fail(f"{state}: {engine('logs', container).stderr}")
+                time.sleep(0.05)  # between two looks at the condition
+        yield container, port
+    finally:
+        engine("rm", "--force", container)
+
+
+def test_it_shows_what_it_runs(image: Image) -> None:
+    assert "+ bentoml build --output tag --version " in image.output
+    assert f"bentoml containerize {image.tag} --backend " in image.output
+
+
+def test_it_holds_the_serving_lock_and_nothing_else(engine: Engine, image: Image) -> None:
+    command = ["run", "--rm", *engine.locked_down, "--entrypoint=python", image.tag, "-c", INSIDE, *UNWANTED]
+    inside = json.loads(engine(*command).stdout)
+    lines = (line.rstrip(" \\") for line in image.project.read("requirements/serve.lock").splitlines())
+    locked = [Requirement(line) for line in lines if line and line[0] not in "# "]
+    expected = {
+        requirement.name.replace("_", "-"): str(requirement.specifier).removeprefix("==")
+        for requirement in locked
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
+    assert {name.lower().replace("_", "-"): version for name, version in inside["packages"]} == expected
+    assert inside["importable"] == [] and inside["programs"] == []
+    assert inside["user"] == [10001, 10001]
+
+
+def test_it_is_small(engine: Engine, image: Image) -> None:
+    assert engine.inspect(image.tag)["Size"] <= 350e6
+
+
+def test_labels(engine: Engine, image: Image) -> None:
+    found = engine.inspect(image.tag)["Config"]["Labels"]
+    model = json.loads(image.project.read("models/model.json"))["sha256"]
+    commit = image.project.run("git", "rev-parse", "HEAD").stdout.strip()
+    committed = image.project.run("git", "show", "-s", "--format=%ct", "HEAD").stdout.strip()
+    oci = {key.rpartition(".")[2]: value for key, value in found.items() if key.startswith("org.opencontainers.image.")}
+    created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(int(committed)))
+    name, _, version = image.tag.partition(":")
+    source = "https://git.example.org/team/experiment.git"
+    assert oci == {"title": name, "version": version, "revision": commit, "created": created, "source": source}
+    assert commit.startswith(version)
+    assert found["model_sha256"] == model and len(found["mlflow_run"]) == 32 and found["git_dirty"] == "false"
+
+
+def test_sbom(image: Image) -> None:
+    bill = json.loads(image.project.read("build/sbom.cdx.json"))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    found = {component["name"]: component for component in bill["components"] if component["type"] == "library"}
+    assert {"bentoml", "numpy", "onnxruntime", "pip"} <= set(found)  # pip is the base image's
+    assert found["onnxruntime"]["purl"] == f"pkg:pypi/onnxruntime@{found['onnxruntime']['version']}"
+    (model,) = (component for component in bill["components"] if component["type"] == "machine-learning-model")
+    assert model["hashes"][0]["content"] == json.loads(image.project.read("models/model.json"))["sha256"]
+
+
+def test_locked_down_it_answers_and_is_healthy(engine: Engine, image: Image) -> None:
+    images = np.load(image.project.path / "data/prepared/test/images.npy")[:20]
+    with running(engine, image.tag) as (container, port):
+        answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"instances": images.tolist()})
+        assert answer.status_code == 200 and len(answer.json()["predictions"]) == 20
+        check = engine.inspect(image.tag)
+        test = (check["Config"].get("Healthcheck") or check["HealthCheck"])["Test"]
+        assert test[0] == "CMD"
+        here = [word.replace("3000", str(port)) for word in test[1:]]
+        engine("exec", container, *here)
+        assert engine("exec", container, *test[1:], check=False).returncode == 1  # nothing listens there
+        assert engine("exec", container, "touch", "/app/bento/x", check=False).returncode != 0
+        log = engine("logs", container)
+        assert "arning" not in log.stdout + log.stderr and "Traceback" not in log.stdout + log.stderr
+
+
+async def ask(port: int, keep: bool, outcomes: collections.Counter[str]) -> None:
+    """Sends one request after another until nothing listens any more; counts what became of each."""
+    body = json.dumps({"instances": [[[[0.0]] * 8] * 8] * 64}).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    request = (head + ("" if keep else "Connection: close\r\n") + "\r\n").encode() + body
+    writer = None
+    while True:
+        if writer is None:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                return
+        try:
+            writer.write(request)
+            await writer.drain()
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(answer.partition(b"content-length: ")[2].split()[0]))
+            outcomes[answer.split()[1].decode()] += 1
+            closed = b"connection: close" in answer
+        except (OSError, asyncio.IncompleteReadError) as error:
+            outcomes[type(error).__name__] += 1
+            closed = True
+        if closed:
+            writer.close()
+            writer = None
+
+
+def test_sigterm_drops_no_request(engine: Engine, image: Image) -> None:
+    async def load(container: str, port: int) -> collections.Counter[str]:
+        outcomes: collections.Counter[str] = collections.Counter()
+        clients = [asyncio.create_task(ask(port, keep, outcomes)) for keep in [True, False] * 16]
+        while outcomes["200"] < 50:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(engine, "kill", "--signal=TERM", container)
+        await asyncio.gather(*clients)
+        return outcomes
+
+    with running(engine, image.tag) as (container, port):
+        outcomes = asyncio.run(load(container, port))
+        assert set(outcomes) == {"200"}, outcomes
+        assert engine("wait", container).stdout.strip() == "0"
+
+
+def test_an_exchanged_model_does_not_serve(engine: Engine, image: Image, tmp_path: Path) -> None:
+    model = json.loads(image.project.read("models/model.json"))
+    (tmp_path / "model.onnx").write_bytes((image.project.path / "models/model.onnx").read_bytes() + b"\0")
+    digest = execute("sha256sum", tmp_path / "model.onnx", cwd=tmp_path).stdout.split()[0]
+    (tmp_path / "model.json").write_text(json.dumps(model | {"sha256": digest}))
+    tmp_path.chmod(0o755)
+    exchanged = ["--volume", f"{tmp_path}:/app/bento/src/models:ro"]
+    done = engine("run", "--rm", *engine.locked_down, *exchanged, image.tag, "--port", str(free_port()), check=False)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "is not the model of this Bento" in line and digest[:12] in line and model["sha256"][:12] in line
+    assert "Traceback" not in done.stderr
+
+
+def test_lineage_finds_the_image_and_goes_on_from_it(engine: Engine, image: Image) -> None:
+    env = {**image.env, "PYTHONPATH": "src"}
+    package = image.tag.partition(":")[0]
+    told = image.project.run("python", "-m", f"{package}.lineage", env=env).stdout
+    assert f"image      {image.tag} {image.id}" in told
+    assert image.project.run("python", "-m", f"{package}.lineage", image.id, env=env).stdout == told
+
+
+def test_the_same_commit_gives_the_same_image(engine: Engine, image: Image, copy: Copy, tmp_path: Path) -> None:
+    elsewhere = copy(image.project)
+    shutil.rmtree(elsewhere.path / "build")
+    again = make_image(elsewhere, engine, tmp_path)
+    assert "+ bentoml build" in again.output
+    assert (again.tag, again.id) == (image.tag, image.id)
+    sbom = "build/sbom.cdx.json"
+    assert elsewhere.read(sbom) == image.project.read(sbom)
+
+
+def test_hadolint(default_project: BakedProject) -> None:
+    told = default_project.run("hadolint", "--no-color", "Dockerfile", check=False)
+    assert told.returncode == 0, told.stdout

@@ -1,0 +1,268 @@
+"""The image of the service: `bentoml build`, then `bentoml containerize` with the Dockerfile of this project.
+
+    python -m <package>.image                   of the workspace, whose Bento it builds
+    python -m <package>.image SERVICE:VERSION   of a Bento that is there
+
+Every command is shown before it runs. A clean commit always gives the same Bento tag and the same layers. Beside the
+image, build/ gets an SBOM of what Python finds in it.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from . import cli, lineage
+
+ENGINES = ("docker", "podman", "buildah")
+SBOM = Path("build/sbom.cdx.json")
+# Runs in the image, with the Python of its environment; looks at what the base image's own Python has, too.
+DISTRIBUTIONS = """
+import glob, json, sys
+from importlib.metadata import distributions
+path = [*sys.path, *glob.glob(sys.base_prefix + "/lib/python3*/*-packages")]
+keys = ("Name", "Version", "License-Expression")
+print(json.dumps(sorted({tuple(d.metadata.get(key, "") for key in keys) for d in distributions(path=path)})))
+"""
+
+
+def engines() -> list[str]:
+    """Returns the container engines that work on this machine: a client without its daemon does not."""
+    return [
+        name
+        for name in ENGINES
+        if shutil.which(name) and subprocess.run([name, "info"], capture_output=True, check=False).returncode == 0
+    ]
+
+
+def engine() -> str:
+    """Returns the engine to build with: BentoML's variable names one, else the first that works.
+
+    Raises:
+        UserError: Where there is none.
+    """
+    working = engines()
+    wanted = os.environ.get("BENTOML_CONTAINERIZE_BACKEND")
+    if wanted and wanted not in working:
+        others = " or ".join(working) or "nothing else"
+        raise cli.UserError(f"BENTOML_CONTAINERIZE_BACKEND={wanted}: it does not work here; {others} does")
+    if not working:
+        raise cli.UserError(f"no container engine works here: install (or start) one of {', '.join(ENGINES)}")
+    return wanted or working[0]
+
+
+def labels(tag: str, carried: Mapping[str, str]) -> dict[str, str]:
+    """Returns the labels of an image: those of its Bento, and what OCI has names for.
+
+    Args:
+        tag: The Bento's tag.
+        carried: The Bento's labels.
+    """
+    name, _, version = tag.partition(":")
+    found = {"title": name, "version": version}
+    if commit := carried.get("git_commit"):
+        found["revision"] = commit + ("-dirty" if carried.get("git_dirty") == "true" else "")
+        found["created"] = datetime.fromtimestamp(commit_time(commit), UTC).isoformat()
+    if source := lineage.git("remote", "get-url", "origin"):
+        parts = urlsplit(source)
+        # A password may stand in front of the host; `git@host:path` is no URL and holds none.
+        found["source"] = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else source
+    return {f"org.opencontainers.image.{key}": value for key, value in found.items()} | dict(carried)
+
+
+def commit_time(commit: str) -> int:
+    """Returns when a commit was made, in seconds since 1970, or 0 where it is not known here."""
+    return int(lineage.git("show", "--no-patch", "--format=%ct", commit) or 0)
+
+
+def build_bento() -> str:
+    """Builds the workspace's Bento and returns its tag.
+
+    A commit without uncommitted changes names its Bento, so that it is built once; otherwise BentoML invents a version.
+
+    Raises:
+        UserError: Where the model is missing or another than dvc.lock says.
+    """
+    model = Path("models/model.onnx")
+    if not model.exists():
+        raise cli.UserError(f"there is no {model}: run `dvc repro` first")
+    if hashlib.md5(model.read_bytes()).hexdigest() != lineage.training(lineage.read_lock()).model:
+        raise cli.UserError(f"{model} is not the one that dvc.lock records: run `dvc checkout` or `dvc repro`")
+    name = str(__package__)
+    version = []
+    if lineage.git("status", "--porcelain") == "" and (commit := lineage.git("rev-parse", "--short=12", "HEAD")):
+        version = ["--version", commit]
+        if (tag := f"{name}:{commit}") in lineage.stored_bentos():
+            print(f"{tag} is built already")
+            return tag
+    before = set(lineage.stored_bentos())
+    show_and_run("bentoml", "build", "--output", "tag", *version)
+    (built,) = set(lineage.stored_bentos()) - before
+    return built
+
+
+def containerize(builder: str, tag: str, labelled: Mapping[str, str], seconds: int) -> None:
+    """Builds the image of a Bento, with the Bento's tag as its name.
+
+    Args:
+        builder: The engine.
+        tag: The Bento's tag.
+        labelled: The labels of the image.
+        seconds: The date of everything in it, in seconds since 1970.
+    """
+    options = [
+        f"build-arg=PYTHON={sys.version_info.major}.{sys.version_info.minor}",
+        f"build-arg=SOURCE_DATE_EPOCH={seconds}",
+        *(f"label={key}={value}" for key, value in labelled.items()),
+    ]
+    if builder != "docker":
+        # OCI's own format has no HEALTHCHECK. Docker takes the date from SOURCE_DATE_EPOCH.
+        options += ["format=docker", f"timestamp={seconds}"]
+    given = [word for option in options for word in ("--opt", option)]
+    # BentoML reads the Dockerfile in its temporary copy of the Bento, which must lie below the working directory.
+    show_and_run("bentoml", "containerize", tag, "--backend", builder, *given, cwd=tempfile.gettempdir())
+
+
+def show_and_run(*command: str, cwd: str = ".") -> None:
+    """Runs BentoML of this environment after showing the command.
+
+    Raises:
+        UserError: Where it fails.
+    """
+    where = "" if cwd == "." else f"cd {shlex.quote(cwd)} && "
+    print(f"+ {where}{shlex.join(command)}", flush=True)
+    if subprocess.run([sys.executable, "-m", *command], cwd=cwd, check=False).returncode != 0:
+        raise cli.UserError(f"`{' '.join(command[:2])}` failed: its output above says why")
+
+
+def inspect(builder: str, name: str) -> tuple[str, dict[str, str]] | None:
+    """Returns the id (the SHA-256 of its configuration) and the labels of an image, or None where there is none.
+
+    Args:
+        builder: The engine that stores it.
+        name: Name and tag, or an id or digest.
+    """
+    command = ["buildah", "inspect", "--type", "image"] if builder == "buildah" else [builder, "image", "inspect"]
+    done = subprocess.run([*command, name], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return None
+    found: Any = json.loads(done.stdout)
+    if builder == "buildah":
+        return f"sha256:{found['FromImageID']}", found["OCIv1"]["config"].get("Labels") or {}
+    return f"sha256:{found[0]['Id'].removeprefix('sha256:')}", found[0]["Config"].get("Labels") or {}
+
+
+def labels_of(name: str) -> dict[str, str] | None:
+    """Returns the labels of an image on this machine, or None where none of a Bento has that name.
+
+    Args:
+        name: Name and tag, or an id or digest.
+    """
+    inspected = (inspect(builder, name) for builder in engines())
+    return next((found[1] for found in inspected if found and "model_md5" in found[1]), None)
+
+
+def stored(model: str) -> list[str]:
+    """Returns name and id of the images on this machine that serve a model.
+
+    Args:
+        model: MD5 of models/model.onnx, which labels them.
+    """
+    found = set()
+    for builder in engines():
+        name = "{{.Name}}" if builder == "buildah" else "{{.Repository}}"
+        command = [builder, "images", "--no-trunc", "--filter", f"label=model_md5={model}"]
+        listed = subprocess.run(
+            [*command, "--format", f"{name}:{{{{.Tag}}}} {{{{.ID}}}}"], capture_output=True, text=True, check=False
+        )
+        for image, digest in (line.split() for line in listed.stdout.splitlines()):
+            if not image.startswith("<none>"):  # another build has taken its name
+                found.add(f"{image.removeprefix('localhost/')} sha256:{digest.removeprefix('sha256:')}")
+    return sorted(found)
+
+
+def run_python(builder: str, image: str, code: str) -> str:
+    """Returns what code prints that the Python of an image runs.
+
+    Raises:
+        UserError: Where it cannot run.
+    """
+    if builder == "buildah":
+        container = subprocess.check_output(["buildah", "from", image], text=True).strip()
+        command = ["buildah", "run", container, "--", "python", "-c", code]
+    else:
+        command = [builder, "run", "--rm", "--network=none", "--entrypoint=python", image, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if builder == "buildah":
+        subprocess.run(["buildah", "rm", container], capture_output=True, check=False)
+    if done.returncode != 0:
+        raise cli.UserError(f"{image} cannot run: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+    return done.stdout
+
+
+def sbom(tag: str, labelled: Mapping[str, str], packages: list[list[str]]) -> dict[str, Any]:
+    """Returns an SBOM, CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/), without clock or chance.
+
+    Written here, because `cyclonedx-py` reads environments of this machine, not those of an image.
+
+    Args:
+        tag: Name and version of the image.
+        labelled: Its labels.
+        packages: (name, version, SPDX expression or "") of each Python package in it.
+    """
+    name, _, version = tag.partition(":")
+    components: list[dict[str, Any]] = []
+    if "model_sha256" in labelled:
+        digest = labelled["model_sha256"]
+        model = {"type": "machine-learning-model", "bom-ref": f"model:{digest}", "name": name, "version": digest[:12]}
+        components.append(model | {"hashes": [{"alg": "SHA-256", "content": digest}]})
+    for package, number, license_expression in packages:
+        purl = f"pkg:pypi/{re.sub('[-_.]+', '-', package).lower()}@{quote(number)}"
+        library = {"type": "library", "bom-ref": purl, "name": package, "version": number, "purl": purl}
+        licenses = [{"expression": license_expression}] if license_expression else []
+        components.append(library | {"licenses": licenses})
+    created = labelled.get("org.opencontainers.image.created")
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": ({"timestamp": created} if created else {})
+        | {"component": {"type": "container", "bom-ref": tag, "name": name, "version": version}},
+        "components": components,
+    }
+
+
+def main() -> None:
+    """Builds Bento, image and SBOM."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}.image", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("bento", nargs="?", help="the tag of a Bento that is there; default: build the workspace's")
+    tag = parser.parse_args().bento
+    builder = engine()
+    if tag is None:
+        tag = build_bento()
+    bentos = lineage.stored_bentos()
+    if tag not in bentos:
+        raise cli.UserError(f"there is no Bento {tag!r}: `bentoml list` shows those that are there")
+    labelled = labels(tag, bentos[tag])
+    containerize(builder, tag, labelled, commit_time(bentos[tag].get("git_commit", "")))
+    packages = json.loads(run_python(builder, tag, DISTRIBUTIONS))
+    SBOM.parent.mkdir(exist_ok=True)
+    SBOM.write_text(json.dumps(sbom(tag, labelled, packages), indent=2) + "\n", encoding="utf-8")
+    found = inspect(builder, tag)
+    print(f"image {tag} {found[0] if found else ''}\nSBOM  {SBOM}: {len(packages)} Python packages")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,129 @@
+"""The image of the service: what can be said of it without a container engine, and how its server ends."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import PACKAGE, ROOT, module
+
+cli, image, service, draining = module("cli"), module("image"), module("service"), module("draining")
+
+TAG = "experiment:0a1b2c"
+DIGEST = "ab" * 32
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-c", "user.name=A", "-c", "user.email=a@b.c", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def program(folder: Path, name: str, status: int) -> None:
+    """A program that does nothing but end so."""
+    (folder / name).write_text(f"#!/bin/sh\nexit {status}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_without_an_engine_it_names_those_that_would_do(tmp_path: Path) -> None:
+    program(tmp_path, "docker", 1)  # a client whose daemon is not there
+    done = subprocess.run(
+        [sys.executable, "-m", f"{PACKAGE}.image"], cwd=ROOT, capture_output=True, text=True,
+        env={"PATH": str(tmp_path), "PYTHONPATH": "src"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and all(name in line for name in ("docker", "podman", "buildah"))
+
+
+def test_the_engine_is_the_first_that_works_or_the_one_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("BENTOML_CONTAINERIZE_BACKEND", raising=False)
+    program(tmp_path, "docker", 1)
+    program(tmp_path, "podman", 0)
+    program(tmp_path, "buildah", 0)
+    assert image.engine() == "podman"
+    monkeypatch.setenv("BENTOML_CONTAINERIZE_BACKEND", "buildah")
+    assert image.engine() == "buildah"
+    monkeypatch.setenv("BENTOML_CONTAINERIZE_BACKEND", "docker")
+    with pytest.raises(cli.UserError, match=r"docker.*podman or buildah does"):
+        image.engine()
+
+
+def test_labels_say_where_the_image_comes_from_and_no_password(workspace: Path) -> None:
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "First", "--date", "2026-01-02T03:04:05+00:00")
+    git("remote", "add", "origin", "https://me:secret@example.org/team/x.git")
+    commit = git("rev-parse", "HEAD")
+    carried = {"git_commit": commit, "git_dirty": "true", "model_sha256": DIGEST}
+    found = image.labels(TAG, carried)
+    assert carried.items() <= found.items()
+    oci = {key.rpartition(".")[2]: value for key, value in found.items() if "opencontainers" in key}
+    assert oci.pop("created").endswith("+00:00")
+    assert oci == {
+        "title": "experiment",
+        "version": "0a1b2c",
+        "revision": f"{commit}-dirty",
+        "source": "https://example.org/team/x.git",
+    }
+    git("remote", "set-url", "origin", "git@example.org:team/x.git")
+    assert image.labels(TAG, {})["org.opencontainers.image.source"] == "git@example.org:team/x.git"
+
+
+def test_the_sbom_names_model_and_packages() -> None:
+    packages = [["Some_Package", "1.0+cpu", "MIT"], ["other", "2", ""]]
+    bill = image.sbom(TAG, {"model_sha256": DIGEST}, packages)
+    model, some, other = bill["components"]
+    assert model["hashes"] == [{"alg": "SHA-256", "content": DIGEST}]
+    assert some["purl"] == "pkg:pypi/some-package@1.0%2Bcpu" and some["licenses"] == [{"expression": "MIT"}]
+    assert other["licenses"] == []
+    assert json.dumps(bill) == json.dumps(image.sbom(TAG, {"model_sha256": DIGEST}, packages))
+
+
+def test_without_the_committed_model_there_is_no_bento(workspace: Path) -> None:
+    with pytest.raises(cli.UserError, match="dvc repro"):
+        image.build_bento()
+    (workspace / "models").mkdir()
+    (workspace / "models/model.onnx").write_bytes(b"another")
+    outs = [{"path": "models/model.onnx", "md5": "00"}]
+    stage = {"deps": [], "params": {"params.yaml": {}}, "outs": outs}
+    (workspace / "dvc.lock").write_text(json.dumps({"stages": {"train": stage}}))
+    with pytest.raises(cli.UserError, match="dvc checkout"):
+        image.build_bento()
+
+
+@pytest.mark.parametrize(("recorded", "refused"), [(DIGEST, True), (None, False)])
+def test_a_model_that_the_bento_does_not_record_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: str | None, refused: bool
+) -> None:
+    digest: Any = subprocess.run(["sha256sum"], input=b"model", capture_output=True).stdout[:64].decode()
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    (tmp_path / "model.json").write_text(json.dumps({"input": "x", "target": "y", "sha256": digest}))
+    (tmp_path / "bento.yaml").write_text(json.dumps({"labels": {"model_sha256": recorded or digest}}))
+    monkeypatch.setattr(service, "MODEL_DIR", tmp_path)
+    monkeypatch.setattr(service, "_ROOTS", (tmp_path, tmp_path))
+    if refused:
+        with pytest.raises(service.BentoMLException, match="not the model of this Bento"):
+            service.read_model_info()
+    else:
+        assert service.read_model_info().sha256 == digest
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has filters on sockets")
+def test_a_draining_socket_keeps_who_is_waiting_and_refuses_who_comes() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    with listening, socket.create_connection(listening.getsockname()) as waiting:
+        draining.refuse_connections(listening)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(listening.getsockname(), timeout=0.2)
+        waiting.sendall(b"request")
+        with listening.accept()[0] as accepted:
+            assert accepted.recv(7) == b"request"
