@@ -178,7 +178,7 @@ def test_locked_down_it_answers_and_is_healthy(engine: Engine, image: Image) -> 
         answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"instances": images.tolist()})
         assert answer.status_code == 200 and len(answer.json()["predictions"]) == 20
         check = engine.inspect(image.tag)
-        test = (check["Config"].get("Healthcheck") or check["HealthCheck"])["Test"]
+        test = (check["Config"].get("Healthcheck") or check["Healthcheck"])["Test"]
         assert test[0] == "CMD"
         here = [word.replace("3000", str(port)) for word in test[1:]]
         engine("exec", container, *here)
