@@ -180,14 +180,12 @@ def stored(model: str) -> list[str]:
     """
     found = set()
     for builder in engines():
-        name = "{{.Name}}" if builder == "buildah" else "{{.Repository}}"
-        command = [builder, "images", "--no-trunc", "--filter", f"label=model_md5={model}"]
-        listed = subprocess.run(
-            [*command, "--format", f"{name}:{{{{.Tag}}}} {{{{.ID}}}}"], capture_output=True, text=True, check=False
-        )
-        for image, digest in (line.split() for line in listed.stdout.splitlines()):
-            if not image.startswith("<none>"):  # another build has taken its name
-                found.add(f"{image.removeprefix('localhost/')} sha256:{digest.removeprefix('sha256:')}")
+        command = [builder, "images", "--quiet", "--no-trunc", "--filter", "dangling=false"]
+        command += ["--filter", f"label=model_md5={model}"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=False)
+        for digest, carried in filter(None, (inspect(builder, each) for each in listed.stdout.split())):
+            name, version = (carried.get(f"org.opencontainers.image.{key}", "?") for key in ("title", "version"))
+            found.add(f"{name}:{version} {digest}")
     return sorted(found)
 
 
