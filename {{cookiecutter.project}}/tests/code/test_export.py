@@ -1,5 +1,6 @@
 """ONNX export: bytes that depend on the computation alone."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,7 @@ def test_the_model_is_not_changed() -> None:
     model = graph()
     canonical(model)
     assert model == graph()
+
+
+def test_onnx_runtime_tells_nobody_of_its_use() -> None:
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
