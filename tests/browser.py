@@ -1,40 +1,30 @@
 """Chromium, and what a page did in it. Tests import the fixture."""
 
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from conftest import apt_install
 from playwright.sync_api import Browser, Page, sync_playwright
 
 # As a container runs it: as root, without a graphics card, and quiet where it would ask its maker for news.
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
-def install_chromium() -> str:
-    """Gives Chromium's path; installs Debian's where it is missing and this is root, and skips where it cannot."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        pytest.skip("Chromium is not installed: apt-get install --no-install-recommends chromium")
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "--quiet"], env=env, check=False, capture_output=True, timeout=300)
-    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium"]
-    installed = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=600)
-    found = shutil.which("chromium")
-    if installed.returncode != 0 or found is None:
-        pytest.skip(f"Chromium cannot be installed: {installed.stderr[-300:]}")
-    return found
+def chromium_path() -> str:
+    """Gives Chromium's path; installs Debian's where it is missing."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    if not any(map(shutil.which, names)):
+        apt_install("chromium")
+    return next(found for found in map(shutil.which, names) if found)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A running Chromium."""
-    path = install_chromium()
+    path = chromium_path()
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import free_port
+from conftest import apt_install, free_port
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -57,21 +57,6 @@ PartitionName=main Nodes=node0 Default=YES MaxTime=INFINITE State=UP
 """
 
 
-def install_slurm() -> None:
-    """Installs Debian's SLURM where it is missing and this is root; skips the test where that is not possible."""
-    if shutil.which("slurmctld"):
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        pytest.skip("SLURM is not installed: apt-get install --no-install-recommends slurm-wlm")
-    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "slurm-wlm"]
-    # Nobody answers debconf, and the daemons that the packages would start have no configuration.
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    subprocess.run(["apt-get", "update", "--quiet"], env=env, check=False, capture_output=True, timeout=300)
-    installed = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=600)
-    if installed.returncode != 0:
-        pytest.skip(f"SLURM cannot be installed: {installed.stderr[-300:]}")
-
-
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     """Waits until a condition holds."""
     deadline = time.monotonic() + seconds
@@ -83,7 +68,8 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[dict[str, str]]:
     """SLURM with one node of `CPUS` processors, partition `main`; gives the environment that its commands need."""
-    install_slurm()
+    if not shutil.which("slurmctld"):
+        apt_install("slurm-wlm")
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # a socket's path has 107 characters at most
     folder.chmod(0o755)  # munged refuses a socket that others could not reach
     for name in ("state", "spool"):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Debian machine without a container daemon or an image registry able to run `bentoml containerize --backend
-# buildah` and `podman run --network=host`. Needs root; does nothing the second time.
+# buildah` and `podman run --network=host`. Needs root, mmdebstrap, buildah, podman, runc, netavark; does nothing twice.
 #
 #   container-engine.sh FOLDER   ->  writes FOLDER/env; then: . FOLDER/env
 #
@@ -8,14 +8,6 @@
 # has this machine's CA certificates, so that pip works in the build: an image on it is for tests alone.
 set -euo pipefail
 work=$(mkdir -p "${1:?usage: container-engine.sh FOLDER}" && cd "$1" && pwd)
-export DEBIAN_FRONTEND=noninteractive
-for tool in mmdebstrap buildah podman runc; do
-  command -v "$tool" >/dev/null || missing=1
-done
-if [[ ${missing:-} ]]; then
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends mmdebstrap buildah podman runc netavark >"$work/apt.log" 2>&1
-fi
 cat >"$work/storage.conf" <<CONF
 [storage]
 driver = "overlay"

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from conftest import ROOT, BakedProject, execute, free_port
+from conftest import ROOT, BakedProject, apt_install, execute, free_port
 from packaging.requirements import Requirement
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.service]
@@ -78,6 +78,8 @@ def engine() -> Engine:
     bookworm = release.exists() and "bookworm" in release.read_text()
     if not (bookworm and os.geteuid() == 0 and sys.version_info[:2] == (3, 11)):
         pytest.skip("needs docker or podman with access to python:*-slim, or root on Debian 12 with Python 3.11")
+    if not all(map(shutil.which, ("mmdebstrap", "buildah", "podman", "runc"))):
+        apt_install("mmdebstrap", "buildah", "podman", "runc", "netavark")
     folder = ROOT / "build/container-engine"  # kept: the stand-in for python:3.11-slim is made once
     made = execute("bash", ROOT / "tests/container-engine.sh", folder, cwd=ROOT, check=False)
     if made.returncode != 0:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from clusters import wait_until
-from conftest import VENV, BakedProject, free_port, package_python, wait_until_ready
+from conftest import VENV, BakedProject, apt_install, free_port, package_python, wait_until_ready
 
 pytestmark = pytest.mark.pipeline
 
@@ -26,19 +26,12 @@ CALIBRATION = "gates.calibration=0.2"  # three epochs make no calibrated probabi
 
 
 def postgres_programs() -> Path:
-    """Gives the folder of PostgreSQL's programs; installs Debian's where they are missing, as root, or skips."""
-    found = [Path(shutil.which("initdb") or "/nothing").parent, *sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
-    if not any((folder / "initdb").exists() for folder in found):
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
-            pytest.skip("PostgreSQL is not installed: apt-get install --no-install-recommends postgresql")
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # nobody starts its default cluster
-        subprocess.run(["apt-get", "update", "--quiet"], env=env, check=False, capture_output=True, timeout=300)
-        command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "postgresql"]
-        installed = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=600)
-        if installed.returncode != 0:
-            pytest.skip(f"PostgreSQL cannot be installed: {installed.stderr[-300:]}")
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return next(folder for folder in reversed(found) if (folder / "initdb").exists())
+    """Gives the folder of PostgreSQL's programs; installs Debian's where they are missing."""
+    if on_path := shutil.which("initdb"):
+        return Path(on_path).parent
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        apt_install("postgresql")
+    return max(Path("/usr/lib/postgresql").glob("*/bin/initdb")).parent
 
 
 @pytest.fixture(scope="module")
