@@ -28,7 +28,7 @@ CALIBRATION = "gates.calibration=0.2"  # three epochs make no calibrated probabi
 def postgres_programs() -> Path:
     """Gives the folder of PostgreSQL's programs; installs Debian's where they are missing."""
     if on_path := shutil.which("initdb"):
-        return Path(on_path).parent
+        return Path(on_path).resolve().parent  # a link to one of them stands for all
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
         apt_install("postgresql")
     return max(Path("/usr/lib/postgresql").glob("*/bin/initdb")).parent
