@@ -228,11 +228,12 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (home / "cookiecutter.yaml").write_text(f"cookiecutters_dir: {home}/cookiecutters\nreplay_dir: {home}/replay\n")
     (home / "aws").touch()
     with pytest.MonkeyPatch.context() as patch:
-        # `make test` may itself run inside a git hook, a DVC experiment or an activated environment.
+        # `make test` may itself run inside a git hook, a DVC experiment or an activated environment, and a project's
+        # make says of itself where it is when it is called by another make.
         for name in list(os.environ):
             if name.startswith(("GIT_", "DVC_", "MLFLOW_", "HYDRA_", "BENTOML_", "AWS_")):
                 patch.delenv(name)
-        for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+        for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
             patch.delenv(name, raising=False)
         patch.setenv("GIT_CONFIG_GLOBAL", str(home / "gitconfig"))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
