@@ -56,6 +56,7 @@ FILES = set(
     requirements/serve.lock
     requirements/train.lock
     src/<package>/__init__.py
+    src/<package>/admission.py
     src/<package>/bento.py
     src/<package>/card.py
     src/<package>/cli.py
@@ -103,6 +104,7 @@ FILES = set(
     src/<package>/tracking.py
     src/<package>/training.py
     tests/__init__.py
+    tests/code/test_admission.py
     tests/code/test_config.py
     tests/code/test_experiments.py
     tests/code/test_export.py

@@ -1,9 +1,12 @@
 """The service of a reproduced project, asked over HTTP: real server, real Bento, real bad requests."""
 
+import asyncio
+import collections
 import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,8 +20,10 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import yaml
+from clusters import wait_until
 from conftest import VENV, BakedProject
 from PIL import Image
 
@@ -42,6 +47,8 @@ print(*(name for name in unwanted if name in sys.modules))
 """
 BLANK = [[[0.0]] * 8] * 8
 JSON = {"content-type": "application/json"}
+NPY = {"content-type": "application/x-npy"}
+MIB = 2**20
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -155,6 +162,12 @@ def png(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def test_answers_equal_keras(client: httpx.Client, images: np.ndarray, expected: np.ndarray) -> None:
     batches = [images[start : start + 200].tolist() for start in range(0, len(images), 200)]
     answers = [client.post("/predict", json={"instances": batch}) for batch in batches]
@@ -173,6 +186,19 @@ def test_answer_holds_label_probabilities_and_version(
         assert list(prediction["probabilities"]) == model["classes"]
         assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert prediction["label"] == max(prediction["probabilities"], key=prediction["probabilities"].get)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_binary_array_is_answered_like_json(
+    client: httpx.Client, images: np.ndarray, expected: np.ndarray, dtype: type
+) -> None:
+    body = npy(images[:256].astype(dtype))
+    answer = client.post("/predict", content=body, headers={**NPY, "accept": "application/x-npy"})
+    assert answer.headers["content-type"] == "application/x-npy"
+    np.testing.assert_allclose(np.load(io.BytesIO(answer.content)), expected[:256], rtol=0, atol=1e-5)
+    as_json = client.post("/predict", content=body, headers=NPY)
+    assert as_json.json()["model_version"] == answer.headers["model-version"]
+    np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), probabilities(as_json).astype(np.float32))
 
 
 def test_image_file_is_answered_like_its_array(client: httpx.Client, images: np.ndarray) -> None:
@@ -217,6 +243,9 @@ ARRAYS: dict[str, tuple[int, dict[str, Any]]] = {
     "empty": (400, {"content": b"", "headers": JSON}),
     "not UTF-8": (400, {"content": b"\xff\xfe", "headers": JSON}),
     "deeply nested": (400, {"content": b'{"instances": ' + b"[" * 100_000, "headers": JSON}),
+    "no array": (400, {"content": b"\x93NUMPY", "headers": NPY}),
+    "a pickle": (400, {"content": npy(np.array([None])), "headers": NPY}),
+    "too many arrays": (400, {"content": npy(np.zeros((257, 8, 8, 1), np.uint8)), "headers": NPY}),
     "no content type": (415, {"content": b"{}"}),
     "wrong content type": (415, {"content": b"{}", "headers": {"content-type": "text/plain"}}),
     "too large a body": (413, {"content": b" " * (33 * 2**20), "headers": JSON}),
@@ -312,7 +341,7 @@ def test_bento_holds_only_what_it_needs(bento: Path, package: str) -> None:
         "requirements/serve.lock",
         *(f"{package}/static/{name}" for name in ("index.html", "page.css", "page.js")),
         *(f"{package}/inputs/{name}.py" for name in ("__init__", "images")),
-        *(f"{package}/{name}.py" for name in ("__init__", "draining", "page", "service")),
+        *(f"{package}/{name}.py" for name in ("__init__", "admission", "draining", "page", "service")),
         *(f"{package}/targets/{name}.py" for name in ("__init__", "classification", "common")),
     }
     assert "--hash=sha256:" in (bento / "env/python/requirements.txt").read_text()
@@ -333,3 +362,67 @@ def test_bento_serves_without_the_project(
         assert f'service_version="{yaml.safe_load((bento / "bento.yaml").read_text())["version"]}"' in (
             client.get("/metrics").text
         )
+
+
+@pytest.fixture(scope="module")
+def one_process(reproduced_project: BakedProject, package: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    home = tmp_path_factory.mktemp("one-process")
+    with serving(reproduced_project.path, home, "python", "-m", f"{package}.service") as client:
+        yield client
+
+
+async def flood(port: int, clients: int, answers: int) -> collections.Counter[int]:
+    """Has clients ask, each again as soon as it is answered, until so many answers have come; counts statuses."""
+    body = json.dumps({"instances": [BLANK]}).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    statuses: collections.Counter[int] = collections.Counter()
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while statuses.total() < answers:
+            writer.write(head.encode() + body)
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            told = await reader.readexactly(int(answer.partition(b"content-length: ")[2].split()[0]))
+            status = int(answer.split()[1])
+            statuses[status] += 1
+            if status == 503:
+                assert b"retry-after: 1" in answer and "too many" in json.loads(told)["error"]
+        writer.close()
+
+    async def check_health() -> None:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            while statuses.total() < answers:
+                assert (await client.get("/readyz")).status_code == 200
+
+    await asyncio.gather(check_health(), *(ask() for _ in range(clients)))
+    return statuses
+
+
+def test_overload_is_refused_and_the_service_goes_on(one_process: httpx.Client) -> None:
+    port = one_process.base_url.port
+    (pid,) = (each.pid for each in psutil.net_connections("tcp4") if each.status == "LISTEN" and each.laddr[1] == port)
+    server = psutil.Process(pid)
+    assert asyncio.run(flood(port, 128, 1000)).keys() == {200}
+    used = []
+    for _ in range(2):  # four times as many clients as may wait
+        statuses = asyncio.run(flood(port, 512, 5000))
+        assert statuses.keys() == {200, 503} and statuses[200] > 500, statuses
+        used.append(server.memory_info().rss)
+    assert used[1] - used[0] < 16 * MIB
+    assert asyncio.run(flood(port, 128, 500)).keys() == {200}
+    assert re.search(r"^refused_total [1-9]", one_process.get("/metrics").text, re.M)
+
+
+def test_bodies_together_have_a_limit(one_process: httpx.Client) -> None:
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {32 * MIB}\r\n\r\n"
+
+    def status() -> int:
+        return one_process.post("/predict", json={"instances": [BLANK]}).status_code
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):  # almost whole: they stay
+            sender = stack.enter_context(socket.create_connection(("127.0.0.1", one_process.base_url.port)))
+            sender.sendall(head.encode() + b" " * (32 * MIB - 1))
+        wait_until(lambda: status() == 503, "no room for another body")
+        assert one_process.get("/readyz").status_code == 200
+    wait_until(lambda: status() == 200, "room again")

@@ -11,10 +11,12 @@ NumPy, ONNX Runtime and what reads the inputs would only delay its start and fil
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib
+import io
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -31,15 +33,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from . import page
+from .admission import BUSY, Admission
 
 if TYPE_CHECKING:
     import numpy as np
+    from starlette.types import ASGIApp
 
 # Beside src/ in the project; beside the package in a Bento, which packs the content of src/ without the folder.
 _ROOTS = Path(__file__).resolve().parents[2], Path(__file__).resolve().parents[1]
 MODEL_DIR = next((root for root in _ROOTS if (root / "models/model.json").exists()), _ROOTS[0]) / "models"
 MAX_INSTANCES = 256
 MAX_BODY = 32 * 2**20
+MAX_HELD = 4 * MAX_BODY  # of all requests that are being read or answered
+NPY = "application/x-npy"
 
 
 class ModelInfo(pydantic.BaseModel, extra="allow"):
@@ -87,7 +93,7 @@ class _Unread(bentoml.IODescriptor):
 
 
 class Instances(_Unread):
-    """JSON: arrays of pixel values, or rows of a table."""
+    """Arrays of pixel values, or rows of a table."""
 
     instances: list[Any]
 
@@ -158,12 +164,19 @@ class _BuildLabels:
         return self._labels[key]
 
 
-class _DocumentedService(bentoml.Service[Any]):
-    """BentoML documents neither the shape of the arrays nor the answers to bad requests."""
+class _Service(bentoml.Service[Any]):
+    """BentoML's, with a limit to what waits, and a document that is complete."""
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        """Return what a worker serves."""
+        refused = bentoml.metrics.Counter(
+            name="refused_total", documentation="Requests refused with 503, for too many were waiting"
+        )
+        return Admission(super().to_asgi(is_main), refused)
 
     @property
     def openapi_spec(self) -> Any:
-        """Complete what BentoML generates."""
+        """Complete what BentoML generates: neither the shape of the arrays nor the answers to bad requests is in it."""
         spec = bentoml.Service.openapi_spec.fget(self)
         info = read_model_info()
         instance = info.inputs.instance_schema(info.model_dump())
@@ -171,24 +184,31 @@ class _DocumentedService(bentoml.Service[Any]):
         answer = _object(model_version={"type": "string"}, predictions=prediction)
         instances = {"type": "array", "minItems": 1, "maxItems": MAX_INSTANCES, "items": instance}
         file = {"type": "string", "format": "binary", "description": info.inputs.FILE}
-        for path, content_type, field, schema in (
-            ("/predict", "application/json", "instances", instances),
-            ("/predict_file", "multipart/form-data", "file", file),
-        ):
+        npy = {"type": "string", "format": "binary", "description": "An array as numpy.save writes it"}
+        bodies = {
+            "/predict": {"application/json": _object(instances=instances)}
+            | ({NPY: npy} if hasattr(info.inputs, "from_npy") else {}),
+            "/predict_file": {"multipart/form-data": _object(file=file)},
+        }
+        for path, body in bodies.items():
             operation = spec.paths[path].post
-            body = _object(**{field: schema})
-            operation["requestBody"] = {"required": True, "content": {content_type: {"schema": body}}}
-            error = _object(error={"type": "string"})
+            operation["requestBody"] = {"required": True, "content": _content(body)}
+            error = {"application/json": _object(error={"type": "string"})}
             operation["responses"] = {
-                status: {"description": description, "content": {"application/json": {"schema": schema}}}
-                for status, description, schema in (
-                    ("200", "A prediction for each instance, in their order", answer),
+                status: {"description": description, "content": _content(schemas)}
+                for status, description, schemas in (
+                    ("200", "A prediction for each instance, in their order", {"application/json": answer, NPY: npy}),
                     ("400", "The content cannot be used; `error` says why", error),
                     ("413", f"The request is larger than {MAX_BODY} bytes", error),
-                    ("415", f"The content type is not {content_type}", error),
+                    ("415", f"The content type is not {' or '.join(body)}", error),
+                    ("503", "Too many requests are waiting: ask again later, as Retry-After says", error),
                 )
             }
         return attrs.evolve(spec, info=attrs.evolve(spec.info, version=info.version, description=self.inner.__doc__))
+
+
+def _content(schemas: dict[str, Any]) -> dict[str, Any]:
+    return {media_type: {"schema": schema} for media_type, schema in schemas.items()}
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +217,7 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 
 @bentoml.service(
     name=(__package__ or "service").rpartition(".")[2],
-    service_class=_DocumentedService,
+    service_class=_Service,
     labels=_BuildLabels(),
     workers=1,
     # A timer of BentoML lives for the whole timeout even when its request is long answered.
@@ -232,6 +252,7 @@ class Service:
         # A picture may hold `max_pixels`, a file many rows: read it off the event loop, which goes on answering, and
         # one at a time, so that several large ones do not fill the memory.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._held = 0  # bytes of bodies
         self._counter = bentoml.metrics.Counter(
             name="predictions_total",
             documentation="Predictions, by class where there are classes",
@@ -256,10 +277,12 @@ class Service:
     @bentoml.api(input_spec=Instances, output_spec=Predictions)
     async def predict(self, instances: Request) -> Response:
         """Answer instances: arrays of raw pixel values (0 to 255), or rows of a table as objects."""
+        kinds = ["application/json", *([NPY] if hasattr(self._inputs, "from_npy") else [])]
         try:
-            body = await _read(instances, "application/json")
-            # On the event loop on purpose: changing to a thread and back costs as much as a small model.
-            return self._answer(self._run(self._parse(body)))
+            async with self._body(instances, *kinds) as (kind, body):
+                # On the event loop on purpose: changing to a thread and back costs as much as a small model.
+                feeds = self._parse(body) if kind == "application/json" else self._read_npy(body)
+                return self._answer(self._run(feeds), instances)
         except Refusal as refusal:
             return refusal.response()
 
@@ -267,11 +290,31 @@ class Service:
     async def predict_file(self, file: Request) -> Response:
         """Answer a file: a picture, or a table as CSV with a header."""
         try:
-            data = await _read_upload(file)
-            loop = asyncio.get_running_loop()
-            return self._answer(await loop.run_in_executor(self._reader, self._run_file, data))
+            async with self._body(file, "multipart/form-data") as (_, body):
+                data = await _uploaded(file, body)
+                loop = asyncio.get_running_loop()
+                return self._answer(await loop.run_in_executor(self._reader, self._run_file, data), file)
         except Refusal as refusal:
             return refusal.response()
+
+    @contextlib.asynccontextmanager
+    async def _body(self, request: Request, *kinds: str) -> AsyncIterator[tuple[str, bytes]]:
+        """Read the body of a request and give it and its content type; hold it until the block ends."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in kinds:
+            raise Refusal(415, f"the content type must be {' or '.join(kinds)}, not {kind or 'missing'}")
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                self._held += len(chunk)
+                if len(body) > MAX_BODY:
+                    raise Refusal(413, f"the request is larger than {MAX_BODY} bytes")
+                if self._held > MAX_HELD:
+                    raise Refusal(503, BUSY)
+            yield kind, bytes(body)
+        finally:
+            self._held -= len(body)
 
     def _parse(self, body: bytes) -> dict[str, np.ndarray]:
         try:
@@ -289,6 +332,13 @@ class Service:
         feeds: dict[str, np.ndarray] = self._inputs.from_json(request.instances, self._description)
         return feeds
 
+    def _read_npy(self, body: bytes) -> dict[str, np.ndarray]:
+        try:
+            feeds: dict[str, np.ndarray] = self._inputs.from_npy(body, self._description, MAX_INSTANCES)
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
+        return feeds
+
     def _run_file(self, data: bytes) -> np.ndarray:
         try:
             return self._run(self._inputs.from_file(data, self._description))
@@ -301,10 +351,14 @@ class Service:
             raise Refusal(400, "the model's answer is no finite number: a value is too extreme")
         return output
 
-    def _answer(self, output: np.ndarray) -> Response:
+    def _answer(self, output: np.ndarray, request: Request) -> Response:
+        for label, count in self._target.counts(output, self._description).items():
+            self._counter.labels(label=label).inc(count)
+        if NPY in request.headers.get("accept", ""):
+            array = io.BytesIO()
+            self._numpy.save(array, output)
+            return Response(array.getvalue(), headers={"model-version": self.info.version}, media_type=NPY)
         predictions = self._target.answers(output, self._description)
-        for prediction in predictions:
-            self._counter.labels(label=prediction.get("label", "")).inc()
         return JSONResponse({"model_version": self.info.version, "predictions": predictions})
 
 
@@ -325,22 +379,8 @@ if page.enabled():
     bentoml.asgi_app(page.app(_described, MODEL_DIR / "page.json"))(Service)
 
 
-async def _read(request: Request, content_type: str) -> bytes:
-    """Read the body of a request, whose type must be as given, up to `MAX_BODY` bytes."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != content_type:
-        raise Refusal(415, f"the content type must be {content_type}, not {given or 'missing'}")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise Refusal(413, f"the request is larger than {MAX_BODY} bytes")
-    return bytes(body)
-
-
-async def _read_upload(request: Request) -> bytes:
-    """Read the one file of a multipart form, whose field is `file`."""
-    body = await _read(request, "multipart/form-data")
+async def _uploaded(request: Request, body: bytes) -> bytes:
+    """Return the one file of a multipart form, whose field is `file`."""
 
     async def chunks() -> AsyncGenerator[bytes, None]:
         yield body

@@ -161,6 +161,8 @@ def test_answers() -> None:
         {"label": "no", "probabilities": {"no": 1.0, "yes": 0.0}},
     ]
     assert classification.calibrate(outputs, np.array([1, 0])) == {}
+    assert classification.counts(np.repeat(outputs, 3, axis=0), {"classes": ["no", "yes"]}) == {"no": 3, "yes": 3}
+    assert classification.counts(outputs[1:], {"classes": ["no", "yes"]}) == {"no": 1}
 
 
 @pytest.mark.keras

@@ -1,5 +1,6 @@
 """Decoding: any supported file becomes the same pixels in training and in the service."""
 
+import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -15,6 +16,12 @@ images = module("inputs.images")
 
 SHAPE, LIMIT = (7, 9, 3), 10_000
 Draw = Callable[..., Path]
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
@@ -84,3 +91,50 @@ def test_the_header_alone_decides_what_is_too_large(tmp_path: Path, draw: Draw) 
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
     with pytest.raises(images.ImageError):
         images.decode(data, SHAPE, LIMIT)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_an_array_is_read_as_it_was_saved(dtype: type) -> None:
+    array = np.arange(2 * 7 * 9 * 3).reshape(2, *SHAPE) % 256
+    found = images.from_npy(npy(array.astype(dtype)), {"shape": SHAPE}, 2)["image"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, array)
+
+
+UNREADABLE = "not an array as numpy.save writes it"
+BLACK = np.zeros((2, *SHAPE), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", UNREADABLE),
+        (b"hello", UNREADABLE),
+        (b"\x93NUMPY\x09\x00" + bytes(100), UNREADABLE),
+        (b"\x93NUMPY\x01\x00" + b"\xff" * 100, UNREADABLE),
+        (npy(np.array(["a pickle", None], object)), "it is object, 2"),
+        (npy(BLACK.astype(np.float64)), "it is float64, 2 x 7 x 9 x 3"),
+        (npy(BLACK.astype(">f4")), "it is >f4, 2 x 7 x 9 x 3"),
+        (npy(np.asfortranarray(BLACK)), "it is float32 in Fortran order, 2 x 7 x 9 x 3"),
+        (npy(BLACK[:, 1:]), "it is float32, 2 x 6 x 9 x 3"),
+        (npy(BLACK[0]), "it is float32, 7 x 9 x 3"),
+        (npy(BLACK[:0]), "it is float32, 0 x 7 x 9 x 3"),
+        (npy(np.float32(1)), "it is float32, a single number"),
+        (npy(np.zeros((4, *SHAPE), np.uint8)), "1 to 3 x 7 x 9 x 3; it is uint8, 4 x 7 x 9 x 3"),
+        (npy(BLACK)[:-1], "1512 bytes must follow, not 1511"),
+        (npy(BLACK) + b"x", "1512 bytes must follow, not 1513"),
+        (npy(BLACK + 255.5), "pixel values must be from 0 to 255"),
+        (npy(BLACK - 1), "pixel values must be from 0 to 255"),
+        (npy(BLACK * np.nan), "pixel values must be from 0 to 255"),
+    ],
+)
+def test_an_array_that_cannot_be_used_is_refused_in_one_line(data: bytes, told: str) -> None:
+    with pytest.raises(ValueError) as error:
+        images.from_npy(data, {"shape": SHAPE}, 3)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_header_that_announces_terabytes_allocates_nothing() -> None:
+    data = npy(np.zeros((3, *SHAPE), np.uint8)).replace(b"(3, 7, 9, 3), }          ", b"(3, 7, 9, 3333333333), } ")
+    with pytest.raises(ValueError, match="it is uint8, 3 x 7 x 9 x 3333333333"):
+        images.from_npy(data, {"shape": SHAPE}, 3)

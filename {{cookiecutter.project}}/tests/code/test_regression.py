@@ -163,6 +163,7 @@ def test_answers() -> None:
     description = {"calibration": regression.calibrate(np.zeros((9, 1)), np.arange(1.0, 10.0))}
     answers = regression.answers(np.array([[100.5], [-1]], np.float32), description)
     assert answers == [{"value": 100.5, "low": 91.5, "high": 109.5}, {"value": -1.0, "low": -10.0, "high": 8.0}]
+    assert regression.counts(np.zeros((2, 1), np.float32), description) == {"": 2}
 
 
 def test_a_target_beyond_32_bits_is_refused() -> None:

@@ -97,6 +97,17 @@ def answers(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> lis
     ]
 
 
+def counts(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> dict[str, int]:
+    """Returns how many examples got which label, for the service's metrics.
+
+    Args:
+        outputs: float32 [N, K].
+        description: The content of models/model.json.
+    """
+    labels, found = np.unique(outputs.argmax(axis=1), return_counts=True)
+    return {description["classes"][label]: int(count) for label, count in zip(labels, found, strict=True)}
+
+
 def answer_schema(description: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the JSON schema of one of `answers`."""
     classes = description["classes"]

@@ -14,6 +14,7 @@ groups              groups of examples in each of which a model should be good
 miscalibration      how far the answers are from what they promise
 answers             what the service says
 answer_schema       its JSON schema
+counts              how many answers have which label, for the service's metrics
 
 At their top they import NumPy alone: the service imports them and has little else.
 """

@@ -132,6 +132,16 @@ def answers(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> lis
     ]
 
 
+def counts(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> dict[str, int]:
+    """Returns how many examples were answered, for the service's metrics: numbers have no label.
+
+    Args:
+        outputs: float32 [N, 1].
+        description: The content of models/model.json.
+    """
+    return {"": len(outputs)}
+
+
 def answer_schema(description: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the JSON schema of one of `answers`."""
     end = {"type": "number", "nullable": True}  # as OpenAPI 3.0, which BentoML writes, says null

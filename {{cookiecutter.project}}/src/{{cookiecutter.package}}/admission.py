@@ -1,0 +1,51 @@
+"""What becomes of requests that come faster than the model answers them: those too many are refused at once.
+
+Kept, they would be answered when nobody waits for them any more, and would fill the memory meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+MAX_PENDING = 128
+BUSY = "too many requests are waiting: try again in a second"
+
+
+class Admission:
+    """Lets at most `MAX_PENDING` requests to the model wait in a process; answers 503 to the others.
+
+    Outside everything that BentoML does with a request: a refusal costs a fifth of an answer or less. BentoML's own
+    limit (`traffic.max_concurrency`) answers 429, and sees one request at a time: a handler that does not wait ends
+    before the next one begins, so what waits stands in the event loop.
+    """
+
+    def __init__(self, app: ASGIApp, refused: Counter) -> None:
+        """Take the application to protect, and what counts refusals."""
+        self._app = app
+        self._pending = 0
+        self._refusal = JSONResponse({"error": BUSY}, 503, headers={"retry-after": "1"})
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        # Health and metrics are asked with GET: a service that is busy is neither dead nor unready.
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        if self._pending >= MAX_PENDING:
+            self._refused.inc()
+            await self._refusal(scope, receive, send)
+            return
+        self._pending += 1
+        try:
+            await asyncio.sleep(0)  # all that have arrived are counted before the first of them is answered
+            await self._app(scope, receive, send)
+        finally:
+            self._pending -= 1
