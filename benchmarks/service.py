@@ -1,12 +1,16 @@
-"""The generated service against two others that serve the same model, in one run.
+"""The generated service against others that serve the same model, in one run.
 
-    python benchmarks/service.py [PROJECT]     a generated project after `dvc repro`; default build/demo
+    python benchmarks/service.py [PROJECT]            a generated project after `dvc repro`; default build/demo
+    python benchmarks/service.py --images [PROJECT]   container images too; wants docker, or podman and buildah
 
-The others are what one has without the template: `mlflow models serve` of the same run (the ONNX model that
-the pipeline logs), and a BentoML service of a few lines that loads the SavedModel with TensorFlow. Each gets
-the same image in a request, as JSON numbers, from the same client on the same machine, which shares its cores
-with them. Sides take turns within each round; figures are medians of the rounds. A first start of each, not
-counted, compiles the bytecode and fills the file cache.
+The others are what one has without the template: the server process of `mlflow models build-docker` (a worker a
+core) with the ONNX model that the pipeline logs, and a BentoML service of a few lines that loads the SavedModel with
+TensorFlow. Each gets the same image in a request, as JSON numbers, from the same client on the same machine, which
+shares its cores with them. Sides take turns within each round; figures are medians of the rounds. A first start of
+each, not counted, compiles the bytecode and fills the file cache.
+
+Then, of the one process alone: binary batches against ONNX Runtime called in a loop, which is the limit; and four times
+as many requests as it can answer.
 """
 
 from __future__ import annotations
@@ -14,9 +18,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
+import importlib.metadata
+import io
 import json
+import math
 import os
 import re
+import shutil
 import signal
 import socket
 import statistics
@@ -24,12 +33,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import psutil
 
 START_LIMIT = 180.0
@@ -48,6 +58,13 @@ class SavedModel:
     def predict(self, instances: np.ndarray) -> np.ndarray:
         return self.model.serve(instances.astype("float32")).numpy()
 """
+BENTOFILE = """
+service: saved_model_service:SavedModel
+include: [saved_model_service.py, saved_model/]
+python: {packages: [numpy, tensorflow==%s], lock_packages: false}
+"""
+CONTAINER = "service-benchmark"
+CLIENTS = (1, 16, 64)
 SAVE = """
 import sys
 from pathlib import Path
@@ -64,29 +81,36 @@ class Side:
     command: list[str]
     folder: Path
     path: str
-    body: dict[str, Any]
-    answer: Any  # JSON answer -> probabilities of the image
+    body: bytes
+    answer: Any  # body of an answer -> probabilities
     env: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    engine: str = ""  # the program that runs it, of a container
+    size: float = 0  # MB, of an image
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     def request(self, port: int) -> bytes:
-        body = json.dumps(self.body).encode()
-        head = f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        head = f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {self.content_type}\r\n"
+        accept = f"Accept: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n\r\n"
+        return f"{head}{accept}".encode() + self.body
+
+    def pid(self, process: subprocess.Popen[bytes]) -> int:
+        """Find the process that leads all that serve."""
+        if not self.engine:
+            return process.pid
+        command = [self.engine, "container", "inspect", "--format", "{{.State.Pid}}", CONTAINER]
+        return int(subprocess.run(command, env=self.env, check=True, capture_output=True, text=True).stdout)
 
 
 class Connection(asyncio.Protocol):
-    """One client: sends the request again as soon as its answer is there; notes how long each took."""
+    """One client: sends a request and calls back with how long its answer took and where its body begins."""
 
-    def __init__(self, request: bytes, until: float) -> None:
-        self.request, self.until = request, until
-        self.took: list[float] = []
-        self.answer = b""
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, request: bytes, answered: Callable[[Connection, float, int], None]) -> None:
+        self.request, self.answered = request, answered
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
-        self.send()
 
     def send(self) -> None:
         self.received, self.sent = b"", time.perf_counter()
@@ -97,43 +121,75 @@ class Connection(asyncio.Protocol):
         self.received = self.received + data if self.received else data
         end = self.received.find(b"\r\n\r\n")
         length = LENGTH.search(self.received, 0, end) if end >= 0 else None
-        if length is None or len(self.received) < end + 4 + int(length[1]):
-            return
-        now = time.perf_counter()
-        self.took.append(now - self.sent)
-        if not self.received.startswith(b"HTTP/1.1 200"):
-            self.done.set_exception(RuntimeError(f"answered {self.received[:1000]!r}"))
-        elif now < self.until:
-            self.send()
-        else:
-            self.answer = self.received[end + 4 :]
-            self.done.set_result(None)
-            self.transport.close()
+        if length is not None and len(self.received) >= end + 4 + int(length[1]):
+            self.answered(self, time.perf_counter() - self.sent, end + 4)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_exception(ConnectionError("the server closed the connection"))
+        self.lost.set_result(None)
 
 
 async def load(side: Side, port: int, clients: int, seconds: float) -> tuple[list[float], float, bytes]:
     """Keep `clients` connections busy; return the time of each request, the wall time and one answer."""
     started = time.perf_counter()
     loop, request = asyncio.get_running_loop(), side.request(port)
-    made = await asyncio.gather(
-        *(
-            loop.create_connection(lambda: Connection(request, started + seconds), "127.0.0.1", port)
-            for _ in range(clients)
-        )
-    )
-    connections = [protocol for _, protocol in made]
-    await asyncio.gather(*(connection.done for connection in connections))
-    took = [each for connection in connections for each in connection.took]
-    return took, time.perf_counter() - started, connections[0].answer
+    took: list[float] = []
+    answers: list[bytes] = []
+    wrong: list[bytes] = []
+
+    def answered(connection: Connection, duration: float, start: int) -> None:
+        took.append(duration)
+        if not connection.received.startswith(b"HTTP/1.1 200"):
+            wrong.append(connection.received[:1000])
+        elif time.perf_counter() < started + seconds:
+            connection.send()
+            return
+        else:
+            answers.append(connection.received[start:])
+        connection.transport.close()
+
+    def connection() -> Connection:
+        return Connection(request, answered)
+
+    made = await asyncio.gather(*(loop.create_connection(connection, "127.0.0.1", port) for _ in range(clients)))
+    for _, protocol in made:
+        protocol.send()
+    await asyncio.gather(*(protocol.lost for _, protocol in made))
+    if len(answers) < clients:
+        raise ConnectionError(f"{side.name} answered {wrong[0]!r}" if wrong else f"{side.name} closed the connection")
+    return took, time.perf_counter() - started, answers[0]
+
+
+async def offer(side: Side, port: int, rate: float, seconds: float) -> tuple[float, dict[str, list[float]]]:
+    """Send `rate` requests a second, whatever is answered; return how many were sent a second, and times by status."""
+    loop, request = asyncio.get_running_loop(), side.request(port)
+    idle: list[Connection] = []
+    took: dict[str, list[float]] = {}
+
+    def answered(connection: Connection, duration: float, start: int) -> None:
+        took.setdefault(connection.received[9:12].decode(), []).append(duration)
+        idle.append(connection)
+
+    every: list[Connection] = []
+    started, sent = time.perf_counter(), 0
+    while (now := time.perf_counter() - started) < seconds:
+        while sent < now * rate:
+            if not idle:  # all wait for their answers: somebody new comes
+                _, protocol = await loop.create_connection(lambda: Connection(request, answered), "127.0.0.1", port)
+                every.append(protocol)
+                idle.append(protocol)
+            idle.pop().send()
+            sent += 1
+        await asyncio.sleep(0.001)
+    while len(idle) < len(every):  # the last answers
+        await asyncio.sleep(0.01)
+    for protocol in every:
+        protocol.transport.close()
+    return sent / now, took
 
 
 @contextlib.contextmanager
-def running(side: Side, port: int, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """Start a server; give it and the seconds to its first answer; stop it with all it started."""
+def running(side: Side, port: int, log: Path) -> Iterator[tuple[int, float]]:
+    """Start a server; give its process and the seconds to its first answer; stop it with all it started."""
     with log.open("ab") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -152,9 +208,12 @@ def running(side: Side, port: int, log: Path) -> Iterator[tuple[subprocess.Popen
             if process.poll() is not None or time.perf_counter() - started > START_LIMIT:
                 raise RuntimeError(f"{side.name} did not start:\n{log.read_text()[-3000:]}")
             time.sleep(0.01)
-        yield process, time.perf_counter() - started
+        cold = time.perf_counter() - started
+        yield side.pid(process), cold
     finally:
         tree = family(process.pid)
+        if side.engine:
+            subprocess.run([side.engine, "rm", "--force", CONTAINER], env=side.env, capture_output=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         _, alive = psutil.wait_procs(tree, timeout=15)
@@ -172,9 +231,9 @@ def family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def memory(pid: int) -> float:
-    """Add up the proportional set size of all processes of a server, in MB: pages they share count once."""
-    return sum(process.memory_full_info().pss for process in family(pid)) / 1e6
+def memory(pid: int, kind: str = "pss") -> float:
+    """Add up the memory of all processes of a server, in MB: "pss", where pages they share count once, or "rss"."""
+    return float(sum(getattr(process.memory_full_info(), kind) for process in family(pid))) / 1e6
 
 
 def processor_time(pid: int) -> float:
@@ -191,23 +250,29 @@ def free_port() -> int:
 def measure(side: Side, expected: np.ndarray, seconds: float, log: Path) -> dict[str, float]:
     """Start a side, load it and stop it."""
     port = free_port()
-    with running(side, port, log) as (process, cold):
+    with running(side, port, log) as (pid, cold):
         asyncio.run(load(side, port, 16, 1))  # warm
-        single, _, answer = asyncio.run(load(side, port, 1, seconds))
-        before = processor_time(process.pid)
-        many, wall, _ = asyncio.run(load(side, port, 16, seconds))
-        busy = (processor_time(process.pid) - before) / len(many) * 1e3
-        used = memory(process.pid)
-    difference = float(np.abs(np.asarray(side.answer(json.loads(answer))) - expected).max())
+        figures = {"image, MB": side.size, "cold start, s": cold}
+        for clients in CLIENTS:
+            before = processor_time(pid)
+            took, wall, answer = asyncio.run(load(side, port, clients, seconds))
+            p50, p99 = np.percentile(took, [50, 99]) * 1e3
+            busy = (processor_time(pid) - before) / len(took) * 1e3
+            figures |= {
+                f"{clients}: p50, ms": p50,
+                f"{clients}: p99, ms": p99,
+                f"{clients}: requests/s": len(took) / wall,
+            }
+            figures[f"{clients}: CPU a request, ms"] = busy
+        figures |= {"PSS, MB": memory(pid), "RSS, MB": memory(pid, "rss")}
+    difference = float(np.abs(np.asarray(side.answer(answer)) - expected).max())
     if difference > 1e-5:
         raise RuntimeError(f"{side.name} answers something else: difference {difference}")
-    low, high = np.percentile(single, [50, 99]) * 1e3
-    return {"cold": cold, "p50": low, "p99": high, "rate": len(many) / wall, "CPU": busy, "memory": used}
+    return figures
 
 
 def sides(project: Path, scratch: Path) -> tuple[list[Side], np.ndarray]:
-    """Describe the three servers, and what the model says of the image they are asked about."""
-    import onnxruntime
+    """Describe the servers that run as processes, and what the model says of the image they are asked about."""
 
     (package,) = (folder.name for folder in (project / "src").iterdir() if (folder / "service.py").exists())
     path = [str(project / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -237,88 +302,160 @@ def sides(project: Path, scratch: Path) -> tuple[list[Side], np.ndarray]:
     (scratch / "saved_model_service.py").write_text(TENSORFLOW_SERVICE)
 
     image = np.load(project / "data/prepared/test/images.npy", mmap_mode="r")[:1].astype(np.float32)
-    session = onnxruntime.InferenceSession(project / "models/model.onnx")
-    (expected,) = session.run(["probabilities"], {"image": image})
+    (expected,) = session(project).run(["probabilities"], {"image": image})
     pixels = image.tolist()
 
-    def ours(answer: Any) -> list[float]:
-        return list(answer["predictions"][0]["probabilities"].values())
+    def ours(answer: bytes) -> list[float]:
+        return list(json.loads(answer)["predictions"][0]["probabilities"].values())
 
-    def mlflow(answer: Any) -> list[float]:
-        outputs = answer["predictions"]
+    def mlflow(answer: bytes) -> list[float]:
+        outputs = json.loads(answer)["predictions"]
         return (outputs["probabilities"] if isinstance(outputs, dict) else outputs)[0]
 
-    model = ["--env-manager", "local", "--model-uri", f"runs:/{run}/model"]
-    instances = {"instances": pixels}
+    # What the image of `mlflow models build-docker` runs behind its nginx.
+    model = ["--env-manager", "local", "--workers", str(os.cpu_count()), "--model-uri", f"runs:/{run}/model"]
+    instances, inputs = json.dumps({"instances": pixels}).encode(), json.dumps({"inputs": {"image": pixels}}).encode()
+    tensorflow = ["bentoml", "serve", "saved_model_service:SavedModel"]
     return [
         Side("one process", ["python", "-m", f"{package}.service"], project, "/predict", instances, ours, env),
         Side("bentoml serve", ["bentoml", "serve", "."], project, "/predict", instances, ours, env),
-        Side(
-            "MLflow",
-            ["mlflow", "models", "serve", *model],
-            project,
-            "/invocations",
-            {"inputs": {"image": pixels}},
-            mlflow,
-            env,
-        ),
-        Side(
-            "BentoML, TensorFlow",
-            ["bentoml", "serve", "saved_model_service:SavedModel"],
-            scratch,
-            "/predict",
-            instances,
-            lambda answer: answer[0],
-            env,
-        ),
+        Side("MLflow", ["mlflow", "models", "serve", *model], project, "/invocations", inputs, mlflow, env),
+        Side("TensorFlow", tensorflow, scratch, "/predict", instances, lambda answer: json.loads(answer)[0], env),
     ], expected[0]
 
 
-def pairs(sides: list[Any]) -> list[tuple[Any, Any]]:
-    """Each way to serve what the template makes, with each of the others."""
-    return [(ours, other) for ours in sides[:2] for other in sides[2:]]
+def session(project: Path) -> onnxruntime.InferenceSession:
+    """Load the model as a worker of the service does: on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(project / "models/model.onnx", options, ["CPUExecutionProvider"])
+
+
+def images(ours: Side, tensorflow: Side) -> list[Side]:
+    """Build two container images: the project's own, and BentoML's of the service that loads the SavedModel."""
+    engine = next((program for program in ("docker", "podman") if shutil.which(program)), None)
+    if engine is None:
+        raise SystemExit("--images needs docker, or podman and buildah")
+
+    def built(side: Side, command: str) -> str:
+        done = subprocess.run(["bash", "-ec", command], cwd=side.folder, env=side.env, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{command}: {done.stdout[-2000:]}{done.stderr[-3000:]}")
+        return done.stdout
+
+    def contained(side: Side, name: str, image: str, *arguments: str) -> Side:
+        run = [engine, "run", "--rm", "--name", CONTAINER, "--network=host", image, *arguments]
+        inspect = [engine, "image", "inspect", "--format", "{{.Size}}", image]
+        size = float(subprocess.run(inspect, env=side.env, check=True, capture_output=True, text=True).stdout) / 1e6
+        return dataclasses.replace(side, name=name, command=run, engine=engine, size=size, figures={})
+
+    image = re.findall(r"^image (\S+)", built(ours, "make image"), re.MULTILINE)[-1]
+    (tensorflow.folder / "bentofile.yaml").write_text(BENTOFILE % importlib.metadata.version("tensorflow"))
+    backend = "docker" if engine == "docker" else "buildah"
+    tag = built(tensorflow, "bentoml build --output tag").strip().rpartition("tag:")[2]
+    built(tensorflow, f"bentoml containerize {tag} --backend {backend} --image-tag {tag}")
+    return [
+        contained(ours, "image", image),
+        contained(tensorflow, "TensorFlow image", tag, "serve", "/home/bentoml/bento"),
+    ]
+
+
+def compare_binary(ours: Side, project: Path, rounds: int, seconds: float, log: Path) -> None:
+    """Print how near binary batches come to ONNX Runtime called in a loop, which answers nobody."""
+    batch = np.load(project / "data/prepared/test/images.npy")[:256]
+    model, feed, array, port = session(project), {"image": batch.astype(np.float32)}, io.BytesIO(), free_port()
+    np.save(array, batch)
+    (expected,) = model.run(["probabilities"], feed)
+    side = dataclasses.replace(ours, body=array.getvalue(), content_type="application/x-npy")
+    rates: dict[str, list[float]] = {"loop": [], "1 client": [], "2 clients": []}
+    with running(side, port, log):
+        *_, answer = asyncio.run(load(side, port, 2, 1))
+        np.testing.assert_allclose(np.load(io.BytesIO(answer)), expected, rtol=0, atol=1e-5)
+        for _ in range(rounds):
+            count, started = 0, time.perf_counter()
+            while time.perf_counter() < started + seconds:
+                model.run(None, feed)
+                count += 1
+            rates["loop"].append(count * len(batch) / (time.perf_counter() - started))
+            for clients in (1, 2):
+                took, wall, _ = asyncio.run(load(side, port, clients, seconds))
+                rates["2 clients" if clients == 2 else "1 client"].append(len(took) * len(batch) / wall)
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    print(f"\nbatches of {len(batch)} as application/x-npy, images/s; goal: at least 0.70 of the loop")
+    for name, rate in medians.items():
+        print(f"  {name:10} {rate:8.0f}   {rate / medians['loop']:.2f}")
+
+
+def overload(side: Side, seconds: float, log: Path) -> None:
+    """Print what becomes of four times as many requests as the service can answer."""
+    port = free_port()
+    with running(side, port, log) as (pid, _):
+        took, wall, _ = asyncio.run(load(side, port, 64, seconds))
+        rate = len(took) / wall
+        memories = [memory(pid)]
+        print(
+            f"\noverload: {rate:.0f} requests/s with 64 clients; four times as many offered, {seconds:g} s, three times"
+        )
+        for _ in range(3):
+            offered, times = asyncio.run(offer(side, port, 4 * rate, seconds))
+            memories.append(memory(pid))
+            told = ", ".join(
+                f"{status}: {len(found) / seconds:.0f}/s, p50 {np.percentile(found, 50) * 1e3:.0f} ms, "
+                f"p99 {np.percentile(found, 99) * 1e3:.0f} ms"
+                for status, found in sorted(times.items())
+            )
+            print(f"  offered {offered:.0f}/s; {told}")
+        took, wall, _ = asyncio.run(load(side, port, 64, seconds))
+        print(f"  afterwards {len(took) / wall:.0f} requests/s with 64 clients")
+        print(f"  memory, MB: {', '.join(f'{used:.0f}' for used in memories)}")
+
+
+def report(servers: list[Side]) -> None:
+    """Print the medians, and the ratios of each way to serve what the template makes to each of the others."""
+    medians = [{name: statistics.median(values) for name, values in side.figures.items()} for side in servers]
+    print(f"\n{'':24}" + "".join(f"{side.name:>18}" for side in servers))
+    for name in medians[0]:
+        print(f"{name:24}" + "".join(f"{figure[name] or math.nan:>18.2f}" for figure in medians))
+    goals = {"16: requests/s": "at least 3", "PSS, MB": "at most 0.33", "cold start, s": "at most 0.20"}
+    ours = [number for number, side in enumerate(servers) if side.name in ("one process", "bentoml serve", "image")]
+    pairs = [(a, b) for a in ours for b in range(len(servers)) if b not in ours]
+    heads = [f"{servers[a].name} / {servers[b].name}" for a, b in pairs]
+    print("".join(f"\n{head:36}" + "".join(f"  {name} {medians[a][name] / medians[b][name]:.2f}" for name in goals)
+                  for head, (a, b) in zip(heads, pairs, strict=True)))  # fmt: skip
+    print("goals: " + ", ".join(f"{name} {goal}" for name, goal in goals.items()))
 
 
 def main() -> None:
     """Measure, print the figures and the ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("project", nargs="?", type=Path, default=Path("build/demo"))
+    parser.add_argument("--images", action="store_true", help="container images too")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4, help="of load, for each figure and round")
+    parser.add_argument("--seconds", type=float, default=3, help="of load, for each figure and round")
     arguments = parser.parse_args()
-    project = arguments.project.resolve()
+    project, rounds, seconds = arguments.project.resolve(), arguments.rounds, arguments.seconds
     if not (project / "models/model.onnx").exists():
         raise SystemExit(f"{project} is no project after `dvc repro`: name one, or run `make demo` first")
 
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         scratch = Path(folder)
         servers, expected = sides(project, scratch)
-        body = len(json.dumps(servers[0].body))
-        print(f"{os.cpu_count()} cores; a request: one image, {body} bytes of JSON; {arguments.rounds} rounds")
-        for round_ in range(arguments.rounds + 1):
+        if arguments.images:
+            servers += images(servers[0], servers[-1])
+        print(f"{os.cpu_count()} cores; a request: one image, {len(servers[0].body)} bytes of JSON; {rounds} rounds")
+        for round_ in range(rounds + 1):
             for number, side in enumerate(servers):
-                seconds = arguments.seconds if round_ else 0.2
-                figures = measure(side, expected, seconds, scratch / f"log{number}")
+                figures = measure(side, expected, seconds if round_ else 0.2, scratch / f"log{number}")
                 if round_:
                     for name, value in figures.items():
                         side.figures.setdefault(name, []).append(value)
-                told = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+                told = ", ".join(
+                    f"{name} {figures[name]:.2f}" for name in ("cold start, s", "1: p50, ms", "16: requests/s")
+                )
                 print(f"  {f'round {round_}' if round_ else 'warm-up'}: {side.name}: {told}", flush=True)
-
-    median = [{name: statistics.median(values) for name, values in side.figures.items()} for side in servers]
-    heads = f"{'cold start':>10} {'p50':>9} {'p99':>9} {'16 clients':>12} {'CPU/request':>12} {'memory':>9}"
-    print(f"\n{'':20} {heads}")
-    for side, figure in zip(servers, median, strict=True):
-        print(
-            f"{side.name:20} {figure['cold']:>8.2f} s {figure['p50']:>6.2f} ms {figure['p99']:>6.2f} ms"
-            f" {figure['rate']:>10.0f}/s {figure['CPU']:>9.2f} ms {figure['memory']:>6.0f} MB"
-        )
-    goals = {"rate": "at least 3", "memory": "at most 0.33", "cold": "at most 0.20"}
-    goals |= dict.fromkeys(("CPU", "p50", "p99"), "-")
-    print(f"\n{'ratio':8} {'goal':>12}" + "".join(f"{f'{a.name} / {b.name}':>37}" for a, b in pairs(servers)))
-    for name, goal in goals.items():
-        ratios = [f"{a[name] / b[name]:>37.2f}" for a, b in pairs(median)]
-        print(f"{name:8} {goal:>12}" + "".join(ratios))
+        report(servers)
+        compare_binary(servers[0], project, rounds, seconds, scratch / "log")
+        overload(servers[0], seconds, scratch / "log")
 
 
 if __name__ == "__main__":

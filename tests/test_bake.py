@@ -64,7 +64,6 @@ FILES = set(
     src/<package>/data/__init__.py
     src/<package>/data/prepared.py
     src/<package>/distributed_training.py
-    src/<package>/draining.py
     src/<package>/export.py
     src/<package>/gates.py
     src/<package>/image.py
@@ -79,6 +78,7 @@ FILES = set(
     src/<package>/predict.py
     src/<package>/registry.py
     src/<package>/savedmodel.py
+    src/<package>/server.py
     src/<package>/service.py
     src/<package>/stages/__init__.py
     src/<package>/stages/config.py

@@ -341,7 +341,7 @@ def test_bento_holds_only_what_it_needs(bento: Path, package: str) -> None:
         "requirements/serve.lock",
         *(f"{package}/static/{name}" for name in ("index.html", "page.css", "page.js")),
         *(f"{package}/inputs/{name}.py" for name in ("__init__", "images")),
-        *(f"{package}/{name}.py" for name in ("__init__", "admission", "draining", "page", "service")),
+        *(f"{package}/{name}.py" for name in ("__init__", "admission", "page", "server", "service")),
         *(f"{package}/targets/{name}.py" for name in ("__init__", "classification", "common")),
     }
     assert "--hash=sha256:" in (bento / "env/python/requirements.txt").read_text()
@@ -372,14 +372,14 @@ def one_process(reproduced_project: BakedProject, package: str, tmp_path_factory
 
 
 async def flood(port: int, clients: int, answers: int) -> collections.Counter[int]:
-    """Has clients ask, each again as soon as it is answered, until so many answers have come; counts statuses."""
+    """Has clients ask, each again as soon as it is answered or refused, until enough are answered; counts statuses."""
     body = json.dumps({"instances": [BLANK]}).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     statuses: collections.Counter[int] = collections.Counter()
 
     async def ask() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while statuses.total() < answers:
+        while statuses[200] < answers:
             writer.write(head.encode() + body)
             answer = (await reader.readuntil(b"\r\n\r\n")).lower()
             told = await reader.readexactly(int(answer.partition(b"content-length: ")[2].split()[0]))
@@ -391,7 +391,7 @@ async def flood(port: int, clients: int, answers: int) -> collections.Counter[in
 
     async def check_health() -> None:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            while statuses.total() < answers:
+            while statuses[200] < answers:
                 assert (await client.get("/readyz")).status_code == 200
 
     await asyncio.gather(check_health(), *(ask() for _ in range(clients)))
@@ -405,8 +405,7 @@ def test_overload_is_refused_and_the_service_goes_on(one_process: httpx.Client) 
     assert asyncio.run(flood(port, 128, 1000)).keys() == {200}
     used = []
     for _ in range(2):  # four times as many clients as may wait
-        statuses = asyncio.run(flood(port, 512, 5000))
-        assert statuses.keys() == {200, 503} and statuses[200] > 500, statuses
+        assert asyncio.run(flood(port, 512, 500)).keys() == {200, 503}
         used.append(server.memory_info().rss)
     assert used[1] - used[0] < 16 * MIB
     assert asyncio.run(flood(port, 128, 500)).keys() == {200}

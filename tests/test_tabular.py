@@ -468,7 +468,7 @@ def test_the_bento_holds_only_what_a_table_needs(tutorial: Tutorial, tmp_path: P
         "requirements/serve.lock",
         *(f"my_experiment/static/{name}" for name in ("index.html", "page.css", "page.js")),
         *(f"my_experiment/inputs/{name}.py" for name in ("__init__", "tables")),
-        *(f"my_experiment/{name}.py" for name in ("__init__", "admission", "draining", "page", "service")),
+        *(f"my_experiment/{name}.py" for name in ("__init__", "admission", "page", "server", "service")),
         *(f"my_experiment/targets/{name}.py" for name in ("__init__", "classification", "common")),
     }
     code = """

@@ -15,21 +15,25 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 MAX_PENDING = 128
+# So many are answered in a turn of the event loop, which then reads and refuses what has arrived: fewer, and clients
+# that ask again at once keep it busy with refusals; more, and a refusal comes late.
+TURN = 16
 BUSY = "too many requests are waiting: try again in a second"
 
 
 class Admission:
     """Lets at most `MAX_PENDING` requests to the model wait in a process; answers 503 to the others.
 
-    Outside everything that BentoML does with a request: a refusal costs a fifth of an answer or less. BentoML's own
-    limit (`traffic.max_concurrency`) answers 429, and sees one request at a time: a handler that does not wait ends
-    before the next one begins, so what waits stands in the event loop.
+    Outside everything that BentoML does with a request, so that a refusal costs little. BentoML's own limit
+    (`traffic.max_concurrency`) answers 429, and sees one request at a time: a handler that does not wait ends before
+    the next one begins, so what waits stands in the event loop.
     """
 
     def __init__(self, app: ASGIApp, refused: Counter) -> None:
         """Take the application to protect, and what counts refusals."""
         self._app = app
         self._pending = 0
+        self._turn = asyncio.Semaphore(TURN)
         self._refusal = JSONResponse({"error": BUSY}, 503, headers={"retry-after": "1"})
         self._refused = refused
 
@@ -45,7 +49,8 @@ class Admission:
             return
         self._pending += 1
         try:
-            await asyncio.sleep(0)  # all that have arrived are counted before the first of them is answered
+            async with self._turn:
+                await asyncio.sleep(0)
             await self._app(scope, receive, send)
         finally:
             self._pending -= 1

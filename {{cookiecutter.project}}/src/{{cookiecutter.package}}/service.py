@@ -416,7 +416,7 @@ def main() -> None:
     import uvicorn
     from _bentoml_impl.worker.service import main as work  # type: ignore[import-untyped]
 
-    from .draining import DrainingServer
+    from .server import Server
 
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.service", description="Serve the model.")
     parser.add_argument("--host", default="127.0.0.1")
@@ -429,7 +429,7 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from None
     path = "/ui" if page.enabled() else ""
     print(f"Serving on http://{arguments.host}:{arguments.port}{path} (Ctrl-C stops)", flush=True)
-    uvicorn.Server = DrainingServer  # type: ignore[misc] # what `work` runs
+    uvicorn.Server = Server  # type: ignore[misc] # what `work` runs
     # Ends by an exception, so that the files of the metrics are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="metrics-") as metrics:

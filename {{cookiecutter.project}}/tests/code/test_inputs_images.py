@@ -119,7 +119,7 @@ BLACK = np.zeros((2, *SHAPE), np.float32)
         (npy(BLACK[:, 1:]), "it is float32, 2 x 6 x 9 x 3"),
         (npy(BLACK[0]), "it is float32, 7 x 9 x 3"),
         (npy(BLACK[:0]), "it is float32, 0 x 7 x 9 x 3"),
-        (npy(np.float32(1)), "it is float32, a single number"),
+        (npy(np.array(1, np.float32)), "it is float32, a single number"),
         (npy(np.zeros((4, *SHAPE), np.uint8)), "1 to 3 x 7 x 9 x 3; it is uint8, 4 x 7 x 9 x 3"),
         (npy(BLACK)[:-1], "1512 bytes must follow, not 1511"),
         (npy(BLACK) + b"x", "1512 bytes must follow, not 1513"),

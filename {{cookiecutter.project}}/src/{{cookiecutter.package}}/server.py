@@ -1,0 +1,77 @@
+"""uvicorn for a service that may be asked more than it can answer, and that is told to end while it is asked."""
+
+import asyncio
+import socket
+from typing import Any
+
+import uvicorn
+
+GRACE = 1.0  # seconds in which clients that keep their connection are told to close it
+
+
+class Server(uvicorn.Server):
+    """Accepts all who wait at once, and answers everything that has arrived before it ends.
+
+    uvloop accepts one connection a turn of the event loop. A busy service would let the others wait where it cannot
+    see them, and refuse nobody; one that ends would reset them.
+    """
+
+    _listening: list[socket.socket]
+    _accepting: set[asyncio.Task[Any]]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts as uvicorn does, but for who listens.
+
+        Args:
+            sockets: Those to listen on.
+        """
+        await super().startup([])
+        self._listening, self._accepting = sockets or [], set()
+        for listening in self._listening:
+            listening.setblocking(False)
+            listening.listen(self.config.backlog)
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = listening.accept()
+            except ConnectionAbortedError:
+                continue
+            except OSError:  # nobody waits any more; or there are too many open files, so who waits goes on waiting
+                return
+            task = loop.create_task(loop.connect_accepted_socket(self._protocol, accepted))
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn makes it
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts who is waiting, then nobody; closes each connection with its next answer; then ends as uvicorn does.
+
+        Args:
+            sockets: Those that it listens on.
+        """
+        # The answers to come; those in work have their headers already, uvicorn closes after them.
+        self.server_state.default_headers.append((b"connection", b"close"))
+        for connection in self.server_state.connections:
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None and not cycle.response_complete:
+                connection.shutdown()
+        loop = asyncio.get_running_loop()
+        for listening in self._listening:
+            self._accept(listening)
+            loop.remove_reader(listening)
+            listening.close()
+        await asyncio.gather(*self._accepting)
+        end = loop.time() + GRACE
+        while self.server_state.connections and loop.time() < end:
+            await asyncio.sleep(0.02)
+        for _ in range(3):  # reads what has arrived meanwhile, so that nobody looks idle who is not
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
