@@ -333,7 +333,11 @@ def session(project: Path) -> onnxruntime.InferenceSession:
 
 def images(ours: Side, tensorflow: Side) -> list[Side]:
     """Build two container images: the project's own, and BentoML's of the service that loads the SavedModel."""
-    engine = next((program for program in ("docker", "podman") if shutil.which(program)), None)
+
+    def works(program: str) -> bool:
+        return bool(shutil.which(program)) and subprocess.run([program, "info"], capture_output=True).returncode == 0
+
+    engine = next(filter(works, ("docker", "podman")), None)
     if engine is None:
         raise SystemExit("--images needs docker, or podman and buildah")
 
@@ -352,7 +356,7 @@ def images(ours: Side, tensorflow: Side) -> list[Side]:
     image = re.findall(r"^image (\S+)", built(ours, "make image"), re.MULTILINE)[-1]
     (tensorflow.folder / "bentofile.yaml").write_text(BENTOFILE % importlib.metadata.version("tensorflow"))
     backend = "docker" if engine == "docker" else "buildah"
-    tag = built(tensorflow, "bentoml build --output tag").strip().rpartition("tag:")[2]
+    tag = built(tensorflow, "bentoml build --output tag").strip().rpartition("__tag__:")[2]
     built(tensorflow, f"bentoml containerize {tag} --backend {backend} --image-tag {tag}")
     return [
         contained(ours, "image", image),
