@@ -109,11 +109,21 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "tests/code/test_linear_regression.py",
         ],
     },
+    "license": {
+        "MIT": ["CITATION.cff"],
+        "Apache-2.0": ["CITATION.cff"],
+        "BSD-3-Clause": ["CITATION.cff"],
+        "Proprietary": [],
+    },
     "dvc_remote": {
         "s3": ["requirements/remote-s3.lock"],
         "gcs": ["requirements/remote-gcs.lock"],
         "azure": ["requirements/remote-azure.lock"],
         "ssh": ["requirements/remote-ssh.lock"],
+    },
+    "ci": {
+        "github": [".github"],
+        "gitlab": [".gitlab", "renovate.json"],
     },
 }
 MESSAGE = "Start from template"
@@ -132,14 +142,14 @@ def prune() -> None:
                 target.unlink(missing_ok=True)
 
 
-def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+def git(*arguments: str, folder: Path = PROJECT, told: str = "") -> subprocess.CompletedProcess[str]:
     """Runs git in the project: it may ask nothing, and a repository named by the environment is not meant."""
     environment = {name: value for name, value in os.environ.items() if name not in GIT_REPOSITORY_VARIABLES}
     return subprocess.run(
         ["git", *arguments],
-        cwd=PROJECT,
+        cwd=folder,
         env={**environment, "GIT_TERMINAL_PROMPT": "0"},
-        stdin=subprocess.DEVNULL,
+        input=told,
         capture_output=True,
         encoding="utf-8",
         errors="replace",
@@ -189,15 +199,40 @@ def version_control() -> str | None:
     return None
 
 
+def updated_project() -> Path | None:
+    """Gives the project that cruft updates or compares just now, for which this one is rendered and thrown away.
+
+    The hook is not told. cruft is typed in a folder with a .cruft.json then, and renders elsewhere.
+    """
+    here = Path(os.environ.get("PWD", "/"))
+    elsewhere = "_commit" in ANSWERS and not PROJECT.is_relative_to(here.resolve())
+    return here if elsewhere and (here / ".cruft.json").is_file() else None
+
+
+def remember(project: Path) -> None:
+    """Puts the rendered files into the project's object database, where git finds what it merges with.
+
+    `git apply --3way`, which cruft runs, merges only where it has the file as the template made it. After an update
+    or two no commit holds that file if its owner has edited it, and a change beside the edit would be rejected.
+    """
+    if shutil.which("git"):
+        files = [str(path) for path in PROJECT.rglob("*") if path.is_file()]
+        git("hash-object", "-w", "--no-filters", "--stdin-paths", folder=project, told="\n".join(files))
+
+
 def last_line(process: subprocess.CompletedProcess[str]) -> str:
     """Gives the last line that a command wrote to its standard error."""
     return (process.stderr.strip().splitlines() or ["nothing"])[-1]
 
 
 def main() -> None:
-    """Prunes, versions, and says what comes next."""
+    """Prunes, versions, and says what comes next; under `cruft update`, only prunes."""
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore # a path that the terminal cannot show
     prune()
+    updated = updated_project()
+    if updated:
+        remember(updated)
+        return
     trouble = version_control()
     if trouble:
         print(trouble)

@@ -1,25 +1,31 @@
 """What is generated: which files, that each can be read, that no Jinja is left, that the checkers pass."""
 
 import ast
+import configparser
 import json
 import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, TEMPLATE, BakedProject, execute, template
+from conftest import ROOT, TEMPLATE, BakedProject, Copy, execute, template
 
 # Every file of a project, whatever its task. `<package>` stands for the name of the package.
 FILES = set(
     """
     .bentoignore
+    .devcontainer/devcontainer.json
     .dvc/.gitignore
     .dvc/config
     .dvcignore
+    .editorconfig
+    .gitattributes
     .gitignore
     .pre-commit-config.yaml
+    .vscode/tasks.json
     .yamllint.yaml
     Dockerfile
     LICENSE
@@ -231,6 +237,23 @@ MORE = {
     "azure": {"requirements/remote-azure.lock"},
     "ssh": {"requirements/remote-ssh.lock"},
 }
+# What a CI adds, and an open licence.
+PROVIDERS = {
+    "github": {
+        ".github/ISSUE_TEMPLATE/problem.md",
+        ".github/dependabot.yml",
+        ".github/pull_request_template.md",
+    },
+    "gitlab": {
+        ".gitlab/issue_templates/Default.md",
+        ".gitlab/merge_request_templates/Default.md",
+        "renovate.json",
+    },
+    "jenkins": set(),
+    "travis": set(),
+    "none": set(),
+}
+OPEN = {"CITATION.cff"}
 LICENSES = {
     "MIT": "Permission is hereby granted, free of charge",
     "Apache-2.0": "Version 2.0, January 2004",
@@ -249,9 +272,22 @@ LEFTOVER = re.compile(r"\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
 CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 
-def expected_files(package: str, remote: str = "local", task: str = "image-classification") -> set[str]:
+def expected_files(
+    package: str,
+    remote: str = "local",
+    task: str = "image-classification",
+    license_name: str = "MIT",
+    ci: str = "github",
+) -> set[str]:
     """Lists what a project must hold, no more and no less."""
-    return {name.replace("<package>", package) for name in FILES | TASKS[task] | MORE.get(remote, set())}
+    names = FILES | TASKS[task] | MORE.get(remote, set()) | PROVIDERS[ci]
+    names |= OPEN if license_name != "Proprietary" else set()
+    return {name.replace("<package>", package) for name in names}
+
+
+def jsonc(text: str) -> Any:
+    """Reads JSON with comments, each at the end of a line, as the files of editors are."""
+    return json.loads(re.sub(r"(?m)(^|\s)//.*$", "", text))
 
 
 def check_text(project: BakedProject) -> None:
@@ -270,6 +306,8 @@ def check_text(project: BakedProject) -> None:
                 tomllib.loads(text)
             case ".yaml" | ".yml":
                 list(yaml.safe_load_all(text))
+            case ".json" if Path(name).parent.name in (".devcontainer", ".vscode"):
+                jsonc(text)
             case ".json":
                 json.loads(text)
             case ".py":
@@ -279,6 +317,7 @@ def check_text(project: BakedProject) -> None:
 def test_the_lists_of_choices_are_those_of_the_questions() -> None:
     assert set(CHOICES["license"]) == set(LICENSES)
     assert tuple(CHOICES["dvc_remote"]) == REMOTES
+    assert CHOICES["ci"] == list(PROVIDERS)
     assert CHOICES["task"] == list(TASKS)
     assert {path.name for path in (ROOT / "templates" / "licenses").iterdir()} == set(LICENSES)
 
@@ -295,18 +334,19 @@ def test_every_question_is_worded_as_one() -> None:
 
 
 # Each licence, each remote and each task with the first of the others: a licence decides the text of one file, a remote
-# which locks stay and the text of .dvc/config, a task the rest; they meet in the README alone.
+# which locks stay and the text of .dvc/config, a CI its own files, a task the rest; they meet in the README alone.
 COMBINATIONS = [
-    *[(name, "local", "image-classification") for name in LICENSES],
-    *[("MIT", remote, "image-classification") for remote in REMOTES[1:]],
-    *[("MIT", "s3", task) for task in list(TASKS)[1:]],
+    *[(name, "local", "image-classification", "github") for name in LICENSES],
+    *[("MIT", remote, "image-classification", "github") for remote in REMOTES[1:]],
+    *[("MIT", "s3", task, "github") for task in list(TASKS)[1:]],
+    *[("MIT", "local", "image-classification", ci) for ci in list(PROVIDERS)[1:]],
 ]
 
 
-@pytest.mark.parametrize(("license_name", "remote", "task"), COMBINATIONS)
-def test_bake(bake: Callable[..., BakedProject], license_name: str, remote: str, task: str) -> None:
-    project = bake(license=license_name, dvc_remote=remote, task=task)
-    assert project.files() == expected_files("my_experiment", remote, task)
+@pytest.mark.parametrize(("license_name", "remote", "task", "ci"), COMBINATIONS)
+def test_bake(bake: Callable[..., BakedProject], license_name: str, remote: str, task: str, ci: str) -> None:
+    project = bake(license=license_name, dvc_remote=remote, task=task, ci=ci)
+    assert project.files() == expected_files("my_experiment", remote, task, license_name, ci)
     check_text(project)
     text = project.read("LICENSE")
     assert LICENSES[license_name] in text
@@ -320,6 +360,82 @@ def test_the_apache_license_is_the_whole_text(bake: Callable[..., BakedProject])
     sections = [line.split(".")[0].strip() for line in lines if re.match(r"   \d\. \w", line)]
     assert sections == [str(number) for number in range(1, 10)]
     assert lines[-1] == "   limitations under the License."
+
+
+def test_the_tasks_of_the_editor_are_the_targets_of_make(default_project: BakedProject) -> None:
+    targets = re.findall(r"^([a-z]+):.*## ", default_project.read("Makefile"), re.M)
+    (target,) = jsonc(default_project.read(".vscode/tasks.json"))["inputs"]
+    assert target["options"] == [name for name in targets if name != "help"]
+
+
+def test_the_container_installs_what_the_project_needs(default_project: BakedProject) -> None:
+    container = jsonc(default_project.read(".devcontainer/devcontainer.json"))
+    version = re.fullmatch(r"mcr.microsoft.com/devcontainers/python:(3\.\d+)-\w+", container["image"])
+    requires = tomllib.loads(default_project.read("pyproject.toml"))["project"]["requires-python"]
+    assert version and requires.startswith(f">={version.group(1)},")
+    assert container["postCreateCommand"] == "make setup"
+    served = set(re.findall(r"PORT:-(\d+)", default_project.read("Makefile")))
+    assert {str(port) for port in container["forwardPorts"]} == served
+
+
+def test_no_hook_corrects_what_the_editor_is_told(default_project: BakedProject) -> None:
+    """.editorconfig agrees with the files as they are, and with ruff."""
+    told = configparser.ConfigParser()
+    told.read_string("[*top*]\n" + re.sub(r"\s+#.*", "", default_project.read(".editorconfig")))
+    ruff = tomllib.loads(default_project.read("pyproject.toml"))["tool"]["ruff"]
+    assert told["*.py"]["max_line_length"] == str(ruff["line-length"])
+    assert re.search(r"^\t", default_project.read("Makefile"), re.M) and told["Makefile"]["indent_style"] == "tab"
+    for name in default_project.files() - {"Makefile"}:
+        indent = " " * int(told["*.py" if name.endswith(".py") else "*"]["indent_size"])
+        text = default_project.read(name) if not name.endswith((".lock", ".md")) else ""
+        assert all(line.startswith((indent, " *")) for line in text.splitlines() if line[:1].isspace()), name
+
+
+def test_git_leaves_what_programs_write_in_one_piece(default_project: BakedProject, copy: Copy) -> None:
+    """Where both sides of a merge have changed it: the file can still be read, and git says that there is something to do."""
+    project = copy(default_project)
+    name = "requirements/serve.lock"
+    project.run("git", "switch", "--quiet", "--create", "theirs")
+    (project.path / name).write_text(project.read(name).replace("numpy==", "numpy==9."))
+    project.commit("Theirs")
+    project.run("git", "switch", "--quiet", "main")
+    ours = project.read(name).replace("numpy==", "numpy==8.")
+    (project.path / name).write_text(ours)
+    project.commit("Ours")
+    assert project.run("git", "merge", "theirs", check=False).returncode != 0
+    assert project.git_status() == f"UU {name}\n"
+    assert project.read(name) == ours
+    checked = project.run("git", "check-attr", "eol", "merge", "--", "README.md", "dvc.lock").stdout
+    assert "README.md: eol: lf" in checked and "dvc.lock: merge: unset" in checked
+
+
+# The comment of a reason comes first where the format has comments; Renovate's JSON has a key for it.
+REASONED = (".devcontainer/devcontainer.json", ".vscode/tasks.json", ".editorconfig", ".gitattributes", "CITATION.cff")
+REASONED_CI = {
+    "github": (".github/dependabot.yml", ".github/pull_request_template.md"),
+    "gitlab": (".gitlab/issue_templates/Default.md", ".gitlab/merge_request_templates/Default.md"),
+}
+
+
+@pytest.mark.parametrize("ci", REASONED_CI)
+def test_small_files_say_what_they_are_for(bake: Callable[..., BakedProject], ci: str) -> None:
+    project = bake(ci=ci)
+    for name in (*REASONED, *REASONED_CI[ci]):
+        assert re.match(r"(#|//|<!--) \w[^\n]{20,}\n", project.read(name)), name
+    if ci == "gitlab":
+        schema = ["check-jsonschema", "--builtin-schema", "vendor.renovate", "renovate.json"]
+        project.run(*schema)
+        renovate = json.loads(project.read("renovate.json"))
+        assert renovate["description"]
+        (project.path / "renovate.json").write_text(json.dumps({**renovate, "enabledManagers": "gitlabci"}))
+        assert project.run(*schema, check=False).returncode != 0
+    else:
+        front = project.read(".github/ISSUE_TEMPLATE/problem.md").split("---\n")[1]
+        assert set(yaml.safe_load(front)) == {"name", "about"}
+        updates = yaml.safe_load(project.read(".github/dependabot.yml"))
+        assert updates["version"] == 2
+        for update in updates["updates"]:  # zizmor looks at the rest
+            assert {"package-ecosystem", "directory", "schedule"} <= set(update)
 
 
 @pytest.fixture(scope="module")
@@ -359,6 +475,7 @@ def test_pre_commit_is_installed_for_the_stages_that_the_hooks_name(
     config = yaml.safe_load(project.read(".pre-commit-config.yaml"))
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
     assert {repo["repo"] for repo in config["repos"]} == {"local"}
+    hooks = [hook for hook in hooks if hook["language"] != "fail"]  # its entry is what it says
     assert all(hook["language"] == "system" and hook["entry"].startswith(".venv/bin/") for hook in hooks)
     for hook in hooks:
         assert (project.path / hook["entry"].split()[0]).is_file(), hook["entry"]
@@ -384,7 +501,8 @@ SECRET = "aws_secret_access_key = 'wJalrXUtnFEMI" + "/K7MDENG/bPxRfiCYzzzzzzzKEY
         ("check-json", "bad.json", "{]\n"),
         ("trailing-whitespace", "bad.txt", "a \n"),
         ("end-of-file", "bad.txt", "a"),
-        ("merge-conflict", "bad.txt", "<<<<<<< HEAD\n"),
+        ("merge-conflict", "bad.txt", "<<<<<<< ours\n"),
+        ("rejected-change", "README.md.rej", "@@ -1 +1 @@\n"),
         ("large-files", "bad.bin", "0" * 2_000_000),
         ("private-key", "bad.txt", "-----BEGIN RSA " + "PRIVATE KEY-----\n"),
         ("secrets", "bad.py", SECRET),
@@ -400,9 +518,6 @@ def test_each_hook_finds_what_it_is_for(
     project = copy(default_project)
     (project.path / name).write_text(text)
     project.run("git", "add", "--force", name)
-    if hook == "merge-conflict":  # it looks only while a merge is under way
-        (project.path / ".git" / "MERGE_MSG").write_text("Conflicts:\n")
-        (project.path / ".git" / "MERGE_HEAD").write_text(project.run("git", "rev-parse", "HEAD").stdout)
     assert project.run("pre-commit", "run", hook, check=False).returncode == 1
 
 
