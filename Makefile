@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export BENTOML_DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bake lock clean
+.PHONY: help setup demo test lint bench bake unbake lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,9 +46,13 @@ bench: .venv/.installed ## The benchmarks: ratios, both sides in one run
 	python benchmarks/tables.py
 	python benchmarks/sweep.py
 
-bake: .venv/.installed ## Generate a project with the default answers into build/bake, to look at
+bake: .venv/.installed ## Generate a project (TASK=...) with the default answers into build/bake, to look at or to work in
 	rm -rf build/bake
-	cookiecutter . --no-input --output-dir build/bake
+	cookiecutter . --no-input --output-dir build/bake task=$(TASK)
+	ln -s $(CURDIR)/.venv build/bake/my-experiment/.venv
+
+unbake: .venv/.installed ## Bring what was changed in build/bake (TASK=...) back into the template
+	python docs/unbake.py build/bake/my-experiment $(TASK)
 
 lock: ## Renew every lock: resolved together, so that any of them can be installed beside any other
 	bash requirements/lock.sh

@@ -392,7 +392,7 @@ def test_no_hook_corrects_what_the_editor_is_told(default_project: BakedProject)
 
 
 def test_git_leaves_what_programs_write_in_one_piece(default_project: BakedProject, copy: Copy) -> None:
-    """Where both sides of a merge have changed it: the file can still be read, and git says that there is something to do."""
+    """Where both sides of a merge have changed it, the file can still be read, and git says that it is unmerged."""
     project = copy(default_project)
     name = "requirements/serve.lock"
     project.run("git", "switch", "--quiet", "--create", "theirs")
