@@ -147,7 +147,7 @@ class Template:
         """Makes the change from `before` to `after` in the template's lines."""
         # Where each line of the bake comes from, and which of them are the template's own words.
         at: dict[int, int] = {-1: -1, len(before): len(source)}
-        own = set()
+        own: set[int] = set()
         aligned = difflib.SequenceMatcher(None, before, [self.plain(line) for line in source], autojunk=False)
         for kind, i1, i2, j1, j2 in aligned.get_opcodes():
             if i2 - i1 == j2 - j1:

@@ -459,6 +459,18 @@ def test_unicode_spaces_and_apostrophes(unicode_project: BakedProject) -> None:
         assert UNICODE["description"] in project.read("README.md")
 
 
+def test_the_citation_names_what_a_citation_needs(unicode_project: BakedProject) -> None:
+    assert yaml.safe_load(unicode_project.read("CITATION.cff")) == {
+        "cff-version": "1.2.0",
+        "message": "If you use this project, please cite it as below.",
+        "type": "software",
+        "title": UNICODE["project_name"],
+        "abstract": UNICODE["description"],
+        "authors": [{"name": UNICODE["author_name"]}],
+        "license": "MIT",
+    }
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_pre_commit_passes_on_a_fresh_bake(bake: Callable[..., BakedProject], task: str) -> None:
     project = bake(**UNICODE, task=task)
