@@ -210,6 +210,9 @@ def unbake(bake: Path, task: str) -> list[str]:
         Refused: If a change has no place in the template, which is then as it was.
     """
     tree = snapshot(bake)
+    changed = changes(bake, tree)
+    if not changed:
+        return []
     template = Template(task)
     done: list[str] = []
     refused: list[str] = []
@@ -217,7 +220,7 @@ def unbake(bake: Path, task: str) -> list[str]:
     agreed = base(bake)
     now, keep = rendered(task)
     with keep:
-        for change in changes(bake, tree):
+        for change in changed:
             old = template.path(change.old) if change.old else None
             try:
                 baked = content(bake, agreed, change.old) if change.old else None

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 # Rendered by Jinja before it runs; see pre_gen_project.py for the two `tojson`.
@@ -202,11 +203,13 @@ def version_control() -> str | None:
 def updated_project() -> Path | None:
     """Gives the project that cruft updates or compares just now, for which this one is rendered and thrown away.
 
-    The hook is not told. cruft is typed in a folder with a .cruft.json then, and renders elsewhere.
+    The hook is not told. cruft is typed in a folder with a .cruft.json then, and renders in a temporary one.
     """
-    here = Path(os.environ.get("PWD", "/"))
-    elsewhere = "_commit" in ANSWERS and not PROJECT.is_relative_to(here.resolve())
-    return here if elsewhere and (here / ".cruft.json").is_file() else None
+    here = Path(os.environ.get("PWD", "/")).resolve()
+    thrown_away = "_commit" in ANSWERS and PROJECT.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve())
+    if thrown_away and not PROJECT.resolve().is_relative_to(here) and (here / ".cruft.json").is_file():
+        return here
+    return None
 
 
 def remember(project: Path) -> None:
