@@ -32,6 +32,7 @@ GOOD = {
     "license": "MIT",
     "dvc_remote": "local",
     "dvc_remote_url": "../my-experiment-dvc",
+    "ci": "github",
 }
 
 
