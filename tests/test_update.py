@@ -26,7 +26,7 @@ from conftest import (
 )
 
 # Before the template had a version: the last commit without CI.
-EARLIEST = "c572d95b7d23852f4dab4dee515e2ad1238c1a0a"
+EARLIEST = "c572d95b7d23852f4dab4dee515e2ad1238c1a0a"  # pragma: allowlist secret
 CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>) ", re.M)
 
 
