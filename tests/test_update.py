@@ -147,8 +147,8 @@ def test_a_project_of_the_last_release_takes_this_version(tmp_path: Path, bake: 
     assert json.loads(project.read(".cruft.json"))["commit"] == commit
     project.commit("A newer template")
     project.run("cruft", "check")
-    # It works: what can be configured is found, the owner's model among it, and the pipeline can be read.
-    project.run("python", "-m", "pytest", "-q", "-m", "not keras", "tests/code/test_config.py")
+    # It works: code and pipeline fit each other, what can be configured is found, and DVC reads it.
+    project.run("python", "-m", "pytest", "-q", "-m", "not keras", "tests/code/test_pipeline.py")
     package_python(project, "from my_experiment.stages import config; config.main()")
     assert "\n  patience: 5\n" in project.read("params.yaml")
     assert "prepare" in project.run("dvc", "status").stdout
