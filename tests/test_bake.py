@@ -83,6 +83,7 @@ FILES = set(
     src/<package>/plots.py
     src/<package>/predict.py
     src/<package>/registry.py
+    src/<package>/retrain.py
     src/<package>/savedmodel.py
     src/<package>/server.py
     src/<package>/service.py
@@ -122,6 +123,7 @@ FILES = set(
     tests/code/test_predict.py
     tests/code/test_prepared.py
     tests/code/test_registry.py
+    tests/code/test_retrain.py
     tests/code/test_savedmodel.py
     tests/code/test_stage_config.py
     tests/code/test_stage_evaluate.py

@@ -7,13 +7,11 @@ Code, configuration and locked requirements are those of the version's commit, t
 """
 
 import argparse
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from . import cli, lineage, registry, tracking
@@ -33,7 +31,7 @@ def build(name: str) -> None:
     store = tracking.client()
     found = registry.version(store, name)
     label, commit = f"{registry.MODEL}/{found.version}", found.tags["git_commit"]
-    with tempfile.TemporaryDirectory() as temporary, work_tree(commit, label, Path(temporary) / "tree") as tree:
+    with tempfile.TemporaryDirectory() as temporary, lineage.work_tree(commit, label, Path(temporary) / "tree") as tree:
         stored = registry.fetch(found, Path(temporary))
         (tree / "models").mkdir()
         shutil.copyfile(stored.model, tree / "models" / "model.onnx")
@@ -49,33 +47,6 @@ def build(name: str) -> None:
         )  # fmt: skip
     if done.returncode:
         raise cli.UserError(f"bentoml build failed for {label} at commit {commit[:12]}, see above")
-
-
-@contextlib.contextmanager
-def work_tree(commit: str, label: str, folder: Path) -> Iterator[Path]:
-    """Checks a commit out beside the workspace, and removes it afterwards.
-
-    Args:
-        commit: The commit.
-        label: Whose commit it is, for messages.
-        folder: Where to; must not exist.
-
-    Yields:
-        The project's root in it.
-
-    Raises:
-        UserError: Where this clone does not have it.
-    """
-    # Without hooks: one of pre-commit's would check DVC's files out.
-    add = ["git", "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--quiet", "--detach", str(folder), commit]
-    added = subprocess.run(add, capture_output=True, text=True, check=False)
-    if added.returncode:
-        reason = " ".join(added.stderr.split())
-        raise cli.UserError(f"{label} is of commit {commit}: git fetch, or dvc exp pull, brings it here ({reason})")
-    try:
-        yield folder / (lineage.git("rev-parse", "--show-prefix") or "")
-    finally:
-        lineage.git("worktree", "remove", "--force", str(folder))
 
 
 def main() -> None:

@@ -198,8 +198,17 @@ def at_most(name: str, value: float | None, limit: float, unit: str = "") -> Gat
 
 def table(found: Sequence[Gate]) -> str:
     """Returns what came out, a line a gate."""
-    words = {True: "passed", False: "FAILED", None: "-"}
-    rows = [(words[gate.passed], gate.name, gate.measured, gate.wanted) for gate in found]
-    rows.insert(0, ("gate", "", "measured", "wanted"))
+    rows = [("gate", "", "measured", "wanted"), *_rows(found)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def markdown(found: Sequence[Gate]) -> str:
+    """Returns the same as a Markdown table."""
+    rows = [("", "gate", "measured", "wanted"), ("---",) * 4, *_rows(found)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+
+
+def _rows(found: Sequence[Gate]) -> list[tuple[str, str, str, str]]:
+    words = {True: "passed", False: "FAILED", None: "-"}
+    return [(words[gate.passed], gate.name, gate.measured, gate.wanted) for gate in found]

@@ -10,11 +10,13 @@ A training is identified by a key made of its inputs as dvc.lock records them: c
 inputs give the same key in every clone, so that neither a cache hit nor a new commit loses the way to the run.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -169,6 +171,33 @@ def committed(trained: Training) -> str | None:
     if trained.model not in (git("show", "HEAD:./dvc.lock") or "") and (commit := holding(trained.model)):
         return commit
     return git("rev-parse", "HEAD")
+
+
+@contextlib.contextmanager
+def work_tree(commit: str, label: str, folder: Path) -> Iterator[Path]:
+    """Checks a commit out beside the workspace, and removes it afterwards.
+
+    Args:
+        commit: The commit.
+        label: Whose commit it is, for messages.
+        folder: Where to; must not exist.
+
+    Yields:
+        The project's root in it.
+
+    Raises:
+        UserError: Where this clone does not have it.
+    """
+    # Without hooks: one of pre-commit's would check DVC's files out.
+    add = ["git", "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--quiet", "--detach", str(folder), commit]
+    added = subprocess.run(add, capture_output=True, text=True, check=False)
+    if added.returncode:
+        reason = " ".join(added.stderr.split())
+        raise cli.UserError(f"{label} is of commit {commit}: git fetch, or dvc exp pull, brings it here ({reason})")
+    try:
+        yield folder / (git("rev-parse", "--show-prefix") or "")
+    finally:
+        git("worktree", "remove", "--force", str(folder))
 
 
 def chain(name: str | None) -> list[tuple[str, str]]:

@@ -44,17 +44,19 @@ BEFORE = "champions_before"
 
 
 class Stored(NamedTuple):
-    """A registered version on this disk.
+    """A model on this disk.
 
     Attributes:
-        name: <model>/<version>.
+        name: <model>/<version>, where it is registered.
         model: The ONNX file.
         description: The content of its model.json.
+        data: MD5 of the data/prepared that it was trained on, if known.
     """
 
     name: str
     model: Path
     description: dict[str, Any]
+    data: str | None
 
 
 def aliases(store: "MlflowClient") -> dict[str, str]:
@@ -281,7 +283,7 @@ def fetch(found: "ModelVersion", folder: Path) -> Stored:
         )
     if hashlib.sha256(model.read_bytes()).hexdigest() != found.tags.get("model_sha256"):
         raise cli.UserError(f"{name}: its model.onnx is not the file that was registered (SHA-256); nothing was used")
-    return Stored(name, model, json.loads(description.read_text(encoding="utf-8")))
+    return Stored(name, model, json.loads(description.read_text(encoding="utf-8")), found.tags.get("data_md5"))
 
 
 def promote(name: str, settings: "Gates") -> str:
@@ -311,7 +313,8 @@ def promote(name: str, settings: "Gates") -> str:
             if before == number:
                 return f"{MODEL}/{number} is {CHAMPION} already"
             champion = version(store, before) if before else None
-            found = judge(own, champion, settings, Path(folder))
+            other = fetch(champion, Path(folder)) if champion and compares(settings) else None
+            found = judge(fetch(own, Path(folder)), other, settings)
             against = f", compared with {MODEL}/{before}" if before else f"; there is no {CHAMPION} yet"
             print(f"{MODEL}/{number}{against}\n\n{gates.table(found)}\n", flush=True)
             if failed := [gate.name for gate in found if gate.passed is False]:
@@ -362,14 +365,18 @@ def _move(store: "MlflowClient", number: str, earlier: Sequence[str], held: Call
     store.set_registered_model_alias(MODEL, CHAMPION, number)
 
 
-def judge(own: "ModelVersion", champion: "ModelVersion | None", settings: "Gates", folder: Path) -> "list[Gate]":
-    """Measures a version, and the champion, on the test split of the workspace.
+def compares(settings: "Gates") -> bool:
+    """Says whether a gate asks for the champion."""
+    return bool(settings.champion or settings.slices)
+
+
+def judge(candidate: Stored, champion: Stored | None, settings: "Gates") -> "list[Gate]":
+    """Measures a model, and the champion, on the test split of the workspace.
 
     Args:
-        own: The version.
-        champion: The champion, if any.
+        candidate: The model.
+        champion: The champion, if there is one to compare with.
         settings: The gates.
-        folder: Where models are copied to.
 
     Raises:
         UserError: Where a model cannot be asked with these data, or the configuration names what there is not.
@@ -386,15 +393,15 @@ def judge(own: "ModelVersion", champion: "ModelVersion | None", settings: "Gates
     first = next(iter(modality.feeds("test")))
     data = lineage.training(lineage.read_lock()).inputs["data/prepared"]
 
-    def measured(found: "ModelVersion", stored: Stored) -> Any:
+    def measured(stored: Stored) -> Any:
         problem = inference.misfit(stored.model, first)
         for key in ("target", "target_name", "classes"):
             if stored.description.get(key) != manifest.get(key):
                 problem = f"its {key} is {stored.description.get(key)}, not {manifest.get(key)}"
         if problem:
-            only = "; to judge without it: gates.champion=null gates.slices=null" if found is champion else ""
+            only = "; to judge without it: gates.champion=null gates.slices=null" if stored is champion else ""
             raise cli.UserError(f"{stored.name} cannot be asked about the present test data: {problem}{only}")
-        if found.tags.get("data_md5") != data:
+        if stored.data != data:
             print(
                 f"note: {stored.name} was trained on other data; it may know some of these test data", file=sys.stderr
             )
@@ -403,15 +410,13 @@ def judge(own: "ModelVersion", champion: "ModelVersion | None", settings: "Gates
             raise cli.UserError(f"{stored.name} answers no finite number for {bad} of {len(targets)} test examples")
         return target.measured(outputs, targets, stored.description)
 
-    compared = settings.champion or settings.slices
-    candidate = fetch(own, folder)
-    mine = measured(own, candidate)
+    mine = measured(candidate)
     metrics = mine(np.ones(len(targets)))
     if unknown := [name for name in settings.absolute if name not in metrics]:
         raise cli.UserError(f"gates.absolute: {unknown[0]} is not measured; choose from {', '.join(metrics)}")
     found = gates.absolute(metrics, settings.absolute)
-    if champion is not None and compared:
-        theirs = measured(champion, fetch(champion, folder))
+    if champion is not None:
+        theirs = measured(champion)
         metric = gates.Metric(target.METRIC, target.HIGHER_IS_BETTER)
         if settings.champion:
             found.append(gates.champion(metric, mine, theirs, len(targets), settings.champion))

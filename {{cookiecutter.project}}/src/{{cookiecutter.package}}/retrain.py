@@ -1,0 +1,421 @@
+"""Continuous training: the newest data go through the pipeline and the gates; what passes is proposed as a branch.
+
+    python -m <package>.retrain                         the present commit, with what its imports hold now
+    python -m <package>.retrain gates.latency_ms=50     another gate (Hydra's grammar), as for `registry promote`
+
+It all happens in a work tree of git's below .dvc/tmp, with the cache of DVC that is here: the workspace and its branch
+stay as they are, however this ends. What a killed one has left, the next one removes; the stages that it finished
+come from the cache.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import cli, lineage, registry, tracking
+
+if TYPE_CHECKING:
+    from .gates import Gate, Gates
+
+TREES = Path(".dvc/tmp/retrain")
+# What a workflow reads: the body of the pull request (its first line is the title), the branch where one was proposed.
+REPORT, BRANCH, PLOTS = Path("build/report.md"), Path("build/branch"), Path("build/plots")
+INPUTS = ("conf", "data", "dvc.yaml", "schema", "src")  # of the pipeline, as git has them
+# Without hooks: they are for people, and the work tree has no .venv.
+GIT = ("git", "-c", f"core.hooksPath={os.devnull}")
+DVC = (sys.executable, "-m", "dvc")
+
+
+def retrain(overrides: Sequence[str]) -> str:
+    """Pulls, updates, reproduces, judges, and proposes what is new and passes.
+
+    Args:
+        overrides: Of conf/gates.yaml, in Hydra's grammar.
+
+    Returns:
+        What was done, for a person.
+
+    Raises:
+        UserError: Where the commit is not clean, a program fails, or the new model does not pass.
+    """
+    from . import gates
+
+    base, remote = clean_commit(), git_remote()
+    # What cannot be reached says so now, and not after hours of training.
+    listing = git("ls-remote", "--heads", remote) if remote else git("for-each-ref", "refs/heads")
+    proposed = {line.split()[-1] for line in listing.splitlines()}
+    settings = registry.read(overrides)
+    for written in (REPORT, BRANCH):
+        written.unlink(missing_ok=True)
+    shutil.rmtree(PLOTS, ignore_errors=True)
+    REPORT.parent.mkdir(exist_ok=True)
+    before = lineage.git("show", f"{base}:./dvc.lock")
+    with alone() as folder, lineage.work_tree(base, "HEAD", folder / "tree") as tree:
+        pull_and_update(tree)
+        name = f"retrain/{version_of(git('ls-tree', 'HEAD', '--', *INPUTS, cwd=tree))}"
+        if f"refs/heads/{name}" in proposed:
+            if remote:
+                git("fetch", "--quiet", "--no-tags", remote, f"refs/heads/{name}", cwd=tree)
+            REPORT.write_text(f"# {git('log', '-1', '--format=%B', 'FETCH_HEAD' if remote else name, cwd=tree)}")
+            BRANCH.write_text(f"{name}\n")
+            return f"{name} proposes this already: nothing was trained"
+        print("dvc repro", file=sys.stderr, flush=True)
+        dvc("repro", cwd=tree, shown=True)
+        now = (tree / "dvc.lock").read_text(encoding="utf-8")
+        if before and (outputs(before) == outputs(now)):
+            return f"nothing changed: the results are those of {base[:12]}"
+        against, found = judge(tree, settings)
+        failed = [gate.name for gate in found if gate.passed is False]
+        title = titled(changed_inputs(before, now), failed)
+        text = f"{against}\n\n{gates.markdown(found)}\n\n{differences(tree, base)}"
+        REPORT.write_text(f"# {title}\n\n{text}", encoding="utf-8")
+        print(f"\n{title}\n{against}\n\n{gates.table(found)}\n", flush=True)
+        if failed:
+            raise cli.UserError(f"the new model does not pass: {', '.join(failed)}; no branch was made, see {REPORT}")
+        commit(tree, f"{title}\n\n{text}", "dvc.lock", "params.yaml")
+        if remote:
+            if has_dvc_remote(tree):  # before the branch: nobody shall find one without its data
+                print("dvc push", file=sys.stderr, flush=True)
+                dvc("push", cwd=tree, shown=sys.stderr.isatty())
+            git("push", "--quiet", "--no-follow-tags", remote, f"HEAD:refs/heads/{name}", cwd=tree)
+        else:
+            git("branch", "--no-track", name, "HEAD", cwd=tree)
+    BRANCH.write_text(f"{name}\n")
+    return f"{name} is " + (
+        f"on {remote}, not yet merged; {REPORT} tells what it brings"
+        if remote
+        else f"a branch here (git knows no remote); {REPORT} tells what it brings: git merge {name} && dvc checkout"
+    )
+
+
+def clean_commit() -> str:
+    """Returns the present commit, on a branch or not.
+
+    Raises:
+        UserError: Where there is none, or files or data differ from it.
+    """
+    base = lineage.git("rev-parse", "--verify", "--quiet", "HEAD")
+    if base is None:
+        raise cli.UserError("git finds no commit here: commit first, a retraining starts from one")
+    if lines := git("status", "--porcelain").splitlines():
+        names = ", ".join(line[3:] for line in lines[:3]) + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
+        raise cli.UserError(f"not in any commit: {names}; commit (or stash) first, a retraining starts from a commit")
+    if changed := [path for path, state in data_states(Path()).items() if state == "modified"]:
+        raise cli.UserError(
+            f"{changed[0]} was changed and is in no commit: `dvc add {changed[0]}` and commit its .dvc file, or "
+            f"`dvc checkout {changed[0]}` drops the change"
+        )
+    for who in ("AUTHOR", "COMMITTER"):
+        if lineage.git("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT") is None:
+            raise cli.UserError("git knows no user.name and user.email for the commit: `git config` sets them")
+    return base
+
+
+def git_remote() -> str | None:
+    """Returns the remote that branches go to: origin, or the only one; None where there is none.
+
+    Raises:
+        UserError: Where it cannot be told which.
+    """
+    remotes = git("remote").splitlines()
+    if "origin" in remotes or not remotes:
+        return "origin" if remotes else None
+    if len(remotes) > 1:
+        raise cli.UserError(f"to which of {', '.join(remotes)}? `git remote rename NAME origin` says it")
+    return remotes[0]
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[Path]:
+    """Keeps a second retraining out, and removes what a killed one has left.
+
+    Yields:
+        A new folder, which nobody else may read; another one each time, because a killed one may have left `dvc repro`
+        running in its own.
+
+    Raises:
+        UserError: Where another retraining is running.
+    """
+    from filelock import FileLock, Timeout
+
+    TREES.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{TREES}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise cli.UserError("another retraining is running here: wait for it") from None
+    try:
+        for left in TREES.iterdir():
+            lineage.git("worktree", "remove", "--force", str(left / "tree"))
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=TREES, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    finally:
+        lock.release()
+
+
+def pull_and_update(tree: Path) -> None:
+    """Gets the data: as committed, and then as imports have them where they come from; that is a commit of its own.
+
+    So a run of MLflow names a commit that holds what it was trained on.
+
+    Args:
+        tree: Root of the project in the work tree.
+
+    Raises:
+        UserError: Where data are not to be had.
+    """
+    share_configuration(tree)
+    if has_dvc_remote(tree):
+        print("dvc pull", file=sys.stderr, flush=True)
+        # Outputs that were never pushed are computed.
+        dvc("pull", "--allow-missing", cwd=tree, shown=sys.stderr.isatty())
+    else:
+        dvc("checkout", "--allow-missing", cwd=tree)
+    if imports := [file for file in data_files(tree) if "deps" in read_yaml(tree / file)]:
+        print(f"dvc update {' '.join(imports)}", file=sys.stderr, flush=True)
+        dvc("update", *imports, cwd=tree, shown=sys.stderr.isatty())
+    if missing := list(data_states(tree)):
+        raise cli.UserError(f"{missing[0]} is neither in DVC's cache here nor on its remote: `dvc push` where it is")
+    commit(tree, "Update imported data", *imports)
+
+
+def share_configuration(tree: Path) -> None:
+    """Gives the work tree the cache, the remotes and the credentials of this folder.
+
+    Args:
+        tree: Root of the project in the work tree.
+    """
+    from dvc.config import Config, merge
+
+    here = Path(".dvc").resolve()
+    own = Config(str(here))
+    # DVC's own reader and writer: paths in these files are relative to them.
+    with Config(str(tree.resolve() / ".dvc")).edit("local") as shared:
+        for level in ("repo", "local"):
+            merge(shared, own.load_one(level))
+        shared.setdefault("cache", {}).setdefault("dir", str(here / "cache"))
+
+
+def has_dvc_remote(tree: Path) -> bool:
+    """Says whether DVC has somewhere to push to."""
+    return "core.remote=" in dvc("config", "--list", cwd=tree)
+
+
+def data_files(folder: Path) -> list[str]:
+    """Returns the .dvc files of the commit."""
+    return git("ls-files", "--", "*.dvc", cwd=folder).splitlines()
+
+
+def data_states(folder: Path) -> dict[str, str]:
+    """Returns path -> `modified`, `deleted`, `not in cache` of the data that differ from their .dvc file."""
+    if not (files := data_files(folder)):
+        return {}
+    found = json.loads(dvc("status", "--json", *files, cwd=folder))
+    kinds = [kind for entries in found.values() for kind in entries if isinstance(kind, dict)]
+    return {path: state for kind in kinds for path, state in kind.get("changed outs", {}).items()}
+
+
+def judge(tree: Path, settings: "Gates") -> tuple[str, "list[Gate]"]:
+    """Puts the new model through the gates, beside the champion of the registry if there is one; moves no alias.
+
+    Args:
+        tree: Root of the project in the work tree, reproduced.
+        settings: The gates.
+
+    Returns:
+        With what it was compared, for a person, and what came out.
+
+    Raises:
+        UserError: Where the models cannot be asked about these data, or the registry cannot be reached.
+    """
+    with contextlib.chdir(tree), tracking.in_one_line(), tempfile.TemporaryDirectory() as folder:
+        store = tracking.client()
+        number = registry.aliases(store).get(registry.CHAMPION)
+        compared = number is not None and registry.compares(settings)
+        champion = registry.fetch(registry.version(store, str(number)), Path(folder)) if compared else None
+        data = lineage.training(lineage.read_lock()).inputs["data/prepared"]
+        model = tracking.MODELS / "model.onnx"
+        candidate = registry.Stored("the new model", model, dict(tracking.model_description()), data)
+        found = registry.judge(candidate, champion, settings)
+    if champion is None:
+        return "Not compared with a champion: " + ("no gate asks for it." if number else "there is none yet."), found
+    known = "" if champion.data == data else " It was trained on other data, and may know some of these."
+    return f"Compared with {champion.name}, the champion, on the test data of the new version.{known}", found
+
+
+def titled(why: Sequence[str], failed: Sequence[str]) -> str:
+    """Returns the verdict in a line.
+
+    Args:
+        why: The inputs that changed.
+        failed: The gates that are not passed.
+    """
+    reasons = ", ".join(why[:3]) + (f" and {len(why) - 3} more" if len(why) > 3 else "")
+    changed = f"{reasons} changed" if why else "first results"
+    return f"Retraining ({changed}) " + (f"does NOT pass: {', '.join(failed)}" if failed else "passes every gate")
+
+
+def differences(tree: Path, base: str) -> str:
+    """Returns what differs from the base, as Markdown, and writes the page of plots.
+
+    Args:
+        tree: Root of the project in the work tree, reproduced.
+        base: The commit to compare with.
+    """
+    files = {}
+    for file in data_files(tree):
+        old, new = lineage.git("show", f"{base}:./{file}"), (tree / file).read_text(encoding="utf-8")
+        if old is not None and old.strip() != new.strip():
+            files[file] = tuple(size_of(text) for text in (old, new))
+    sections = [f"What differs from commit {base[:12]}:"]
+    if files:
+        rows = ["| data | before | now |", "|---|---|---|"]
+        sections.append("\n".join([*rows, *(f"| {file} | {old} | {new} |" for file, (old, new) in files.items())]))
+    for title, command in (("Metrics", ("metrics", "diff", "--all")), ("Parameters", ("params", "diff"))):
+        # The work tree is DVC's workspace, but nobody else's.
+        table = dvc(*command, "--md", base[:12], cwd=tree).strip().replace("workspace", "retrained", 1)
+        sections.append(f"## {title}\n\n" + (table if len(table.splitlines()) > 2 else "None differs."))
+    dvc("plots", "diff", "--out", str(PLOTS.resolve()), base[:12], cwd=tree)
+    plots = read_yaml(tree / "dvc.yaml").get("plots", [])
+    names = [next(iter(plot)) if isinstance(plot, dict) else plot for plot in plots]
+    page = f"{', '.join(names)}: both versions side by side in {PLOTS}/index.html."
+    return "\n\n".join([*sections, f"## Plots\n\n{page}"]) + "\n"
+
+
+def size_of(file: str) -> str:
+    """Returns how much data a .dvc file stands for.
+
+    Args:
+        file: Its text.
+    """
+    from yaml import safe_load
+
+    outs = safe_load(file)["outs"]
+    count = sum(out.get("nfiles", 1) for out in outs)
+    return f"{count} {'file' if count == 1 else 'files'}, {sum(out.get('size', 0) for out in outs):,} bytes"
+
+
+def outputs(lock: str) -> dict[str, str]:
+    """Returns path -> MD5 of what the stages have written.
+
+    Args:
+        lock: The text of dvc.lock.
+    """
+    return {out["path"]: out["md5"] for stage in _stages(lock) for out in stage.get("outs", [])}
+
+
+def changed_inputs(before: str | None, now: str) -> list[str]:
+    """Returns what stages read, and no stage writes, where it differs.
+
+    Args:
+        before: The text of dvc.lock, if there was one.
+        now: The text of dvc.lock.
+    """
+
+    def inputs(lock: str) -> dict[str, str]:
+        read = {dependency["path"]: dependency["md5"] for stage in _stages(lock) for dependency in stage["deps"]}
+        return {path: md5 for path, md5 in read.items() if path not in outputs(lock)}
+
+    if before is None:
+        return []
+    old, new = inputs(before), inputs(now)
+    return sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
+
+
+def _stages(lock: str) -> list[Mapping[str, Any]]:
+    from yaml import safe_load
+
+    return list(safe_load(lock).get("stages", {}).values())
+
+
+def version_of(listing: str) -> str:
+    """Returns a name for inputs: the same ones are proposed once.
+
+    Args:
+        listing: Of `git ls-tree`.
+    """
+    return hashlib.sha256(listing.encode()).hexdigest()[:12]
+
+
+def read_yaml(file: Path) -> Any:
+    """Returns the content of a YAML file."""
+    from yaml import safe_load
+
+    return safe_load(file.read_text(encoding="utf-8"))
+
+
+def commit(tree: Path, message: str, *files: str) -> None:
+    """Commits files of the work tree, if they differ; no branch knows of it yet."""
+    if files:
+        git("add", "--", *files, cwd=tree)
+    if git("status", "--porcelain", "--untracked-files=no", cwd=tree):
+        git("commit", "--quiet", "--cleanup=verbatim", "--message", message, cwd=tree)
+
+
+def git(*arguments: str, cwd: Path = Path()) -> str:
+    """Runs git and returns what it prints; see `run`."""
+    return run("git", GIT, arguments, cwd)
+
+
+def dvc(*arguments: str, cwd: Path, shown: bool = False) -> str:
+    """Runs DVC and returns what it prints; see `run`."""
+    return run("dvc", DVC, arguments, cwd, shown)
+
+
+def run(name: str, program: Sequence[str], arguments: Sequence[str], cwd: Path, shown: bool = False) -> str:
+    """Runs a program.
+
+    Args:
+        name: What people call it.
+        program: How it is started.
+        arguments: Its arguments.
+        cwd: Where it runs.
+        shown: Whether people see what it tells: progress, or the output of stages.
+
+    Returns:
+        What it printed; nothing where that was shown.
+
+    Raises:
+        UserError: With the reason, in a line, where it fails.
+    """
+    pipe = None if shown else subprocess.PIPE
+    done = subprocess.run([*program, *arguments], cwd=cwd, stdout=pipe, stderr=pipe, encoding="utf-8", check=False)
+    if done.returncode:
+        raise cli.UserError(f"`{name} {arguments[0]}` failed: {reason(done.stderr or '')}; no branch was made")
+    return done.stdout or ""
+
+
+def reason(told: str) -> str:
+    """Returns the line of a program's standard error that says why it failed.
+
+    Args:
+        told: The text, empty where people have seen it.
+    """
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    marked = [line for line in lines if line.startswith(("ERROR:", "fatal:", "error:", "! "))]
+    return (marked or lines[-1:] or ["see above"])[0].removeprefix("ERROR: ")
+
+
+def main() -> None:
+    """Retrains the present commit."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__package__}.retrain", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of conf/gates.yaml")
+    os.environ["DVC_ROOT"] = str(cli.project_root())  # also from inside the work tree
+    print(retrain(parser.parse_args().overrides))
+
+
+if __name__ == "__main__":
+    cli.run(main)
