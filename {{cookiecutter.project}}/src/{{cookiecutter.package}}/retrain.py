@@ -59,7 +59,8 @@ def retrain(overrides: Sequence[str]) -> str:
     REPORT.parent.mkdir(exist_ok=True)
     before = lineage.git("show", f"{base}:./dvc.lock")
     with alone() as folder, lineage.work_tree(base, "HEAD", folder / "tree") as tree:
-        pull_and_update(tree)
+        storage = share_configuration(tree)
+        pull_and_update(tree, storage)
         name = f"retrain/{version_of(git('ls-tree', 'HEAD', '--', *INPUTS, cwd=tree))}"
         if f"refs/heads/{name}" in proposed:
             if remote:
@@ -82,7 +83,7 @@ def retrain(overrides: Sequence[str]) -> str:
             raise cli.UserError(f"the new model does not pass: {', '.join(failed)}; no branch was made, see {REPORT}")
         commit(tree, f"{title}\n\n{text}", "dvc.lock", "params.yaml")
         if remote:
-            if has_dvc_remote(tree):  # before the branch: nobody shall find one without its data
+            if storage:  # before the branch: nobody shall find one without its data
                 print("dvc push", file=sys.stderr, flush=True)
                 dvc("push", cwd=tree, shown=sys.stderr.isatty())
             git("push", "--quiet", "--no-follow-tags", remote, f"HEAD:refs/heads/{name}", cwd=tree)
@@ -110,8 +111,8 @@ def clean_commit() -> str:
         raise cli.UserError(f"not in any commit: {names}; commit (or stash) first, a retraining starts from a commit")
     if changed := [path for path, state in data_states(Path()).items() if state == "modified"]:
         raise cli.UserError(
-            f"{changed[0]} was changed and is in no commit: `dvc add {changed[0]}` and commit its .dvc file, or "
-            f"`dvc checkout {changed[0]}` drops the change"
+            f"{changed[0]} is not what the commit says: `dvc checkout {changed[0]}` takes that, or `dvc add "
+            f"{changed[0]}` and a commit of its .dvc file take yours"
         )
     for who in ("AUTHOR", "COMMITTER"):
         if lineage.git("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT") is None:
@@ -162,19 +163,19 @@ def alone() -> Iterator[Path]:
         lock.release()
 
 
-def pull_and_update(tree: Path) -> None:
+def pull_and_update(tree: Path, pushed: bool) -> None:
     """Gets the data: as committed, and then as imports have them where they come from; that is a commit of its own.
 
     So a run of MLflow names a commit that holds what it was trained on.
 
     Args:
         tree: Root of the project in the work tree.
+        pushed: Whether DVC has a remote.
 
     Raises:
         UserError: Where data are not to be had.
     """
-    share_configuration(tree)
-    if has_dvc_remote(tree):
+    if pushed:
         print("dvc pull", file=sys.stderr, flush=True)
         # Outputs that were never pushed are computed.
         dvc("pull", "--allow-missing", cwd=tree, shown=sys.stderr.isatty())
@@ -185,14 +186,19 @@ def pull_and_update(tree: Path) -> None:
         dvc("update", *imports, cwd=tree, shown=sys.stderr.isatty())
     if missing := list(data_states(tree)):
         raise cli.UserError(f"{missing[0]} is neither in DVC's cache here nor on its remote: `dvc push` where it is")
-    commit(tree, "Update imported data", *imports)
+    # Dated as its parent, so that it is the same commit at every attempt: the run from the cache names it, too.
+    date = git("log", "-1", "--format=%cI", cwd=tree).strip()
+    commit(tree, "Update imported data", *imports, env={"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date})
 
 
-def share_configuration(tree: Path) -> None:
+def share_configuration(tree: Path) -> bool:
     """Gives the work tree the cache, the remotes and the credentials of this folder.
 
     Args:
         tree: Root of the project in the work tree.
+
+    Returns:
+        Whether DVC has a remote.
     """
     from dvc.config import Config, merge
 
@@ -203,11 +209,7 @@ def share_configuration(tree: Path) -> None:
         for level in ("repo", "local"):
             merge(shared, own.load_one(level))
         shared.setdefault("cache", {}).setdefault("dir", str(here / "cache"))
-
-
-def has_dvc_remote(tree: Path) -> bool:
-    """Says whether DVC has somewhere to push to."""
-    return "core.remote=" in dvc("config", "--list", cwd=tree)
+    return "remote" in own["core"]
 
 
 def data_files(folder: Path) -> list[str]:
@@ -353,17 +355,24 @@ def read_yaml(file: Path) -> Any:
     return safe_load(file.read_text(encoding="utf-8"))
 
 
-def commit(tree: Path, message: str, *files: str) -> None:
-    """Commits files of the work tree, if they differ; no branch knows of it yet."""
+def commit(tree: Path, message: str, *files: str, env: Mapping[str, str] | None = None) -> None:
+    """Commits files of the work tree, if they differ; no branch knows of it yet.
+
+    Args:
+        tree: Root of the project in the work tree.
+        message: What the commit says.
+        files: Which files.
+        env: What the environment has besides.
+    """
     if files:
         git("add", "--", *files, cwd=tree)
     if git("status", "--porcelain", "--untracked-files=no", cwd=tree):
-        git("commit", "--quiet", "--cleanup=verbatim", "--message", message, cwd=tree)
+        git("commit", "--quiet", "--cleanup=verbatim", "--message", message, cwd=tree, env=env)
 
 
-def git(*arguments: str, cwd: Path = Path()) -> str:
+def git(*arguments: str, cwd: Path = Path(), env: Mapping[str, str] | None = None) -> str:
     """Runs git and returns what it prints; see `run`."""
-    return run("git", GIT, arguments, cwd)
+    return run("git", GIT, arguments, cwd, env=env)
 
 
 def dvc(*arguments: str, cwd: Path, shown: bool = False) -> str:
@@ -371,7 +380,14 @@ def dvc(*arguments: str, cwd: Path, shown: bool = False) -> str:
     return run("dvc", DVC, arguments, cwd, shown)
 
 
-def run(name: str, program: Sequence[str], arguments: Sequence[str], cwd: Path, shown: bool = False) -> str:
+def run(
+    name: str,
+    program: Sequence[str],
+    arguments: Sequence[str],
+    cwd: Path,
+    shown: bool = False,
+    env: Mapping[str, str] | None = None,
+) -> str:
     """Runs a program.
 
     Args:
@@ -380,6 +396,7 @@ def run(name: str, program: Sequence[str], arguments: Sequence[str], cwd: Path, 
         arguments: Its arguments.
         cwd: Where it runs.
         shown: Whether people see what it tells: progress, or the output of stages.
+        env: What the environment has besides.
 
     Returns:
         What it printed; nothing where that was shown.
@@ -388,7 +405,10 @@ def run(name: str, program: Sequence[str], arguments: Sequence[str], cwd: Path, 
         UserError: With the reason, in a line, where it fails.
     """
     pipe = None if shown else subprocess.PIPE
-    done = subprocess.run([*program, *arguments], cwd=cwd, stdout=pipe, stderr=pipe, encoding="utf-8", check=False)
+    done = subprocess.run(
+        [*program, *arguments], cwd=cwd, env={**os.environ, **(env or {})},
+        stdout=pipe, stderr=pipe, encoding="utf-8", check=False,
+    )  # fmt: skip
     if done.returncode:
         raise cli.UserError(f"`{name} {arguments[0]}` failed: {reason(done.stderr or '')}; no branch was made")
     return done.stdout or ""
