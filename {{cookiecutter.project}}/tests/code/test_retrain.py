@@ -127,6 +127,14 @@ def test_a_commit_needs_an_author(repository: Path, monkeypatch: pytest.MonkeyPa
         retrain.clean_commit()
 
 
+def test_a_remote_that_is_away_is_told_before_anything_is_run(repository: Path) -> None:
+    commit()
+    git("remote", "add", "origin", "/nowhere")
+    with pytest.raises(cli.UserError, match=r"^`git ls-remote` failed: fatal: '/nowhere' does not .*; no branch was"):
+        retrain.retrain([])
+    assert not retrain.TREES.exists()
+
+
 def test_branches_go_to_origin_or_to_the_only_remote(repository: Path) -> None:
     assert retrain.git_remote() is None
     git("remote", "add", "upstream", "/nowhere")
