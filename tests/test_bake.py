@@ -58,6 +58,7 @@ FILES = set(
     src/<package>/__init__.py
     src/<package>/bento.py
     src/<package>/card.py
+    src/<package>/ci.py
     src/<package>/cli.py
     src/<package>/config.py
     src/<package>/data/__init__.py
@@ -103,6 +104,7 @@ FILES = set(
     src/<package>/tracking.py
     src/<package>/training.py
     tests/__init__.py
+    tests/code/test_ci.py
     tests/code/test_config.py
     tests/code/test_experiments.py
     tests/code/test_export.py
@@ -222,6 +224,18 @@ TASKS = {
         """.split()
     ),
 }
+# What a CI adds.
+CI: dict[str, set[str]] = {
+    "github": {
+        ".github/actions/setup/action.yml",
+        ".github/workflows/ci.yml",
+        ".github/workflows/retrain.yml",
+    },
+    "gitlab": {".gitlab-ci.yml"},
+    "jenkins": {"Jenkinsfile"},
+    "travis": {".travis.yml"},
+    "none": set(),
+}
 # What a remote adds.
 MORE = {
     "s3": {"requirements/remote-s3.lock"},
@@ -242,14 +256,16 @@ UNICODE = {
     "author_name": "Zoë O'Connor-Ñuñez 山田",
     "author_email": "zoë@exämple.org",
 }
-# Signs of Jinja that was not rendered. What legitimately holds one of them later gets an exception by name.
-LEFTOVER = re.compile(r"\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
+# Signs of Jinja that was not rendered; `${{ }}` is an expression of GitHub's.
+LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
 CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 
-def expected_files(package: str, remote: str = "local", task: str = "image-classification") -> set[str]:
+def expected_files(
+    package: str, remote: str = "local", task: str = "image-classification", ci: str = "github"
+) -> set[str]:
     """Lists what a project must hold, no more and no less."""
-    return {name.replace("<package>", package) for name in FILES | TASKS[task] | MORE.get(remote, set())}
+    return {name.replace("<package>", package) for name in FILES | TASKS[task] | MORE.get(remote, set()) | CI[ci]}
 
 
 def check_text(project: BakedProject) -> None:
@@ -278,6 +294,7 @@ def test_the_lists_of_choices_are_those_of_the_questions() -> None:
     assert set(CHOICES["license"]) == set(LICENSES)
     assert tuple(CHOICES["dvc_remote"]) == REMOTES
     assert CHOICES["task"] == list(TASKS)
+    assert CHOICES["ci"] == list(CI)
     assert {path.name for path in (ROOT / "templates" / "licenses").iterdir()} == set(LICENSES)
 
 
@@ -311,6 +328,13 @@ def test_bake(bake: Callable[..., BakedProject], license_name: str, remote: str,
     assert ("Copyright (c) Your Name" in text) == (license_name != "Apache-2.0")
     assert not re.search(r"(?i)copyright[^\n]*\b20\d\d\b", text), "a year would differ at the next cruft update"
     assert project.git_status() == ""
+
+
+@pytest.mark.parametrize("ci", list(CI)[1:])
+def test_bake_for_another_ci(bake: Callable[..., BakedProject], ci: str) -> None:
+    project = bake(ci=ci)
+    assert project.files() == expected_files("my_experiment", ci=ci)
+    check_text(project)
 
 
 def test_the_apache_license_is_the_whole_text(bake: Callable[..., BakedProject]) -> None:

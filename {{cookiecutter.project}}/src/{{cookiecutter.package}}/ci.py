@@ -31,8 +31,9 @@ def dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def reason(done: subprocess.CompletedProcess[str]) -> str:
     """Returns the first error that DVC told, in one line."""
-    errors = re.findall(r"^ERROR: (.+)", done.stderr or "", re.MULTILINE)
-    return errors[0] if errors else "see above"
+    lines = [line for line in (done.stderr or "").splitlines() if line.strip() and not line.startswith("WARNING")]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines or ["see above"])[0]
 
 
 def pull() -> None:
@@ -157,6 +158,7 @@ def compare(base: str) -> str:
     lines += ["### Plots", ""]
     if not any(path.startswith("reports/") for path in outputs):
         return "\n".join([*lines, "No change.", ""])
+    PLOTS.mkdir(parents=True)  # DVC does so for pictures alone
     drawn = dvc("plots", "diff", name, "--out", str(PLOTS))
     if drawn.returncode:
         raise cli.UserError(f"`dvc plots diff` failed: {reason(drawn)}")
