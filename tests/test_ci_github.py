@@ -155,10 +155,10 @@ def test_what_is_not_right_fails_its_job(runner: Runner) -> None:
     assert "assert 1 == 2" in done.stdout and (runner.artifacts / "tests/junit.xml").is_file()
 
     project.run("git", "reset", "--quiet", "--hard", good)
-    (project.path / "unused.py").write_text("import os\n")
+    (project.path / "wrong.py").write_text("print(undefined)\n")
     project.commit("A lint error")
     done = runner("pull_request", "lint")
-    assert ended(done) == {"lint": False} and "F401" in done.stdout, done.stdout
+    assert ended(done) == {"lint": False} and "F821" in done.stdout, done.stdout
 
     project.run("git", "reset", "--quiet", "--hard", good)
     lock = yaml.safe_load(project.read("dvc.lock"))
