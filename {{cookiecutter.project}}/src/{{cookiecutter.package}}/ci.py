@@ -129,7 +129,7 @@ def compare(base: str) -> str:
     Raises:
         UserError: Where it does not, or DVC fails.
     """
-    sha = lineage.git("rev-parse", "--verify", "--quiet", "--short", f"{base}^{{commit}}")
+    sha = lineage.git("rev-parse", "--verify", "--quiet", "--short", base + "^{commit}")
     if not sha:
         raise cli.UserError(f"BASE={base}: git knows no such commit here; `git fetch` it, or name another")
     if not RESULTS.exists():
