@@ -124,7 +124,9 @@ FEATURES: dict[str, dict[str, list[str]]] = {
     },
     "ci": {
         "github": [".github"],
-        "gitlab": [".gitlab", "renovate.json"],
+        "gitlab": [".gitlab", ".gitlab-ci.yml", "renovate.json"],
+        "jenkins": ["Jenkinsfile"],
+        "travis": [".travis.yml"],
     },
 }
 MESSAGE = "Start from template"

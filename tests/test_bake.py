@@ -65,6 +65,7 @@ FILES = set(
     src/<package>/admission.py
     src/<package>/bento.py
     src/<package>/card.py
+    src/<package>/ci.py
     src/<package>/cli.py
     src/<package>/config.py
     src/<package>/data/__init__.py
@@ -112,6 +113,7 @@ FILES = set(
     src/<package>/training.py
     tests/__init__.py
     tests/code/test_admission.py
+    tests/code/test_ci.py
     tests/code/test_config.py
     tests/code/test_experiments.py
     tests/code/test_export.py
@@ -243,16 +245,20 @@ MORE = {
 PROVIDERS = {
     "github": {
         ".github/ISSUE_TEMPLATE/problem.md",
+        ".github/actions/setup/action.yml",
         ".github/dependabot.yml",
         ".github/pull_request_template.md",
+        ".github/workflows/ci.yml",
+        ".github/workflows/retrain.yml",
     },
     "gitlab": {
+        ".gitlab-ci.yml",
         ".gitlab/issue_templates/Default.md",
         ".gitlab/merge_request_templates/Default.md",
         "renovate.json",
     },
-    "jenkins": set(),
-    "travis": set(),
+    "jenkins": {"Jenkinsfile"},
+    "travis": {".travis.yml"},
     "none": set(),
 }
 OPEN = {"CITATION.cff"}
@@ -269,8 +275,8 @@ UNICODE = {
     "author_name": "Zoë O'Connor-Ñuñez 山田",
     "author_email": "zoë@exämple.org",
 }
-# Signs of Jinja that was not rendered. What legitimately holds one of them later gets an exception by name.
-LEFTOVER = re.compile(r"\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
+# Signs of Jinja that was not rendered; `${{ }}` is an expression of GitHub's.
+LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
 CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 

@@ -2,6 +2,7 @@
 
     python -m <package>.image                   of the workspace, whose Bento it builds
     python -m <package>.image SERVICE:VERSION   of a Bento that is there
+    python -m <package>.image --push REGISTRY   the image that was built of the workspace's commit, to a registry
 
 Every command is shown before it runs. A clean commit always gives the same Bento tag and the same layers. Beside the
 image, build/ gets an SBOM of what Python finds in it.
@@ -85,6 +86,12 @@ def commit_time(commit: str) -> int:
     return int(lineage.git("show", "--no-patch", "--format=%ct", commit) or 0)
 
 
+def commit_tag() -> str | None:
+    """Returns the tag of the Bento of a commit, or None where something is not committed."""
+    commit = lineage.git("rev-parse", "--short=12", "HEAD")
+    return f"{__package__}:{commit}" if commit and lineage.git("status", "--porcelain") == "" else None
+
+
 def build_bento() -> str:
     """Builds the workspace's Bento and returns its tag.
 
@@ -98,11 +105,10 @@ def build_bento() -> str:
         raise cli.UserError(f"there is no {model}: run `dvc repro` first")
     if hashlib.md5(model.read_bytes()).hexdigest() != lineage.training(lineage.read_lock()).model:
         raise cli.UserError(f"{model} is not the one that dvc.lock records: run `dvc checkout` or `dvc repro`")
-    name = str(__package__)
     version = []
-    if lineage.git("status", "--porcelain") == "" and (commit := lineage.git("rev-parse", "--short=12", "HEAD")):
-        version = ["--version", commit]
-        if (tag := f"{name}:{commit}") in lineage.stored_bentos():
+    if tag := commit_tag():
+        version = ["--version", tag.partition(":")[2]]
+        if tag in lineage.stored_bentos():
             print(f"{tag} is built already")
             return tag
     before = set(lineage.stored_bentos())
@@ -143,6 +149,37 @@ def show_and_run(*command: str, cwd: str = ".") -> None:
     print(f"+ {where}{shlex.join(command)}", flush=True)
     if subprocess.run([sys.executable, "-m", *command], cwd=cwd, check=False).returncode != 0:
         raise cli.UserError(f"`{' '.join(command[:2])}` failed: its output above says why")
+
+
+def push(builder: str, tag: str, registry: str) -> list[str]:
+    """Pushes an image under its own version, and under the tags of its commit.
+
+    Args:
+        builder: The engine that stores it.
+        tag: Its name and version.
+        registry: Where to, `ghcr.io/someone` for instance. Names there have no capitals.
+
+    Returns:
+        The names that it has there.
+
+    Raises:
+        UserError: Where there is no such image, or the registry does not take it.
+    """
+    found = inspect(builder, tag)
+    if not found:
+        raise cli.UserError(f"there is no image {tag}: run `make image` first")
+    name, _, version = tag.partition(":")
+    revision = found[1].get("org.opencontainers.image.revision", "")
+    tags = "" if not revision or revision.endswith("-dirty") else lineage.git("tag", "--points-at", revision) or ""
+    names = []
+    for each in [version, *tags.split()]:
+        # A tag of git may hold what one of an image may not.
+        names.append(f"{registry.rstrip('/').lower()}/{name}:{re.sub(r'[^A-Za-z0-9_.-]', '-', each)}")
+        for command in ([builder, "tag", tag, names[-1]], [builder, "push", names[-1]]):
+            print(f"+ {shlex.join(command)}", flush=True)
+            if subprocess.run(command, check=False).returncode != 0:
+                raise cli.UserError(f"`{builder} {command[1]}` failed: its output above says why")
+    return names
 
 
 def inspect(builder: str, name: str) -> tuple[str, dict[str, str]] | None:
@@ -246,8 +283,16 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.image", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("bento", nargs="?", help="the tag of a Bento that is there; default: build the workspace's")
-    tag = parser.parse_args().bento
-    builder = engine()
+    parser.add_argument("--push", metavar="REGISTRY", help="push the image that is there; ghcr.io/someone for instance")
+    given = parser.parse_args()
+    if given.push == "":
+        raise cli.UserError("REGISTRY is empty: say where to, `make push REGISTRY=ghcr.io/someone` for instance")
+    tag, builder = given.bento, engine()
+    if given.push:
+        if not (tag := tag or commit_tag()):
+            raise cli.UserError("there are uncommitted changes: commit them, or name what to push (BENTO=name:version)")
+        push(builder, tag, given.push)
+        return
     if tag is None:
         tag = build_bento()
     bentos = lineage.stored_bentos()

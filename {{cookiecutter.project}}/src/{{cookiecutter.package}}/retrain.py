@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import cli, lineage, registry, tracking
+from . import ci, cli, lineage, registry, tracking
 
 if TYPE_CHECKING:
     from .gates import Gate, Gates
@@ -71,11 +71,12 @@ def retrain(overrides: Sequence[str]) -> str:
         print("dvc repro", file=sys.stderr, flush=True)
         dvc("repro", cwd=tree, shown=True)
         now = (tree / "dvc.lock").read_text(encoding="utf-8")
-        if before and (outputs(before) == outputs(now)):
+        inputs, outputs = ci.differing(before or "stages: {}", now)
+        if not outputs:
             return f"nothing changed: the results are those of {base[:12]}"
         against, found = judge(tree, settings)
         failed = [gate.name for gate in found if gate.passed is False]
-        title = titled(changed_inputs(before, now), failed)
+        title = titled(inputs if before else [], failed)
         text = f"{against}\n\n{gates.markdown(found)}\n\n{differences(tree, base)}"
         REPORT.write_text(f"# {title}\n\n{text}", encoding="utf-8")
         print(f"\n{title}\n{against}\n\n{gates.table(found)}\n", flush=True)
@@ -304,39 +305,6 @@ def size_of(file: str) -> str:
     outs = safe_load(file)["outs"]
     count = sum(out.get("nfiles", 1) for out in outs)
     return f"{count} {'file' if count == 1 else 'files'}, {sum(out.get('size', 0) for out in outs):,} bytes"
-
-
-def outputs(lock: str) -> dict[str, str]:
-    """Returns path -> MD5 of what the stages have written.
-
-    Args:
-        lock: The text of dvc.lock.
-    """
-    return {out["path"]: out["md5"] for stage in _stages(lock) for out in stage.get("outs", [])}
-
-
-def changed_inputs(before: str | None, now: str) -> list[str]:
-    """Returns what stages read, and no stage writes, where it differs.
-
-    Args:
-        before: The text of dvc.lock, if there was one.
-        now: The text of dvc.lock.
-    """
-
-    def inputs(lock: str) -> dict[str, str]:
-        read = {dependency["path"]: dependency["md5"] for stage in _stages(lock) for dependency in stage["deps"]}
-        return {path: md5 for path, md5 in read.items() if path not in outputs(lock)}
-
-    if before is None:
-        return []
-    old, new = inputs(before), inputs(now)
-    return sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
-
-
-def _stages(lock: str) -> list[Mapping[str, Any]]:
-    from yaml import safe_load
-
-    return list(safe_load(lock).get("stages", {}).values())
 
 
 def version_of(listing: str) -> str:

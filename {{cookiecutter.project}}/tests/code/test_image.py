@@ -77,6 +77,45 @@ def test_labels_say_where_the_image_comes_from_and_no_password(workspace: Path) 
     assert image.labels(TAG, {})["org.opencontainers.image.source"] == "git@example.org:team/x.git"
 
 
+def test_it_is_pushed_as_its_version_and_as_the_tags_of_its_commit(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "First")
+    git("tag", "v1.0")
+    git("tag", "team/v1")
+    revision = "org.opencontainers.image.revision"
+    told = [{"Id": DIGEST, "Config": {"Labels": {revision: git("rev-parse", "HEAD")}}}]
+    # No engine: what it would be told is what matters here. It has that one image, and cannot push v2.
+    (workspace / "told.json").write_text(json.dumps(told))
+    (workspace / "docker").write_text(
+        f'#!/bin/sh\ncase "$*" in "image inspect {TAG}") cat told.json;; tag*) ;; *v2) exit 1;; push*) echo "$@";; '
+        "*) exit 1;; esac\n"
+    )
+    (workspace / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(workspace), prepend=":")
+    pushed = [f"example.org/team/experiment:{version}" for version in ("0a1b2c", "team-v1", "v1.0")]
+    assert image.push("docker", TAG, "example.org/Team/") == pushed
+    assert [line for line in capfd.readouterr().out.splitlines() if line.startswith("push")] == [
+        f"push {name}" for name in pushed
+    ]
+    with pytest.raises(cli.UserError, match="make image"):
+        image.push("docker", "experiment:none", "example.org/team")
+    git("tag", "v2")
+    with pytest.raises(cli.UserError, match="docker push"):
+        image.push("docker", TAG, "example.org/team")
+
+
+def test_without_a_registry_it_says_how_to_name_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"{PACKAGE}.image", "--push", ""], cwd=ROOT, capture_output=True, text=True,
+        env={"PYTHONPATH": "src"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: REGISTRY is empty") and "make push REGISTRY=" in line
+
+
 def test_the_sbom_names_model_and_packages() -> None:
     packages = [["Some_Package", "1.0+cpu", "MIT"], ["other", "2", ""]]
     bill = image.sbom(TAG, {"model_sha256": DIGEST}, packages)

@@ -1,0 +1,195 @@
+"""The workflows of GitHub Actions: linted, and run by `act` on this machine, without containers.
+
+A job runs the steps of the file, in a copy of the project, with this machine's make, git, DVC and pytest. Two things
+are not GitHub's: the actions that only talk to its services are stubs (see ACTIONS), and so is the program `gh`.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import VENV, BakedProject, Result, edit, execute
+
+pytestmark = pytest.mark.pipeline
+
+Copy = Callable[[BakedProject], BakedProject]
+
+# Caches and Python are there on this machine, and GitHub's stores are not: these do nothing, or copy to a folder.
+NOTHING = "name: none\ndescription: none\nruns: {using: composite, steps: [{run: 'true', shell: bash}]}\n"
+UPLOAD = """
+name: upload
+description: into a folder
+inputs: {name: {required: true}, path: {required: true}, if-no-files-found: {required: false}}
+outputs: {artifact-url: {value: "https://example.org/artifact"}}
+runs:
+  using: composite
+  steps:
+    - run: mkdir -p "$ARTIFACTS/$NAME" && cp -r $FILES "$ARTIFACTS/$NAME"
+      env: {NAME: "${{ inputs.name }}", FILES: "${{ inputs.path }}"}
+      shell: bash
+"""
+ACTIONS = {"actions/setup-python": NOTHING, "actions/cache": NOTHING, "actions/upload-artifact": UPLOAD}
+# A service that is not here: what is sent to it is kept, and it knows no comment yet.
+GH = '#!/bin/sh\nif [ "$2" = --paginate ]; then exit; fi\necho "$@" >> "$ARTIFACTS/gh"\n'
+# Other tests run every hook and every test; these are enough to see that a job runs them, and fails with them.
+QUICK = {"PYTEST_ADDOPTS": "--ignore-glob=tests/code/test_[!g]*", "SKIP": "mypy,secrets,dvc-status"}
+REPOSITORY = "someone/my-experiment"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs workflows of a project as GitHub would."""
+
+    project: BakedProject
+    folder: Path
+
+    @property
+    def artifacts(self) -> Path:
+        """Where uploaded files lie, each in a folder of its artifact's name."""
+        return self.folder / "artifacts"
+
+    def __call__(self, event: str, *jobs: str, **payload: object) -> Result:
+        """Runs jobs, with those that they need; all that the event starts where none is named."""
+        shutil.rmtree(self.artifacts, ignore_errors=True)
+        self.artifacts.mkdir()
+        (self.folder / "event.json").write_text(json.dumps(payload))
+        used = set(re.findall(r"uses: ([\w-]+/[\w-]+)[\w/]*@(\w+)", "".join(workflows(self.project).values())))
+        given = {"ARTIFACTS": str(self.artifacts), "HOME": str(self.folder), **QUICK}
+        passed = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR", "GIT_CONFIG_GLOBAL")
+        options: list[str | Path] = [
+            *("--workflows", ".github/workflows/ci.yml", "--eventpath", self.folder / "event.json"),
+            *("--platform", "ubuntu-latest=-self-hosted", "--use-gitignore=false", "--no-cache-server"),
+            *("--action-cache-path", self.folder / "cache", "--secret", "GITHUB_TOKEN=none"),
+            *(x for job in jobs for x in ("--job", job)),
+            *(x for name, value in given.items() for x in ("--env", f"{name}={value}")),
+            *(x for name in passed for x in ("--env", name)),
+            *(
+                x
+                for action, ref in used
+                if action in ACTIONS
+                for x in ("--local-repository", f"{action}@{ref}={self.folder / action}")
+            ),
+        ]
+        path = f"{self.folder}:{VENV / 'bin'}:{os.environ['PATH']}"
+        return self.project.run("act", event, *options, env={"PATH": path, "HOME": str(self.folder)}, check=False)
+
+
+def workflows(project: BakedProject) -> dict[str, str]:
+    """Returns path -> text of the workflows and of what they share."""
+    return {
+        path.relative_to(project.path).as_posix(): path.read_text()
+        for path in sorted((project.path / ".github").glob("**/*.yml"))
+        if path.parent.name in ("workflows", "setup")
+    }
+
+
+def ended(done: Result) -> dict[str, bool]:
+    """Returns job -> whether it succeeded, of the jobs that ran."""
+    return {job: how == "succeeded" for job, how in re.findall(r"^\[CI/(\w+) *\] .*Job (\w+)$", done.stdout, re.M)}
+
+
+@pytest.fixture
+def runner(quick_project: BakedProject, copy: Copy, tmp_path: Path) -> Runner:
+    """A project whose last commit holds its first results."""
+    for action, text in ACTIONS.items():
+        for folder in (tmp_path / action, tmp_path / action / "restore"):
+            folder.mkdir(parents=True)
+            (folder / "action.yml").write_text(text)
+    (tmp_path / "gh").write_text(GH)
+    (tmp_path / "gh").chmod(0o755)
+    project = copy(quick_project)
+    # act copies the project, so that every file is as new as the run: `make setup` would install into the environment
+    # that all tests share. This link leads to the same one, and says that it is newer still.
+    own = tmp_path / "venv"
+    own.mkdir()
+    for item in VENV.iterdir():
+        if item.name != ".installed":
+            (own / item.name).symlink_to(item)
+    execute("touch", "--date", "+1 day", own / ".installed", cwd=tmp_path)
+    (project.path / ".venv").unlink()
+    (project.path / ".venv").symlink_to(own, target_is_directory=True)
+    project.run("git", "remote", "add", "origin", f"https://github.com/{REPOSITORY}.git")
+    return Runner(project, tmp_path)
+
+
+def test_the_workflows_have_no_findings(default_project: BakedProject) -> None:
+    names = list(workflows(default_project))
+    assert names == [".github/actions/setup/action.yml", ".github/workflows/ci.yml", ".github/workflows/retrain.yml"]
+    default_project.run("actionlint")
+    # Below medium: that `$/` is newer than `./`. act, and GitHub's own servers, do not know it yet.
+    default_project.run("zizmor", "--offline", "--quiet", "--min-severity", "medium", ".github")
+    for schema, files in (("github-actions", names[:1]), ("github-workflows", names[1:])):
+        default_project.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
+    for text in workflows(default_project).values():
+        for action in re.findall(r"uses: (?!\./)(.+)", text):
+            assert re.match(r"actions/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+\b", action), action
+        assert re.search(r"^permissions: \{\}$", text, re.M) or "using: composite" in text
+
+
+def test_a_good_commit_passes_and_nothing_runs_again(runner: Runner) -> None:
+    done = runner("pull_request", "report", number=7, pull_request={"head": {"repo": {"full_name": REPOSITORY}}})
+    assert ended(done) == dict.fromkeys(("changes", "lint", "test", "pipeline", "report"), True), done.stdout
+    assert "dvc.lock is that of" in done.stdout and "Running stage" not in done.stdout
+    assert {path.name for path in (runner.artifacts / "tests").iterdir()} == {"junit.xml", "coverage.xml"}
+    assert re.search(r"\| accuracy +\| - +\| 0\.\d+", done.stdout) and "all of them are new" in done.stdout
+    assert (runner.artifacts / "plots/plots/index.html").is_file()
+    assert (
+        f"repos/{REPOSITORY}/issues/7/comments --field body=@build/comment.md" in (runner.artifacts / "gh").read_text()
+    )
+
+
+def test_what_is_not_right_fails_its_job(runner: Runner) -> None:
+    project = runner.project
+    good = project.run("git", "rev-parse", "HEAD").stdout.strip()
+
+    (project.path / "tests/code/test_gates_wrong.py").write_text("def test_wrong() -> None:\n    assert 1 == 2\n")
+    project.commit("A failing test")
+    done = runner("pull_request", "test")
+    assert ended(done) == {"changes": True, "test": False}, done.stdout
+    assert "assert 1 == 2" in done.stdout and (runner.artifacts / "tests/junit.xml").is_file()
+
+    project.run("git", "reset", "--quiet", "--hard", good)
+    (project.path / "wrong.py").write_text("print(undefined)\n")
+    project.commit("A lint error")
+    done = runner("pull_request", "lint")
+    assert ended(done) == {"lint": False} and "F821" in done.stdout, done.stdout
+
+    project.run("git", "reset", "--quiet", "--hard", good)
+    lock = yaml.safe_load(project.read("dvc.lock"))
+    (out,) = (out for out in lock["stages"]["prepare"]["outs"] if out["path"] == "reports/data.json")
+    out["md5"] = "a" * 32
+    (project.path / "dvc.lock").write_text(yaml.safe_dump(lock))
+    project.commit("Results that are not its own")
+    done = runner("pull_request", "pipeline")
+    assert ended(done) == {"changes": True, "lint": True, "test": True, "pipeline": False}, done.stdout
+    assert len(re.findall(r"error: dvc.lock is not that of \w+ \(reports/data.json\)", done.stdout)) == 1
+
+    project.run("git", "reset", "--quiet", "--hard", good)
+    edit(project, "conf/train/default.yaml", "epochs: 3", "epochs: 4")
+    project.commit("Not reproduced")
+    done = project.run("make", "reproduced", check=False)
+    assert done.returncode and "would run on other inputs" in done.stderr and "Running stage" not in done.stdout
+
+
+def test_documentation_runs_no_training(runner: Runner) -> None:
+    (runner.project.path / "README.md").write_text("# Mine\n")
+    runner.project.commit("Documentation")
+    done = runner("pull_request")
+    assert ended(done) == {"changes": True, "lint": True}, done.stdout
+
+
+def test_an_image_is_made_of_a_tag_alone(default_project: BakedProject) -> None:
+    jobs = yaml.safe_load(default_project.read(".github/workflows/ci.yml"))["jobs"]
+    pushing = [name for name, job in jobs.items() if any("make push" in step.get("run", "") for step in job["steps"])]
+    assert pushing == ["image"] and jobs["image"]["if"] == "startsWith(github.ref, 'refs/tags/')"
+    writes = {name: job["permissions"] for name, job in jobs.items() if "write" in job["permissions"].values()}
+    assert writes == {
+        "report": {"contents": "read", "pull-requests": "write"},
+        "image": {"contents": "read", "packages": "write"},
+    }
