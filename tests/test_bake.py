@@ -396,6 +396,7 @@ def test_no_hook_corrects_what_the_editor_is_told(default_project: BakedProject)
     for name in default_project.files() - {"Makefile"}:
         indent = " " * int(told["*.py" if name.endswith(".py") else "*"]["indent_size"])
         text = default_project.read(name) if not name.endswith((".lock", ".md")) else ""
+        text = re.sub(r'""".*?"""', "", text, flags=re.S)  # what a test writes may be indented as it likes
         assert all(line.startswith((indent, " *")) for line in text.splitlines() if line[:1].isspace()), name
 
 
