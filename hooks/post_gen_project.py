@@ -115,6 +115,12 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "azure": ["requirements/remote-azure.lock"],
         "ssh": ["requirements/remote-ssh.lock"],
     },
+    "ci": {
+        "github": [".github/workflows"],
+        "gitlab": [".gitlab-ci.yml"],
+        "jenkins": ["Jenkinsfile"],
+        "travis": [".travis.yml"],
+    },
 }
 MESSAGE = "Start from template"
 PROJECT = Path.cwd()
