@@ -1,0 +1,752 @@
+"""CI at GitLab, Jenkins and Travis: each file is linted, and what it runs is run; and all four providers run the same.
+
+GitLab's pipeline is run by gitlab-ci-local. Neither Jenkins nor Travis can be had here: the shell of their files is run
+as they would run it. Small suites stand for those of the project, and hooks that have nothing to do with this are left
+out, so that it does not take long: other tests run all of them.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from urllib.parse import unquote_plus
+
+import jinja2
+import pytest
+import yaml
+from conftest import TEMPLATE, VENV, BakedProject, Copy, Result, edit, execute, stages_run
+from filelock import FileLock
+
+# The one list of steps: stage -> job -> targets of the Makefile, in their order.
+STEPS = {
+    "check": {"lint": ["lint"], "test": ["coverage"]},
+    "pipeline": {"pipeline": ["reproduced"], "report": ["report"]},
+    "release": {"bento": ["bento"], "image": ["image", "push"]},
+    "retrain": {"retrain": ["retrain"]},
+}
+PROVIDERS = ("github", "gitlab", "jenkins", "travis")
+FILES = {"gitlab": ".gitlab-ci.yml", "jenkins": "Jenkinsfile", "travis": ".travis.yml"}
+SECRETS = {"s3": "AWS_SECRET_ACCESS_KEY", "gcs": "GOOGLE", "azure": "AZURE_STORAGE", "ssh": "SSH_PRIVATE_KEY"}
+DOCUMENTATION = "':!*.md' ':!docs' ':!LICENSE'"  # what trains nothing, as git says it; GitLab has its own way
+# `make lint` with all hooks is run in test_readme.py.
+SKIP = "mypy,secrets,dvc-status,yamllint,large-files,case-conflict,private-key,line-endings,merge-conflict"
+
+Bake = Callable[[str], BakedProject]
+
+
+def targets(shell: str) -> list[str]:
+    """Gives the targets of the Makefile that a shell script makes, in order, but `setup`, which every job makes."""
+    found = re.findall(r"(?:^|&&|;)[ \t]*make ([a-z]+)", shell, re.MULTILINE)
+    return [target for target in found if target != "setup"]
+
+
+# ---------------------------------------------------------------------------------------------------------- providers
+
+
+class Step(NamedTuple):
+    """A step `sh` of a Jenkinsfile: the names of the stages around it, and its script."""
+
+    stages: tuple[str, ...]
+    script: str
+
+
+def jenkins_steps(text: str) -> list[Step]:
+    """Reads the `sh` steps of a Jenkinsfile, in order; all of them, or it fails."""
+    string = r"'''(?:\\.|[^\\])*?'''|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
+    token = re.compile(rf"//[^\n]*|{string}|\w+|[{{}}]", re.DOTALL)
+    found: list[Step] = []
+    stack: list[str | None] = []
+    words: list[str] = []
+    opened = None  # the name of the stage whose brace comes next
+    for match in token.finditer(text):
+        word = match.group()
+        if word.startswith("//"):
+            continue
+        if word == "{":
+            stack.append(opened)
+            opened = None
+        elif word == "}":
+            stack.pop()
+        elif word[0] in "'\"" and words[-1:] == ["stage"]:
+            opened = word[1:-1]
+        elif word.startswith("'") and words[-1:] == ["sh"]:
+            script = word.strip("'") if word.startswith("'''") else word[1:-1]
+            found.append(Step(tuple(filter(None, stack)), re.sub(r"\\(.)", r"\1", script, flags=re.DOTALL)))
+        words.append(word)
+    assert stack == []
+    # Those of the functions above the pipeline decide which stages run; every other one is a step.
+    written = re.findall(r"\bsh\b", re.sub(rf"//[^\n]*|{string}", "", text[text.index("\npipeline {") :]))
+    assert len(found) == len(written)
+    return found
+
+
+def github_jobs(folder: Path) -> dict[str, list[str]]:
+    """Gives job -> targets of every workflow; those of a composite action of the project belong to the job."""
+    found = {}
+    for file in sorted((folder / "workflows").glob("*.yml")):
+        for name, job in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"].items():
+            if made := targets("\n".join(step.get("run", "") for step in job["steps"])):
+                found[name] = made
+    return found
+
+
+def steps_of(provider: str, project: BakedProject) -> dict[str, dict[str, list[str]]]:
+    """Reads stage -> job -> targets from a provider's file of a generated project."""
+    jobs: dict[str, list[str]] = {}
+    stages: dict[str, str] = {}
+    match provider:
+        case "github":  # it has no stages: a job has the name that it has in the list
+            jobs = github_jobs(project.path / ".github")
+            stages = {job: stage for stage, named in STEPS.items() for job in named}
+        case "gitlab":
+            content = yaml.safe_load(project.read(".gitlab-ci.yml"))
+            assert content["stages"] == list(STEPS)
+            described = {name: job for name, job in content.items() if isinstance(job, dict) and "script" in job}
+            jobs = {name: targets("\n".join(job["script"])) for name, job in described.items()}
+            stages = {name: job["stage"] for name, job in described.items()}
+        case "jenkins":
+            for step in jenkins_steps(project.read("Jenkinsfile")):
+                if made := targets(step.script):
+                    jobs.setdefault(step.stages[-1], []).extend(made)
+                    stages[step.stages[-1]] = step.stages[0]
+        case "travis":
+            content = yaml.safe_load(project.read(".travis.yml"))
+            assert [stage["name"] for stage in content["stages"]] == list(STEPS)
+            for job in content["jobs"]["include"]:
+                script = job["script"] if isinstance(job["script"], str) else "\n".join(job["script"])
+                jobs[job["name"]], stages[job["name"]] = targets(script), job["stage"]
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, made in jobs.items():
+        found.setdefault(stages.get(name, name), {})[name] = made
+    return found
+
+
+@pytest.fixture(scope="module")
+def of(bake: Callable[..., BakedProject]) -> Bake:
+    """A project for a provider, not run: `of("gitlab")`."""
+    return cache(lambda provider: bake(ci=provider))
+
+
+def rendered(provider: str, remote: str) -> str:
+    """Gives a provider's file as a project with that DVC remote gets it."""
+    environment = jinja2.Environment(keep_trailing_newline=True)
+    text = (TEMPLATE / FILES[provider]).read_text(encoding="utf-8")
+    return environment.from_string(text).render(cookiecutter={"dvc_remote": remote})
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_every_provider_makes_the_same_targets_in_the_same_stages(of: Bake, provider: str) -> None:
+    found = steps_of(provider, of(provider))
+    assert set(found) == set(STEPS)
+    for stage, jobs in STEPS.items():
+        wanted = [target for made in jobs.values() for target in made]
+        # A provider may have two of the jobs in one: what is made, and in which order, is the same.
+        assert sorted(target for made in found[stage].values() for target in made) == sorted(wanted)
+        for made in found[stage].values():
+            assert made == [target for target in wanted if target in made]
+    declared = set(re.findall(r"^([a-z]+):.*## ", of(provider).read("Makefile"), re.MULTILINE))
+    assert {target for jobs in STEPS.values() for made in jobs.values() for target in made} <= declared
+
+
+def test_only_the_secrets_of_the_remote_are_asked_for() -> None:
+    for provider in FILES:
+        for remote in ("local", *SECRETS):
+            text = rendered(provider, remote)
+            assert not [name for other, name in SECRETS.items() if other != remote and name in text]
+            # What is set at GitLab or Travis is in the environment of every job already; keys have to be in files.
+            if remote == "ssh" or (remote != "local" and provider == "jenkins"):
+                assert SECRETS[remote] in text
+
+
+def test_documentation_is_the_same_everywhere(of: Bake) -> None:
+    for provider, file in {
+        "github": ".github/workflows/ci.yml",
+        "jenkins": "Jenkinsfile",
+        "travis": ".travis.yml",
+    }.items():
+        assert DOCUMENTATION in of(provider).read(file)
+
+
+# --------------------------------------------------------------------------------------------------------------- lint
+
+
+def test_gitlab_and_travis_keep_to_their_schemas(tmp_path: Path) -> None:
+    for provider, schema in {"gitlab": "vendor.gitlab-ci", "travis": "vendor.travis"}.items():
+        files = [tmp_path / f"{provider}-{remote}.yml" for remote in ("local", *SECRETS)]
+        for file in files:
+            file.write_text(rendered(provider, file.stem.partition("-")[2]), encoding="utf-8")
+            for script in shell_of(yaml.safe_load(file.read_text(encoding="utf-8"))):
+                execute("bash", "-n", "-c", script, cwd=tmp_path)
+        execute("check-jsonschema", "--builtin-schema", schema, *files, cwd=tmp_path)
+        execute("yamllint", "--strict", "--config-file", TEMPLATE / ".yamllint.yaml", *files, cwd=TEMPLATE)
+
+
+def shell_of(content: Any, key: str = "") -> Iterator[str]:
+    """Finds every shell script in the content of a YAML file."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from shell_of(value, name)
+    elif key in ("script", "before_script", "before_install", "install"):
+        yield content if isinstance(content, str) else "\n".join(content)
+    elif isinstance(content, list):
+        for value in content:
+            yield from shell_of(value)
+
+
+def npm(package: str, program: str) -> Path:
+    """Gives a program of an npm package, installed where the machine does not have it; skips without npm."""
+    if not shutil.which("npm"):
+        pytest.skip(f"npm is not installed: {package}")
+    folder = Path(tempfile.gettempdir()) / "template-tests-npm" / package.replace("@", "-")
+    found = folder / "node_modules/.bin" / program
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not found.exists():
+            command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), package]
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+            if done.returncode:
+                pytest.skip(f"{package}: cannot be installed: {done.stderr[-300:]}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def groovy_lint() -> Path:
+    """npm-groovy-lint, which also brings Groovy itself along."""
+    if not shutil.which("java"):
+        pytest.skip("java is not installed: npm-groovy-lint runs in it")
+    return npm("npm-groovy-lint@16.2.0", "npm-groovy-lint")
+
+
+JAVA = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # it does not run for long
+
+
+def test_groovy_lint_accepts_the_jenkinsfile(groovy_lint: Path, tmp_path: Path) -> None:
+    (tmp_path / "Jenkinsfile").write_text(rendered("jenkins", "ssh"), encoding="utf-8")
+    done = execute(
+        groovy_lint, "--noserver", "--output", "json", "--failon", "error", "--files", "Jenkinsfile", "--path", ".",
+        cwd=tmp_path, env=JAVA,
+    )  # fmt: skip
+    (file,) = json.loads(done.stdout[done.stdout.index("{") :])["files"].values()
+    # A declarative pipeline is nested; the shell's ${...} between single quotes is meant to be the shell's.
+    matters = [error for error in file["errors"] if error["severity"] in ("error", "warning")]
+    assert {error["rule"] for error in matters} <= {"NestedBlockDepth", "GStringExpressionWithinString"}, matters
+
+
+# ------------------------------------------------------------------------------------------- what changed decides
+
+
+CAUSES = ["documentation", "code", "data", "schedule", "tag"]
+CHECKS = {"test", "pipeline", "report", "bento"}
+RUN = {
+    "documentation": {"lint"},
+    "code": {"lint", *CHECKS},
+    "data": {"retrain"},
+    "schedule": {"retrain"},
+    "tag": {"lint", *CHECKS, "image"},
+}
+
+
+@pytest.fixture(scope="module")
+def changes(of: Bake, copy: Copy) -> BakedProject:
+    """A project with all providers' files and a branch for each kind of change, one commit from main."""
+    project = copy(of("none"))
+    for provider, file in FILES.items():
+        shutil.copyfile(of(provider).path / file, project.path / file)
+    project.commit("Providers")
+    publish(project)
+    for branch, file in {"documentation": "docs.md", "code": "Makefile", "data": "data/raw/images.dvc"}.items():
+        project.run("git", "switch", "--quiet", "--create", branch, "main")
+        with (project.path / file).open("a") as written:
+            written.write("# new\n")
+        project.commit(branch)
+    return project
+
+
+def publish(project: BakedProject) -> Path:
+    """Gives a project a remote that has its present commit."""
+    origin = project.path.parent / "origin.git"
+    project.run("git", "init", "--quiet", "--bare", origin)
+    execute("git", "config", "receive.advertisePushOptions", "true", cwd=origin)
+    project.run("git", "remote", "add", "origin", origin)
+    project.run("git", "push", "--quiet", "--no-verify", "origin", "main")
+    project.run("git", "remote", "set-head", "origin", "main")
+    return origin
+
+
+def gitlab(
+    project: BakedProject, *arguments: str, check: bool = True, variables: Mapping[str, str] = MappingProxyType({})
+) -> Result:
+    """Runs gitlab-ci-local in a project; `make setup` finds the environment installed."""
+    program = npm("gitlab-ci-local@4.70.1", "gitlab-ci-local")
+    (VENV / ".installed").touch()
+    given = [word for name, value in variables.items() for word in ("--variable", f"{name}={value}")]
+    place = ["--state-dir", "../state", "--home", str(project.path.parent)]
+    own = ["--force-shell-executor", "--no-json-schema-validation", *place, *given]
+    return project.run(program, *own, *arguments, env={"SKIP": SKIP}, check=check)
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_what_changed_decides_what_gitlab_runs(changes: BakedProject, cause: str) -> None:
+    variables = {"schedule": {"CI_PIPELINE_SOURCE": "schedule"}, "tag": {"CI_COMMIT_TAG": "v1", "CI_COMMIT_BRANCH": ""}}
+    changes.run("git", "switch", "--quiet", "code" if cause in ("schedule", "tag") else cause)
+    told = gitlab(
+        changes,
+        "--list-json",
+        variables={"CI_COMMIT_BRANCH": "main"} | variables.get(cause, {}),
+    ).stdout
+    jobs = {job["name"] for job in json.loads(told[told.index("[\n") :]) if job["when"] != "never"}
+    # Beside the retraining, GitLab checks the commit, too: it has no results that are its own yet.
+    wanted = RUN[cause] | ({"lint", *CHECKS} if cause == "data" else set())
+    assert {"image" if name == "push" else name for name in jobs} == wanted
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_what_changed_decides_what_travis_runs(changes: BakedProject, cause: str) -> None:
+    content = yaml.safe_load(changes.read(".travis.yml"))
+    changes.run("git", "switch", "--quiet", "code" if cause in ("schedule", "tag") else cause)
+    kind = "cron" if cause == "schedule" else "push"
+    env = {
+        "TRAVIS_EVENT_TYPE": kind,
+        "TRAVIS_BRANCH": "v1" if cause == "tag" else "main",
+        "TRAVIS_COMMIT_RANGE": "main...HEAD",
+        "TRAVIS_TAG": "v1" if cause == "tag" else "",
+    }
+    stages = {stage["name"]: stage["if"] for stage in content["stages"]}
+    assert {name: "push" in condition for name, condition in stages.items()} == dict.fromkeys(STEPS, True)
+    assert [name for name, condition in stages.items() if "cron" in condition] == ["retrain"]
+    assert "branch = main" in stages["retrain"]
+    jobs = set()
+    for job in content["jobs"]["include"]:
+        if kind in stages[job["stage"]] and (cause == "tag" or job.get("if") != "tag IS present"):
+            if cause == "tag" and job["stage"] == "retrain":
+                continue  # not of main
+            decided = {"before_install": content["before_install"]}
+            started = travis(changes, decided, {"name": job["name"], "script": "echo started"}, **env)
+            jobs |= {job["name"]} if "started" in started.stdout else set()
+    # Travis runs `make report` in the job pipeline. Only lint and the retraining run where data have changed.
+    wanted = RUN[cause] - {"report"} | ({"lint"} if cause == "data" else set())
+    assert jobs == wanted
+
+
+HARNESS = """
+def scenarios = new groovy.json.JsonSlurper().parse(new File('scenarios.json'))
+withEnv = { pairs, body -> now = pairs.collectEntries { it.split('=', 2) as List }; body() }
+sh = { map ->
+    def process = new ProcessBuilder('sh', '-xe', '-c', map.script).directory(new File(map.get('in', folder)))
+    process.environment().putAll(now)
+    process.start().waitFor()
+}
+scenarios.each { scenario ->
+    env = scenario.env; params = scenario.params; folder = scenario.folder
+    currentBuild = [getBuildCauses: { String cause -> scenario.causes.contains(cause) ? [cause] : [] }]
+    println("${scenario.cause} ${retrains()} ${trains()}")
+}
+"""
+
+
+def test_what_changed_decides_what_jenkins_runs(
+    changes: BakedProject, groovy_lint: Path, copy: Copy, tmp_path: Path
+) -> None:
+    """The functions of the Jenkinsfile, run by Groovy; Jenkins' own variables and steps are stood for."""
+    timer = "hudson.triggers.TimerTrigger$TimerTriggerCause"
+    scenarios = []
+    for cause in CAUSES:
+        project = copy(changes)
+        project.run("git", "switch", "--quiet", "code" if cause in ("schedule", "tag") else cause)
+        before = project.run("git", "rev-parse", "main").stdout.strip()
+        env = {"BRANCH_NAME": "main", "GIT_PREVIOUS_SUCCESSFUL_COMMIT": before}
+        env = {"BRANCH_NAME": "v1"} if cause == "tag" else env
+        causes = [timer] if cause == "schedule" else []
+        common = {"folder": str(project.path), "params": {"RETRAIN": False}, "causes": causes}
+        scenarios.append({"cause": cause, "env": env, **common})
+        if cause == "documentation":
+            request = {"BRANCH_NAME": "PR-1", "CHANGE_TARGET": "main"}
+            scenarios.append({"cause": "request", "env": request, **common})
+            scenarios.append({"cause": "first", "env": {"BRANCH_NAME": "main"}, **common})
+            scenarios.append({"cause": "hand", "env": env, **common, "params": {"RETRAIN": True}})
+        if cause == "data":  # on another branch, the commit has to bring its results along
+            scenarios.append({"cause": "branch", "env": {"BRANCH_NAME": "PR-1", "CHANGE_TARGET": "main"}, **common})
+    (tmp_path / "scenarios.json").write_text(json.dumps(scenarios))
+    functions = changes.read("Jenkinsfile").partition("\npipeline {")[0]
+    (tmp_path / "harness.groovy").write_text(functions + HARNESS)
+    jars = groovy_lint.resolve().parent / "java"
+    told = execute(
+        "java", "-cp", f"{jars}/*:{jars}/groovy/lib/*", "groovy.ui.GroovyMain", "harness.groovy", cwd=tmp_path, env=JAVA
+    )
+    found = {line.split()[0]: tuple(word == "true" for word in line.split()[1:]) for line in told.stdout.splitlines()}
+    assert found == {
+        "documentation": (False, False),
+        "request": (False, False),
+        "first": (False, True),
+        "hand": (True, False),
+        "code": (False, True),
+        "data": (True, False),
+        "branch": (False, True),
+        "schedule": (True, False),
+        "tag": (False, True),
+    }
+    guarded = re.findall(r"stage\('(\w+)'\) \{\s*when \{ (.*) \}\n", changes.read("Jenkinsfile"))
+    assert dict(guarded) == {
+        "lint": "not { expression { retrains() } }",
+        "test": "expression { trains() }",
+        "pipeline": "expression { trains() }",
+        "release": "expression { trains() }",
+        "image": "buildingTag()",
+        "retrain": "expression { retrains() }",
+    }
+
+
+# ------------------------------------------------------------------------------------------------- what is run, is run
+
+
+@pytest.fixture(scope="module")
+def ready(quick_project: BakedProject, of: Bake, copy: Copy) -> BakedProject:
+    """A reproduced project with all providers' files; its last commit, which is not published, changes code."""
+    project = copy(quick_project)
+    for provider, file in FILES.items():
+        shutil.copyfile(of(provider).path / file, project.path / file)
+    for folder in ("code", "data", "model"):
+        shutil.rmtree(project.path / "tests" / folder)
+    project.commit("Providers")
+    publish(project)
+    for folder in ("code", "data", "model"):
+        (project.path / "tests" / folder).mkdir()
+        suite = f'def test_{folder}() -> None:\n    assert __import__("my_experiment")\n'
+        (project.path / f"tests/{folder}/test_{folder}_small.py").write_text(suite)
+    # Of one folder: the coverage of everything takes as long as the rest of a run.
+    settings = project.read("pyproject.toml").replace('source = ["src"]', 'source = ["src/my_experiment/data"]')
+    (project.path / "pyproject.toml").write_text(settings)
+    project.commit("Small suites")
+    return project
+
+
+def break_it(project: BakedProject, what: str) -> str:
+    """Commits a mistake, and gives what a run has to say about it."""
+    match what:
+        case "lint":
+            (project.path / "src/my_experiment/bad.py").write_text("print(nowhere)\n")
+            told = "F821"
+        case "test":
+            edit(project, "tests/code/test_code_small.py", "assert __", "assert not __")
+            told = "1 failed"
+        case _:
+            edit(project, "conf/train/default.yaml", "patience: 8", "patience: 9")
+            told = "dvc.lock is not that of"
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--no-verify", "--message", what)
+    return told
+
+
+JOB_OF = {"lint": "lint", "test": "test", "lock": "pipeline"}
+
+
+def jenkins(project: BakedProject, *stages: str, **env: str) -> Result:
+    """Runs the steps of some stages as Jenkins does: each in a shell of its own, until one fails."""
+    home = project.path.parent / "home"
+    shared = home / ".cache/dvc/team/project"  # the cache of data on the agent
+    if not shared.is_symlink():
+        shared.parent.mkdir(parents=True, exist_ok=True)
+        shared.symlink_to(project.path / ".dvc/cache", target_is_directory=True)
+    known = {
+        "HOME": str(home),
+        "JOB_NAME": "team/project/main",
+        "BASE": "origin/main",
+        "SKIP": SKIP,
+        "BRANCH_NAME": "main",
+    }
+    told = ""
+    for step in jenkins_steps(project.read("Jenkinsfile")):
+        if set(stages) & set(step.stages):
+            (VENV / ".installed").touch()
+            done = project.run("sh", "-xe", "-c", step.script, env={**known, **env}, check=False)
+            told += done.stdout + done.stderr
+            if done.returncode:
+                break
+    return subprocess.CompletedProcess([], done.returncode, told, "")
+
+
+def travis(project: BakedProject, content: dict[str, Any], job: dict[str, Any], **env: str) -> Result:
+    """Runs a job as Travis does: a command of `script` runs also after one that failed, which the job then has, too."""
+
+    def commands(phase: str) -> list[str]:
+        found = job.get(phase, content.get(phase, []))
+        return [found] if isinstance(found, str) else found
+
+    lines = ["travis_terminate() { exit $1; }", "result=0"]
+    lines += [
+        f"eval {shlex.quote(line)} || exit 2" for phase in ("before_install", "install") for line in commands(phase)
+    ]
+    lines += [f"eval {shlex.quote(line)} || result=1" for line in commands("script")]
+    (VENV / ".installed").touch()
+    known = {"TRAVIS_EVENT_TYPE": "push", "TRAVIS_BRANCH": "main", "TRAVIS_COMMIT_RANGE": "origin/main...HEAD"}
+    given = {**known, "TRAVIS_TAG": "", "TRAVIS_JOB_NAME": job["name"], "SKIP": SKIP, **env}
+    return project.run("bash", "-c", "\n".join([*lines, "exit $result"]), env=given, check=False)
+
+
+def travis_job(project: BakedProject, name: str, **env: str) -> Result:
+    """Runs a job of .travis.yml."""
+    content = yaml.safe_load(project.read(".travis.yml"))
+    (job,) = (job for job in content["jobs"]["include"] if job["name"] == name)
+    return travis(project, content, job, **env)
+
+
+RUNNERS: dict[str, Callable[[BakedProject, str], Result]] = {
+    "gitlab": lambda project, job: gitlab(project, job, check=False),
+    "jenkins": lambda project, job: jenkins(project, job),
+    "travis": travis_job,
+}
+
+
+def test_a_commit_with_its_own_results_passes_at_gitlab(ready: BakedProject, copy: Copy) -> None:
+    project = copy(ready)
+    done = gitlab(project, "lint", "test", "pipeline", "report")
+    assert stages_run(done.stdout) == []
+    content = yaml.safe_load(project.read(".gitlab-ci.yml"))
+    for name in ("test", "report"):
+        for path in content[name]["artifacts"]["paths"]:
+            assert (project.path / path).exists() or path == "build/plots/", path  # no plot has changed
+    reports = content["test"]["artifacts"]["reports"]
+    assert "test_code_small" in project.read(reports["junit"])
+    assert "<coverage " in project.read(reports["coverage_report"]["path"])
+    assert re.search(r"test .* \d+(\.\d+)?% coverage", done.stdout), "the line of the total is not found"
+    assert project.git_status() == ""
+
+
+def test_a_commit_with_its_own_results_passes_at_jenkins(ready: BakedProject, copy: Copy) -> None:
+    project = copy(ready)
+    done = jenkins(project, "setup", "pipeline")
+    assert done.returncode == 0, done.stdout
+    assert stages_run(done.stdout) == []
+    assert project.has_file("build/report.md")
+    assert project.git_status() == ""
+
+
+def test_a_commit_with_its_own_results_passes_at_travis(ready: BakedProject, copy: Copy) -> None:
+    project = copy(ready)
+    done = travis_job(project, "pipeline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stages_run(done.stdout) == []
+    assert project.read("build/report.md") in done.stdout
+    assert project.git_status() == ""
+
+
+@pytest.mark.parametrize("what", JOB_OF)
+@pytest.mark.parametrize("provider", FILES)
+def test_a_mistake_fails_the_run(ready: BakedProject, copy: Copy, provider: str, what: str) -> None:
+    project = copy(ready)
+    told = break_it(project, what)
+    done = RUNNERS[provider](project, JOB_OF[what])
+    assert done.returncode != 0
+    assert told in done.stdout + done.stderr
+    assert not project.has_file("build/report.md")
+    if what == "test":  # the results of a failed suite are what is looked for most
+        assert 'failures="1"' in project.read("build/junit.xml")
+
+
+class Request(NamedTuple):
+    """A request that a server has got."""
+
+    method: str
+    path: str
+    token: str | None
+    body: str
+
+
+class Api:
+    """Stands for the API of GitLab or GitHub, neither of which can be had here: keeps notes and pull requests."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+                token = self.headers.get("PRIVATE-TOKEN") or self.headers.get("Authorization")
+                api.requests.append(Request(self.command, self.path, token, body))
+                again = self.command == "POST" and api.requests.count(api.requests[-1]) > 1
+                notes = [{"id": 1, "body": "Nice!"}]
+                posted = [unquote_plus(r.body) for r in api.requests[:-1] if r.method == "POST"]
+                notes += [{"id": 2 + i, "body": body.removeprefix("body=")} for i, body in enumerate(posted)]
+                payload = json.dumps(
+                    {"message": "A pull request already exists"} if again else notes if self.command == "GET" else {}
+                ).encode()
+                self.send_response(422 if again else 201 if self.command == "POST" else 200)
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
+
+            do_GET = do_POST = do_PUT = answer
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Stays quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    """A server with an API."""
+    made = Api()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_gitlab_has_one_note_with_the_report(api: Api, of: Bake, copy: Copy) -> None:
+    project = copy(of("gitlab"))
+    (project.path / "build").mkdir()
+    _, note = yaml.safe_load(project.read(".gitlab-ci.yml"))["report"]["script"]
+    run = lambda **env: project.run("bash", "-eo", "pipefail", "-c", note, env=env, check=False)  # noqa: E731
+    env = {"CI_API_V4_URL": api.url, "CI_PROJECT_ID": "7", "CI_MERGE_REQUEST_IID": "3"}
+    (project.path / "build/report.md").write_text("# Results: 1 & 1 = 2 %\n")
+    assert run(**env).returncode == 0
+    assert api.requests == [], "without a token the artifact has to do"
+    for text in ("# Results: 1 & 1 = 2 %\n", "# Others\n"):
+        (project.path / "build/report.md").write_text(text)
+        done = run(**env, REPORT_TOKEN="hidden")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    notes = "/projects/7/merge_requests/3/notes"
+    asked = [(request.method, request.path.partition("?")[0]) for request in api.requests]
+    assert asked == [("GET", notes), ("POST", notes), ("GET", notes), ("PUT", f"{notes}/2")]
+    assert {request.token for request in api.requests} == {"hidden"}
+    texts = [unquote_plus(request.body).removeprefix("body=") for request in api.requests if request.body]
+    assert texts == [f"<!-- make report -->\n{text}" for text in ("# Results: 1 & 1 = 2 %\n", "# Others\n")]
+    refused = run(**env | {"CI_API_V4_URL": f"{api.url[:-1]}"}, REPORT_TOKEN="hidden")
+    assert refused.returncode != 0
+
+
+# What `make retrain` leaves behind where a model passes, without the training; test_retrain.py is about the real one.
+RETRAINED = """
+if [ -n "$NOTHING_NEW" ]; then exit 0; fi
+if [ -n "$FAILS" ]; then echo does not pass >&2; exit 1; fi
+git commit --quiet --no-verify --allow-empty --message 'Retraining passes'
+git push --quiet --no-verify --force origin HEAD:refs/heads/retrain/1
+git reset --quiet --hard HEAD~1
+mkdir -p build
+printf '# Retraining "passes"\\n\\nAll & more.\\n' > build/report.md
+echo retrain/1 > build/branch
+"""
+HOOK = """#!/bin/sh
+read -r old new ref
+{ echo "$GIT_PUSH_OPTION_0 $GIT_PUSH_OPTION_1"; git log -1 --format='%an %cn' "$new"; } > pushed
+"""
+
+
+def retrained(project: BakedProject, provider: str, api: Api, **env: str) -> Result:
+    """Runs the retraining of a provider."""
+    origin = project.path.parent / "origin.git"
+    match provider:
+        case "gitlab":
+            given = {"RETRAIN_TOKEN": "hidden", "CI_PIPELINE_SOURCE": "schedule", "CI_COMMIT_BRANCH": "main"}
+            own = {"CI_PROJECT_URL": str(origin).removesuffix(".git"), "CI_SERVER_HOST": "gitlab.example.org"}
+            return gitlab(project, "retrain", check=False, variables=given | own | env)
+        case "travis":
+            given = {"GITHUB_TOKEN": "hidden", "TRAVIS_EVENT_TYPE": "cron", "TRAVIS_REPO_SLUG": "team/project"}
+            return travis_job(project, "retrain", GITHUB_API_URL=api.url, HOME=str(project.path.parent), **given | env)
+        case _:
+            given = {"LOGIN": "robot", "TOKEN": "hidden", "GIT_CONFIG_GLOBAL": str(project.path / "build/gitconfig")}
+            return jenkins(project, "retrain", GITHUB_API_URL=api.url, **given | env)
+
+
+@pytest.mark.parametrize(
+    ("provider", "url"),
+    [
+        ("gitlab", ""),
+        ("travis", ""),
+        ("jenkins", "https://gitlab.example.org/team/project.git"),
+        ("jenkins", "https://github.com/team/project.git"),
+        ("jenkins", "https://git.example.org/team/project.git"),
+    ],
+)
+def test_a_retraining_that_passes_is_proposed(
+    changes: BakedProject,
+    copy: Copy,
+    api: Api,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    provider: str,
+    url: str,
+) -> None:
+    project = copy(changes)
+    origin = publish_again(project)
+    main = execute("git", "rev-parse", "main", cwd=origin).stdout
+    (project.path / "retrained.sh").write_text(RETRAINED)
+    (project.path / "Makefile").write_text("setup:\n\nretrain:\n\t@sh -e retrained.sh\n")
+    project.commit("A quick retraining")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))  # who is nobody yet
+    env = {"GIT_URL": url}
+    assert retrained(project, provider, api, NOTHING_NEW="1", **env).returncode == 0
+    assert retrained(project, provider, api, FAILS="1", **env).returncode != 0
+    assert not (origin / "pushed").exists() and api.requests == []
+    done = retrained(project, provider, api, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    options, who = (origin / "pushed").read_text().splitlines()
+    assert who == "Retraining Retraining"
+    at_gitlab = provider == "gitlab" or "gitlab" in url
+    assert options.strip() == ("merge_request.create merge_request.target=main" if at_gitlab else "")
+    if provider == "travis" or "github" in url:
+        (request,) = api.requests
+        assert request[:3] == ("POST", "/repos/team/project/pulls", "Bearer hidden")
+        assert json.loads(request.body) == {
+            "title": 'Retraining "passes"', "body": "\nAll & more.\n", "head": "retrain/1", "base": "main",
+        }  # fmt: skip
+        # Proposed already: that is no failure.
+        assert retrained(project, provider, api, **env).returncode == 0
+        assert len(api.requests) == 2
+    else:
+        assert api.requests == []
+    assert execute("git", "rev-parse", "main", cwd=origin).stdout == main, "main was pushed to"
+    assert "hidden" not in (project.path / ".git/config").read_text() + done.stdout + done.stderr
+
+
+def publish_again(project: BakedProject) -> Path:
+    """Gives a copy of a project a remote of its own, which notes how it is pushed to."""
+    project.run("git", "remote", "remove", "origin")
+    project.run("git", "switch", "--quiet", "main")
+    origin = publish(project)
+    (origin / "hooks/post-receive").write_text(HOOK)
+    (origin / "hooks/post-receive").chmod(0o755)
+    return origin
+
+
+def test_without_a_token_nothing_is_trained(changes: BakedProject, copy: Copy, api: Api) -> None:
+    project = copy(changes)
+    publish_again(project)
+    for provider, token in {"gitlab": "RETRAIN_TOKEN", "travis": "GITHUB_TOKEN"}.items():
+        done = retrained(project, provider, api, **{token: ""})
+        assert done.returncode != 0
+        assert f"{token}: is not set: README, Continuous integration, says how" in done.stdout + done.stderr
+        assert "make retrain" not in done.stdout
+
+
+@pytest.mark.parametrize("provider", ["jenkins", "travis"])
+def test_only_an_image_that_was_built_is_pushed(of: Bake, copy: Copy, provider: str) -> None:
+    """The engine and the targets are stood for; test_image.py is about the real ones."""
+    project = copy(of(provider))
+    tools = project.path.parent / "tools"
+    tools.mkdir()
+    (tools / "docker").write_text('#!/bin/sh\necho "docker $* $(cat)"\n')
+    (tools / "docker").chmod(0o755)
+    (project.path / "Makefile").write_text("setup:\n\nimage:\n\t@$$IMAGE\n\npush:\n\t@echo pushed to $(REGISTRY)\n")
+    common = {"PATH": f"{tools}:{VENV / 'bin'}:/usr/bin:/bin", "REGISTRY": "registry.example.org/team"}
+    for built in ("true", "false"):
+        if provider == "travis":
+            secrets = {"REGISTRY_USER": "me", "REGISTRY_PASSWORD": "hidden"}
+            done = travis_job(project, "image", TRAVIS_TAG="v1", IMAGE=built, **common, **secrets)
+        else:
+            done = jenkins(project, "image", IMAGE=built, LOGIN="me", PASSWORD="hidden", **common)
+        assert "docker login --username me --password-stdin registry.example.org hidden" in done.stdout
+        assert done.stdout.count("hidden") == 1  # that of the engine that stands for docker
+        assert ("pushed to registry.example.org/team" in done.stdout) == (built == "true") == (done.returncode == 0)
