@@ -360,7 +360,7 @@ def images(ours: Side, tensorflow: Side) -> list[Side]:
     built(tensorflow, f"bentoml containerize {tag} --backend {backend} --image-tag {tag}")
     return [
         contained(ours, "image", image),
-        contained(tensorflow, "TensorFlow image", tag, "serve", "/home/bentoml/bento"),
+        contained(tensorflow, "TensorFlow image", tag, "serve"),
     ]
 
 

@@ -159,7 +159,7 @@ def test_resnet50_takes_what_keras_prepares() -> None:
     base, applications = model.get_layer("resnet50"), module("keras_training").keras.applications
     expected = np.asarray(base(applications.resnet50.preprocess_input(images.copy()), training=False)).mean((1, 2))
     extractor = module("keras_training").keras.Model(model.inputs, model.get_layer("features").output)
-    np.testing.assert_allclose(np.asarray(extractor(images)), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(extractor({"image": images})), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_mobilenet_takes_pixels() -> None:
