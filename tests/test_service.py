@@ -400,6 +400,7 @@ async def flood(port: int, clients: int, answers: int) -> collections.Counter[in
 
 def test_overload_is_refused_and_the_service_goes_on(one_process: httpx.Client) -> None:
     port = one_process.base_url.port
+    assert port
     (pid,) = (each.pid for each in psutil.net_connections("tcp4") if each.status == "LISTEN" and each.laddr[1] == port)
     server = psutil.Process(pid)
     assert asyncio.run(flood(port, 128, 1000)).keys() == {200}
