@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from conftest import ROOT, VENV, BakedProject, digests, execute, free_port, template, wait_until_ready
 
@@ -47,24 +48,27 @@ def test_commands_of_the_generated_readme(reproduced_project: BakedProject, copy
         "BENTOML_HOME": str(project.path.parent / "bentoml"),
         "PORT": str(free_port()),
     }
-    server = None
-    for commands in blocks(project.read("README.md")):
-        for command in commands:
-            if command == "make setup":
-                continue  # test_demo runs it for real
-            if command == "make serve":
-                server = serve(project, command, int(env["PORT"]))
-                wait_until_ready(f"http://127.0.0.1:{env['PORT']}/readyz", server)
-                continue
-            done = project.run("bash", "-c", command.replace(":3000", f":{env['PORT']}"), env=env)
-            assert "Traceback" not in done.stderr, command
-            if command.startswith("curl"):
-                assert '"predictions"' in done.stdout
-                assert server is not None
-                assert "Traceback" not in stop(server)
-            if ".sweep " in command:
-                assert "Warning" not in done.stderr and "?? conf/experiment/grid-" in project.git_status()
-    assert server is not None
+    servers, answers = [], []
+    try:
+        for commands in blocks(project.read("README.md")):
+            for command in commands:
+                if command == "make setup":
+                    continue  # test_demo runs it for real
+                if command == "make serve":
+                    servers.append(serve(project, command, int(env["PORT"])))
+                    wait_until_ready(f"http://127.0.0.1:{env['PORT']}/readyz", servers[-1])
+                    continue
+                done = project.run("bash", "-c", command.replace(":3000", f":{env['PORT']}"), env=env)
+                assert "Traceback" not in done.stderr, command
+                if command.startswith("curl"):
+                    answers.append(done.stdout)
+                if ".sweep " in command:
+                    assert "Warning" not in done.stderr and "?? conf/experiment/grid-" in project.git_status()
+    finally:
+        told = [stop(server) for server in servers]
+    assert len(told) == 1 and "Traceback" not in told[0]
+    assert len(answers) == 2 and '"predictions"' in answers[0]
+    assert np.load("/tmp/answers.npy").shape == (64, 10)
 
 
 def test_make_targets_run_what_the_readme_says(reproduced_project: BakedProject) -> None:
