@@ -16,20 +16,10 @@ cli, registry, tracking = module("cli"), module("registry"), module("tracking")
 Store = Any  # mlflow.MlflowClient
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow store with nothing in it: making its tables takes seconds."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-        tracking.client()
-    return path
-
-
 @pytest.fixture
-def store(fresh: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(empty_store: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of the test's own, in the working directory."""
-    shutil.copy(fresh, workspace / "mlflow.db")
+    shutil.copy(empty_store, workspace / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / 'mlflow.db'}")
     return tracking.client()
 

@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -55,11 +56,18 @@ def logged(**tags: str) -> list[Any]:
 
 
 @pytest.fixture
-def store(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with a store that nobody has opened yet."""
+def fresh(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory; MLflow's store will be there, and nobody has opened it yet."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / 'mlflow.db'}")
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
     return workspace
+
+
+@pytest.fixture
+def store(fresh: Path, empty_store: Path) -> Path:
+    """The working directory, with a store in it."""
+    shutil.copy(empty_store, fresh / "mlflow.db")
+    return fresh
 
 
 def test_every_finished_trial_becomes_a_run(store: Path) -> None:
@@ -103,11 +111,11 @@ def test_every_finished_trial_becomes_a_run(store: Path) -> None:
     assert [(epoch.step, epoch.value) for epoch in epochs] == [(0, 0), (1, 0.1), (2, 0.2)]
 
 
-def test_it_is_logged_once(store: Path) -> None:
+def test_it_is_logged_once(fresh: Path) -> None:
     runs = module("sweep.runs")
     made = study()
     runs.sync(made)
-    assert not (store / "mlflow.db").exists()  # nothing is finished
+    assert not (fresh / "mlflow.db").exists()  # nothing is finished
     add(made)
     runs.sync(made)
     before = [run.info.run_id for run in logged(sweep="digits")]
@@ -306,13 +314,13 @@ def test_killed_before_any_call_the_next_one_completes(store: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sweeps_that_meet_on_a_fresh_store_lose_nothing(store: Path) -> None:
+def test_sweeps_that_meet_on_a_fresh_store_lose_nothing(fresh: Path) -> None:
     for index in range(PROCESSES - 1):  # two of the processes share a study
         for _ in range(3):
             add(study(f"sweep-{index}"))
     context = processes()
     barrier = context.Barrier(PROCESSES)
-    started = [context.Process(target=meets, args=(store, index, barrier)) for index in range(PROCESSES)]
+    started = [context.Process(target=meets, args=(fresh, index, barrier)) for index in range(PROCESSES)]
     for process in started:
         process.start()
     for process in started:
