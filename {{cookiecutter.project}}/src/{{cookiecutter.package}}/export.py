@@ -113,13 +113,21 @@ def verify(expected: NDArray[Any], answers: NDArray[Any]) -> None:
 
 
 def to_onnx(model: "keras.Model") -> onnx.ModelProto:
-    """Converts a Keras model to ONNX.
+    """Converts a Keras model to ONNX; which operations it is made of depends on the model alone.
+
+    tf2onnx improves the graph node by node: in the order of a set of them, which is that of their addresses in memory,
+    and of their names, which are numbered on through the process. Either decides at times what can be merged.
 
     Args:
         model: With one input "image" and one output.
     """
     import tempfile
+    import zlib
 
+    import tf2onnx.convert  # all of it, which takes numbers as it is loaded
+
+    tf2onnx.graph.Node.__hash__ = lambda node: zlib.crc32(node.name.encode())
+    tf2onnx.utils.INTERNAL_NAME = 1
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Keras asks NumPy for names that it no longer has
         path = Path(temporary, "model.onnx")
