@@ -184,8 +184,11 @@ def test_the_table_of_seeds_sets_mean_and_search_side_by_side() -> None:
     ]
 
 
-@pytest.mark.parametrize("directions", ["maximize", "maximize minimize"])
-@pytest.mark.parametrize(("trials", "enough"), [(0, 0), (1, 2), (3, 4), (40, 5)])
+@pytest.mark.parametrize(
+    ("trials", "enough", "directions"),
+    [(0, 0, "maximize"), (0, 0, "maximize minimize"), (1, 2, "maximize minimize"), (3, 4, "maximize"),
+     (40, 5, "maximize minimize")],
+)  # fmt: skip
 @pytest.mark.filterwarnings("error")
 def test_pictures_are_drawn_where_there_is_something_to_see(
     tmp_path: Path, trials: int, enough: int, directions: str
