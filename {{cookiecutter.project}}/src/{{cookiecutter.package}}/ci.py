@@ -19,6 +19,7 @@ from . import cli, lineage
 REPORT = Path("build/report.md")
 PLOTS = Path("build/plots")
 RESULTS = Path("reports/metrics.json")
+PARENT = "HEAD~1"  # what `make report` compares with unless it is told
 ABSENT = {"deleted", "not in cache"}  # said of what `dvc repro` has to make, not of what has changed
 
 
@@ -120,6 +121,12 @@ def rows(done: subprocess.CompletedProcess[str]) -> list[str]:
     return lines if len(lines) > 2 else []
 
 
+def is_first_commit() -> bool:
+    """Says whether the present commit has no parent; one that a shallow clone has left out is one."""
+    commit = lineage.git("cat-file", "commit", "HEAD")
+    return commit is not None and "\nparent " not in commit.partition("\n\n")[0]
+
+
 def compare(base: str) -> str:
     """Writes the page of plots and returns the report.
 
@@ -130,6 +137,8 @@ def compare(base: str) -> str:
         UserError: Where it does not, or DVC fails.
     """
     sha = lineage.git("rev-parse", "--verify", "--quiet", "--short", base + "^{commit}")
+    if not sha and base == PARENT and is_first_commit():
+        return "## Results\n\nNothing to compare with: this is the first commit.\n"
     if not sha:
         raise cli.UserError(f"BASE={base}: git knows no such commit here; `git fetch` it, or name another")
     if not RESULTS.exists():

@@ -135,6 +135,12 @@ def test_the_report_says_what_changed() -> None:
 def test_the_report_wants_a_commit_and_results() -> None:
     with pytest.raises(cli.UserError, match="BASE=nowhere: git knows no such commit here"):
         ci.compare("nowhere")
+    git("switch", "--quiet", "--detach", "HEAD~1")
+    assert "Nothing to compare with: this is the first commit." in ci.compare("HEAD~1")
+    Path(".git/shallow").write_text(git("rev-parse", "main") + "\n")  # as `git clone --depth 1`
+    git("switch", "--quiet", "main")
+    with pytest.raises(cli.UserError, match="BASE=HEAD~1: git knows no such commit here"):
+        ci.compare("HEAD~1")
     run("rm", "-r", ".dvc/cache", "reports")
     with pytest.raises(cli.UserError, match=r"no reports/metrics\.json: run `dvc repro`"):
         ci.compare("HEAD")
