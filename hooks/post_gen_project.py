@@ -4,6 +4,7 @@ Standard library only, offline, asks nothing, and may run again over its own wor
 DVC needs nothing here: `.dvc/` comes with the template, and it is what `dvc init` would have made.
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -72,6 +73,9 @@ REGRESSION = [
     "tests/code/test_regression.py",
 ]
 
+# For what lives at GitHub, whatever checks it.
+GITHUB = [".github/ISSUE_TEMPLATE", ".github/pull_request_template.md"]
+
 # The one table: question -> choice -> the paths that only some choices need.
 FEATURES: dict[str, dict[str, list[str]]] = {
     "task": {
@@ -123,10 +127,10 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "ssh": ["requirements/remote-ssh.lock"],
     },
     "ci": {
-        "github": [".github"],
+        "github": [*GITHUB, ".github/actions", ".github/dependabot.yml", ".github/workflows"],
         "gitlab": [".gitlab", ".gitlab-ci.yml", "renovate.json"],
         "jenkins": ["Jenkinsfile"],
-        "travis": [".travis.yml"],
+        "travis": [*GITHUB, ".travis.yml"],
     },
 }
 MESSAGE = "Start from template"
@@ -143,6 +147,9 @@ def prune() -> None:
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
+            if target.parent != PROJECT:
+                with contextlib.suppress(OSError):  # it holds something else, or is gone
+                    target.parent.rmdir()
 
 
 def git(*arguments: str, folder: Path = PROJECT, told: str = "") -> subprocess.CompletedProcess[str]:

@@ -242,12 +242,12 @@ MORE = {
     "ssh": {"requirements/remote-ssh.lock"},
 }
 # What a CI adds, and an open licence.
+GITHUB = {".github/ISSUE_TEMPLATE/problem.md", ".github/pull_request_template.md"}
 PROVIDERS = {
-    "github": {
-        ".github/ISSUE_TEMPLATE/problem.md",
+    "github": GITHUB
+    | {
         ".github/actions/setup/action.yml",
         ".github/dependabot.yml",
-        ".github/pull_request_template.md",
         ".github/workflows/ci.yml",
         ".github/workflows/retrain.yml",
     },
@@ -258,7 +258,7 @@ PROVIDERS = {
         "renovate.json",
     },
     "jenkins": {"Jenkinsfile"},
-    "travis": {".travis.yml"},
+    "travis": GITHUB | {".travis.yml"},
     "none": set(),
 }
 OPEN = {"CITATION.cff"}
@@ -355,6 +355,7 @@ COMBINATIONS = [
 def test_bake(bake: Callable[..., BakedProject], license_name: str, remote: str, task: str, ci: str) -> None:
     project = bake(license=license_name, dvc_remote=remote, task=task, ci=ci)
     assert project.files() == expected_files("my_experiment", remote, task, license_name, ci)
+    assert (project.path / ".github").exists() == (ci in ("github", "travis")), "an empty folder"
     check_text(project)
     text = project.read("LICENSE")
     assert LICENSES[license_name] in text
@@ -438,6 +439,10 @@ def test_small_files_say_what_they_are_for(bake: Callable[..., BakedProject], ci
         project.run(*schema)
         renovate = json.loads(project.read("renovate.json"))
         assert renovate["description"]
+        (rule,) = renovate["packageRules"]  # nothing proposes a Python that the locks are not resolved for
+        (name,) = rule["matchPackageNames"]
+        images = ("python", "docker.io/library/python", "mcr.microsoft.com/devcontainers/python")
+        assert all(re.search(name.strip("/"), image) for image in images)
         (project.path / "renovate.json").write_text(json.dumps({**renovate, "enabledManagers": "gitlabci"}))
         assert project.run(*schema, check=False).returncode != 0
     else:
