@@ -23,7 +23,7 @@ from urllib.parse import unquote_plus
 import jinja2
 import pytest
 import yaml
-from conftest import TEMPLATE, VENV, BakedProject, Copy, Result, edit, execute, stages_run
+from conftest import TEMPLATE, VENV, BakedProject, Copy, Result, apt_install, edit, execute, stages_run
 from filelock import FileLock
 
 # The one list of steps: stage -> job -> targets of the Makefile, in their order.
@@ -37,6 +37,10 @@ PROVIDERS = ("github", "gitlab", "jenkins", "travis")
 FILES = {"gitlab": ".gitlab-ci.yml", "jenkins": "Jenkinsfile", "travis": ".travis.yml"}
 SECRETS = {"s3": "AWS_SECRET_ACCESS_KEY", "gcs": "GOOGLE", "azure": "AZURE_STORAGE", "ssh": "SSH_PRIVATE_KEY"}
 DOCUMENTATION = "':!*.md' ':!docs' ':!LICENSE'"  # what trains nothing, as git says it; GitLab has its own way
+PATHS = """
+README.md docs/a.png docs/a.py docs/notes/a.md LICENSE src/notes.md README.rd docs.py docs2/a.py doc/a.py do/a d/a.yaml
+src/docs/a.png src/LICENSE NOTICE Makefile dvc.lock data/raw/images.dvc src/amd src/a.md5 .github/workflows/ci.yml
+""".split()
 # `make lint` with all hooks is run in test_readme.py.
 SKIP = "mypy,secrets,dvc-status,yamllint,large-files,case-conflict,private-key,line-endings,merge-conflict"
 
@@ -53,20 +57,22 @@ def targets(shell: str) -> list[str]:
 
 
 class Step(NamedTuple):
-    """A step `sh` of a Jenkinsfile: the names of the stages around it, and its script."""
+    """A step `sh` of a Jenkinsfile: the names of the stages and of the blocks around it, and its script."""
 
     stages: tuple[str, ...]
+    blocks: tuple[str, ...]
     script: str
 
 
 def jenkins_steps(text: str) -> list[Step]:
-    """Reads the `sh` steps of a Jenkinsfile, in order; all of them, or it fails."""
+    """Reads the `sh` steps of a Jenkinsfile's pipeline, in order; all of them, or it fails."""
+    text = text[text.index("\npipeline {") :]
     string = r"'''(?:\\.|[^\\])*?'''|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
     token = re.compile(rf"//[^\n]*|{string}|\w+|[{{}}]", re.DOTALL)
     found: list[Step] = []
-    stack: list[str | None] = []
+    stack: list[tuple[str, str] | None] = []
     words: list[str] = []
-    opened = None  # the name of the stage whose brace comes next
+    opened = None  # the stage or block whose brace comes next
     for match in token.finditer(text):
         word = match.group()
         if word.startswith("//"):
@@ -77,14 +83,16 @@ def jenkins_steps(text: str) -> list[Step]:
         elif word == "}":
             stack.pop()
         elif word[0] in "'\"" and words[-1:] == ["stage"]:
-            opened = word[1:-1]
+            opened = ("stage", word[1:-1])
+        elif word in ("catchError", "withStores"):
+            opened = ("block", word)
         elif word.startswith("'") and words[-1:] == ["sh"]:
             script = word.strip("'") if word.startswith("'''") else word[1:-1]
-            found.append(Step(tuple(filter(None, stack)), re.sub(r"\\(.)", r"\1", script, flags=re.DOTALL)))
+            around = {kind: tuple(at[1] for at in stack if at and at[0] == kind) for kind in ("stage", "block")}
+            found.append(Step(around["stage"], around["block"], re.sub(r"\\(.)", r"\1", script, flags=re.DOTALL)))
         words.append(word)
     assert stack == []
-    # Those of the functions above the pipeline decide which stages run; every other one is a step.
-    written = re.findall(r"\bsh\b", re.sub(rf"//[^\n]*|{string}", "", text[text.index("\npipeline {") :]))
+    written = re.findall(r"\bsh\b", re.sub(rf"//[^\n]*|{string}", "", text))
     assert len(found) == len(written)
     return found
 
@@ -120,10 +128,12 @@ def steps_of(provider: str, project: BakedProject) -> dict[str, dict[str, list[s
                     stages[step.stages[-1]] = step.stages[0]
         case "travis":
             content = yaml.safe_load(project.read(".travis.yml"))
-            assert [stage["name"] for stage in content["stages"]] == list(STEPS)
+            assert [*(stage["name"] for stage in content["stages"]), "retrain"] == list(STEPS)
             for job in content["jobs"]["include"]:
                 script = job["script"] if isinstance(job["script"], str) else "\n".join(job["script"])
                 jobs[job["name"]], stages[job["name"]] = targets(script), job["stage"]
+            # A stage waits for those before it, whose failure it would not survive: the retraining is beside another.
+            assert (stages["retrain"], stages.update(retrain="retrain")) == ("pipeline", None)
     found: dict[str, dict[str, list[str]]] = {}
     for name, made in jobs.items():
         found.setdefault(stages.get(name, name), {})[name] = made
@@ -174,6 +184,22 @@ def test_documentation_is_the_same_everywhere(of: Bake) -> None:
         "travis": ".travis.yml",
     }.items():
         assert DOCUMENTATION in of(provider).read(file)
+
+
+def test_documentation_is_the_same_at_gitlab(of: Bake, tmp_path: Path) -> None:
+    """The globs by the matcher of gitlab-ci-local, with its options; GitLab's own is that of Ruby."""
+    modules = npm("gitlab-ci-local@4.70.1", "gitlab-ci-local").parent.parent
+    globs = yaml.safe_load(of("gitlab").read(".gitlab-ci.yml"))[".code"]["rules"][-1]["changes"]
+    options = {"nonegate": True, "noextglob": True, "posix": False, "dot": True}
+    match = f"require('{modules}/micromatch')(...{json.dumps([PATHS, globs, options])})"
+    found = json.loads(execute("node", "-e", f"console.log(JSON.stringify({match}))", cwd=tmp_path).stdout)
+    execute("git", "init", "--quiet", cwd=tmp_path)
+    for path in PATHS:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    listed = execute("git", "ls-files", "--others", "--", ".", *shlex.split(DOCUMENTATION), cwd=tmp_path).stdout
+    assert set(found) == set(listed.split())
+    assert set(PATHS) - set(found) == set(PATHS[:6])
 
 
 # --------------------------------------------------------------------------------------------------------------- lint
@@ -244,15 +270,20 @@ def test_groovy_lint_accepts_the_jenkinsfile(groovy_lint: Path, tmp_path: Path) 
 # ------------------------------------------------------------------------------------------- what changed decides
 
 
-CAUSES = ["documentation", "code", "data", "schedule", "tag"]
-CHECKS = {"test", "pipeline", "report", "bento"}
+CHECKS = {"lint", "test", "pipeline", "report", "bento"}
 RUN = {
     "documentation": {"lint"},
-    "code": {"lint", *CHECKS},
-    "data": {"retrain"},
+    "code": CHECKS,
+    "data": {*CHECKS, "retrain"},
+    "results": CHECKS,  # data and dvc.lock: what a retraining proposes
+    "first": CHECKS,  # of a branch: there is nothing to compare with
+    "rewritten": CHECKS,  # git does not know what was there before
     "schedule": {"retrain"},
-    "tag": {"lint", *CHECKS, "image"},
+    "tag": {*CHECKS, "image"},
 }
+# The branch of the project below; the first commit and rewritten history hold data, too, which retrain nothing.
+BRANCHES = {"first": "data", "rewritten": "data", "schedule": "code", "tag": "code"}
+UNKNOWN = "0123456789" * 4  # to git
 
 
 @pytest.fixture(scope="module")
@@ -263,10 +294,17 @@ def changes(of: Bake, copy: Copy) -> BakedProject:
         shutil.copyfile(of(provider).path / file, project.path / file)
     project.commit("Providers")
     publish(project)
-    for branch, file in {"documentation": "docs.md", "code": "Makefile", "data": "data/raw/images.dvc"}.items():
+    (project.path / "docs").mkdir()
+    for branch, files in {
+        "documentation": ["docs.md", "docs/plot.svg", "LICENSE"],
+        "code": ["Makefile"],
+        "data": ["data/raw/images.dvc"],
+        "results": ["data/raw/images.dvc", "dvc.lock"],
+    }.items():
         project.run("git", "switch", "--quiet", "--create", branch, "main")
-        with (project.path / file).open("a") as written:
-            written.write("# new\n")
+        for file in files:
+            with (project.path / file).open("a") as written:
+                written.write("# new\n")
         project.commit(branch)
     return project
 
@@ -287,6 +325,8 @@ def gitlab(
 ) -> Result:
     """Runs gitlab-ci-local in a project; `make setup` finds the environment installed."""
     program = npm("gitlab-ci-local@4.70.1", "gitlab-ci-local")
+    if not shutil.which("rsync"):  # it copies the project with it
+        apt_install("rsync")
     (VENV / ".installed").touch()
     given = [word for name, value in variables.items() for word in ("--variable", f"{name}={value}")]
     place = ["--state-dir", "../state", "--home", str(project.path.parent)]
@@ -294,52 +334,68 @@ def gitlab(
     return project.run(program, *own, *arguments, env={"SKIP": SKIP}, check=check)
 
 
-@pytest.mark.parametrize("cause", CAUSES)
+# GitLab knows what was there before a history was rewritten: it keeps the commits of its pipelines.
+@pytest.mark.parametrize("cause", [cause for cause in RUN if cause != "rewritten"])
 def test_what_changed_decides_what_gitlab_runs(changes: BakedProject, cause: str) -> None:
-    variables = {"schedule": {"CI_PIPELINE_SOURCE": "schedule"}, "tag": {"CI_COMMIT_TAG": "v1", "CI_COMMIT_BRANCH": ""}}
-    changes.run("git", "switch", "--quiet", "code" if cause in ("schedule", "tag") else cause)
+    variables = {
+        "schedule": {"CI_PIPELINE_SOURCE": "schedule"},
+        "tag": {"CI_COMMIT_TAG": "v1", "CI_COMMIT_BRANCH": ""},
+        "first": {"CI_COMMIT_BEFORE_SHA": "0" * 40},
+    }
+    changes.run("git", "switch", "--quiet", BRANCHES.get(cause, cause))
     told = gitlab(
         changes,
         "--list-json",
         variables={"CI_COMMIT_BRANCH": "main"} | variables.get(cause, {}),
     ).stdout
     jobs = {job["name"] for job in json.loads(told[told.index("[\n") :]) if job["when"] != "never"}
-    # Beside the retraining, GitLab checks the commit, too: it has no results that are its own yet.
-    wanted = RUN[cause] | ({"lint", *CHECKS} if cause == "data" else set())
-    assert {"image" if name == "push" else name for name in jobs} == wanted
+    assert {"image" if name == "push" else name for name in jobs} == RUN[cause]
 
 
-@pytest.mark.parametrize("cause", CAUSES)
+def holds(condition: str, env: Mapping[str, str]) -> bool:
+    """Evaluates a condition of Travis', of the kinds that .travis.yml has."""
+
+    def term(words: list[str]) -> bool:
+        match words:
+            case ["tag", "IS", "present"]:
+                return bool(env["TRAVIS_TAG"])
+            case ["branch", "=", name]:
+                return env["TRAVIS_BRANCH"] == name
+            case ["type", "IN", *kinds]:
+                return env["TRAVIS_EVENT_TYPE"] in [kind.strip("(,)") for kind in kinds]
+        raise AssertionError(condition)
+
+    return all(term(part.split()) for part in condition.split(" AND "))
+
+
+@pytest.mark.parametrize("cause", RUN)
 def test_what_changed_decides_what_travis_runs(changes: BakedProject, cause: str) -> None:
     content = yaml.safe_load(changes.read(".travis.yml"))
-    changes.run("git", "switch", "--quiet", "code" if cause in ("schedule", "tag") else cause)
-    kind = "cron" if cause == "schedule" else "push"
+    changes.run("git", "switch", "--quiet", BRANCHES.get(cause, cause))
     env = {
-        "TRAVIS_EVENT_TYPE": kind,
+        "TRAVIS_EVENT_TYPE": "cron" if cause == "schedule" else "push",
         "TRAVIS_BRANCH": "v1" if cause == "tag" else "main",
-        "TRAVIS_COMMIT_RANGE": "main...HEAD",
+        "TRAVIS_COMMIT_RANGE": {"first": "", "rewritten": f"{UNKNOWN}...HEAD"}.get(cause, "main...HEAD"),
         "TRAVIS_TAG": "v1" if cause == "tag" else "",
     }
-    stages = {stage["name"]: stage["if"] for stage in content["stages"]}
-    assert {name: "push" in condition for name, condition in stages.items()} == dict.fromkeys(STEPS, True)
-    assert [name for name, condition in stages.items() if "cron" in condition] == ["retrain"]
-    assert "branch = main" in stages["retrain"]
+    stages = {stage["name"]: stage.get("if") for stage in content["stages"]}
     jobs = set()
     for job in content["jobs"]["include"]:
-        if kind in stages[job["stage"]] and (cause == "tag" or job.get("if") != "tag IS present"):
-            if cause == "tag" and job["stage"] == "retrain":
-                continue  # not of main
+        if all(holds(condition, env) for condition in (stages[job["stage"]], job.get("if")) if condition):
             decided = {"before_install": content["before_install"]}
             started = travis(changes, decided, {"name": job["name"], "script": "echo started"}, **env)
             jobs |= {job["name"]} if "started" in started.stdout else set()
-    # Travis runs `make report` in the job pipeline. Only lint and the retraining run where data have changed.
-    wanted = RUN[cause] - {"report"} | ({"lint"} if cause == "data" else set())
-    assert jobs == wanted
+    assert jobs == RUN[cause] - {"report"}, "Travis runs `make report` in the job pipeline"
 
 
 HARNESS = """
 def scenarios = new groovy.json.JsonSlurper().parse(new File('scenarios.json'))
 withEnv = { pairs, body -> now = pairs.collectEntries { it.split('=', 2) as List }; body() }
+archiveArtifacts = { println("kept ${it.artifacts}") }
+fileExists = { new File(folder, it).exists() }
+readFile = { new File(folder, it.file).getText(it.encoding) }
+string = usernamePassword = { it }
+withCredentials = { asked, body -> println("keys ${asked*.credentialsId.join(' ')}"); body() }
 sh = { map ->
     def process = new ProcessBuilder('sh', '-xe', '-c', map.script).directory(new File(map.get('in', folder)))
     process.environment().putAll(now)
@@ -348,8 +404,18 @@ sh = { map ->
 scenarios.each { scenario ->
     env = scenario.env; params = scenario.params; folder = scenario.folder
     currentBuild = [getBuildCauses: { String cause -> scenario.causes.contains(cause) ? [cause] : [] }]
-    println("${scenario.cause} ${retrains()} ${trains()}")
+    println("${scenario.cause} ${ordered()} ${retrains()} ${trains()}")
 }
+env = [:]
+withStores { println('without MLflow') }
+env = [MLFLOW_CREDENTIALS: 'mlflow']
+withStores { println('with MLflow') }
+showReport()
+assert !currentBuild.description
+new File(folder, 'build').mkdir()
+new File(folder, 'build/report.md').text = '## Results'
+showReport()
+println(currentBuild.description)
 """
 
 
@@ -359,50 +425,67 @@ def test_what_changed_decides_what_jenkins_runs(
     """The functions of the Jenkinsfile, run by Groovy; Jenkins' own variables and steps are stood for."""
     timer = "hudson.triggers.TimerTrigger$TimerTriggerCause"
     scenarios = []
-    for cause in CAUSES:
+    before = changes.run("git", "rev-parse", "main").stdout.strip()
+    for cause in RUN:
         project = copy(changes)
-        project.run("git", "switch", "--quiet", "code" if cause in ("schedule", "tag") else cause)
-        before = project.run("git", "rev-parse", "main").stdout.strip()
-        env = {"BRANCH_NAME": "main", "GIT_PREVIOUS_SUCCESSFUL_COMMIT": before}
-        env = {"BRANCH_NAME": "v1"} if cause == "tag" else env
+        project.run("git", "switch", "--quiet", BRANCHES.get(cause, cause))
+        env = {"BRANCH_NAME": "main", "GIT_PREVIOUS_SUCCESSFUL_COMMIT": UNKNOWN if cause == "rewritten" else before}
+        env = {"first": {"BRANCH_NAME": "main"}, "tag": {"BRANCH_NAME": "v1"}}.get(cause, env)
         causes = [timer] if cause == "schedule" else []
         common = {"folder": str(project.path), "params": {"RETRAIN": False}, "causes": causes}
         scenarios.append({"cause": cause, "env": env, **common})
         if cause == "documentation":
             request = {"BRANCH_NAME": "PR-1", "CHANGE_TARGET": "main"}
             scenarios.append({"cause": "request", "env": request, **common})
-            scenarios.append({"cause": "first", "env": {"BRANCH_NAME": "main"}, **common})
             scenarios.append({"cause": "hand", "env": env, **common, "params": {"RETRAIN": True}})
         if cause == "data":  # on another branch, the commit has to bring its results along
             scenarios.append({"cause": "branch", "env": {"BRANCH_NAME": "PR-1", "CHANGE_TARGET": "main"}, **common})
     (tmp_path / "scenarios.json").write_text(json.dumps(scenarios))
-    functions = changes.read("Jenkinsfile").partition("\npipeline {")[0]
+    functions = rendered("jenkins", "s3").partition("\npipeline {")[0]
     (tmp_path / "harness.groovy").write_text(functions + HARNESS)
     jars = groovy_lint.resolve().parent / "java"
     told = execute(
         "java", "-cp", f"{jars}/*:{jars}/groovy/lib/*", "groovy.ui.GroovyMain", "harness.groovy", cwd=tmp_path, env=JAVA
     )
-    found = {line.split()[0]: tuple(word == "true" for word in line.split()[1:]) for line in told.stdout.splitlines()}
+    lines = told.stdout.splitlines()
+    found = {line.split()[0]: tuple(word == "true" for word in line.split()[1:]) for line in lines[: len(scenarios)]}
+    only_lint, checked, trained = (False, False, False), (False, False, True), (True, True, False)
     assert found == {
-        "documentation": (False, False),
-        "request": (False, False),
-        "first": (False, True),
-        "hand": (True, False),
-        "code": (False, True),
-        "data": (True, False),
-        "branch": (False, True),
-        "schedule": (True, False),
-        "tag": (False, True),
+        "documentation": only_lint,
+        "request": only_lint,
+        "first": checked,
+        "rewritten": checked,
+        "hand": trained,
+        "code": checked,
+        "data": (False, True, True),
+        "results": checked,
+        "branch": checked,
+        "schedule": trained,
+        "tag": checked,
     }
-    guarded = re.findall(r"stage\('(\w+)'\) \{\s*when \{ (.*) \}\n", changes.read("Jenkinsfile"))
-    assert dict(guarded) == {
-        "lint": "not { expression { retrains() } }",
-        "test": "expression { trains() }",
-        "pipeline": "expression { trains() }",
-        "release": "expression { trains() }",
-        "image": "buildingTag()",
-        "retrain": "expression { retrains() }",
-    }
+    keys = "keys aws-access-key-id aws-secret-access-key"
+    kept = "kept build/report.md, build/plots/**"
+    assert lines[len(scenarios) :] == [
+        keys, "without MLflow", f"{keys} mlflow", "with MLflow", kept, kept, "## Results"
+    ]  # fmt: skip
+
+
+def test_jenkins_stages_have_what_they_need_and_no_more(of: Bake) -> None:
+    text = of("jenkins").read("Jenkinsfile")
+    # A commit of data alone does not pass the pipeline, after which nothing would run: the retraining comes before.
+    assert re.findall(r"stage\('(\w+)'\) \{\s*when \{ (.*) \}\n", text) == [
+        ("lint", "not { expression { ordered() } }"),
+        ("test", "expression { trains() }"),
+        ("retrain", "expression { retrains() }"),
+        ("pipeline", "expression { trains() }"),
+        ("release", "expression { trains() }"),
+        ("image", "buildingTag()"),
+    ]
+    steps = [step for step in jenkins_steps(text) if targets(step.script) and step.stages[0] != "setup"]
+    with_keys = {target for step in steps if "withStores" in step.blocks for target in targets(step.script)}
+    assert with_keys == {"retrain", "reproduced", "report", "bento", "image"}
+    assert [step.stages[-1] for step in steps if "catchError" in step.blocks] == ["retrain"], "it fails the build alone"
+    assert "credentials(" not in text.partition("\npipeline {")[2].replace("withCredentials(", "")
 
 
 # ------------------------------------------------------------------------------------------------- what is run, is run
@@ -536,11 +619,12 @@ def test_a_commit_with_its_own_results_passes_at_travis(ready: BakedProject, cop
     assert done.returncode == 0, done.stdout + done.stderr
     assert stages_run(done.stdout) == []
     assert project.read("build/report.md") in done.stdout
+    before = project.run("git", "rev-parse", "--short", "origin/main").stdout.strip()
+    assert f"compared with `{before}`" in done.stdout
     assert project.git_status() == ""
 
 
-# A job of tests takes longest, and ends at each as it does at GitLab: with the status of the same target.
-@pytest.mark.parametrize(("provider", "what"), [(p, w) for p in FILES for w in JOB_OF if w != "test" or p == "gitlab"])
+@pytest.mark.parametrize(("provider", "what"), [(p, w) for p in FILES for w in JOB_OF])
 def test_a_mistake_fails_the_run(ready: BakedProject, copy: Copy, provider: str, what: str) -> None:
     project = copy(ready)
     told = break_it(project, what)
@@ -687,6 +771,9 @@ def test_a_retraining_that_passes_is_proposed(
     project.commit("A quick retraining")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))  # who is nobody yet
     env = {"GIT_URL": url}
+    if provider == "travis":  # pushes to GitHub by https, whatever it was cloned from
+        project.run("git", "config", "url.nowhere.pushInsteadOf", str(origin))
+        project.run("git", "config", f"url.{origin}.insteadOf", "https://github.com/team/project.git")
     assert retrained(project, provider, api, NOTHING_NEW="1", **env).returncode == 0
     assert retrained(project, provider, api, FAILS="1", **env).returncode != 0
     assert not (origin / "pushed").exists() and api.requests == []
@@ -731,22 +818,52 @@ def test_without_a_token_nothing_is_trained(changes: BakedProject, copy: Copy, a
         assert "make retrain" not in done.stdout
 
 
-@pytest.mark.parametrize("provider", ["jenkins", "travis"])
-def test_only_an_image_that_was_built_is_pushed(of: Bake, copy: Copy, provider: str) -> None:
-    """The engine and the targets are stood for; test_image.py is about the real ones."""
-    project = copy(of(provider))
-    tools = project.path.parent / "tools"
-    tools.mkdir()
-    (tools / "docker").write_text('#!/bin/sh\necho "docker $* $(cat)"\n')
-    (tools / "docker").chmod(0o755)
-    (project.path / "Makefile").write_text("setup:\n\nimage:\n\t@$$IMAGE\n\npush:\n\t@echo pushed to $(REGISTRY)\n")
-    common = {"PATH": f"{tools}:{VENV / 'bin'}:/usr/bin:/bin", "REGISTRY": "registry.example.org/team"}
+# The targets and the tools of a release, stood for; test_image.py is about the real ones.
+RELEASE = """
+setup:
+
+bento:
+	@mkdir -p build/bentoml/bentos
+	@$$BUILT
+
+image:
+	@echo '{}' > build/sbom.cdx.json
+	@$$BUILT
+
+push:
+	@echo pushed to $(REGISTRY)
+"""
+TOOL = '#!/bin/sh\necho "$(basename "$0") $*"\n[ "$1" != login ] || cat > "$0.read"\n'
+
+
+@pytest.mark.parametrize("provider", FILES)
+def test_what_is_released_was_built(
+    changes: BakedProject, copy: Copy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, provider: str
+) -> None:
+    project = copy(changes)
+    project.run("git", "switch", "--quiet", "code")
+    (project.path / "build").mkdir()
+    (project.path / "Makefile").write_text(RELEASE)
+    for tool in ("docker", "buildah", "apt-get"):
+        (tmp_path / tool).write_text(TOOL)
+        (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("REGISTRY", "registry.example.org/team")
     for built in ("true", "false"):
-        if provider == "travis":
-            secrets = {"REGISTRY_USER": "me", "REGISTRY_PASSWORD": "hidden"}  # pragma: allowlist secret
-            done = travis_job(project, "image", TRAVIS_TAG="v1", IMAGE=built, **common, **secrets)
-        else:
-            done = jenkins(project, "image", IMAGE=built, LOGIN="me", PASSWORD="hidden", **common)
-        assert "docker login --username me --password-stdin registry.example.org hidden" in done.stdout
-        assert done.stdout.count("hidden") == 1  # that of the engine that stands for docker
+        monkeypatch.setenv("BUILT", built)
+        assert (RUNNERS[provider](project, "bento").returncode == 0) == (built == "true")
+        match provider:
+            case "gitlab":
+                registry = {"CI_REGISTRY": "registry.example.org", "CI_REGISTRY_IMAGE": "registry.example.org/team"}
+                login = {"CI_REGISTRY_USER": "me", "CI_REGISTRY_PASSWORD": "hidden"}
+                done = gitlab(project, "push", check=False, variables={"CI_COMMIT_TAG": "v1"} | registry | login)
+            case "travis":
+                secrets = {"REGISTRY_USER": "me", "REGISTRY_PASSWORD": "hidden"}  # pragma: allowlist secret
+                done = travis_job(project, "image", TRAVIS_TAG="v1", **secrets)
+            case _:
+                done = jenkins(project, "image", LOGIN="me", PASSWORD="hidden")
+        engine = "buildah" if provider == "gitlab" else "docker"
+        assert f"{engine} login --username me --password-stdin registry.example.org" in done.stdout
+        assert (tmp_path / f"{engine}.read").read_text() == "hidden\n"
+        assert "hidden" not in done.stdout + done.stderr
         assert ("pushed to registry.example.org/team" in done.stdout) == (built == "true") == (done.returncode == 0)
