@@ -18,6 +18,32 @@ EPOCHS = 15
 CHIEF = ("dvc", "repro", "train")
 TRAIN = (sys.executable, "-m", "my_experiment.stages.train")
 
+# Every row's number is noted as it is read; what is read ahead of a last epoch is left out.
+MIRRORED = f"""
+import numpy as np
+import tensorflow as tf
+processor = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+from my_experiment import keras_training
+from my_experiment.stages import train
+
+class Watched(np.memmap):
+    def __getitem__(self, index):
+        if isinstance(index, np.ndarray):
+            seen.extend(index.tolist())
+        return super().__getitem__(index)
+
+seen, descend = [], keras_training.descend
+def watched(model, split, *rest, **named):
+    assert tf.distribute.get_strategy().num_replicas_in_sync == 2
+    history, count = descend(model, (split[0].view(Watched), split[1]), *rest, **named), len(split[1])
+    epochs = np.reshape(seen[: {EPOCHS} * count], ({EPOCHS}, count))
+    assert (np.sort(epochs) == np.arange(count)).all() and len(seen) <= ({EPOCHS} + 1) * count
+    return history
+keras_training.descend = watched
+train.main()
+"""
+
 
 class Workers:
     """Two processes that train one model; each writes its output into a file of its own."""
@@ -131,30 +157,54 @@ def test_the_chief_alone_writes(together: tuple[BakedProject, BakedProject]) -> 
     assert not (chief.path / ".dvc/tmp/checkpoint").exists()
 
 
-def test_a_lost_worker_costs_an_epoch_at_most(
+def test_devices_of_one_machine_learn_what_one_does(
     project: BakedProject, together: tuple[BakedProject, BakedProject], copy: Copy
 ) -> None:
-    chief, other = copy(project), copy(project)
-    with workers(chief, other) as running:
-        deadline = time.monotonic() + 120
-        while not list((chief.path / ".dvc/tmp/checkpoint").glob("*.npz")):
-            assert time.monotonic() < deadline and running.processes[0].poll() is None, running.logs[0].read_text()
-            time.sleep(0.02)  # between two looks at the condition
-        running.processes[1].send_signal(signal.SIGKILL)
-        status, output = running.wait(0, seconds=60)
+    mirrored = copy(project)
+    edit(mirrored, "conf/train/default.yaml", "strategy: multi_worker", "strategy: mirrored")
+    mirrored.run("dvc", "repro", "config")
+    environment = {"PYTHONPATH": "src", "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "-1"}
+    mirrored.run(sys.executable, "-c", MIRRORED, env=environment)
+    one, two = (np.loadtxt(p.path / "reports/history.csv", delimiter=",", skiprows=1) for p in (together[0], mirrored))
+    # The rows of the last batch weigh unequally, most in what is told of the training.
+    np.testing.assert_allclose(one[:, 3:], two[:, 3:], rtol=0.02)
+
+
+def lose(running: Workers, chief: BakedProject, rank: int, sent: signal.Signals) -> None:
+    """Ends one worker after one more epoch; the other one must say so in one line."""
+    checkpoints = chief.path / ".dvc/tmp/checkpoint"
+    before = {(file.name, file.stat().st_mtime_ns) for file in checkpoints.glob("*.npz")}
+    deadline = time.monotonic() + 120
+    while {(file.name, file.stat().st_mtime_ns) for file in checkpoints.glob("*.npz")} == before:
+        assert time.monotonic() < deadline and running.processes[0].poll() is None, running.logs[0].read_text()
+        time.sleep(0.02)  # between two looks at the condition
+    running.processes[rank].send_signal(sent)
+    assert running.wait(rank, seconds=5)[0] == -sent
+    status, output = running.wait(1 - rank, seconds=60)
     assert status == 1
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     assert "is lost" in line
     assert "start all of them again" in line
     assert "Traceback" not in output
     assert trained(chief) == {}
+
+
+def test_a_lost_worker_costs_an_epoch_at_most(
+    project: BakedProject, together: tuple[BakedProject, BakedProject], copy: Copy
+) -> None:
+    chief, other = copy(project), copy(project)
+    with workers(chief, other) as running:
+        lose(running, chief, 0, signal.SIGTERM)
+    with workers(chief, other) as running:
+        lose(running, chief, 1, signal.SIGKILL)
+        assert "going on after epoch" in running.logs[0].read_text()
     with workers(chief, other) as running:
         for rank in range(2):
             status, output = running.wait(rank)
             assert status == 0, output
         found = re.search(r"going on after epoch (\d+)", running.logs[0].read_text())
     assert found is not None
-    assert 0 <= int(found[1]) < EPOCHS - 1
+    assert 0 < int(found[1]) < EPOCHS - 1
     # As if nothing had happened, bit for bit.
     assert trained(chief) == trained(together[0])
 

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -24,7 +25,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from .cli import UserError
-from .strategy import Cluster
+from .strategy import Cluster, gather
 
 CHECKPOINTS = Path(".dvc/tmp/checkpoint")  # beside DVC's own temporary files, which git ignores
 # What TensorFlow raises where another worker is gone: refused connections, missed heartbeats, aborted sums.
@@ -118,7 +119,7 @@ def connect(cluster: Cluster) -> "tf.distribute.Strategy | None":
         What adds up tensors of all workers; None for a single one, which needs nothing of the kind.
 
     Raises:
-        UserError: Where this one cannot listen at its address.
+        UserError: Where one of them does not come, or this one cannot listen at its address.
     """
     host = cluster.workers[cluster.rank].rpartition(":")[0]
     here = [rank for rank, worker in enumerate(cluster.workers) if worker.rpartition(":")[0] == host]
@@ -138,12 +139,16 @@ def connect(cluster: Cluster) -> "tf.distribute.Strategy | None":
         rpc_layer="grpc",
     )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-    except (tf.errors.OpError, RuntimeError) as error:
+        gather(cluster)
+        connection = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except (tf.errors.OpError, RuntimeError, OSError) as error:
         raise UserError(
             f"train.strategy: worker {cluster.rank} cannot join as {cluster.workers[cluster.rank]}: "
             f"{' '.join(str(error).split())[:200]}: is the port in use, and does each worker reach all the others?"
         ) from error
+    # TensorFlow has taken it, to tell of it in a way nobody asks for here: a cancelled job must end, not be killed.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return connection
 
 
 def lost(group: Group, error: Exception) -> UserError:

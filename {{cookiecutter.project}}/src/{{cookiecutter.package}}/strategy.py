@@ -4,9 +4,13 @@ Which processes belong together is never written in conf/: it differs at every s
 the environment. Nothing heavy is imported here: the stage `config` must not wait for TensorFlow.
 """
 
+import contextlib
 import json
 import os
 import re
+import select
+import socket
+import time
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +18,9 @@ from . import config
 from .cli import UserError
 
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE")
+WAIT_SECONDS = 600.0  # for all workers to have started: a queue may start them one after the other
+RETRY_SECONDS = 0.2
+ALL_HERE = b"!"
 
 
 class Strategy(config.Section):
@@ -92,7 +99,7 @@ def from_tf_config(text: str) -> Cluster:
         before = 0 if role == "chief" else len(named["chief"])
         if not 0 <= index < len(named.get(role, [])):
             raise ValueError(f"there is no {role} {index}")
-        if bad := [address for address in workers if not re.fullmatch(r".+:\d+", address)]:
+        if bad := [w for w in workers if not re.fullmatch(r".+:\d+", w) or int(w.rpartition(":")[2]) > 65535]:
             raise ValueError(f"{bad[0]!r} is not host:port")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -140,3 +147,75 @@ def expand(nodes: str) -> list[str]:
             numbers = range(int(first), int(last or first) + 1) if first else ()
             hosts += [f"{prefix}{number:0{len(first)}}" for number in numbers] or [prefix]
     return hosts
+
+
+def gather(cluster: Cluster) -> None:
+    """Waits until all workers have started: each calls worker 0, which answers once all have called.
+
+    TensorFlow waits for them too, but for an hour, in which it heeds neither Ctrl-C nor SIGTERM.
+
+    Args:
+        cluster: Who they are.
+
+    Raises:
+        UserError: Where one of them does not come.
+        OSError: Where this one cannot listen at its address.
+    """
+    until = time.monotonic() + WAIT_SECONDS
+    port, dual = int(cluster.workers[cluster.rank].rpartition(":")[2]), socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    # Whoever only calls listens too: that its address is taken must be found before TensorFlow waits.
+    with socket.create_server(("", port), family=family, dualstack_ipv6=dual) as server:
+        missing = _call(cluster, until) if cluster.rank else _answer(server, len(cluster.workers), until)
+    if missing:
+        raise UserError(
+            f"train.strategy: {missing} of {', '.join(cluster.workers)} did not come within {WAIT_SECONDS / 60:g} "
+            "minutes: start all of them; does each reach the others?"
+        )
+
+
+def _answer(server: socket.socket, count: int, until: float) -> str:
+    """Answers all workers once all have called.
+
+    Returns:
+        Who has not called, or nothing.
+    """
+    ranks: dict[socket.socket, int] = {}  # 0 until it is known; whoever hangs up is not there any more
+    with contextlib.ExitStack() as calls:
+        while missing := set(range(1, count)) - set(ranks.values()):
+            left = max(until - time.monotonic(), 0)
+            if not (ready := select.select([server, *ranks], [], [], left)[0]):
+                return f"worker {', '.join(map(str, sorted(missing)))}"
+            for caller in ready:
+                if caller is server:
+                    ranks[calls.enter_context(server.accept()[0])] = 0
+                    continue
+                said = b""
+                with contextlib.suppress(ConnectionError):
+                    said = caller.recv(4)
+                ranks[caller] = int.from_bytes(said)
+                if not said:
+                    del ranks[caller]
+        server.close()  # TensorFlow will listen here
+        for caller in filter(ranks.get, ranks):
+            caller.sendall(ALL_HERE)
+    return ""
+
+
+def _call(cluster: Cluster, until: float) -> str:
+    """Calls worker 0, again where it is not there yet or starts anew, until it answers.
+
+    Returns:
+        Who is missing, or nothing.
+    """
+    host, _, port = cluster.workers[0].rpartition(":")
+    missing = "worker 0"
+    while (left := until - time.monotonic()) > 0:
+        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), port), min(left, 10)) as call:
+            call.settimeout(left)
+            call.sendall(cluster.rank.to_bytes(4))
+            missing = "another worker"
+            if call.recv(1) == ALL_HERE:  # and not TensorFlow of an earlier start, or this call itself
+                return ""
+        time.sleep(RETRY_SECONDS)
+    return missing

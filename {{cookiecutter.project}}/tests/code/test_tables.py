@@ -241,6 +241,7 @@ def test_a_planted_leak_is_noticed_and_none_is_there(write: Callable[..., dict[s
     """Other rows than the training split's may change: no bit of it, nor of what is fitted on it, does."""
     rows = frame()
     write(rows)
+    Path(".dvc/tmp").mkdir(parents=True)
     found = division()
     outside = rows["id"].map(found) != "train"
 
@@ -258,6 +259,7 @@ def test_a_planted_leak_is_noticed_and_none_is_there(write: Callable[..., dict[s
                 "precision": "float32",
             },
         )
+        assert list(Path(".dvc/tmp").iterdir()) == []  # what is encoded has no name there: `kill -9` leaves nothing
         graph = inputs.preprocessing.SerializeToString()
         return inputs.array("train").tobytes(), manifest["digests"]["train"], graph
 

@@ -2,6 +2,12 @@
 
 import itertools
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +282,76 @@ def test_workers_are_those_of_a_slurm_step(monkeypatch: pytest.MonkeyPatch) -> N
     assert rank == 3
     with pytest.raises(cli.UserError, match="set TF_CONFIG"):
         strategy.from_slurm({**step, "SLURM_STEP_NUM_TASKS": "6"})
+
+
+def addresses(count: int) -> tuple[str, ...]:
+    """Ports of the loopback interface that nobody listens on."""
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    found = tuple(f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes)
+    for probe in probes:
+        probe.close()
+    return found
+
+
+def test_workers_wait_for_each_other() -> None:
+    workers, arrived = addresses(3), []
+
+    def gather(rank: int) -> None:
+        strategy.gather(strategy.Cluster(workers, rank))
+        arrived.append(rank)
+
+    threads = [threading.Thread(target=gather, args=(rank,), daemon=True) for rank in (0, 1)]
+    threads[0].start()
+    for said in (b"", b"GET / HTTP/1.1", (2).to_bytes(4)):  # a probe, a stranger, and a worker that does not stay
+        while True:
+            try:
+                call = socket.create_connection(("127.0.0.1", int(workers[0].rpartition(":")[2])))
+                break
+            except ConnectionRefusedError:  # not there yet
+                continue
+        with call:
+            call.sendall(said)
+    threads[1].start()
+    threads[0].join(0.5)
+    assert arrived == []
+    gather(2)
+    for thread in threads:
+        thread.join(10)
+    assert sorted(arrived) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("rank", "missing"), [(0, "worker 1, 2"), (1, "worker 0")])
+def test_a_worker_that_never_comes_is_one_line(rank: int, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategy, "WAIT_SECONDS", 0.3)
+    workers = addresses(3)
+    with pytest.raises(cli.UserError, match=rf"{missing} of {', '.join(workers)} did not come within") as error:
+        strategy.gather(strategy.Cluster(workers, rank))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_worker_that_waits_can_be_ended(rank: int, sent: signal.Signals, status: int) -> None:
+    waits = f"""
+from {PACKAGE} import cli, strategy
+def main():
+    print("waits", flush=True)
+    strategy.gather(strategy.Cluster({addresses(2)}, {rank}))
+cli.run(main)
+"""
+    environment, pipe = {**os.environ, "PYTHONPATH": str(ROOT / "src")}, subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", waits], env=environment, stdout=pipe, stderr=pipe) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"waits\n"
+        worker.send_signal(sent)
+        _, said = worker.communicate(timeout=10)
+    assert worker.returncode == status
+    assert len(said.splitlines()) == (1 if sent == signal.SIGINT else 0)
+
+
+def test_xla_learns_the_same() -> None:
+    one, two = (fit(build(), strategy=strategy.Strategy(xla=xla)) for xla in (False, True))
+    np.testing.assert_allclose(one, two, rtol=1e-3)
 
 
 def test_class_weights_balance() -> None:

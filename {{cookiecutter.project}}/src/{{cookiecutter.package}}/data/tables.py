@@ -29,7 +29,7 @@ from . import prepared, table_files
 from .schema import Column, closest
 from .schema import load as load_schema
 from .table_files import File, Part
-from .table_writing import NAME, batches, npy_header, stop_at, write
+from .table_writing import NAME, batches, stop_at, write
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -433,19 +433,17 @@ def inputs(manifest: prepared.Manifest, section: Mapping[str, Any]) -> prepared.
     encoding = config.instantiate(section, load("train").drop_columns([NAME]), manifest["columns"])
     session = onnxruntime.InferenceSession(encoding.graph.SerializeToString(), providers=["CPUExecutionProvider"])
     output = session.get_outputs()[0]
-    # Not in /tmp, which may lie in memory. It goes with the last reference to `array`.
-    place = Path(".dvc/tmp")
-    encoded = tempfile.TemporaryDirectory(prefix="encoded-", dir=place if place.is_dir() else None)
-    for split in prepared.SPLITS:
-        with Path(encoded.name, f"{split}.npy").open("wb") as file:
-            dtype = np.dtype(np.float64 if "double" in output.type else np.float32)
-            npy_header(file, dtype, (manifest["examples"][split], len(encoding.names)))
-            for feed in feeds(split):
-                file.write(np.ascontiguousarray(session.run([output.name], feed)[0], dtype).tobytes())
+    place = Path(".dvc/tmp") if Path(".dvc/tmp").is_dir() else None  # not in /tmp, which may lie in memory
+    # Files without a name, which go with the last reference to `array`: not even `kill -9` leaves one behind.
+    files = {split: tempfile.TemporaryFile(dir=place) for split in prepared.SPLITS}  # noqa: SIM115
+    dtype = np.dtype(np.float64 if "double" in output.type else np.float32)
+    for split, file in files.items():
+        for feed in feeds(split):
+            file.write(np.ascontiguousarray(session.run([output.name], feed)[0], dtype).tobytes())
+        file.flush()
 
     def array(split: str) -> NDArray[Any]:
-        found: NDArray[Any] = np.load(Path(encoded.name, f"{split}.npy"), mmap_mode="r")
-        return found
+        return np.memmap(files[split], dtype, "r", shape=(manifest["examples"][split], len(encoding.names)))
 
     return prepared.Inputs(output.name, array, encoding.layers, encoding.graph)
 
