@@ -1,7 +1,8 @@
 """The workflows of GitHub Actions: linted, and run by `act` on this machine, without containers.
 
 A job runs the steps of the file, in a copy of the project, with this machine's make, git, DVC and pytest. Two things
-are not GitHub's: the actions that only talk to its services are stubs (see ACTIONS), and so is the program `gh`.
+are not GitHub's: the actions that only talk to its services are stubs (see ACTIONS), and so are the programs `gh` and
+`docker`. Where a workflow's own steps are what is tested, a Makefile that makes nothing stands for the project's.
 """
 
 import json
