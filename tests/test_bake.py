@@ -450,8 +450,9 @@ def test_small_files_say_what_they_are_for(bake: Callable[..., BakedProject], ci
         assert set(yaml.safe_load(front)) == {"name", "about"}
         updates = yaml.safe_load(project.read(".github/dependabot.yml"))
         assert updates["version"] == 2
-        for update in updates["updates"]:  # zizmor looks at the rest
-            assert {"package-ecosystem", "schedule"} < set(update) and update.get("directories", ["/"])[0] == "/"
+        (update,) = updates["updates"]  # zizmor looks at the rest; each folder has actions to renew
+        assert (update["package-ecosystem"], update["directories"]) == ("github-actions", ["/", "/.github/actions/*"])
+        assert "uses: actions/" in project.read(".github/actions/setup/action.yml")
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,22 @@
 """The workflows of GitHub Actions: linted, and run by `act` on this machine, without containers.
 
 A job runs the steps of the file, in a copy of the project, with this machine's make, git, DVC and pytest. Two things
-are not GitHub's: the actions that only talk to its services are stubs (see ACTIONS), and so is the program `gh`.
+are not GitHub's: the actions that only talk to its services are stubs (see ACTIONS), and so are the programs `gh` and
+`docker`. Where a workflow's own steps are what is tested, a Makefile that makes nothing stands for the project's.
 """
 
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import VENV, BakedProject, Result, edit, execute
+from test_ci_others import STEPS
 
 pytestmark = pytest.mark.pipeline
 
@@ -26,17 +28,51 @@ UPLOAD = """
 name: upload
 description: into a folder
 inputs: {name: {required: true}, path: {required: true}, if-no-files-found: {required: false}}
-outputs: {artifact-url: {value: "https://example.org/artifact"}}
+outputs: {artifact-url: {value: "${{ steps.copy.outputs.url }}"}}
 runs:
   using: composite
   steps:
-    - run: mkdir -p "$ARTIFACTS/$NAME" && cp -r $FILES "$ARTIFACTS/$NAME"
+    - id: copy
+      run: |
+        mkdir -p "$ARTIFACTS/$NAME"
+        if cp -r $FILES "$ARTIFACTS/$NAME"; then echo "url=https://example.org/$NAME" >> "$GITHUB_OUTPUT"; fi
       env: {NAME: "${{ inputs.name }}", FILES: "${{ inputs.path }}"}
       shell: bash
 """
 ACTIONS = {"actions/setup-python": NOTHING, "actions/cache": NOTHING, "actions/upload-artifact": UPLOAD}
-# A service that is not here: what is sent to it is kept, and it knows no comment yet.
-GH = '#!/bin/sh\nif [ "$2" = --paginate ]; then exit; fi\necho "$@" >> "$ARTIFACTS/gh"\n'
+# A service that is not here: what is sent to it is kept. It knows no comment, and the pull requests that it was sent.
+GH = """#!/bin/sh
+case "$1 $2" in
+  "api --paginate" | "auth setup-git") ;;
+  "pr list") cat "$HOME/requests" 2>/dev/null || true ;;
+  *) echo "$@" >> "$ARTIFACTS/gh" ;;
+esac
+if [ "$1 $2" = "pr create" ]; then echo 1 > "$HOME/requests"; cp build/body.md "$ARTIFACTS"; fi
+"""
+# No container engine either: what it is asked for is kept, with what it reads.
+DOCKER = '#!/bin/sh\necho "docker $* $(cat)" >> "$ARTIFACTS/made"\n'
+# For what is not about the content of jobs: targets that keep that they were made, and a retraining without training.
+TARGETS = """
+setup:
+
+lint coverage reproduced bento image push:
+\t@echo $@ $(REGISTRY) >> $$ARTIFACTS/made
+
+report:
+\t@echo $@ $(BASE) >> $$ARTIFACTS/made
+\t@mkdir -p build && echo Results > build/report.md
+
+retrain:
+\t@sh -e retrained.sh
+"""
+RETRAINED = """
+if [ "$NEWS" = none ]; then exit; fi
+mkdir -p build/plots
+touch build/plots/index.html
+printf '# Retraining "%s"\\n\\nAll & more.\\n' "$NEWS" > build/report.md
+if [ "$NEWS" = worse ]; then exit 1; fi
+echo retrain/1 > build/branch
+"""
 # Other tests run every hook and every test; these are enough to see that a job runs them, and fails with them.
 QUICK = {"PYTEST_ADDOPTS": "--ignore-glob=tests/code/test_[!g]*", "SKIP": "mypy,secrets,dvc-status"}
 REPOSITORY = "someone/my-experiment"
@@ -54,16 +90,23 @@ class Runner:
         """Where uploaded files lie, each in a folder of its artifact's name."""
         return self.folder / "artifacts"
 
-    def __call__(self, event: str, *jobs: str, **payload: object) -> Result:
+    def made(self) -> list[str]:
+        """What TARGETS and the container engine kept, in order."""
+        return (self.artifacts / "made").read_text().splitlines()
+
+    def __call__(
+        self, event: str, *jobs: str, workflow: str = "ci", env: Mapping[str, str] | None = None, **payload: object
+    ) -> Result:
         """Runs jobs, with those that they need; all that the event starts where none is named."""
         shutil.rmtree(self.artifacts, ignore_errors=True)
         self.artifacts.mkdir()
         (self.folder / "event.json").write_text(json.dumps(payload))
         used = set(re.findall(r"uses: ([\w-]+/[\w-]+)[\w/]*@(\w+)", "".join(workflows(self.project).values())))
-        given = {"ARTIFACTS": str(self.artifacts), "HOME": str(self.folder), **QUICK}
+        given = {"ARTIFACTS": str(self.artifacts), "HOME": str(self.folder), **QUICK, **(env or {})}
         passed = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR", "GIT_CONFIG_GLOBAL")
         options: list[str | Path] = [
-            *("--workflows", ".github/workflows/ci.yml", "--eventpath", self.folder / "event.json"),
+            *("--workflows", f".github/workflows/{workflow}.yml", "--eventpath", self.folder / "event.json"),
+            *("--actor", "someone"),
             *("--platform", "ubuntu-latest=-self-hosted", "--use-gitignore=false", "--no-cache-server"),
             *("--action-cache-path", self.folder / "cache", "--secret", "GITHUB_TOKEN=none"),
             *(x for job in jobs for x in ("--job", job)),
@@ -91,7 +134,7 @@ def workflows(project: BakedProject) -> dict[str, str]:
 
 def ended(done: Result) -> dict[str, bool]:
     """Returns job -> whether it succeeded, of the jobs that ran."""
-    return {job: how == "succeeded" for job, how in re.findall(r"^\[CI/(\w+) *\] .*Job (\w+)$", done.stdout, re.M)}
+    return {job: how == "succeeded" for job, how in re.findall(r"^\[\w+/(\w+) *\] .*Job (\w+)$", done.stdout, re.M)}
 
 
 @pytest.fixture
@@ -101,8 +144,9 @@ def runner(quick_project: BakedProject, copy: Copy, tmp_path: Path) -> Runner:
         for folder in (tmp_path / action, tmp_path / action / "restore"):
             folder.mkdir(parents=True)
             (folder / "action.yml").write_text(text)
-    (tmp_path / "gh").write_text(GH)
-    (tmp_path / "gh").chmod(0o755)
+    for program, text in {"gh": GH, "docker": DOCKER}.items():
+        (tmp_path / program).write_text(text)
+        (tmp_path / program).chmod(0o755)
     project = copy(quick_project)
     # act copies the project, so that every file is as new as the run: `make setup` would install into the environment
     # that all tests share. This link leads to the same one, and says that it is newer still.
@@ -177,11 +221,86 @@ def test_what_is_not_right_fails_its_job(runner: Runner) -> None:
     assert done.returncode and "would run on other inputs" in done.stderr and "Running stage" not in done.stdout
 
 
-def test_documentation_runs_no_training(runner: Runner) -> None:
-    (runner.project.path / "README.md").write_text("# Mine\n")
-    runner.project.commit("Documentation")
-    done = runner("pull_request")
-    assert ended(done) == {"changes": True, "lint": True}, done.stdout
+@pytest.fixture
+def staged(runner: Runner) -> Runner:
+    """The same with a Makefile that only keeps what was made."""
+    (runner.project.path / "Makefile").write_text(TARGETS)
+    (runner.project.path / "retrained.sh").write_text(RETRAINED)
+    runner.project.commit("Targets")
+    return runner
+
+
+def test_documentation_runs_no_training(staged: Runner) -> None:
+    (staged.project.path / "README.md").write_text("# Mine\n")
+    staged.project.commit("Documentation")
+    before = staged.project.run("git", "rev-parse", "HEAD~1").stdout.strip()
+    for event in ("pull_request", "push"):
+        done = staged(event, ref="refs/heads/main", before=before)
+        assert ended(done) == {"changes": True, "lint": True}, done.stdout
+        assert staged.made() == ["lint"]
+
+
+@pytest.mark.parametrize(
+    ("ref", "before", "report", "image"),
+    [
+        ("refs/heads/main", "HEAD~1", True, False),
+        ("refs/tags/v1", "0" * 40, False, True),  # as GitHub says of what is new: there is nothing to compare with
+    ],
+    ids=["main", "tag"],
+)
+def test_a_push_runs_what_it_is_for(staged: Runner, ref: str, before: str, report: bool, image: bool) -> None:
+    if report:
+        before = staged.project.run("git", "rev-parse", before).stdout.strip()
+    done = staged("push", ref=ref, before=before)
+    jobs = {"changes", "lint", "test", "pipeline", "bento", *["report"] * report, *["image"] * image}
+    assert ended(done) == dict.fromkeys(jobs, True), done.stdout
+    made = staged.made()
+    assert sorted(made[:2]) == ["coverage", "lint"] and made[2] == "reproduced"
+    assert ("report " + before in made) == report
+    login = "docker login ghcr.io --username someone --password-stdin none"
+    assert [line for line in made[3:] if "report" not in line] == [
+        "bento", *["image", login, "push ghcr.io/someone"] * image,
+    ]  # fmt: skip
+
+
+def test_a_retraining_that_passes_becomes_one_pull_request(staged: Runner) -> None:
+    def retrained(news: str) -> tuple[bool, list[str]]:
+        """Runs the workflow, and gives how its job ended and what GitHub was asked for."""
+        done = staged("schedule", workflow="retrain", env={"NEWS": news}, repository={"default_branch": "main"})
+        asked = staged.artifacts / "gh"
+        return ended(done)["retrain"], asked.read_text().splitlines() if asked.exists() else []
+
+    assert retrained("none") == (True, [])
+    assert not (staged.artifacts / "plots/plots").exists()
+    assert retrained("worse") == (False, [])
+    assert (staged.artifacts / "plots/plots/index.html").is_file()  # why it does not pass is of interest most
+    created = 'pr create --base main --head retrain/1 --title Retraining "better" --body-file build/body.md'
+    assert retrained("better") == (True, [created])
+    body = (staged.artifacts / "body.md").read_text()
+    assert body.startswith('# Retraining "better"\n\nAll & more.\n')
+    assert body.endswith("[Download the page of plots](https://example.org/plots)\n")
+    assert retrained("better") == (True, [])  # proposed already
+
+
+def test_jobs_wait_for_those_of_the_stages_before(default_project: BakedProject) -> None:
+    """GitHub has no stages: `needs` orders the jobs as the stages of the others do."""
+    needs: dict[str, set[str]] = {}
+    for name, job in yaml.safe_load(default_project.read(".github/workflows/ci.yml"))["jobs"].items():
+        direct = job.get("needs", [])
+        needs[name] = {direct} if isinstance(direct, str) else set(direct)
+
+    def awaited(job: str) -> set[str]:
+        return needs[job].union(*map(awaited, needs[job])) - {"changes"}
+
+    jobs = [job for stage, named in STEPS.items() if stage != "retrain" for job in named]
+    assert set(jobs) == needs.keys() - {"changes"}
+    earlier: set[str] = set()
+    for named in list(STEPS.values())[:-1]:
+        for job in named:
+            # A report refuses nothing, and there is none where there is nothing to compare with.
+            assert earlier - {"report"} <= awaited(job) <= earlier | named.keys(), job
+        earlier |= named.keys()
+    assert "bento" in awaited("image")
 
 
 def test_an_image_is_made_of_a_tag_alone(default_project: BakedProject) -> None:

@@ -83,6 +83,7 @@ def project(
     edit(project, "conf/train/default.yaml", "epochs: 3", "epochs: 30")
     project.commit("Our own pictures")
     project.run("git", "remote", "add", "origin", origin)
+    project.run("dvc", "push")  # as the hook does, before it is pushed
     project.run("git", "push", "--quiet", "origin", "main")
     draw(pictures, range(500, 700))
     return project

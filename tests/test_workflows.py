@@ -48,8 +48,15 @@ def test_actions_are_pinned_and_targets_are_there() -> None:
             assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
         for called in re.findall(r"run: make (.+)", text):
             assert set(called.split()) <= targets, called
-    (setup,) = [step for step in read("test.yml")["test"]["steps"] if step.get("run")]
-    assert setup["run"] == "make test"
+
+
+@pytest.mark.parametrize("name", ["renew.yml", "test.yml"])
+def test_make_test_finds_what_it_needs(name: str) -> None:
+    """A clean machine has neither the versions that a project is updated from, nor SLURM; tests skip without."""
+    steps = read(name)["test"]["steps"]
+    assert steps[0]["uses"].startswith("actions/checkout@") and steps[0]["with"]["fetch-depth"] == 0
+    runs = [step["run"] for step in steps if "run" in step]
+    assert runs[-1] == "make test" and re.search(r"apt-get install .* slurm-wlm$", runs[-2])
 
 
 # GitHub's own command line cannot be had without GitHub: this one writes down what it was asked for.

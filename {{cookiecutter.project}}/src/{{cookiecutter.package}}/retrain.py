@@ -52,6 +52,7 @@ def retrain(overrides: Sequence[str]) -> str:
     # What cannot be reached says so now, and not after hours of training.
     listing = git("ls-remote", "--heads", remote) if remote else git("for-each-ref", "refs/heads")
     proposed = {line.split()[-1] for line in listing.splitlines()}
+    storage = storage_for(remote)
     settings = registry.read(overrides)
     for written in (REPORT, BRANCH):
         written.unlink(missing_ok=True)
@@ -59,7 +60,7 @@ def retrain(overrides: Sequence[str]) -> str:
     REPORT.parent.mkdir(exist_ok=True)
     before = lineage.git("show", f"{base}:./dvc.lock")
     with alone() as folder, lineage.work_tree(base, "HEAD", folder / "tree") as tree:
-        storage = share_configuration(tree)
+        share_configuration(tree)
         pull_and_update(tree, storage)
         name = f"retrain/{version_of(git('ls-tree', 'HEAD', '--', *INPUTS, cwd=tree))}"
         if f"refs/heads/{name}" in proposed:
@@ -71,12 +72,12 @@ def retrain(overrides: Sequence[str]) -> str:
         print("dvc repro", file=sys.stderr, flush=True)
         dvc("repro", cwd=tree, shown=True)
         now = (tree / "dvc.lock").read_text(encoding="utf-8")
-        inputs, outputs = ci.differing(before or "stages: {}", now)
-        if not outputs:
+        changed = news(before, now)
+        if changed is None:
             return f"nothing changed: the results are those of {base[:12]}"
         against, found = judge(tree, settings)
         failed = [gate.name for gate in found if gate.passed is False]
-        title = titled(inputs if before else [], failed)
+        title = titled(changed, failed)
         text = f"{against}\n\n{gates.markdown(found)}\n\n{differences(tree, base)}"
         REPORT.write_text(f"# {title}\n\n{text}", encoding="utf-8")
         print(f"\n{title}\n{against}\n\n{gates.table(found)}\n", flush=True)
@@ -133,6 +134,30 @@ def git_remote() -> str | None:
     if len(remotes) > 1:
         raise cli.UserError(f"to which of {', '.join(remotes)}? `git remote rename NAME origin` says it")
     return remotes[0]
+
+
+def storage_for(remote: str | None) -> bool:
+    """Says whether DVC has a remote, where the data of a proposal are kept.
+
+    Args:
+        remote: The remote of git that the proposal's branch goes to.
+
+    Raises:
+        UserError: Where it is a folder that is not here: `dvc push` would make it, and CI's machine be gone tomorrow.
+    """
+    from dvc.config import Config
+
+    config = Config(".dvc")
+    if (name := config["core"].get("remote")) is None:
+        return False
+    # DVC's reader makes folders absolute; an address is not. A remote that is not described is DVC's to complain about.
+    folder = Path(config["remote"].get(name, {}).get("url", ""))
+    if remote and folder.is_absolute() and not folder.is_dir():
+        raise cli.UserError(
+            f"DVC's remote is the folder {folder}, which is not on this machine: a branch on {remote} would name data "
+            "that nobody else has; retrain where it is (a first `dvc push` makes it), or take a remote that all reach"
+        )
+    return True
 
 
 @contextlib.contextmanager
@@ -192,15 +217,8 @@ def pull_and_update(tree: Path, pushed: bool) -> None:
     commit(tree, "Update imported data", *imports, env={"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date})
 
 
-def share_configuration(tree: Path) -> bool:
-    """Gives the work tree the cache, the remotes and the credentials of this folder.
-
-    Args:
-        tree: Root of the project in the work tree.
-
-    Returns:
-        Whether DVC has a remote.
-    """
+def share_configuration(tree: Path) -> None:
+    """Gives the work tree the cache, the remotes and the credentials of this folder."""
     from dvc.config import Config, merge
 
     here = Path(".dvc").resolve()
@@ -210,7 +228,6 @@ def share_configuration(tree: Path) -> bool:
         for level in ("repo", "local"):
             merge(shared, own.load_one(level))
         shared.setdefault("cache", {}).setdefault("dir", str(here / "cache"))
-    return "remote" in own["core"]
 
 
 def data_files(folder: Path) -> list[str]:
@@ -225,6 +242,42 @@ def data_states(folder: Path) -> dict[str, str]:
     found = json.loads(dvc("status", "--json", *files, cwd=folder))
     kinds = [kind for entries in found.values() for kind in entries if isinstance(kind, dict)]
     return {path: state for kind in kinds for path, state in kind.get("changed outs", {}).items()}
+
+
+def news(before: str | None, now: str) -> list[str] | None:
+    """Returns the inputs whose change gave other results, none for the first results; None where no result is another.
+
+    Args:
+        before: The text of dvc.lock in the commit, if it has one.
+        now: Its text after `dvc repro`.
+
+    Raises:
+        UserError: Where results differ and nothing that they are made of does: that is noise, which gates let pass.
+    """
+    inputs, outputs = ci.differing(before or "stages: {}", now)
+    if not outputs:
+        return None
+    if before is None:
+        return []
+    if commands(before) != commands(now):
+        inputs.append("dvc.yaml")
+    if not inputs:
+        raise cli.UserError(
+            f"the same inputs gave other results here ({', '.join(outputs)}), as another kind of processor or an "
+            "unseeded step does: `dvc push` where they were made, so that they need not be made here; no branch"
+        )
+    return inputs
+
+
+def commands(lock: str) -> dict[str, Any]:
+    """Returns stage -> what it runs.
+
+    Args:
+        lock: The text of dvc.lock.
+    """
+    from yaml import safe_load
+
+    return {name: stage["cmd"] for name, stage in safe_load(lock)["stages"].items()}
 
 
 def judge(tree: Path, settings: "Gates") -> tuple[str, "list[Gate]"]:

@@ -19,6 +19,27 @@ def test_the_title_is_the_verdict() -> None:
     assert told == "Retraining (a, b, c and 2 more changed) does NOT pass: size, slices (4)"
 
 
+def lock(code: str, model: str, cmd: str = "python train.py") -> str:
+    """Gives a dvc.lock of one stage."""
+    stage = {"cmd": cmd, "deps": [{"path": "src", "md5": code}], "outs": [{"path": "models", "md5": model}]}
+    return str(yaml.safe_dump({"stages": {"train": stage}}))
+
+
+def test_news_are_other_results_of_other_inputs() -> None:
+    assert retrain.news(None, lock("1", "a")) == []
+    assert retrain.news(lock("1", "a"), lock("1", "a")) is None
+    assert retrain.news(lock("1", "a"), lock("2", "a")) is None
+    assert retrain.news(lock("1", "a"), lock("2", "b")) == ["src"]
+    assert retrain.news(lock("1", "a"), lock("1", "b", "python train.py --long")) == ["dvc.yaml"]
+
+
+def test_other_results_of_the_same_inputs_are_no_news() -> None:
+    with pytest.raises(
+        cli.UserError, match=r"^the same inputs gave other results here \(models\), .*: `dvc push` where"
+    ):
+        retrain.news(lock("1", "a"), lock("1", "b"))
+
+
 def test_gates_are_a_table_of_markdown() -> None:
     found = [gates.Gate("slices (2)", "better by -0.2 (a|b)", "at least -0.1", False), gates.at_most("size", 1, 2)]
     assert gates.markdown(found).splitlines() == [
@@ -105,6 +126,28 @@ def test_a_remote_that_is_away_is_told_before_anything_is_run(repository: Path) 
     with pytest.raises(cli.UserError, match=r"^`git ls-remote` failed: fatal: '/nowhere' does not .*; no branch was"):
         retrain.retrain([])
     assert not retrain.TREES.exists()
+
+
+def test_nothing_is_proposed_where_its_data_would_be_lost(repository: Path) -> None:
+    """A folder is DVC's remote by default, and a runner of CI does not have it."""
+    (repository / ".dvc").mkdir()
+    config = repository / ".dvc" / "config"
+    assert not retrain.storage_for("origin")
+    config.write_text("[core]\n    remote = storage\n['remote \"storage\"']\n    url = ../storage\n")
+    assert retrain.storage_for(None)  # a branch here: its data are in the cache here
+    with pytest.raises(cli.UserError, match=rf"^DVC's remote is the folder {repository}/storage, which is not on this"):
+        retrain.storage_for("origin")
+    commit()
+    git("init", "--quiet", "--bare", "origin.git")
+    git("remote", "add", "origin", "origin.git")
+    (repository / ".git/info/exclude").write_text("origin.git\n")
+    with pytest.raises(cli.UserError, match="which is not on this machine"):  # before anything is trained
+        retrain.retrain([])
+    assert not retrain.TREES.exists()
+    (repository / "storage").mkdir()
+    assert retrain.storage_for("origin")
+    config.write_text("[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://bucket/folder\n")
+    assert retrain.storage_for("origin")
 
 
 def test_branches_go_to_origin_or_to_the_only_remote(repository: Path) -> None:
