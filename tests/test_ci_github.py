@@ -282,6 +282,22 @@ def test_a_retraining_that_passes_becomes_one_pull_request(staged: Runner) -> No
     assert retrained("better") == (True, [])  # proposed already
 
 
+def test_data_that_come_without_results_retrain(staged: Runner) -> None:
+    project = staged.project
+    before = project.run("git", "rev-parse", "HEAD").stdout.strip()
+
+    def jobs(before: str) -> set[str]:
+        return set(ended(staged("push", workflow="retrain", env={"NEWS": "none"}, before=before)))
+
+    (project.path / "data/raw/images.dvc").write_text("# new\n")
+    project.commit("Data")
+    assert jobs(before) == {"news", "retrain"}
+    assert jobs("0" * 40) == {"news"}  # of a new branch everything is new
+    edit(project, "dvc.lock", "schema:", "# new\nschema:")
+    project.commit("Their results")
+    assert jobs(before) == {"news"}
+
+
 def test_jobs_wait_for_those_of_the_stages_before(default_project: BakedProject) -> None:
     """GitHub has no stages: `needs` orders the jobs as the stages of the others do."""
     needs: dict[str, set[str]] = {}
