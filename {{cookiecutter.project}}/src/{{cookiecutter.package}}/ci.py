@@ -21,6 +21,10 @@ PLOTS = Path("build/plots")
 RESULTS = Path("reports/metrics.json")
 PARENT = "HEAD~1"  # what `make report` compares with unless it is told
 ABSENT = {"deleted", "not in cache"}  # said of what `dvc repro` has to make, not of what has changed
+NOISE = (
+    "the same inputs gave other results here, as another kind of processor or an unseeded step does: "
+    "`dvc push` where they were made, so that they need not be made here"
+)
 
 
 def dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -107,10 +111,7 @@ def reproduced() -> None:
         return
     inputs, outputs = differing(recorded, found)
     if outputs and not inputs:
-        cure = (
-            "the same inputs gave other results here, as another kind of processor or an unseeded step does: "
-            "`dvc push` where they were made, so that they need not be made here"
-        )
+        cure = NOISE
     what = ", ".join(outputs or inputs) or "commands or parameters"
     raise cli.UserError(f"dvc.lock is not that of {commit} ({what}); {cure}")
 

@@ -262,10 +262,7 @@ def news(before: str | None, now: str) -> list[str] | None:
     if commands(before) != commands(now):
         inputs.append("dvc.yaml")
     if not inputs:
-        raise cli.UserError(
-            f"the same inputs gave other results here ({', '.join(outputs)}), as another kind of processor or an "
-            "unseeded step does: `dvc push` where they were made, so that they need not be made here; no branch"
-        )
+        raise cli.UserError(f"no branch was made ({', '.join(outputs)}): {ci.NOISE}")
     return inputs
 
 
