@@ -158,13 +158,13 @@ def log_or_warn() -> None:
     """Logs what `evaluate` has written; a tracking server that is away costs a warning, never the results."""
     try:
         log(TRAINED)  # dvc.lock will have the hashes of the others when the stage has ended
-    except cli.UserError as error:
-        print(f"warning: the run is not logged: {error}", file=sys.stderr)
     except Exception as error:  # whatever the store raises (network, database, permissions), training has succeeded
-        reason = " ".join(str(error).split())[:300]
+        reason, again = " ".join(str(error).split())[:300], "After that"
+        if not isinstance(error, cli.UserError):
+            reason, again = f"MLflow at {uri()} could not be reached: {reason}", "Once it is back"
         print(
-            f"warning: MLflow at {uri()} could not be reached, the run is not logged: {reason}\n"
-            f"         All results are on disk. Once it is back: python -m {__package__}.tracking",
+            f"warning: the run is not logged: {reason}\n"
+            f"         All results are on disk. {again}: python -m {__package__}.tracking",
             file=sys.stderr,
         )
 
