@@ -33,3 +33,7 @@ for remote in s3 gcs azure ssh; do
   compile "$locks/remote-$remote.lock" "${together[@]}" --group "$work/$remote/pyproject.toml:remote"
 done
 compile requirements/template.lock "${together[@]}" --group pyproject.toml:template
+# Not together: it would hold the others back.
+upgrade=(--upgrade)
+if [[ ${1-} == --keep ]]; then upgrade=(); fi
+compile requirements/checkov.lock "${upgrade[@]}" --group pyproject.toml:checkov

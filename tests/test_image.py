@@ -267,6 +267,39 @@ def test_the_same_commit_gives_the_same_layers(engine: Engine, image: Image, cop
     assert elsewhere.read(sbom) == image.project.read(sbom)
 
 
+def test_checkov(default_project: BakedProject, tmp_path: Path) -> None:
+    """In an environment of its own, from uv's cache after the first time: it does not fit beside the other tools."""
+    environment, lock = tmp_path / "checkov", ROOT / "requirements/checkov.lock"
+    execute("uv", "venv", "--quiet", "--python", sys.executable, environment, cwd=ROOT)
+    execute("uv", "pip", "install", "--quiet", "--python", environment, "--require-hashes", "-r", lock, cwd=ROOT)
+    kinds = ("dockerfile", "github_actions")
+    options = ["--skip-download", "--quiet", "--compact", "--skip-path", ".venv", "--directory", "."]
+    told = default_project.run(
+        environment / "bin/checkov", *options, "--output", "json", "--framework", *kinds, check=False
+    ).stdout
+    found = {one["check_type"]: one["summary"] for one in json.loads(told)}
+    assert set(found) == set(kinds)
+    assert all(one["passed"] > 20 and one["failed"] == one["skipped"] == 0 for one in found.values()), told
+
+
+@pytest.mark.parametrize(
+    ("audit", "status", "last"),
+    [
+        ("echo No known vulnerabilities found >&2", 0, "No known vulnerabilities found"),
+        ("echo Found 1 known vulnerability in 1 package >&2; false", 2, "Found 1 known vulnerability in 1 package"),
+        ("echo requests.exceptions.ConnectionError: x >&2; false", 2, "error: not audited, no advisory source"),
+    ],
+)
+def test_an_audit_that_was_none_says_so(
+    default_project: BakedProject, copy: Copy, audit: str, status: int, last: str
+) -> None:
+    # The command in place of pip-audit, whose answer depends on the day and on the network.
+    done = copy(default_project).run("make", "audit", f"AUDIT={audit}", check=False)
+    told = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("make: ")]
+    assert done.returncode == status
+    assert len(told) == 2 and told[1].startswith(last)
+
+
 def test_hadolint(default_project: BakedProject) -> None:
     told = default_project.run("hadolint", "--no-color", "Dockerfile", check=False)
     assert told.returncode == 0, told.stdout

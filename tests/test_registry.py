@@ -182,7 +182,10 @@ def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Pa
     ours = (project.path / "models/model.onnx").read_bytes()
     (project.path / "src/my_experiment/service.py").write_text("this is no Python")
     env = {**ENV, "BENTOML_HOME": str(tmp_path)}
-    project.run(sys.executable, "-m", "my_experiment.bento", "--from", "1", env=env)
+    command = (sys.executable, "-m", "my_experiment.bento", "--from", "1")
+    project.run(*command, env=env)
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert project.run(*command, env=env).stdout == f"my_experiment:1-{commit[:12]} is built already\n"
     project.run("git", "checkout", "src")
     (bento,) = (tmp_path / "bentos/my_experiment").glob("*/bento.yaml")
     packed = (bento.parent / "src/models/model.onnx").read_bytes()
@@ -191,7 +194,6 @@ def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Pa
     assert (
         hashlib.sha256(packed).hexdigest() == json.loads((bento.parent / "src/models/model.json").read_text())["sha256"]
     )
-    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
     text = bento.read_text()
     for label in (
         "registered_model: my_experiment/1",

@@ -138,6 +138,5 @@ def test_lineage_from_commit_run_and_bento(reproduced_project: BakedProject, cop
         assert expected in workspace
     refused = project.run(sys.executable, "-m", "my_experiment.lineage", "nothing", env=env, check=False)
     assert refused.returncode == 1
-    assert (
-        refused.stderr == "error: 'nothing' is no commit, MLflow run, registered version, Bento or image found here\n"
-    )
+    kinds = "commit, MLflow run, registered version, Bento, image, hash or parameter"
+    assert refused.stderr == f"error: 'nothing' is no {kinds} found here\n"

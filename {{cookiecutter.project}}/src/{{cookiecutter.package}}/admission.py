@@ -19,6 +19,7 @@ MAX_PENDING = 128
 # that ask again at once keep it busy with refusals; more, and a refusal comes late.
 TURN = 16
 BUSY = "too many requests are waiting: try again in a second"
+LATER = {"retry-after": "1"}
 
 
 class Admission:
@@ -34,7 +35,7 @@ class Admission:
         self._app = app
         self._pending = 0
         self._turn = asyncio.Semaphore(TURN)
-        self._refusal = JSONResponse({"error": BUSY}, 503, headers={"retry-after": "1"})
+        self._refusal = JSONResponse({"error": BUSY}, 503, headers=LATER)
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -30,7 +30,13 @@ def build(name: str) -> None:
 
     store = tracking.client()
     found = registry.version(store, name)
-    label, commit = f"{registry.MODEL}/{found.version}", found.tags["git_commit"]
+    label, commit = f"{registry.MODEL}/{found.version}", found.tags.get("git_commit")
+    if commit is None:
+        raise cli.UserError(f"{label} names no commit: `registry register` has not registered it")
+    number = f"{found.version}-{commit[:12]}"  # the same version is one Bento, and its image has the same layers
+    if (tag := f"{registry.MODEL}:{number}") in lineage.stored_bentos():
+        print(f"{tag} is built already")
+        return
     with tempfile.TemporaryDirectory() as temporary, lineage.work_tree(commit, label, Path(temporary) / "tree") as tree:
         stored = registry.fetch(found, Path(temporary))
         (tree / "models").mkdir()
@@ -40,8 +46,13 @@ def build(name: str) -> None:
         for logged, place in (("page.json", "models"), ("reports/metrics.json", "reports")):  # these for the labels
             at = mlflow.artifacts.download_artifacts(run_id=found.run_id, artifact_path=logged, dst_path=temporary)
             shutil.copy(at, tree / place)
+        if stale := lineage.stale(lineage.PACKED, tree):
+            raise cli.UserError(
+                f"{label} was evaluated again since its commit {commit[:12]}, its run has another {', '.join(stale)}: "
+                "check the commit of that evaluation out, then `dvc checkout`, `make bento`"
+            )
         done = subprocess.run(
-            [sys.executable, "-m", "bentoml", "build", "--label", f"registered_model={label}"],
+            [sys.executable, "-m", "bentoml", "build", "--version", number, "--label", f"registered_model={label}"],
             cwd=tree, check=False,
             env={**os.environ, "PYTHONPATH": str(tree / "src"), "MLFLOW_TRACKING_URI": tracking.uri()},
         )  # fmt: skip

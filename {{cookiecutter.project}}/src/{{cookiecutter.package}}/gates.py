@@ -45,7 +45,7 @@ class Slices(Section):
     Attributes:
         margin: By how much a part may be worse, as a share of the champion's value on all test examples.
         examples: Smaller parts are not judged.
-        columns: Of a table; their values are parts too.
+        columns: Of a table, what the model is asked with or `data.group`; their values are parts too.
     """
 
     margin: NonNegativeFloat

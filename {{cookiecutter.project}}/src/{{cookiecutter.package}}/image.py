@@ -8,7 +8,6 @@ Every command is shown before it runs. A clean commit always gives the same Bent
 image, build/ gets an SBOM of what Python finds in it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from . import cli, lineage
@@ -32,9 +31,24 @@ DISTRIBUTIONS = """
 import glob, json, sys
 from importlib.metadata import distributions
 path = [*sys.path, *glob.glob(sys.base_prefix + "/lib/python3*/*-packages")]
-keys = ("Name", "Version", "License-Expression")
-print(json.dumps(sorted({tuple(d.metadata.get(key, "") for key in keys) for d in distributions(path=path)})))
+keys = ("Name", "Version", "License-Expression", "License")
+found = (d.metadata for d in distributions(path=path))
+print(json.dumps(sorted({(*(each.get(key, "") for key in keys), *each.get_all("Classifier", ())) for each in found})))
 """
+
+
+class Stored(NamedTuple):
+    """An image on this machine.
+
+    Attributes:
+        id: The SHA-256 of its configuration.
+        labels: Its labels.
+        digests: `name@digest` of its manifest, as registries and clusters call it, where the engine knows them.
+    """
+
+    id: str
+    labels: dict[str, str]
+    digests: list[str]
 
 
 def engines() -> list[str]:
@@ -89,7 +103,7 @@ def commit_time(commit: str) -> int:
 def commit_tag() -> str | None:
     """Returns the tag of the Bento of a commit, or None where something is not committed."""
     commit = lineage.git("rev-parse", "--short=12", "HEAD")
-    return f"{__package__}:{commit}" if commit and lineage.git("status", "--porcelain") == "" else None
+    return f"{__package__}:{commit}" if commit and not lineage.dirty() else None
 
 
 def build_bento() -> str:
@@ -98,13 +112,9 @@ def build_bento() -> str:
     A commit without uncommitted changes names its Bento, so that it is built once; otherwise BentoML invents a version.
 
     Raises:
-        UserError: Where the model is missing or another than dvc.lock says.
+        UserError: Where what it packs is missing, or another than dvc.lock says.
     """
-    model = Path("models/model.onnx")
-    if not model.exists():
-        raise cli.UserError(f"there is no {model}: run `dvc repro` first")
-    if hashlib.md5(model.read_bytes()).hexdigest() != lineage.training(lineage.read_lock()).model:
-        raise cli.UserError(f"{model} is not the one that dvc.lock records: run `dvc checkout` or `dvc repro`")
+    lineage.check(lineage.PACKED)  # here too, to say so in one line
     version = []
     if tag := commit_tag():
         version = ["--version", tag.partition(":")[2]]
@@ -169,7 +179,7 @@ def push(builder: str, tag: str, registry: str) -> list[str]:
     if not found:
         raise cli.UserError(f"there is no image {tag}: run `make image` first")
     name, _, version = tag.partition(":")
-    revision = found[1].get("org.opencontainers.image.revision", "")
+    revision = found.labels.get("org.opencontainers.image.revision", "")
     tags = "" if not revision or revision.endswith("-dirty") else lineage.git("tag", "--points-at", revision) or ""
     names = []
     for each in [version, *tags.split()]:
@@ -182,8 +192,8 @@ def push(builder: str, tag: str, registry: str) -> list[str]:
     return names
 
 
-def inspect(builder: str, name: str) -> tuple[str, dict[str, str]] | None:
-    """Returns the id (the SHA-256 of its configuration) and the labels of an image, or None where there is none.
+def inspect(builder: str, name: str) -> Stored | None:
+    """Returns an image, or None where there is none.
 
     Args:
         builder: The engine that stores it.
@@ -195,35 +205,53 @@ def inspect(builder: str, name: str) -> tuple[str, dict[str, str]] | None:
         return None
     found: Any = json.loads(done.stdout)
     if builder == "buildah":
-        return f"sha256:{found['FromImageID']}", found["OCIv1"]["config"].get("Labels") or {}
-    return f"sha256:{found[0]['Id'].removeprefix('sha256:')}", found[0]["Config"].get("Labels") or {}
+        return Stored(f"sha256:{found['FromImageID']}", found["OCIv1"]["config"].get("Labels") or {}, [])
+    (image,) = found
+    # podman gives what it builds a digest too, which is not that of a registry: it compresses layers on the way there.
+    digests = image.get("RepoDigests") or []
+    own = [digest.rpartition("@")[2] for digest in digests if digest.startswith("localhost/")]
+    digests = [digest for digest in digests if digest.rpartition("@")[2] not in own]
+    return Stored(f"sha256:{image['Id'].removeprefix('sha256:')}", image["Config"].get("Labels") or {}, digests)
 
 
 def labels_of(name: str) -> dict[str, str] | None:
     """Returns the labels of an image on this machine, or None where none of a Bento has that name.
 
     Args:
-        name: Name and tag, or an id or digest.
+        name: Name and tag, an id, or a digest with or without a name.
     """
-    inspected = (inspect(builder, name) for builder in engines())
-    return next((found[1] for found in inspected if found and "model_md5" in found[1]), None)
+    inspected = filter(None, (inspect(builder, name) for builder in engines()))
+    # No engine finds a digest alone.
+    of_digest = (one for one in images() if name in (digest.rpartition("@")[2] for digest in one.digests))
+    return next((one.labels for one in (*inspected, *of_digest) if "model_md5" in one.labels), None)
+
+
+def images(model: str = "") -> list[Stored]:
+    """Returns the images on this machine that serve a model.
+
+    Args:
+        model: MD5 of models/model.onnx, which labels them; default: any.
+    """
+    found: list[Stored] = []
+    for builder in engines():
+        command = [builder, "images", "--quiet", "--no-trunc", "--filter", "dangling=false"]
+        command += ["--filter", "label=model_md5" + (f"={model}" if model else "")]
+        listed = subprocess.run(command, capture_output=True, text=True, check=False)
+        found += filter(None, (inspect(builder, each) for each in listed.stdout.split()))
+    return found
 
 
 def stored(model: str) -> list[str]:
-    """Returns name and id of the images on this machine that serve a model.
+    """Returns name, id and digests of the images on this machine that serve a model.
 
     Args:
-        model: MD5 of models/model.onnx, which labels them.
+        model: MD5 of models/model.onnx.
     """
-    found = set()
-    for builder in engines():
-        command = [builder, "images", "--quiet", "--no-trunc", "--filter", "dangling=false"]
-        command += ["--filter", f"label=model_md5={model}"]
-        listed = subprocess.run(command, capture_output=True, text=True, check=False)
-        for digest, carried in filter(None, (inspect(builder, each) for each in listed.stdout.split())):
-            name, version = (carried.get(f"org.opencontainers.image.{key}", "?") for key in ("title", "version"))
-            found.add(f"{name}:{version} {digest}")
-    return sorted(found)
+    lines = set()
+    for one in images(model):
+        name, version = (one.labels.get(f"org.opencontainers.image.{key}", "?") for key in ("title", "version"))
+        lines.add(" ".join([f"{name}:{version}", one.id, *one.digests]))
+    return sorted(lines)
 
 
 def run_python(builder: str, image: str, code: str) -> str:
@@ -253,7 +281,8 @@ def sbom(tag: str, labelled: Mapping[str, str], packages: list[list[str]]) -> di
     Args:
         tag: Name and version of the image.
         labelled: Its labels.
-        packages: (name, version, SPDX expression or "") of each Python package in it.
+        packages: Name, version, SPDX expression, licence in words ("" where missing) and classifiers of each Python
+            package in it.
     """
     name, _, version = tag.partition(":")
     components: list[dict[str, Any]] = []
@@ -261,11 +290,14 @@ def sbom(tag: str, labelled: Mapping[str, str], packages: list[list[str]]) -> di
         digest = labelled["model_sha256"]
         model = {"type": "machine-learning-model", "bom-ref": f"model:{digest}", "name": name, "version": digest[:12]}
         components.append(model | {"hashes": [{"alg": "SHA-256", "content": digest}]})
-    for package, number, license_expression in packages:
+    for package, number, expression, words, *classifiers in packages:
         purl = f"pkg:pypi/{re.sub('[-_.]+', '-', package).lower()}@{quote(number)}"
         library = {"type": "library", "bom-ref": purl, "name": package, "version": number, "purl": purl}
-        licenses = [{"expression": license_expression}] if license_expression else []
-        components.append(library | {"licenses": licenses})
+        # Before SPDX expressions (PEP 639), a classifier said it, or a field that may hold the whole text.
+        named = [each.rpartition(" :: ")[2] for each in classifiers if re.match("License :: .+ :: ", each)]
+        named = named or [words] * (0 < len(words) < 100)
+        licenses: list[Any] = [{"license": {"name": name}} for name in named]
+        components.append(library | {"licenses": [{"expression": expression}] if expression else licenses})
     created = labelled.get("org.opencontainers.image.created")
     return {
         "bomFormat": "CycloneDX",
@@ -304,7 +336,7 @@ def main() -> None:
     SBOM.parent.mkdir(exist_ok=True)
     SBOM.write_text(json.dumps(sbom(tag, labelled, packages), indent=2) + "\n", encoding="utf-8")
     found = inspect(builder, tag)
-    print(f"image {tag} {found[0] if found else ''}\nSBOM  {SBOM}: {len(packages)} Python packages")
+    print(f"image {tag} {found.id if found else ''}\nSBOM  {SBOM}: {len(packages)} Python packages")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@
     python -m <package>.lineage COMMIT            a commit, branch, tag or DVC experiment
     python -m <package>.lineage RUN               an MLflow run id
     python -m <package>.lineage MODEL/VERSION     a registered version; MODEL@ALIAS; with or without models:/
-    python -m <package>.lineage SERVICE:VERSION   a Bento, or an image by name or id
+    python -m <package>.lineage SERVICE:VERSION   a Bento, or an image by name, id or digest
+    python -m <package>.lineage HASH              of data, code or model (model_version of an answer), or a training key
+    python -m <package>.lineage KEY=VALUE         a parameter; where several trainings match, their runs are listed
 
 A training is identified by a key made of its inputs as dvc.lock records them: code, data and parameters. The same
 inputs give the same key in every clone, so that neither a cache hit nor a new commit loses the way to the run.
@@ -14,13 +16,17 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import cli, config
+
+# What a Bento holds of the pipeline's outputs, or says of them in its labels.
+PACKED = ("models/model.json", "models/model.onnx", "models/page.json", "reports/metrics.json")
 
 
 class Training(NamedTuple):
@@ -93,19 +99,61 @@ def training(lock: str) -> Training:
     )
 
 
+def stale(files: Iterable[str], root: Path = Path()) -> list[str]:
+    """Returns the files that are missing, or not what dvc.lock records of its training.
+
+    git brings dvc.lock alone: until `dvc checkout`, it speaks of other files than those that lie beside it.
+
+    Args:
+        files: Outputs of the pipeline.
+        root: The project's.
+    """
+    from yaml import safe_load
+
+    lock = (root / "dvc.lock").read_text(encoding="utf-8")
+    recorded: dict[str, str] = {}
+    model = training(lock).model
+    for stage in safe_load(lock)["stages"].values():
+        read = {dependency["path"]: dependency["md5"] for dependency in stage.get("deps", [])}
+        if read.get("models/model.onnx", model) == model:  # not the evaluation that `dvc repro train` left behind
+            recorded |= {out["path"]: out["md5"] for out in stage.get("outs", [])}
+
+    def is_recorded(name: str) -> bool:
+        file = root / name
+        return file.is_file() and hashlib.md5(file.read_bytes()).hexdigest() == recorded.get(name)
+
+    return [name for name in files if not is_recorded(name)]
+
+
+def check(files: Iterable[str]) -> None:
+    """Stops where outputs of the workspace are not those of its dvc.lock, in whose name they would be passed on.
+
+    Raises:
+        UserError: Naming them.
+    """
+    read_lock()
+    if found := stale(files):
+        raise cli.UserError(f"not what dvc.lock records, or missing: {', '.join(found)}: `dvc checkout` or `dvc repro`")
+
+
 def labels() -> dict[str, str]:
     """Returns what a Bento built from this workspace should carry: commit, dvc.lock, run, model and metrics.
 
     Needs git and files only; the run is asked for in a process of its own, because importing MLflow takes seconds and
     whoever asks may be about to serve.
+
+    Raises:
+        UserError: Where what would be packed is not what dvc.lock records.
     """
     if not Path("dvc.lock").exists():
         return {}
+    check(PACKED)
     lock = read_lock()
     trained = training(lock)
+    commit = committed(trained)
     found = {
-        "git_commit": committed(trained) or "",
-        "git_dirty": str(bool(dirty())).lower(),
+        "git_commit": commit or "",
+        "git_dirty": str(uncommitted(commit)).lower(),
         "dvc_lock": hashlib.sha256(lock.encode()).hexdigest(),
         "training_key": trained.key,
         "model_md5": trained.model,
@@ -116,20 +164,29 @@ def labels() -> dict[str, str]:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},  # also where the package is not installed
     )  # fmt: skip
     found["mlflow_run"] = asked.stdout.strip()
-    model, metrics = Path("models/model.json"), Path("reports/metrics.json")
-    if model.exists():
-        found["model_sha256"] = json.loads(model.read_text(encoding="utf-8"))["sha256"]
-    if metrics.exists():
-        values = json.loads(metrics.read_text(encoding="utf-8"))
-        found |= {f"test_{name}": str(value) for name, value in values.items()}
+    found["model_sha256"] = json.loads(Path("models/model.json").read_text(encoding="utf-8"))["sha256"]
+    metrics = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
+    found |= {f"test_{name}": str(value) for name, value in metrics.items()}
     return {name: value for name, value in found.items() if value}
 
 
-def dirty() -> list[str]:
-    """Returns the files that differ from HEAD, leaving out what the pipeline itself writes."""
-    written = {"dvc.lock", "params.yaml"}
-    changed = [line.split(maxsplit=1)[1] for line in (git("status", "--porcelain") or "").splitlines()]
-    return [path for path in changed if path not in written]
+def dirty(*written: str) -> bool:
+    """Says whether files of this project differ from HEAD.
+
+    Args:
+        written: Files that do not count.
+    """
+    # The repository may hold other projects, too.
+    return bool(git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in written)))
+
+
+def uncommitted(commit: str | None) -> bool:
+    """Says whether the workspace is more than a commit: by a changed file, or by results that the commit does not hold.
+
+    Args:
+        commit: The one that `committed` found for it.
+    """
+    return dirty("dvc.lock", "params.yaml") or git("show", f"{commit}:./dvc.lock") != read_lock().strip()
 
 
 def holding(model: str) -> str | None:
@@ -204,57 +261,94 @@ def chain(name: str | None) -> list[tuple[str, str]]:
     """Finds the whole chain from one of its links.
 
     Args:
-        name: A commit, an MLflow run id, a registered version, a Bento tag, an image, or None for the workspace.
+        name: A commit, an MLflow run id, a registered version, a Bento tag, an image, a hash, a parameter's value as
+            `key=value`, or None for the workspace.
 
     Returns:
-        (link, value) rows in order.
+        (link, value) rows in order; where `name` is of several trainings, a row for the run of each.
 
     Raises:
         UserError: Where `name` is nothing of that kind.
     """
     from . import image, registry, tracking
 
-    bentos, named = stored_bentos(), commit_named(name) if name else None
-    carried = None if name is None or named else bentos.get(name) or image.labels_of(name)
+    bentos, run = stored_bentos(), None
+    carried: dict[str, str] = {}
+    named = commit_named(name) if name else None
+    if name and not named and not (carried := bentos.get(name) or image.labels_of(name) or {}):
+        run = tracking.get(registry.run_of(name) or name)
+        runs = [run] if run else tracking.search(name)
+        if len(runs) > 1:
+            return [("run", tracking.in_short(one)) for one in runs]
+        run = next(iter(runs), None)
+        if run is None:  # recorded elsewhere: Bentos and commits know hashes, too
+            carried = next((labelled for labelled in bentos.values() if is_of(name, labelled)), {})
+            named = None if carried or not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name) else holding(name)
+            if not carried and not named:
+                raise cli.UserError(
+                    f"{name!r} is no commit, MLflow run, registered version, Bento, image, hash or parameter found here"
+                )
     if carried:
         # Its labels, not the commit: it may have been built from a workspace that was not committed.
-        commit = carried.get("git_commit")
-        run = tracking.resolve(carried.get("training_key", ""), carried.get("model_md5", ""))
-        found = tracking.training_of(run) if run else training(read_lock(commit))
-    elif name is None or named:
-        found = training(read_lock(named))
-        commit = named or committed(found)
-        run = tracking.resolve(found.key, found.model)
-    elif run := tracking.get(registry.run_of(name) or name):
+        commit, more = carried.get("git_commit"), carried.get("git_dirty") == "true"
+        key, model = carried.get("training_key", ""), carried.get("model_md5", "")
+        run = tracking.resolve(key, model)
+        known = [tracking.training_of(run)] if run else []
+        with contextlib.suppress(cli.UserError):
+            known.append(training(read_lock(commit)))
+        # Another training may have given the same model: its code is not this one's.
+        found = next((one for one in known if one.key == key), Training(key, {}, {}, model))
+    elif run:
         if "sweep" in run.data.tags:
             raise cli.UserError(
                 f"{name} is a run of the sweep {run.data.tags['sweep']}: it left no model; its winner is "
                 "conf/experiment/, reproduce that"
             )
         found = tracking.training_of(run)
-        commit = holding(found.model)
+        commit, more = holding(found.model), False
     else:
-        raise cli.UserError(f"{name!r} is no commit, MLflow run, registered version, Bento or image found here")
+        found = training(read_lock(named))
+        commit = named or committed(found)
+        run = tracking.resolve(found.key, found.model)
+        more = named is None and uncommitted(commit)
     registered = registry.versions_of(found.model)
     tags = run.data.tags if run else {}
     # Where no commit of this clone holds it, the registry still says which one does; a run, where it started from.
-    commit = commit or next(iter(registered.values()), tags.get("git_commit"))
+    commit = commit or next(filter(None, registered.values()), tags.get("git_commit"))
     packed = [tag for tag, labelled in bentos.items() if labelled.get("model_md5") == found.model]
-    uncommitted = " (trained with uncommitted changes)" if tags.get("git_dirty") == "true" else ""
+    sha256 = tags.get("model_sha256") or carried.get("model_sha256")
+    changes = " (and uncommitted changes)" * more
+    # The run may be that of another training, which gave the same model.
+    changes += " (trained with uncommitted changes)" * (
+        {"training_key": found.key, "git_dirty": "true"}.items() <= tags.items()
+    )
     return [
-        ("commit", f"{commit or 'none'}{uncommitted}"),
+        ("commit", f"{commit or 'none'}{changes}"),
         *(
             ("data" if path.startswith("data/") else "code", f"{path} {md5}")
             for path, md5 in sorted(found.inputs.items())
         ),
         *(("parameter", f"{key} = {value}") for key, value in sorted(found.parameters.items())),
+        *([] if found.inputs else [("data", "unknown, as are code and parameters: no commit or run here has them")]),
         ("training", found.key),
         ("run", run.info.run_id if run else f"none recorded: `python -m {__package__}.tracking` logs it"),
-        ("model", f"models/model.onnx md5 {found.model}" + (f" sha256 {tags['model_sha256']}" if tags else "")),
+        ("model", f"models/model.onnx md5 {found.model}" + (f" sha256 {sha256}" if sha256 else "")),
         ("version", ", ".join(registered) or "none registered"),
         ("bento", ", ".join(packed) or "none built"),
-        *(("image", stored) for stored in image.stored(found.model)),
+        *(("image", stored) for stored in image.stored(found.model) or ["none here"]),
     ]
+
+
+def is_of(name: str, tags: Mapping[str, str]) -> bool:
+    """Says whether a hash names the training or the model of which tags of a run or labels of a Bento speak.
+
+    Args:
+        name: Training key or MD5, or the first digits of the model's SHA-256, as answers of the service have them.
+        tags: Of a run, or labels.
+    """
+    hashes = tags.get("training_key"), tags.get("model_md5"), *json.loads(tags.get("inputs", "{}")).values()
+    sha256 = len(name) >= 7 and tags.get("model_sha256", "").startswith(name)
+    return name in hashes or f"{name}.dir" in hashes or sha256
 
 
 def stored_bentos() -> dict[str, dict[str, str]]:
@@ -271,9 +365,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}.lineage", description=(__doc__ or "").split("\n")[0]
     )
-    links = "a commit, a run id, a registered version, a Bento tag or an image; default: the workspace"
+    links = "a commit, run id, registered version, Bento tag, image, hash or key=value; default: the workspace"
     parser.add_argument("name", nargs="?", help=links)
-    for link, value in chain(parser.parse_args().name):
+    name = parser.parse_args().name
+
+    from . import tracking
+
+    with tracking.in_one_line():
+        found = chain(name)
+    for link, value in found:
         print(f"{link:<10} {value}")
 
 

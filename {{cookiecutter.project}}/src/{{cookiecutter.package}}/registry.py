@@ -112,7 +112,7 @@ def versions_of(model: str) -> dict[str, str]:
     found = {}
     for one in search(store, model_md5=model):
         own = _among(named, one)
-        found[f"{MODEL}/{one.version}" + (f" ({own})" if own else "")] = one.tags["git_commit"]
+        found[f"{MODEL}/{one.version}" + (f" ({own})" if own else "")] = one.tags.get("git_commit", "")
     return found
 
 
@@ -127,7 +127,12 @@ def run_of(name: str) -> str | None:
         name: `<model>/<version>` or `<model>@<alias>`, with or without `models:/`.
     """
     match = re.fullmatch(rf"(?:models:/)?{re.escape(MODEL)}(?:/(\d+)|@([\w-]+))", name)
-    return str(version(tracking.client(), match[1] or match[2]).run_id) if match else None
+    if match is None:
+        return None
+    found = version(tracking.client(), match[1] or match[2])
+    if not found.run_id:
+        raise cli.UserError(f"{MODEL}/{found.version} names no run: `registry register` has not registered it")
+    return str(found.run_id)
 
 
 @contextlib.contextmanager
@@ -422,10 +427,17 @@ def judge(candidate: Stored, champion: Stored | None, settings: "Gates") -> "lis
             found.append(gates.champion(metric, mine, theirs, len(targets), settings.champion))
         if settings.slices:
             groups = target.groups(targets, manifest)
-            if unknown := [name for name in settings.slices.columns if name not in first or first[name].ndim > 1]:
-                raise cli.UserError(f"gates.slices.columns: {unknown[0]} is no column of the data")
+            group = manifest.get("group")  # no input of the model
+            columns = [name for name, values in first.items() if values.ndim == 1] + [group] * (group is not None)
+            if unknown := [name for name in settings.slices.columns if name not in columns]:
+                told = f"choose from {', '.join(columns)}" if columns else "pictures have none"
+                raise cli.UserError(f"gates.slices.columns: {unknown[0]} is neither an input nor data.group: {told}")
             for name in settings.slices.columns:
-                values = np.concatenate([feed[name] for feed in modality.feeds("test")])
+                values = (
+                    modality.groups("test")
+                    if name == group
+                    else np.concatenate([feed[name] for feed in modality.feeds("test")])
+                )
                 groups |= grouped(name, values)
             found.append(gates.slices(metric, mine, theirs, groups, settings.slices))
     if settings.latency_ms is not None:
@@ -461,7 +473,9 @@ def show() -> str:
     named = aliases(store)
     rows = [("version", "aliases", "commit", "run", "model")]
     for one in search(store):
-        short = one.tags["git_commit"][:12], str(one.run_id), one.tags["model_sha256"][:12]
+        # A version may have been registered otherwise, in MLflow's page for instance, and then has none of these.
+        commit, sha256 = (one.tags.get(name, "-")[:12] for name in ("git_commit", "model_sha256"))
+        short = commit, one.run_id or "-", sha256
         rows.append((f"{MODEL}/{one.version}", _among(named, one) or "-", *short))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -18,6 +18,7 @@ import io
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -33,10 +34,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from . import page
-from .admission import BUSY, Admission
+from .admission import BUSY, LATER, Admission
 
 if TYPE_CHECKING:
     import numpy as np
+    from prometheus_client import Counter
     from starlette.types import ASGIApp
 
 # Beside src/ in the project; beside the package in a Bento, which packs the content of src/ without the folder.
@@ -105,7 +107,7 @@ class File(_Unread):
 
 
 class Refusal(Exception):
-    """The request cannot be answered, and why: becomes a 4xx with a JSON message."""
+    """The request cannot be answered, and why: becomes a 4xx, or a 503, with a JSON message."""
 
     def __init__(self, status: int, message: str) -> None:
         """Keep the status code and one line for a person."""
@@ -114,7 +116,7 @@ class Refusal(Exception):
 
     def response(self) -> Response:
         """Return the answer to send."""
-        return JSONResponse({"error": str(self)}, self.status)
+        return JSONResponse({"error": str(self)}, self.status, headers=LATER if self.status == 503 else None)
 
 
 def read_model_info() -> ModelInfo:
@@ -169,10 +171,7 @@ class _Service(bentoml.Service[Any]):
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return what a worker serves."""
-        refused = bentoml.metrics.Counter(
-            name="refused_total", documentation="Requests refused with 503, for too many were waiting"
-        )
-        return Admission(super().to_asgi(is_main), refused)
+        return Admission(super().to_asgi(is_main), _refused())
 
     @property
     def openapi_spec(self) -> Any:
@@ -205,6 +204,14 @@ class _Service(bentoml.Service[Any]):
                 )
             }
         return attrs.evolve(spec, info=attrs.evolve(spec.info, version=info.version, description=self.inner.__doc__))
+
+
+@cache
+def _refused() -> Counter:
+    counter: Counter = bentoml.metrics.Counter(
+        name="refused_total", documentation="Requests refused with 503, for too many were waiting"
+    )
+    return counter
 
 
 def _content(schemas: dict[str, Any]) -> dict[str, Any]:
@@ -311,6 +318,7 @@ class Service:
                 if len(body) > MAX_BODY:
                     raise Refusal(413, f"the request is larger than {MAX_BODY} bytes")
                 if self._held > MAX_HELD:
+                    _refused().inc()
                     raise Refusal(503, BUSY)
             yield kind, bytes(body)
         finally:

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 MODELS, REPORTS = Path("models"), Path("reports")
+# What is logged of the stages before `evaluate`, and of it.
+TRAINED = ("models/model.json", "models/model.onnx", "reports/data.json", "reports/history.csv")
+EVALUATED = ("models/page.json", "reports/intervals.json", "reports/metrics.json", "reports/model_card.md")
 
 
 def uri() -> str:
@@ -101,41 +104,85 @@ def get(run_id: str) -> "Run | None":
     """Returns a run by its id, if there is one."""
     from mlflow.exceptions import MlflowException
 
+    store = client()
     try:
-        return client().get_run(run_id)
-    except MlflowException:
+        return store.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the second: it is no id
+            raise
         return None
 
 
-def training_of(run: "Run") -> lineage.Training:
-    """Returns the training that a run recorded."""
+def search(name: str) -> "list[Run]":
+    """Returns the runs of trainings that a hash or a parameter names, the latest first.
+
+    Args:
+        name: A hash, see `lineage.is_of`, or `key=value`.
+    """
+    from yaml import YAMLError, safe_load
+
+    key, parameter, value = (part.strip() for part in name.partition("="))
+    values = {value}
+    if parameter:
+        with contextlib.suppress(YAMLError):
+            values.add(str(safe_load(value)))  # as it was logged: true is True there
+
+    def is_meant(run: "Run") -> bool:
+        return run.data.params.get(key) in values if parameter else lineage.is_of(name, run.data.tags)
+
+    store = client()
+    every = store.search_runs([experiment(store)], "tags.training_key LIKE '%'", max_results=50_000)  # its limit
+    return [run for run in every if is_meant(run)]
+
+
+def in_short(run: "Run") -> str:
+    """Returns a run in a line, to choose from several."""
     tags = run.data.tags
+    commit, data, model = (tags.get(name, "?")[:12] for name in ("git_commit", "data_md5", "model_sha256"))
+    return f"{run.info.run_id} from commit {commit}, data {data}, model {model}"
+
+
+def training_of(run: "Run") -> lineage.Training:
+    """Returns the training that a run recorded.
+
+    Raises:
+        UserError: Where it is another kind of run.
+    """
+    tags = run.data.tags
+    if "training_key" not in tags:
+        raise cli.UserError(f"run {run.info.run_id} is no training of this pipeline")
     return lineage.Training(tags["training_key"], json.loads(tags["inputs"]), run.data.params, tags["model_md5"])
 
 
 def log_or_warn() -> None:
-    """Logs the workspace's results; a tracking server that is away costs a warning, never the results."""
+    """Logs what `evaluate` has written; a tracking server that is away costs a warning, never the results."""
     try:
-        log()
+        log(TRAINED)  # dvc.lock will have the hashes of the others when the stage has ended
     except Exception as error:  # whatever the store raises (network, database, permissions), training has succeeded
-        reason = " ".join(str(error).split())[:300]
+        reason, again = " ".join(str(error).split())[:300], "After that"
+        if not isinstance(error, cli.UserError):
+            reason, again = f"MLflow at {uri()} could not be reached: {reason}", "Once it is back"
         print(
-            f"warning: MLflow at {uri()} could not be reached, the run is not logged: {reason}\n"
-            f"         All results are on disk. Once it is back: python -m {__package__}.tracking",
+            f"warning: the run is not logged: {reason}\n"
+            f"         All results are on disk. {again}: python -m {__package__}.tracking",
             file=sys.stderr,
         )
 
 
-def log() -> str:
+def log(recorded: Sequence[str] = TRAINED + EVALUATED) -> str:
     """Logs parameters, epochs, metrics, plots and model of the workspace.
+
+    Args:
+        recorded: What must be as dvc.lock records it, in whose name it is logged.
 
     Returns:
         The run's id.
 
     Raises:
-        UserError: Where the pipeline has not run.
+        UserError: Where the pipeline has not run, or something else lies there than dvc.lock records.
         mlflow.exceptions.MlflowException: Where the store fails.
     """
+    lineage.check(recorded)
     training = lineage.training(lineage.read_lock())
     metrics, intervals, data = (
         json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("metrics", "intervals", "data")
@@ -199,7 +246,7 @@ def tags(training: lineage.Training) -> dict[str, str]:
         "data_md5": training.inputs["data/prepared"],
         "model_md5": training.model,
         "git_commit": lineage.git("rev-parse", "HEAD"),
-        "git_dirty": str(bool(lineage.dirty())).lower(),
+        "git_dirty": str(lineage.dirty("dvc.lock", "params.yaml")).lower(),
         "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),
     }
     return {name: value for name, value in found.items() if value}

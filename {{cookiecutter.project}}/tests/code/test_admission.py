@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 import httpx
+import pytest
 from prometheus_client import CollectorRegistry, Counter
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -48,6 +50,28 @@ def test_those_too_many_are_refused_first() -> None:
     assert answers[0].headers["retry-after"] == "1"
     assert answers[0].json() == {"error": admission.BUSY}
     assert registry.get_sample_value("refused_total") == 3
+
+
+def test_bodies_that_are_too_much_together_are_refused_as_well() -> None:
+    service = module("service")
+    busy = object.__new__(service.Service.inner)  # without its model
+    busy._held = service.MAX_HELD
+    refused = service._refused()._value.get()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x", "more_body": False}
+
+    async def read() -> None:
+        headers = [(b"content-type", b"application/json")]
+        async with busy._body(Request({"type": "http", "headers": headers}, receive), "application/json"):
+            pass
+
+    with pytest.raises(service.Refusal) as raised:
+        asyncio.run(read())
+    answer = raised.value.response()
+    assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+    assert service._refused()._value.get() == refused + 1
+    assert busy._held == service.MAX_HELD
 
 
 def test_what_is_asked_with_get_is_always_answered() -> None:

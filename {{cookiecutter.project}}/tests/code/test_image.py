@@ -117,16 +117,23 @@ def test_without_a_registry_it_says_how_to_name_one() -> None:
 
 
 def test_the_sbom_names_model_and_packages() -> None:
-    packages = [["Some_Package", "1.0+cpu", "MIT"], ["other", "2", ""]]
+    classifiers = ["Topic :: Software Development", "License :: OSI Approved", "License :: OSI Approved :: MIT License"]
+    packages = [
+        ["Some_Package", "1.0+cpu", "MIT", "", *classifiers],
+        ["other", "2", "", "all of " + "the text " * 20, *classifiers],
+        ["words", "3", "", "BSD", "License :: OSI Approved"],
+        ["unknown", "4", "", ""],
+    ]
     bill = image.sbom(TAG, {"model_sha256": DIGEST}, packages)
-    model, some, other = bill["components"]
+    model, some, *others = bill["components"]
     assert model["hashes"] == [{"alg": "SHA-256", "content": DIGEST}]
     assert some["purl"] == "pkg:pypi/some-package@1.0%2Bcpu" and some["licenses"] == [{"expression": "MIT"}]
-    assert other["licenses"] == []
+    told = [[{"license": {"name": name}}] for name in ("MIT License", "BSD")]
+    assert [other["licenses"] for other in others] == [*told, []]
     assert json.dumps(bill) == json.dumps(image.sbom(TAG, {"model_sha256": DIGEST}, packages))
 
 
-def test_without_the_committed_model_there_is_no_bento(workspace: Path) -> None:
+def test_without_what_dvc_lock_records_there_is_no_bento(workspace: Path) -> None:
     with pytest.raises(cli.UserError, match="dvc repro"):
         image.build_bento()
     (workspace / "models").mkdir()
@@ -134,8 +141,28 @@ def test_without_the_committed_model_there_is_no_bento(workspace: Path) -> None:
     outs = [{"path": "models/model.onnx", "md5": "00"}]
     stage = {"deps": [], "params": {"params.yaml": {}}, "outs": outs}
     (workspace / "dvc.lock").write_text(json.dumps({"stages": {"train": stage}}))
-    with pytest.raises(cli.UserError, match="dvc checkout"):
+    with pytest.raises(cli.UserError, match=r"models/model.onnx.*dvc checkout"):
         image.build_bento()
+
+
+def test_an_image_is_found_by_the_digest_that_a_registry_gave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No engine and no registry: what an engine tells is what matters here.
+    labels = {"model_md5": "ff", "org.opencontainers.image.title": "x"}
+    told = {"Id": DIGEST, "Config": {"Labels": labels}}
+    pushed, own = ["example.org/x@sha256:aa"], ["localhost/x@sha256:bb", "example.org/x@sha256:bb"]
+    (tmp_path / "podman").write_text(
+        '#!/bin/sh\ncase "$*" in info) ;; images*) echo 0a;; "image inspect 0a") echo "$TOLD";; *) exit 1;; esac\n'
+    )
+    (tmp_path / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("TOLD", json.dumps([told | {"RepoDigests": pushed}]))
+    assert image.stored("ff") == [f"x:? sha256:{DIGEST} example.org/x@sha256:aa"]
+    assert image.labels_of("sha256:aa") == labels
+    assert image.labels_of("sha256:bb") is None
+    monkeypatch.setenv("TOLD", json.dumps([told | {"RepoDigests": own}]))  # podman's own, not a registry's
+    assert image.stored("ff") == [f"x:? sha256:{DIGEST}"]
 
 
 @pytest.mark.parametrize(("recorded", "refused"), [(DIGEST, True), (None, False)])

@@ -1,6 +1,10 @@
 """Lineage: a training is identified by its inputs, as dvc.lock records them."""
 
 import copy
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,7 @@ import yaml
 
 from tests import module
 
-cli, lineage = module("cli"), module("lineage")
+cli, lineage, tracking = module("cli"), module("lineage"), module("tracking")
 
 LOCK: dict[str, Any] = {
     "schema": "2.0",
@@ -28,6 +32,35 @@ LOCK: dict[str, Any] = {
         },
     },
 }
+
+
+PACKED = sorted(lineage.PACKED)
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-c", "user.name=A", "-c", "user.email=a@b.c", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def record(epochs: int = 3, evaluated: bool = True) -> dict[str, Any]:
+    """Writes what a pipeline leaves: files whose content depends on `epochs`, and the dvc.lock that records them."""
+    lock = copy.deepcopy(LOCK)
+    outs: dict[str, list[dict[str, str]]] = {"train": [], "evaluate": []}
+    for name in PACKED:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(f'{{"sha256": "{epochs}", "of": "{name}"}}')
+        stage = "train" if name.startswith("models/model") else "evaluate"
+        outs[stage].append({"path": name, "md5": hashlib.md5(Path(name).read_bytes()).hexdigest()})
+    model = next(out for out in outs["train"] if out["path"] == "models/model.onnx")
+    lock["stages"]["train"]["outs"] = outs["train"]
+    lock["stages"]["train"]["params"]["params.yaml"]["train"]["epochs"] = epochs
+    read = model if evaluated else model | {"md5": "00"}
+    lock["stages"]["evaluate"] = {"deps": [read], "outs": outs["evaluate"]}
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    return lock
 
 
 def training(lock: dict[str, Any]) -> Any:
@@ -77,3 +110,108 @@ def test_without_a_training_it_says_what_to_run(workspace: Path) -> None:
 
 def test_nested_values_become_dotted_keys() -> None:
     assert module("config").flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
+
+
+def test_what_dvc_lock_does_not_record_is_not_passed_on(workspace: Path) -> None:
+    record()
+    lineage.check(PACKED)
+    Path("models/page.json").write_text("the examples of before")
+    Path("reports/metrics.json").unlink()
+    with pytest.raises(cli.UserError, match=r"models/page.json, reports/metrics.json: `dvc checkout`"):
+        lineage.check(PACKED)
+    with pytest.raises(cli.UserError, match=r"models/page\.json"):
+        lineage.labels()
+    with pytest.raises(cli.UserError, match=r"reports/history\.csv, models/page\.json"):
+        tracking.log()
+
+
+def test_the_evaluation_of_another_model_is_not_passed_on(workspace: Path) -> None:
+    record(evaluated=False)  # `dvc repro train`
+    assert lineage.stale(PACKED) == ["models/page.json", "reports/metrics.json"]
+
+
+def test_a_commit_is_all_of_the_workspace_or_that_is_said(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = workspace / "one of several"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    record()
+    git("init", "--quiet", str(workspace))
+    git("add", "--all", str(workspace))
+    git("commit", "--quiet", "--message", "First")
+    first = git("rev-parse", "HEAD")
+    (workspace / "another").write_text("")  # a project beside this one
+    assert not lineage.dirty() and not lineage.uncommitted(first)
+    record(epochs=4)  # `dvc exp run`, whose commit was removed
+    assert lineage.dirty() and not lineage.dirty("dvc.lock", "models", "reports")
+    assert lineage.committed(training(yaml.safe_load(Path("dvc.lock").read_text()))) == first
+    assert lineage.uncommitted(first)
+    git("commit", "--quiet", "--all", "--message", "Second")
+    assert not lineage.uncommitted(git("rev-parse", "HEAD"))
+
+
+@pytest.fixture
+def told(
+    workspace: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str | None], dict[str, str]]:
+    """Gives the chain from a name, of a project with two trainings: one committed, the other's run is elsewhere.
+
+    The Bentos are not built, which would take seconds and a service: their labels are what is looked at. Nor are
+    container engines asked.
+    """
+    (program := tmp_path_factory.mktemp("bin") / "git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(program.parent))
+    store = tmp_path_factory.mktemp("store") / "mlflow.db"
+    shutil.copy(empty_store, store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+    git("init", "--quiet")
+    bentos = {}
+    for epochs in (3, 4):
+        found = training(record(epochs))
+        git("add", "--all")
+        if epochs == 3:
+            git("commit", "--quiet", "--message", "Three")
+            client = tracking.client()
+            tags = tracking.tags(found) | {"model_sha256": "33abcdef" * 8}
+            run = client.create_run(tracking.experiment(client), tags=tags)
+            for key, value in found.parameters.items():
+                client.log_param(run.info.run_id, key, str(value))
+        labels = {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(epochs == 4).lower()}
+        labels |= {"training_key": found.key, "model_md5": found.model, "model_sha256": f"{epochs}{epochs}abcdef" * 8}
+        bentos[f"x:{epochs}"] = labels
+    monkeypatch.setattr(lineage, "stored_bentos", lambda: bentos)
+    return lambda name: dict(lineage.chain(name))
+
+
+def test_any_link_leads_to_the_others(told: Callable[[str | None], dict[str, str]]) -> None:
+    lock = yaml.safe_load(git("show", "HEAD:dvc.lock"))
+    found = training(lock)
+    first = told("HEAD")
+    names = (found.key, found.model, "33abcdef33ab", "cc", "aa.dir", "train.epochs=3", "model.units = [8,4]", "x:3")
+    for name in (*names, first["run"]):
+        assert told(name) == first, name
+    assert first["commit"] == git("rev-parse", "HEAD") and first["bento"] == "x:3" and first["image"] == "none here"
+    for name in ("train.epochs=5", "=", "'", "33abcd", "ff"):
+        with pytest.raises(cli.UserError, match="is no commit, MLflow run"):
+            told(name)
+
+
+def test_uncommitted_changes_of_a_bento_or_the_workspace_are_said(
+    told: Callable[[str | None], dict[str, str]],
+) -> None:
+    commit, found = git("rev-parse", "HEAD"), training(yaml.safe_load(Path("dvc.lock").read_text()))
+    for name in ("x:4", "44abcdef44ab", found.key, found.model):
+        chain = told(name)
+        assert chain["commit"] == f"{commit} (and uncommitted changes)"
+        # No commit and no run has its inputs: those of the commit are another training's.
+        assert chain["training"] == found.key and "parameter" not in chain and chain["data"].startswith("unknown")
+        assert chain["bento"] == "x:4" and chain["run"].startswith("none recorded")
+    assert told(None)["commit"] == f"{commit} (and uncommitted changes)"
+
+
+def test_several_trainings_are_listed(told: Callable[[str | None], dict[str, str]]) -> None:
+    store = tracking.client()
+    found = training(yaml.safe_load(Path("dvc.lock").read_text()))
+    store.create_run(tracking.experiment(store), tags=tracking.tags(found) | {"model_sha256": "4" * 64})
+    listed = lineage.chain("cc.dir")
+    assert [link for link, _ in listed] == ["run", "run"]
+    assert "model 444444444444" in listed[0][1] and "model 33abcdef33ab" in listed[1][1]

@@ -127,6 +127,27 @@ def test_one_at_a_time(store: Store, workspace: Path) -> None:
     assert number.read_text() == "12"
 
 
+def test_a_version_that_was_registered_otherwise_stops_nothing(store: Store) -> None:
+    add(store, 1)
+    other = store.create_model_version(registry.MODEL, "file:///2")  # as MLflow's page does
+    first, second = registry.show().splitlines()[1:]
+    assert first.split() == [f"{registry.MODEL}/2", "-", "-", "-", "-"]
+    assert second.split()[2:] == ["1" * 12, "1" * 32, "1" * 12]
+    store.set_model_version_tag(registry.MODEL, other.version, "model_md5", "1" * 32)
+    assert registry.versions_of("1" * 32) == {f"{registry.MODEL}/2": "", f"{registry.MODEL}/1": "1" * 40}
+    with pytest.raises(cli.UserError, match="/2 names no run"):
+        registry.run_of(f"{registry.MODEL}/2")
+    with pytest.raises(cli.UserError, match="/2 names no commit"):
+        module("bento").build("2")
+
+
+def test_only_a_run_that_is_not_there_is_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking.get("0" * 32) is None and tracking.get("main") is None and tracking.get("a b/../c") is None
+    run = store.create_run("0")
+    with pytest.raises(cli.UserError, match="no training of this pipeline"):
+        tracking.training_of(tracking.get(run.info.run_id))
+
+
 @pytest.mark.parametrize("name", ["{}/2", "{}@champion", "models:/{}/2", "models:/{}@champion"])
 def test_a_version_is_found_by_its_names(store: Store, name: str) -> None:
     add(store, 2)
@@ -167,10 +188,10 @@ def test_a_long_history_keeps_its_end(store: Store) -> None:
 def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a command that fails, and gives what it says."""
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, main: Callable[[], None] = registry.main) -> str:
         monkeypatch.setattr("sys.argv", ["registry", *arguments])
         with pytest.raises(SystemExit) as ended:
-            cli.run(registry.main)
+            cli.run(main)
         assert ended.value.code == 1
         return capsys.readouterr().err
 
@@ -186,5 +207,6 @@ def test_a_store_that_is_away_is_one_line(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # "discard": nobody listens there
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    said = run_main("show")
-    assert said.startswith("error: MLflow at http://127.0.0.1:9: ") and said.count("\n") == 1
+    for main, *arguments in ((registry.main, "show"), (module("lineage").main, "0" * 32)):
+        said = run_main(*arguments, main=main)
+        assert said.startswith("error: MLflow at http://127.0.0.1:9: ") and said.count("\n") == 1

@@ -113,6 +113,8 @@ def test_what_is_written_is_read(write: Callable[..., dict[str, Any]]) -> None:
             np.testing.assert_array_equal(np.concatenate([feed[column] for feed in feeds]), expected[column])
         colours = np.concatenate([feed["colour ✨"] for feed in feeds])
         assert colours.tolist() == expected["colour ✨"].fillna("").tolist()
+        assert tables.groups(split).tolist() == expected["patient"].astype(str).tolist()
+        assert set(tables.load(split).column_names) == {"size", "weight in kg", "colour ✨", "__name__"}
         targets = prepared.targets(split)
         assert targets.dtype == np.int64
         assert [manifest["classes"][target] for target in targets] == expected["y"].tolist()

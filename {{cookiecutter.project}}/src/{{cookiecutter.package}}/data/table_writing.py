@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .tables import Table
 
-NAME = "__name__"
+NAME, GROUP = "__name__", "__group__"
 REPORT = Path("reports/data.json")
 PRINTED, LISTED = 20, 1000  # violations shown on the terminal and kept in the report; all of them are counted
 SAMPLE = 65_536  # training rows in which leaks are looked for
@@ -281,6 +281,8 @@ def write(table: "Table", splits: prepared.Splits, folder: Path = prepared.PREPA
     findings = _Findings(table, columns)
     fields = pa.schema([(name, pa.float64() if c.type == "number" else pa.string()) for name, c in features.items()])
     fields = fields.append(pa.field(NAME, pa.string()))
+    if table.group is not None:
+        fields = fields.append(pa.field(GROUP, pa.string()))
     dtype = np.float64 if table.problem == "regression" else np.int64
     with prepared.replaced(folder) as temporary:
         contents = Spool(temporary)
@@ -306,6 +308,8 @@ def write(table: "Table", splits: prepared.Splits, folder: Path = prepared.PREPA
                 if findings.counts and table.on_invalid == "stop":
                     continue  # only to find the other violations
                 rows = rows.append_column(NAME, _names(table, file, part, rows))
+                if table.group is not None:
+                    rows = rows.append_column(GROUP, rows[table.group])
                 if not kept.all():
                     rows = rows.filter(pa.array(kept))
                 targets = (
@@ -431,6 +435,8 @@ def _describe(table: "Table", features: Mapping[str, schema.Column], writers: Se
     }
     if table.id is not None:
         described["id"] = table.id
+    if table.group is not None:
+        described["group"] = table.group
     if table.problem == "classification":
         classes = schema.load(table.schema)[table.target].categories or []
         described["classes"] = classes

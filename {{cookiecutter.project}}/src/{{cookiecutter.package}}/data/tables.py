@@ -6,7 +6,8 @@ only a few megabytes of them are in memory.
 
 data/prepared/<split>/rows.arrow    Arrow IPC file: a column for each feature, number -> double, category -> string,
                                     both nullable, and last `__name__`, the id of the row or <file>:<row>. Row 1 is
-                                    the first below the header, here and in every message
+                                    the first below the header, here and in every message. With data.group also
+                                    `__group__`, which no model sees
 """
 
 import codecs
@@ -29,7 +30,7 @@ from . import prepared, table_files
 from .schema import Column, closest
 from .schema import load as load_schema
 from .table_files import File, Part
-from .table_writing import NAME, batches, stop_at, write
+from .table_writing import GROUP, NAME, batches, stop_at, write
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +107,7 @@ class Table:
                 if count > 1:
                     problems.append(f"{file.name}: {count} columns are called {name!r}: rename or remove one")
             used = [name for name in names if name not in self.drop]
-            for reserved in {"", NAME} & {*used}:
+            for reserved in {"", NAME, GROUP} & {*used}:
                 problems.append(
                     f"{file.name}: a column is called {reserved!r}: give it another name, or name it in data.drop"
                 )
@@ -366,6 +367,22 @@ def load(split: str, folder: Path = prepared.PREPARED) -> "pa.Table":
         split: `train`, `validation` or `test`.
         folder: Where the prepared data lie.
     """
+    rows = _rows(split, folder)
+    return rows.select([name for name in rows.column_names if name != GROUP])
+
+
+def groups(split: str, folder: Path = prepared.PREPARED) -> NDArray[Any]:
+    """Returns which group each row of a split is of, where data.group says so: str [N] (of objects).
+
+    Args:
+        split: `train`, `validation` or `test`.
+        folder: Where the prepared data lie.
+    """
+    found: NDArray[Any] = _rows(split, folder)[GROUP].to_numpy()
+    return found
+
+
+def _rows(split: str, folder: Path) -> "pa.Table":
     import pyarrow as pa
 
     return pa.ipc.open_file(pa.memory_map(str(folder / split / "rows.arrow"))).read_all()
@@ -417,7 +434,7 @@ def feeds(split: str, batch_size: int = 4096, folder: Path = prepared.PREPARED) 
             if pa.types.is_floating(values.type)
             else pc.fill_null(values, "").to_numpy(zero_copy_only=False)
             for name, values in zip(batch.schema.names, batch.columns, strict=True)
-            if name != NAME
+            if name not in (NAME, GROUP)
         }
 
 
