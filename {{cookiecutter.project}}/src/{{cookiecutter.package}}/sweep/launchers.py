@@ -120,10 +120,12 @@ def ray(
     engine = _import("ray")
     # Nothing but a short text is ever stored.
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20} if address is None else {}
+    # The processes of a cluster that runs already have not inherited it; those of the other launchers have.
+    storage = {name: value for name, value in os.environ.items() if name == "OPTUNA_STORAGE"}
     try:
         engine.init(
             address or "local",
-            runtime_env={"env_vars": _environment()},
+            runtime_env={"env_vars": _environment() | storage},
             log_to_driver=False,
             logging_level=logging.ERROR,
             **own,
