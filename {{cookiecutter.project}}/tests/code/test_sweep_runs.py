@@ -196,13 +196,13 @@ def test_the_pictures_are_files_of_the_sweeps_run(store: Path) -> None:
 
     runs, report = module("sweep.runs"), module("sweep.report")
     made, folder = study(), store / "sweep"
-    distributions: dict[str, Any] = {name: optuna.distributions.FloatDistribution(0, 1) for name in ("train.a", "model.b")}
+    interval: Any = optuna.distributions.FloatDistribution(0, 1)
     for number in range(report.ENOUGH):
         made.add_trial(
             optuna.trial.create_trial(
                 value=number / 10,
                 params={"train.a": number / 10, "model.b": number * 7 % 10 / 10},
-                distributions=distributions,
+                distributions={"train.a": interval, "model.b": interval},
                 user_attrs={"history": [{"val_accuracy": number / 10}]},
             )
         )
