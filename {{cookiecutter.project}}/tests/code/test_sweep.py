@@ -283,21 +283,21 @@ def test_a_journal_file_holds_studies_too(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_processes_that_meet_on_a_fresh_storage_neither_crash_nor_lose_nor_repeat_a_trial(workspace: Path) -> None:
     """Eight real workers, four of each of two studies; in place of the training a number, which takes no TensorFlow."""
-    code = f"""
-import multiprocessing, os, sys
+    code = """
+import importlib, multiprocessing, os, sys
 import alembic.command, numpy, optuna.samplers, optuna.storages._rdb.storage
-from {PACKAGE}.sweep import study, worker
+study, worker = (importlib.import_module(f"{sys.argv[1]}.sweep.{name}") for name in ("study", "worker"))
 
 def train(study, trial, overrides, threads, report):
     if not train.begun:  # the first one ends once every worker has one
-        train.begun = barrier.wait() >= 0
+        train.begun = barrier.wait(60) >= 0
     trial.set_user_attr("process", os.getpid())
-    return {{"val_loss": trial.number / 10}}
+    return {"val_loss": trial.number / 10}
 
 def work(name):
-    barrier.wait()
-    plan = {{"sampler": "random", "seed": 0, "fixed": [], "base": {{}}, "choices": {{}}, "metrics": ["val_loss"],
-             "pruner": "none", "warmup": 0, "space": {{"always": {{"a": "interval(0.0, 1.0)"}}}}}}
+    barrier.wait(60)
+    plan = {"sampler": "random", "seed": 0, "fixed": [], "base": {}, "choices": {}, "metrics": ["val_loss"],
+             "pruner": "none", "warmup": 0, "space": {"always": {"a": "interval(0.0, 1.0)"}}}
     study.create(name, ["val_loss"], plan).set_user_attr("budget", 6)
     worker.work(name)
 
@@ -312,7 +312,7 @@ for process in started:
 sys.exit(str([process.exitcode for process in started]) if any(process.exitcode for process in started) else 0)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code, PACKAGE], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     for name in "ab":
         trials = study.load(name).get_trials()
