@@ -130,6 +130,7 @@ FILES = set(
     tests/code/test_stage_config.py
     tests/code/test_stage_evaluate.py
     tests/code/test_sweep.py
+    tests/code/test_sweep_main.py
     tests/code/test_sweep_report.py
     tests/code/test_sweep_runs.py
     tests/code/test_training.py

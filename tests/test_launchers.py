@@ -1,10 +1,12 @@
 """The launchers of sweeps, each run for real: in this process, joblib, Ray on two nodes, SLURM on one.
 
 The workers are tiny: they say where they run, and wait. What happens to them then is up to the test.
+Two sweeps are real.
 """
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clusters import CPUS, ray_cluster, slurm, wait_until
-from conftest import VENV, BakedProject
+from conftest import VENV, BakedProject, Copy, quiet
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.pipeline
 
 __all__ = ["ray_cluster", "slurm"]  # fixtures
+SWEEP = (sys.executable, "-m", "my_experiment.sweep")
 
 # What a worker does: tells the test of itself, waits for the word `go`, and ends as the test wants it to.
 WORKER = """\
@@ -31,7 +34,8 @@ from pathlib import Path
 
 def work(folder):
     folder, me = Path(folder), os.getpid()
-    names = "PYTHONHASHSEED MALLOC_ARENA_MAX TQDM_DISABLE SLURM_CPUS_PER_TASK SLURM_MEM_PER_NODE SLURM_MARK".split()
+    names = "PYTHONHASHSEED MALLOC_ARENA_MAX TQDM_DISABLE OPTUNA_STORAGE".split()
+    names += "SLURM_CPUS_PER_TASK SLURM_MEM_PER_NODE SLURM_MARK".split()
     told = {"cwd": os.getcwd(), "parent": os.getppid(), **{name: os.environ.get(name) for name in names}}
     (folder / "telling").mkdir(exist_ok=True)
     (folder / "telling" / str(me)).write_text(json.dumps(told))
@@ -89,6 +93,7 @@ class Sweep:
         """Waits for the end; gives what the launcher returned."""
         out, err = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, out + err
+        assert not re.search("warning|traceback", err, re.IGNORECASE), err
         found: dict[str, Any] = json.loads(out.split("RESULT ")[1])
         return found
 
@@ -183,6 +188,7 @@ def test_joblib_loses_no_worker_with_another(start: Start, default_project: Bake
         "PYTHONHASHSEED": "0",
         "MALLOC_ARENA_MAX": "1",
         "TQDM_DISABLE": "1",
+        "OPTUNA_STORAGE": None,
         "SLURM_CPUS_PER_TASK": None,
         "SLURM_MEM_PER_NODE": None,
         "SLURM_MARK": None,
@@ -201,6 +207,7 @@ def test_joblib_workers_end_with_their_parent(start: Start, end: signal.Signals)
         sweep.interrupt()
     else:
         sweep.process.kill()
+        assert sweep.process.communicate(timeout=60)[1] == ""
     wait_until(lambda: gone(workers), "the workers are gone")
     assert sweep.done() == []
 
@@ -224,10 +231,36 @@ def test_ray_says_what_is_wrong(start: Start, ray_cluster: "Cluster") -> None:
     large.interrupt()
 
 
+def test_ray_trains_what_the_readme_shows(quick_project: BakedProject, copy: Copy, ray_cluster: "Cluster") -> None:
+    """A real sweep, a worker on each node: what is there to look for mistakes, as it stands in the README."""
+    project = copy(quick_project)
+    (line,) = re.findall(r"^python -m \S+ (.* debug=limit)\b", project.read("README.md"), re.MULTILINE)
+    launcher = ("launcher=ray", f"launcher.address={ray_cluster.address}", "launcher.workers=2")
+    done = project.run(*SWEEP, *line.split(), *launcher, "sweep.name=readme", env={"PYTHONPATH": "src"})
+    quiet(done)
+    assert "sweep readme: 0 of 2 trials have ended, 2 are left" in done.stderr
+    assert {"cnn", "mlp"} <= set(done.stdout.split())
+    assert "no experiment is written" in done.stdout and project.git_status() == ""
+
+
+def test_slurm_trains_what_the_pipeline_reproduces(
+    quick_project: BakedProject, copy: Copy, slurm: dict[str, str]
+) -> None:
+    """A real sweep, in a job."""
+    project = copy(quick_project)
+    launcher = ("launcher=slurm", "launcher.workers=1", "launcher.cpus_per_task=1")
+    arguments = ("train.learning_rate=0.003,0.01", "train.epochs=1", "sweep.name=jobs")
+    done = project.run(*SWEEP, *arguments, *launcher, env={**slurm, "PYTHONPATH": "src"})
+    quiet(done)
+    assert "threads: 1" in project.read("conf/experiment/jobs.yaml")
+    assert project.git_status() == "?? conf/experiment/jobs.yaml\n"
+
+
 def test_ray_loses_only_the_worker_of_a_lost_node(start: Start, ray_cluster: "Cluster") -> None:
-    sweep = start("ray", workers=2, address=ray_cluster.address)
+    sweep = start("ray", {"OPTUNA_STORAGE": "sweeps/journal.log"}, workers=2, address=ray_cluster.address)
     told = sweep.workers(2)
     assert len({worker["parent"] for worker in told.values()}) == 2, "one worker on each node"
+    assert {worker["OPTUNA_STORAGE"] for worker in told.values()} == {"sweeps/journal.log"}
     (node,) = ray_cluster.worker_nodes
     ray_cluster.remove_node(node, allow_graceful=False)
     wait_until(lambda: any(gone([pid]) for pid in told), "the node's worker is gone")
@@ -248,6 +281,7 @@ def test_slurm_loses_no_worker_with_another(start: Start, slurm: dict[str, str],
         "PYTHONHASHSEED": "0",
         "MALLOC_ARENA_MAX": "1",
         "TQDM_DISABLE": "1",
+        "OPTUNA_STORAGE": None,
         "SLURM_CPUS_PER_TASK": "1",
         "SLURM_MEM_PER_NODE": "512",
         "SLURM_MARK": "here",

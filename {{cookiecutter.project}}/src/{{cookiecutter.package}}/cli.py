@@ -12,11 +12,12 @@ class UserError(Exception):
     """Something a person can put right; its text says what is wrong, where, and what to do."""
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], interrupted: str = "the same command starts anew") -> None:
     """Runs `main` and turns what a person can cause into one clear line instead of a traceback.
 
     Args:
         main: The command's work.
+        interrupted: What comes of it after Ctrl-C.
 
     Raises:
         SystemExit: Code 1 after a `UserError`, 130 after Ctrl-C.
@@ -27,7 +28,7 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("interrupted: the stage starts anew at the next `dvc repro`", file=sys.stderr)
+        print(f"interrupted: {interrupted}", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -55,7 +56,7 @@ def run_stage(name: str, main: Callable[[], None]) -> None:
         finally:
             lock.release()
 
-    run(alone)
+    run(alone, interrupted="the stage starts anew at the next `dvc repro`")
 
 
 def project_root() -> Path:

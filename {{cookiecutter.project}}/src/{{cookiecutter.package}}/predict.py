@@ -378,11 +378,7 @@ def main() -> None:
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write: .csv or .parquet")
     parser.add_argument("--model", type=Path, default=MODELS, metavar="FOLDER", help="the model; default: models")
     arguments = parser.parse_args()
-    try:
-        done = predict(arguments.input, arguments.output, arguments.model)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on where it was", file=sys.stderr)
-        raise SystemExit(130) from None
+    done = predict(arguments.input, arguments.output, arguments.model)
     made = done["items"] - done["failed"]
     print(f"{arguments.output}: {made:,} predictions of {done['items']:,} by model {done['model_version']}")
     if done["failed"]:
@@ -391,4 +387,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, interrupted="the same command goes on where it was")

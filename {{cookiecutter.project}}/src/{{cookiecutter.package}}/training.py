@@ -168,6 +168,23 @@ def solves_itself(model: Mapping[str, Any]) -> bool:
     return inspect.signature(config.target(model["_target_"])).return_annotation is Fitted
 
 
+def refuse_steps(train: Mapping[str, Any]) -> None:
+    """Stops where a model that is solved exactly is given what only one that is trained in steps has a use for.
+
+    Args:
+        train: Section `train` of the configuration.
+
+    Raises:
+        UserError: Naming the keys.
+    """
+    known, steps = (inspect.signature(way).parameters.keys() for way in (exact, gradient_descent))
+    if train.get("_target_") == f"{__name__}.exact" and (keys := [key for key in train if key in steps - known]):
+        raise UserError(
+            f"{', '.join(f'train.{key}' for key in keys)}: a model that is solved exactly knows no steps, no epochs: "
+            "go without it, and without debug=..., or choose another model"
+        )
+
+
 def refuse_mismatch(model: Mapping[str, Any], way: Callable[..., Any]) -> None:
     """Stops where a model cannot be fitted in the chosen way.
 

@@ -8,11 +8,11 @@ import yaml
 
 from tests import ROOT, module
 
-config, stage, prepared = module("config"), module("stages.config"), module("data.prepared")
+cli, config, stage, prepared = module("cli"), module("config"), module("stages.config"), module("data.prepared")
 
 EXPERIMENTS = sorted(file.stem for file in ROOT.glob("conf/experiment/*.yaml"))
 DEBUG = sorted(file.stem for file in ROOT.glob("conf/debug/*.yaml"))
-LARGE = {"mobilenet_v3", "resnet50"}
+SLOW = {"mobilenet_v3", "resnet50", "limit", "overfit"}
 OVERRIDES = [f"experiment={name}" for name in EXPERIMENTS] + [f"debug={name}" for name in DEBUG]
 
 
@@ -39,13 +39,24 @@ def test_it_is_a_valid_configuration(override: str, workspace: Path) -> None:
     assert text != config.compose()
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("preset", DEBUG)
+def test_a_debug_preset_suits_every_model_that_is_trained_in_steps(preset: str, name: str, workspace: Path) -> None:
+    text = config.compose(overrides=[f"experiment={name}", f"debug={preset}"])
+    if "exact" not in yaml.safe_load(text)["train"]["_target_"]:
+        stage.check(text)
+        return
+    with pytest.raises(cli.UserError, match=r"^train\.\w+.*: a model that is solved exactly knows no steps, ") as error:
+        stage.check(text)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.keras
 @pytest.mark.parametrize(
     "override",
     [
-        pytest.param(override, marks=pytest.mark.slow if override.partition("=")[2] in {*LARGE, *DEBUG} else ())
+        pytest.param(override, marks=pytest.mark.slow if override.partition("=")[2] in SLOW else ())
         for override in OVERRIDES
-        if override != "debug=profile"  # profiles three whole epochs
     ],
 )
 @pytest.mark.usefixtures("in_project")
@@ -57,6 +68,8 @@ def test_it_trains(override: str) -> None:
     if "weights" in sections["model"]:
         sections["model"].update(weights=None, fine_tune_epochs=1)
     assert len(fit(sections)) >= 1
+    if override == "debug=profile":
+        assert list(Path("build/profile").rglob("*.xplane.pb"))
 
 
 @pytest.mark.keras

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def opened(budget: int, name: str = "s", **plan: Any) -> Any:
     return made
 
 
+def lost(of: Any) -> Any:
+    """A trial whose worker dies as soon as it has taken it."""
+    worker = uuid.uuid4().hex
+    with study.place(of.study_name).worker(worker):
+        return study.claim(of, worker)
+
+
 def states(of: Any) -> list[str]:
     """The trials' states, in order."""
     return [trial.state.name for trial in of.get_trials()]
@@ -44,6 +52,14 @@ def test_what_ships_is_valid(option: str) -> None:
     config.check(asked, {"sweep": search.Sweep}, {"launcher"})
     space = search.space(asked["sweep"]["space"], [], {})
     assert bool(space) == (option.partition("=")[0] == "sweep" and option != "sweep=grid")
+
+
+@pytest.mark.parametrize("model", sorted(file.stem for file in ROOT.glob("conf/model/*.yaml")))
+def test_what_ships_searches_no_key_that_a_model_has_not(model: str) -> None:
+    chosen = [f"model={model}"]
+    texts = yaml.safe_load(config.compose(name="sweep", overrides=["sweep=tpe", *chosen]))["sweep"]["space"]
+    found = search.space(texts, chosen, {}).get("always", {})
+    assert set(found) <= set(config.flatten(yaml.safe_load(config.compose(overrides=chosen))))
 
 
 def test_hydras_notation_becomes_distributions() -> None:
@@ -79,6 +95,16 @@ def test_a_condition_holds_where_its_choice_was_made() -> None:
         model, other = search.suggest(made.ask(), search.distributions(space), {"model": "a"})
         found.add((model, other.split("=")[0]))
     assert found == {("model=a", "model.x"), ("model=b", "model.y")}
+
+
+def test_only_what_was_drawn_is_rounded() -> None:
+    import optuna
+
+    space = search.distributions({"always": {"a": "0.00012345,0.00012346", "b": "tag(log, interval(1e-6, 1e-5))"}})
+    made = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = [search.suggest(made.ask(), space, {}) for _ in range(9)]
+    assert {a for a, _ in found} == {"a=0.00012345", "a=0.00012346"}
+    assert all(len(b.removeprefix("b=").split("e")[0].replace(".", "")) <= 4 for _, b in found)
 
 
 def test_the_command_line_takes_the_place_of_the_space() -> None:
@@ -121,6 +147,7 @@ def test_what_cannot_be_searched_is_refused(arguments: list[str], message: str) 
         ({"always": {"a": "5"}}, "a=5: one value is no search"),
         ({"always": {"a": "tag(log, interval(0.0, 1.0))"}}, "a=tag"),
         ({"always": {"data.path": "a,b"}}, "sweep.space.always.data.path: a sweep searches"),
+        ({"always": {"model": "glob(*)"}}, "model=glob(*): "),
     ],
 )
 def test_a_space_that_is_wrong_is_refused(texts: dict[str, dict[str, str]], message: str) -> None:
@@ -182,26 +209,55 @@ with study.place("s").worker("victim"):
         assert again.user_attrs["retry_of"] == 0
         assert study.claim(made, "other") is None
     assert states(made) == ["FAIL", "RUNNING", "RUNNING"]
-    assert len(study.taken(made.get_trials())) == 2
+    assert len(study.taken(made)) == 2
+
+
+def test_a_trial_that_is_lost_before_it_has_asked_for_anything_keeps_its_parameters() -> None:
+    made = opened(budget=1)
+    study.fill(made, {"a": {"params": {"train.learning_rate": 0.25}}})
+    for _ in range(study.ATTEMPTS - 1):
+        lost(made)
+    assert lost(made).suggest_float("train.learning_rate", 0.1, 1.0) == 0.25
 
 
 def test_a_trial_that_kills_its_workers_is_given_up() -> None:
     made = opened(budget=1)
     for attempt in range(1, study.ATTEMPTS + 1):
-        with study.place("s").worker(f"w{attempt}"):
-            assert study.claim(made, f"w{attempt}").user_attrs.get("attempt", 1) == attempt
-    with study.place("s").worker("w"):
-        assert study.claim(made, "w") is None
+        assert lost(made).user_attrs.get("attempt", 1) == attempt
+    assert lost(made) is None
     assert states(made) == ["FAIL"] * study.ATTEMPTS
+
+
+def test_what_is_interrupted_has_not_had_an_attempt() -> None:
+    made = opened(budget=2)
+    with study.place("s").worker("w"):
+        made.tell(study.claim(made, "w"), 0.5)
+        assert study.claim(made, "w").number == 1
+        study.interrupt(made)  # while its worker lives, which ends some time afterwards
+    for _ in range(study.ATTEMPTS):
+        assert lost(made).user_attrs["attempt"] == 1
+        study.interrupt(made)
+    assert states(made) == ["COMPLETE", *["FAIL"] * (study.ATTEMPTS + 1), "WAITING"]
+    lost(made)
+    assert lost(made).user_attrs["attempt"] == 2
 
 
 def test_planned_trials_are_added_once() -> None:
     made = opened(budget=3)
-    planned = [{"params": {"train.learning_rate": 0.1 * n}} for n in range(1, 4)]
-    study.fill(made, planned[:2])  # killed here
+    planned = {name: {"params": {"train.learning_rate": 0.1 * n}} for n, name in enumerate("abc", 1)}
+    study.fill(made, {"a": planned["a"], "b": planned["b"]})  # killed here
     study.fill(made, planned)
     study.fill(made, planned)
-    assert [trial.user_attrs["planned"] for trial in made.get_trials()] == [0, 1, 2]
+    assert [trial.user_attrs["planned"] for trial in made.get_trials()] == ["a", "b", "c"]
+
+
+def test_what_an_earlier_command_has_planned_does_not_count() -> None:
+    made = opened(budget=1)
+    study.fill(made, {"a": {}, "b": {}, "c": {}})
+    assert lost(made).user_attrs["planned"] == "a"
+    made.set_user_attr("wanted", ["c"])
+    assert lost(made).user_attrs["planned"] == "c"
+    assert [trial.user_attrs["planned"] for trial in study.taken(made)] == ["c"]
 
 
 def test_a_study_of_another_search_is_refused() -> None:
@@ -218,7 +274,48 @@ def test_a_journal_file_holds_studies_too(monkeypatch: pytest.MonkeyPatch) -> No
         trial = study.claim(made, "w")
         made.tell(trial, 1.0)
     assert states(study.load("s")) == ["COMPLETE"]
-    monkeypatch.setenv("OPTUNA_STORAGE", "nosuch://host/db")
-    with pytest.raises(cli.UserError, match="the storage of studies cannot be opened") as error:
-        study.load("s")
-    assert "\n" not in str(error.value)
+    for url in ("nosuch://host/db", "/nonexistent/journal.log"):
+        monkeypatch.setenv("OPTUNA_STORAGE", url)
+        with pytest.raises(cli.UserError, match="the storage of studies cannot be opened") as error:
+            study.load("s")
+        assert "\n" not in str(error.value)
+
+
+def test_processes_that_meet_on_a_fresh_storage_neither_crash_nor_lose_nor_repeat_a_trial(workspace: Path) -> None:
+    """Eight real workers, four of each of two studies; in place of the training a number, which takes no TensorFlow."""
+    code = """
+import importlib, multiprocessing, os, sys
+import alembic.command, numpy, optuna.samplers, optuna.storages._rdb.storage
+study, worker = (importlib.import_module(f"{sys.argv[1]}.sweep.{name}") for name in ("study", "worker"))
+
+def train(study, trial, overrides, threads, report):
+    if not train.begun:  # the first one ends once every worker has one
+        train.begun = barrier.wait(60) >= 0
+    trial.set_user_attr("process", os.getpid())
+    return {"val_loss": trial.number / 10}
+
+def work(name):
+    barrier.wait(60)
+    plan = {"sampler": "random", "seed": 0, "fixed": [], "base": {}, "choices": {}, "metrics": ["val_loss"],
+             "pruner": "none", "warmup": 0, "space": {"always": {"a": "interval(0.0, 1.0)"}}}
+    study.create(name, ["val_loss"], plan).set_user_attr("budget", 6)
+    worker.work(name)
+
+worker.train, train.begun = train, False
+context = multiprocessing.get_context("fork")  # with Optuna loaded
+barrier = context.Barrier(8)
+started = [context.Process(target=work, args=("ab"[index % 2],)) for index in range(8)]
+for process in started:
+    process.start()
+for process in started:
+    process.join()
+sys.exit(str([process.exitcode for process in started]) if any(process.exitcode for process in started) else 0)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code, PACKAGE], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in "ab":
+        trials = study.load(name).get_trials()
+        assert [(trial.state.name, trial.values) for trial in trials] == [("COMPLETE", [n / 10]) for n in range(6)]
+        assert len({trial.params["a"] for trial in trials}) == 6
+        assert len({trial.user_attrs["process"] for trial in trials}) == 4

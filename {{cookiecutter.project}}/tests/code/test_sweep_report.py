@@ -131,7 +131,7 @@ def test_repeated_trials_are_ranked_by_their_mean() -> None:
     add(repeats, 0.99, repeat_of=2, seed=0)
     add(repeats, None, repeat_of=2, seed=1, error="out of memory")
     add(repeats, None, repeat_of=9, seed=0)
-    first, second, third, last = report.rank(repeats)
+    first, second, third, last = report.rank(study(), repeats)
     assert [one.number for one in (first, second, third, last)] == [7, 4, 2, 9]
     # t(0.975, 2) = 4.303 (Student's table); s = 0.1, n = 3
     assert (second.mean, second.low, second.high) == pytest.approx((0.9, 0.9 - 0.2484, 0.9 + 0.2484), abs=1e-4)
@@ -146,7 +146,7 @@ def test_a_repetition_that_was_lost_and_tried_again_did_not_fail() -> None:
     add(repeats, 0.25, repeat_of=3, planned=1)
     add(repeats, 0.75, repeat_of=3, planned=2)
     add(repeats, 0.5, repeat_of=1, planned=0)
-    assert [(one.number, one.failed, one.values) for one in report.rank(repeats)] == [
+    assert [(one.number, one.failed, one.values) for one in report.rank(study(), repeats)] == [
         (1, 0, (0.5,)),
         (3, 0, (0.25, 0.75)),
     ]

@@ -177,6 +177,43 @@ def test_the_end_is_logged_and_can_be_logged_again(store: Path) -> None:
     assert len(logged(sweep="digits")) == 4
 
 
+def test_a_stopped_sweep_runs_again_when_it_goes_on(store: Path) -> None:
+    runs = module("sweep.runs")
+    made = study()
+    assert not runs.stop_or_warn(made)  # nothing is logged yet
+    found = []
+    for go_on in (runs.stop_or_warn, runs.sync, runs.stop_or_warn, lambda made: runs.finish(made, None, store)):
+        add(made)
+        runs.sync(made)
+        add(made)
+        go_on(made)
+        found.append(logged(sweep="digits")[0].info.status)
+    assert found == ["KILLED", "RUNNING", "KILLED", "FINISHED"]
+
+
+def test_the_pictures_are_files_of_the_sweeps_run(store: Path) -> None:
+    import optuna
+
+    runs, report = module("sweep.runs"), module("sweep.report")
+    made, folder = study(), store / "sweep"
+    interval: Any = optuna.distributions.FloatDistribution(0, 1)
+    for number in range(report.ENOUGH):
+        made.add_trial(
+            optuna.trial.create_trial(
+                value=number / 10,
+                params={"train.a": number / 10, "model.b": number * 7 % 10 / 10},
+                distributions={"train.a": interval, "model.b": interval},
+                user_attrs={"history": [{"val_accuracy": number / 10}]},
+            )
+        )
+    report.write(made, None, folder)
+    runs.finish(made, None, folder)
+    pictures = {"history.png", "importances.png", "parallel_coordinates.png", "slices.png", "learning_curves.png"}
+    assert {file.name for file in folder.iterdir()} == {*pictures, "trials.csv"}
+    files = module("tracking").client().list_artifacts(logged(sweep="digits")[0].info.run_id, "sweep")
+    assert {file.path for file in files} == {f"sweep/{file.name}" for file in folder.iterdir()}
+
+
 def test_of_two_objectives_the_front_is_logged(store: Path) -> None:
     made = study("digits", "val_accuracy", "latency")
     add(made, score=0.5)

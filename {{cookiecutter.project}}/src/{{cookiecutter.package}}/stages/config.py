@@ -39,6 +39,8 @@ def check(text: str) -> None:
     raw: Any = OmegaConf.to_container(OmegaConf.create(text))
     if missing := sorted(REQUIRED - set(raw)):
         raise cli.UserError(f"conf/config.yaml: its defaults must choose {' and '.join(missing)}")
+    if isinstance(raw["train"], dict):
+        training.refuse_steps(raw["train"])
     config.check(raw, SCHEMAS, {folder.name for folder in config.CONF.iterdir() if folder.is_dir()})
     training.refuse_mismatch(raw["model"], config.target(raw["train"]["_target_"]))
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-SYNC = 5.0  # seconds between two looks at the study
+SYNC = 5.0  # seconds between two looks at the study, for those who watch it
+LOOK = 1.0  # and for what other workers have at hand
 
 
 class Search(NamedTuple):
@@ -61,24 +62,18 @@ def main() -> None:
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **launchers.ENVIRONMENT})
     sought = read(sys.argv[1:])
     name = sought.section.name or f"{sought.section.sampler}-{fingerprint(sought.plan)}"
-    experiment.refuse_foreign(name, name)
+    experiment.refuse_foreign(name, len(sought.section.metrics) > 1)
     study = studies.create(name, sought.section.metrics, sought.plan)
     if sought.section.sampler == "grid":
         planned = search.grid(search.distributions(sought.plan["space"]))
         budget = min(len(planned), sought.section.trials or len(planned))
-        studies.fill(study, [{"params": params} for params in planned[:budget]])
+        studies.fill(study, {json.dumps(params, sort_keys=True): {"params": params} for params in planned[:budget]})
     else:
         budget = sought.section.trials or 0
     study.set_user_attr("budget", budget)
     study.set_user_attr("data_md5", sought.data_md5)
-    try:
-        launch(study, sought.launcher)
-        repeats = repeat(study, sought)
-    except KeyboardInterrupt:
-        left = remaining(study)
-        print(f"\nstopped; the same command goes on with the {left} trials that are left", file=sys.stderr)
-        raise SystemExit(130) from None
-    conclude(study, repeats, sought.section)
+    launch(study, sought.launcher)
+    conclude(study, repeat(study, sought), sought.section)
 
 
 def read(arguments: Sequence[str]) -> Search:
@@ -97,7 +92,11 @@ def read(arguments: Sequence[str]) -> Search:
     asked = {"sweep": sections.pop("sweep"), "launcher": sections.pop("launcher")}
     config.check(asked, {"sweep": search.Sweep}, {"launcher"}, origin="conf/sweep.yaml")
     section = search.Sweep.model_validate_json(json.dumps(asked["sweep"]))
+    if len(section.metrics) > 1 and section.pruner != "none":
+        raise UserError("sweep.pruner: trials are stopped by one metric only: with two, sweep.pruner=none")
     stage_config.check(config.compose(overrides=fixed))
+    if (sections["train"].get("strategy") or {}).get("distribution") == "multi_worker":
+        raise UserError("train/strategy: a trial is trained by one worker: choose default or mirrored for the sweep")
     data_md5 = require_prepared(sections)
     manifest = prepared.manifest()
     known = ["val_loss", f"val_{prepared.target(manifest).METRIC}", search.LATENCY]
@@ -170,7 +169,7 @@ def remaining(study: "optuna.Study") -> int:
 
 def ended(study: "optuna.Study") -> "list[FrozenTrial]":
     """Returns the trials that have ended and are not tried again."""
-    return [trial for trial in studies.taken(study.get_trials(deepcopy=False)) if trial.state.is_finished()]
+    return [trial for trial in studies.taken(study) if trial.state.is_finished()]
 
 
 def launch(study: "optuna.Study", launcher: Mapping[str, Any]) -> None:
@@ -181,46 +180,82 @@ def launch(study: "optuna.Study", launcher: Mapping[str, Any]) -> None:
         launcher: Section `launcher`.
 
     Raises:
-        UserError: Where workers die and none of them ends a trial.
+        UserError: Where workers die before one of them takes a trial.
+        KeyboardInterrupt: After Ctrl-C; trials that ran are given back.
     """
     left, done = remaining(study), len(ended(study))
     print(f"sweep {study.study_name}: {done} of {done + left} trials have ended, {left} are left", file=sys.stderr)
-    work = functools.partial(worker.work, study.study_name, launchers.threads(launcher))
-    with watched(study.study_name):
-        while remaining(study):
-            before = len(ended(study))
-            lost = config.instantiate(launcher, work, studies.place(study.study_name).folder)
-            for reason in lost:
-                print(f"a worker was lost: {reason}", file=sys.stderr)
-            if lost and len(ended(study)) == before:
-                raise UserError(f"no worker could end a trial: {lost[0]}")
-            if not lost and remaining(study):  # others are at the last trials: until they end, or die
-                threading.Event().wait(1)
+    try:
+        with watched(study):
+            attend(study, launcher)
+    except KeyboardInterrupt:
+        studies.interrupt(study)
+        runs.stop_or_warn(study)
+        print(f"\nsweep {study.study_name}: {remaining(study)} trials are left", file=sys.stderr)
+        raise
+
+
+def attend(study: "optuna.Study", launcher: Mapping[str, Any]) -> None:
+    """Starts workers as long as there is something for them to do, and waits until every trial has ended.
+
+    Args:
+        study: The study.
+        launcher: Section `launcher`.
+
+    Raises:
+        UserError: Where workers die before one of them takes a trial.
+    """
+    name, waits = study.study_name, False
+    work = functools.partial(worker.work, name, launchers.threads(launcher))
+    while True:
+        with studies.place(name).one_at_a_time("claim"):
+            free = studies.free(study)
+        if not (left := remaining(study)):
+            return
+        if not free:  # until they end, or die
+            if not waits:
+                print(f"sweep {name}: waiting for {left} trial{'s' * (left > 1)} of other workers", file=sys.stderr)
+            waits = True
+            threading.Event().wait(LOOK)
+            continue
+        before = begun(study)
+        lost = config.instantiate(launcher, work, studies.place(name).folder)
+        for reason in lost:
+            print(f"a worker was lost: {reason}", file=sys.stderr)
+        if lost and begun(study) == before:
+            raise UserError(f"no worker could take a trial: {lost[0]}")
+
+
+def begun(study: "optuna.Study") -> int:
+    """Returns how many trials have been begun, lost ones included."""
+    return sum(trial.state.name != "WAITING" for trial in study.get_trials(deepcopy=False))
 
 
 @contextmanager
-def watched(name: str) -> Iterator[None]:
+def watched(study: "optuna.Study") -> Iterator[None]:
     """Shows how far a study is, and logs to MLflow what has ended, while workers run.
 
     Args:
-        name: Of the study.
+        study: The study.
     """
     from tqdm import tqdm
 
-    over = threading.Event()
+    over, own = threading.Event(), studies.load(study.study_name)  # its caches are no other thread's
 
     def look() -> None:
-        study = studies.load(name)
-        bar = tqdm(total=study.user_attrs["budget"], desc=name, unit=" trials", disable=None)
-        with bar:
-            while True:
+        last = warned = False
+        with tqdm(total=study.user_attrs["budget"], desc=own.study_name, unit=" trials", disable=None) as bar:
+            while not last:
                 last = over.wait(SYNC)
-                trials = ended(study)
-                bar.set_postfix_str(report.summary(study), refresh=False)
-                bar.update(len(trials) - bar.n)
-                runs.sync_or_warn(study)
-                if last:
-                    return
+                try:
+                    bar.set_postfix_str(report.summary(own), refresh=False)
+                    bar.update(len(ended(own)) - bar.n)
+                    runs.sync_or_warn(own)
+                except Exception as error:  # whatever the storage raises: where it stays away, the workers say so
+                    if not warned:
+                        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                        print(f"warning: how far the sweep is cannot be read: {reason}", file=sys.stderr)
+                    warned = True
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -241,23 +276,22 @@ def repeat(study: "optuna.Study", sought: Search) -> "optuna.Study | None":
     Returns:
         The study of the repetitions, where there are any.
     """
-    best = [trial for trial in report.best(study, sought.section.top) if trial.user_attrs["seed"] is not None]
-    if not sought.section.seeds or not best:
+    best = report.best(study, sought.section.top)
+    planned = {}
+    for trial in best:
+        own, first = trial.user_attrs["overrides"], trial.user_attrs["seed"]
+        for seed in range(first + 1, first + 1 + sought.section.seeds) if first is not None else ():
+            attributes = {"given": [*own, f"train.seed={seed}"], "repeat_of": trial.number}
+            planned[f"trial {trial.number}, seed {seed}"] = {"user_attrs": attributes}
+    if not planned:
         return None
     plan = {**sought.plan, "fixed": [], "space": {}, "sampler": "random", "pruner": "none"}
     repeats = studies.create(study.study_name + studies.REPEATS, sought.section.metrics, plan)
-    planned = [
-        {
-            "user_attrs": {
-                "given": [*trial.user_attrs["overrides"], f"train.seed={trial.user_attrs['seed'] + 1 + number}"],
-                "repeat_of": trial.number,
-            }
-        }
-        for trial in best
-        for number in range(sought.section.seeds)
-    ]
-    studies.fill(repeats, planned)
+    repeats.set_user_attr("wanted", list(planned))
+    # Solved exactly, without a seed: every repetition would give the same.
+    repeats.set_user_attr("exact", [trial.number for trial in best if trial.user_attrs["seed"] is None])
     repeats.set_user_attr("budget", len(planned))
+    studies.fill(repeats, planned)
     launch(repeats, sought.launcher)
     return repeats
 
@@ -274,7 +308,7 @@ def conclude(study: "optuna.Study", repeats: "optuna.Study | None", section: sea
         UserError: Where no trial was completed.
     """
     name, folder = study.study_name, studies.place(study.study_name).folder
-    report.write(study, repeats, folder)
+    drawn = [path.stem for path in report.write(study, repeats, folder)]
     print(report.table(study, section.top))
     if repeats is not None:
         print(report.seeds_table(study, repeats))
@@ -283,12 +317,20 @@ def conclude(study: "optuna.Study", repeats: "optuna.Study | None", section: sea
     if not best:
         errors = [report.error(trial) for trial in ended(study)]
         raise UserError(f"no trial was completed; the last one: {errors[-1]}")
+    written = []
     for trial in best:
         own, done = name if len(best) == 1 else f"{name}-{trial.number}", trial.user_attrs
-        path = experiment.write(own, name, done["overrides"], done["parameters"], report.comment(study, repeats, trial))
-        print(f"{path}: dvc exp run -S {experiment.GROUP}={own}")
-    print(f"{folder}/: plots and trials.csv; all runs: make mlflow")
+        if config.choices(overrides=done["overrides"]).get("debug") is not None:
+            print("debug: these trials are there to look at, no experiment is written")
+            break
+        comment = report.comment(study, repeats, trial)
+        written.append(experiment.write(own, name, done["overrides"], done["parameters"], comment))
+        print(f"{written[-1]}: dvc exp run -S {experiment.GROUP}={own}")
+    else:
+        experiment.forget(name, written)
+    fewer = "" if "importances" in drawn else f" (importances take {report.ENOUGH} complete trials of two parameters)"
+    print(f"{folder}/: plots{fewer} and trials.csv; all runs: make mlflow")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, interrupted="the same command goes on where the sweep was")

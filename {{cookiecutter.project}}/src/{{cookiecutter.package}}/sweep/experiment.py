@@ -1,6 +1,11 @@
 """The end of a sweep: conf/experiment/<name>.yaml, which says what the winner does otherwise than the defaults."""
 
-from collections.abc import Mapping, Sequence
+import glob
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +26,19 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, True))
 
 
-def refuse_foreign(name: str, study: str) -> None:
-    """Stops where a file of this name was not written by this study: it would be lost.
+def refuse_foreign(study: str, front: bool) -> None:
+    """Stops where a file was not written by this study, and would be lost.
 
     Args:
-        name: Of the experiment.
-        study: Of the study.
+        study: Its name.
+        front: Whether it writes a file for each trial of a Pareto front.
 
     Raises:
         UserError: Naming the file.
     """
-    path = FOLDER / f"{name}.yaml"
-    if path.exists() and _signature(study) not in path.read_text(encoding="utf-8"):
-        raise UserError(f"{path} is there and was not written by the sweep {study}: choose another sweep.name")
+    for path in sorted(FOLDER.glob("*.yaml")):
+        if re.fullmatch(rf"{re.escape(study)}{r'(-[0-9]+)?' if front else ''}", path.stem) and not _own(path, study):
+            raise UserError(f"{path} is there and was not written by the sweep {study}: choose another sweep.name")
 
 
 def write(name: str, study: str, overrides: Sequence[str], parameters: Mapping[str, Any], comment: str) -> Path:
@@ -50,9 +55,9 @@ def write(name: str, study: str, overrides: Sequence[str], parameters: Mapping[s
         The file.
 
     Raises:
-        UserError: Where the file would not compose to the trial's parameters.
+        UserError: Where it would not compose to the trial's parameters, and is therefore not written.
     """
-    refuse_foreign(name, study)
+    refuse_foreign(study, name != study)
     chosen = groups(overrides)
     base = composed([f"{group}={choice}" for group, choice in chosen.items()])
     content: dict[str, Any] = {}
@@ -70,12 +75,34 @@ def write(name: str, study: str, overrides: Sequence[str], parameters: Mapping[s
     if content:
         text += ("\n" if chosen else "") + yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     path = FOLDER / f"{name}.yaml"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            conf = Path(shutil.copytree(config.CONF, Path(folder, config.CONF)))
+            (conf / GROUP).mkdir(exist_ok=True)
+            (conf / GROUP / path.name).write_text(text, encoding="utf-8")
+            found = composed([f"{GROUP}={name}"], conf)
+        if other := sorted(key for key, value in found.items() if parameters.get(key) != value):
+            raise UserError(f"{', '.join(other)} would be another")
+    except UserError as error:
+        raise UserError(
+            f"{path} is not written, it would not give what the trial did: {str(error).replace(f'{folder}/', '')}; "
+            f"write it by hand, from {shlex.join(overrides)}"
+        ) from error
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    other = {key for key, value in composed([f"{GROUP}={name}"]).items() if parameters.get(key) != value}
-    if other:
-        raise UserError(f"{path} does not compose to what the trial did: {', '.join(sorted(other))}; write it by hand")
     return path
+
+
+def forget(study: str, kept: Collection[Path]) -> None:
+    """Removes what a study has written before it went on, and what is no longer among its best.
+
+    Args:
+        study: Its name.
+        kept: What it has written now.
+    """
+    for path in set(FOLDER.glob(f"{glob.escape(study)}*.yaml")) - set(kept):
+        if _own(path, study):
+            path.unlink()
 
 
 def groups(overrides: Sequence[str]) -> dict[str, str]:
@@ -92,13 +119,18 @@ def groups(overrides: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-def composed(overrides: Sequence[str]) -> dict[str, Any]:
+def composed(overrides: Sequence[str], conf: Path = config.CONF) -> dict[str, Any]:
     """Returns what a training depends on, flat.
 
     Args:
         overrides: In Hydra's grammar.
+        conf: The folder with config.yaml and its groups.
     """
-    return worker.parameters(yaml.safe_load(config.compose(overrides=overrides)))
+    return worker.parameters(yaml.safe_load(config.compose(conf, overrides=overrides)))
+
+
+def _own(path: Path, study: str) -> bool:
+    return f"# {_signature(study)}\n" in path.read_text(encoding="utf-8")
 
 
 def _signature(study: str) -> str:

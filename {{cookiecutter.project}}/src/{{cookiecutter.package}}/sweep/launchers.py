@@ -34,6 +34,7 @@ Work = Callable[[], None]
 SOURCES = Path(__file__).resolve().parents[2]  # src/, or where the package is installed
 # As dvc.yaml has it for the stage `train`; both are read when a process starts.
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
+UNTRACKED = "ignore:resource_tracker"
 LOOK_SECONDS = 1.0
 SQUEUE_SECONDS = 10.0  # it asks the controller, which serves everybody's jobs
 # PREEMPTED: and not queued again, or it would be PENDING at the second look.
@@ -73,6 +74,9 @@ def joblib(work: Work, folder: Path, *, workers: PositiveInt) -> list[str]:
     """
     from joblib.externals.loky import ProcessPoolExecutor
 
+    # loky's tracker, a process of its own, warns of what a killed one has left behind, and cleans it up all the same.
+    given = [text for text in os.environ.get("PYTHONWARNINGS", "").split(",") if text and text != UNTRACKED]
+    os.environ["PYTHONWARNINGS"] = ",".join([*given, UNTRACKED])
     worker = functools.partial(_worker, work, Path.cwd(), os.getpid())
     executors = [ProcessPoolExecutor(max_workers=1, env=_environment()) for _ in range(workers)]
     try:
@@ -120,10 +124,12 @@ def ray(
     engine = _import("ray")
     # Nothing but a short text is ever stored.
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20} if address is None else {}
+    # The processes of a cluster that runs already have not inherited it; those of the other launchers have.
+    storage = {name: value for name, value in os.environ.items() if name == "OPTUNA_STORAGE"}
     try:
         engine.init(
             address or "local",
-            runtime_env={"env_vars": _environment()},
+            runtime_env={"env_vars": _environment() | storage},
             log_to_driver=False,
             logging_level=logging.ERROR,
             **own,

@@ -19,7 +19,7 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from ..plots import BLUE, GREY, ORANGE, plain, save, wide
 from . import report
-from .report import STATES, metrics, override, rank, short, signs, text, trials
+from .report import ENOUGH, STATES, metrics, override, rank, short, signs, text, trials
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -68,7 +68,7 @@ def seeds(study: "Study", repeats: "Study", path: Path) -> bool:
     Returns:
         False where there is nothing to draw.
     """
-    ranked = [one for one in rank(repeats) if one.values]
+    ranked = [one for one in rank(study, repeats) if one.values]
     if not ranked:
         return False
     searched = {trial.number: trial.values[0] for trial in trials(study, "COMPLETE")}
@@ -104,13 +104,13 @@ def importances(study: "Study") -> dict[str, list[float]]:
         study: The search.
 
     Returns:
-        Parameter -> its share for each objective, the largest first; empty with fewer than `2 * TOP` complete trials,
+        Parameter -> its share for each objective, the largest first; empty with fewer than `ENOUGH` complete trials,
         or where none is better than the others.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     count = len(trials(study, "COMPLETE"))
-    if count < 2 * TOP:
+    if count < ENOUGH:
         return {}
     evaluator = PedAnovaImportanceEvaluator(target_quantile=_good(count) / count)
     shares: dict[str, list[float]] = {}

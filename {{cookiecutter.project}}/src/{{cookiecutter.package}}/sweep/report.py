@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import search
+from . import study as studies
+
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+ENOUGH = 10  # complete trials, to say which parameters are important
 
 
 class Ranked(NamedTuple):
@@ -28,8 +32,9 @@ class Ranked(NamedTuple):
         mean: Of the scores; NaN where every repetition failed.
         low: Lower end of the mean's 95 % interval; NaN with fewer than two scores.
         high: Upper end.
-        values: The scores, in the order in which they were planned.
+        values: The scores.
         failed: How many repetitions gave none.
+        exact: Whether it needs no repetition, because its model is solved without a seed.
     """
 
     number: int
@@ -38,6 +43,7 @@ class Ranked(NamedTuple):
     high: float
     values: tuple[float, ...]
     failed: int
+    exact: bool = False
 
 
 def metrics(study: "Study") -> list[str]:
@@ -52,7 +58,7 @@ def signs(study: "Study") -> NDArray[np.float64]:
 
 def settings(trial: "FrozenTrial") -> dict[str, Any]:
     """Returns what the search chose for a trial: override key -> value, without the condition on which it was asked."""
-    return {override(name): value for name, value in trial.params.items()}
+    return {override(name): search.rounded(value, trial.distributions[name]) for name, value in trial.params.items()}
 
 
 def seconds(trial: "FrozenTrial") -> float | None:
@@ -100,7 +106,7 @@ def winners(study: "Study", repeats: "Study | None" = None) -> list["FrozenTrial
     found = best(study)
     if len(study.directions) > 1:
         return found
-    ranked = [one.number for one in rank(repeats) if one.values] if repeats is not None else []
+    ranked = [one.number for one in rank(study, repeats) if one.values] if repeats is not None else []
     return [trial for trial in found if trial.number == ranked[0]] if ranked else found[:1]
 
 
@@ -114,19 +120,21 @@ def comment(study: "Study", repeats: "Study | None", trial: "FrozenTrial") -> st
     """
     scores = ", ".join(f"{name} {value:.9g}" for name, value in zip(metrics(study), trial.values, strict=True))
     said = f"Trial {trial.number} of {len(trials(study, *FINISHED))}: {scores}"
-    for one in rank(repeats) if repeats is not None else ():
+    for one in rank(study, repeats) if repeats is not None else ():
         if one.number == trial.number and one.values:
-            said += f"; over {len(one.values)} seed{'s' * (len(one.values) > 1)} {metrics(study)[0]} {one.mean:.5g}"
+            seeds = "every seed" if one.exact else f"{len(one.values)} seed{'s' * (len(one.values) > 1)}"
+            said += f"; over {seeds} {metrics(study)[0]} {one.mean:.5g}"
             said += "" if math.isnan(one.low) else f", 95 % interval {one.low:.5g} to {one.high:.5g}"
     return said
 
 
-def rank(repeats: "Study") -> list[Ranked]:
+def rank(study: "Study", repeats: "Study") -> list[Ranked]:
     """Ranks trials by the mean of their first objective over seeds.
 
     The interval is Student's: mean +- t(0.975, n - 1) s / sqrt(n) (Student, The Probable Error of a Mean, 1908).
 
     Args:
+        study: The search.
         repeats: The study of the repetitions.
 
     Returns:
@@ -135,12 +143,15 @@ def rank(repeats: "Study") -> list[Ranked]:
     from scipy.stats import t
 
     repeated: dict[int, dict[int, float | None]] = {}
-    for trial in trials(repeats, "COMPLETE", "FAIL"):
+    for trial in studies.wanted(repeats):
+        if trial.state.name not in ("COMPLETE", "FAIL"):
+            continue
         # A lost repetition is tried again: of one that was planned, a score is what counts.
         planned = trial.user_attrs.get("planned", trial.number)
         scores = repeated.setdefault(trial.user_attrs["repeat_of"], {})
         scores[planned] = trial.values[0] if trial.state.name == "COMPLETE" else scores.get(planned)
-    ranked = []
+    exact = {number: trials(study)[number].values[0] for number in repeats.user_attrs.get("exact", ())}
+    ranked = [Ranked(number, score, score, score, (score,), 0, exact=True) for number, score in exact.items()]
     for number, scores in repeated.items():
         values = np.array([scores[planned] for planned in sorted(scores) if scores[planned] is not None])
         mean = float(values.mean()) if len(values) else math.nan
@@ -201,7 +212,7 @@ def seeds_table(study: "Study", repeats: "Study") -> str:
         study: The search.
         repeats: The study of the repetitions of its best trials.
     """
-    ranked = rank(repeats)
+    ranked = rank(study, repeats)
     if not ranked:
         return "no repetition is finished"
     known = {trial.number: trial for trial in trials(study)}
@@ -215,26 +226,31 @@ def seeds_table(study: "Study", repeats: "Study") -> str:
         chosen = settings(trial) if trial is not None else {}
         interval = "-" if math.isnan(one.low) else f"{one.low:.5g} to {one.high:.5g}"
         mean = "-" if math.isnan(one.mean) else f"{one.mean:.5g}"
-        rows.append([str(place), str(one.number), mean, interval, str(len(one.values)), str(one.failed), searched])
+        seeds = "any" if one.exact else str(len(one.values))
+        rows.append([str(place), str(one.number), mean, interval, seeds, str(one.failed), searched])
         rows[-1] += [text(chosen[column]) if column in chosen else "-" for column in columns]
     return _aligned(rows)
 
 
-def write(study: "Study", repeats: "Study | None", folder: Path) -> None:
+def write(study: "Study", repeats: "Study | None", folder: Path) -> list[Path]:
     """Writes the pictures, and all trials as trials.csv; of the repetitions seeds.png and seeds.csv.
 
     Args:
         study: The search.
         repeats: The study of the repetitions.
         folder: The study's folder.
+
+    Returns:
+        The pictures of the search.
     """
     from . import plots  # here: matplotlib takes a second, which `--help` need not
 
-    plots.draw(study, folder)
+    drawn = plots.draw(study, folder)
     write_csv(study, folder / "trials.csv")
     if repeats is not None:
         plots.seeds(study, repeats, folder / "seeds.png")
         write_csv(repeats, folder / "seeds.csv")
+    return drawn
 
 
 def write_csv(study: "Study", path: Path) -> None:
@@ -277,7 +293,7 @@ def short(keys: Sequence[str]) -> dict[str, str]:
 
 def text(value: Any) -> str:
     """Returns a setting as it is shown."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def override(name: str) -> str:

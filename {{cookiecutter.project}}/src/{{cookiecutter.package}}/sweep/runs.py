@@ -61,6 +61,19 @@ def finish_or_warn(study: "Study", repeats: "Study | None", folder: Path) -> boo
     return _or_warn(functools.partial(finish, study, repeats, folder))
 
 
+def stop_or_warn(study: "Study") -> bool:
+    """Marks a sweep's run as stopped, where it has one; the next command on this sweep has it running again.
+
+    Args:
+        study: The search, or the repetitions of its best trials.
+
+    Returns:
+        Whether it is marked.
+    """
+    parent = study.user_attrs.get("mlflow_run")
+    return parent is not None and _or_warn(lambda: tracking.client().set_terminated(parent, "KILLED"))
+
+
 def _or_warn(log: Callable[[], None]) -> bool:
     try:
         log()
@@ -119,7 +132,7 @@ def finish(study: "Study", repeats: "Study | None", folder: Path) -> None:
         tags["best_trial"] = str(winners[0].number)
         tags["best_overrides"] = shlex.join(winners[0].user_attrs.get("overrides", []))
         values = _scores(winners[0])
-        for one in report.rank(repeats) if repeats is not None else ():
+        for one in report.rank(study, repeats) if repeats is not None else ():
             if one.number == winners[0].number:
                 found = {"mean": one.mean, "low": one.low, "high": one.high}
                 values |= {f"{name}_{names[0]}": value for name, value in found.items() if math.isfinite(value)}
@@ -190,7 +203,7 @@ def _key(study: "Study") -> str:
 
 
 def _parent(store: "MlflowClient", experiment: str, study: "Study") -> str:
-    """Returns the id of the sweep's run, made where it is missing."""
+    """Returns the id of the sweep's run, made where it is missing, and running."""
     key = _key(study)
     with tracking.one_at_a_time():
         found = _find(store, experiment, key)
@@ -198,6 +211,8 @@ def _parent(store: "MlflowClient", experiment: str, study: "Study") -> str:
             started = [trial.datetime_start for trial in report.trials(study) if trial.datetime_start is not None]
             tags = {"sweep": study.study_name, "sweep_key": key, **_origin(study)}
             found = store.create_run(experiment, _milliseconds(min(started, default=None)), tags, study.study_name)
+        elif found.info.status != "RUNNING":
+            store.update_run(found.info.run_id, "RUNNING")
     return str(found.info.run_id)
 
 

@@ -170,6 +170,7 @@ def distribution(key: str, text: str) -> "BaseDistribution":
         UserError: Where it has no, or only one, value.
     """
     from hydra.core.override_parser.types import Transformer
+    from hydra.errors import HydraException
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     (override,) = parse([f"{key}={text}"])
@@ -185,8 +186,8 @@ def distribution(key: str, text: str) -> "BaseDistribution":
             return IntDistribution(numbers[0], numbers[-1], step=numbers.step)
         values: list[Any] = list(override.sweep_iterator(transformer=Transformer.encode))
         return CategoricalDistribution(values)
-    except ValueError as error:
-        raise UserError(f"{key}={text}: {error}") from error
+    except (ValueError, HydraException) as error:
+        raise UserError(f"{key}={text}: {' '.join(str(error).split())}") from error
 
 
 def grid(searched: Space) -> list[dict[str, Any]]:
@@ -250,14 +251,26 @@ def _ask(trial: "optuna.Trial", name: str, found: "BaseDistribution") -> Any:
     if isinstance(found, IntDistribution):
         return trial.suggest_int(name, found.low, found.high, step=found.step, log=found.log)
     assert isinstance(found, FloatDistribution)
-    return trial.suggest_float(name, found.low, found.high, log=found.log)
+    return rounded(trial.suggest_float(name, found.low, found.high, log=found.log), found)
+
+
+def rounded(value: Any, found: "BaseDistribution") -> Any:
+    """Returns a value as it is trained with: four significant digits of what was drawn, which people can read.
+
+    Args:
+        value: As Optuna keeps it.
+        found: Where it comes from; what a person has named stays as it is.
+    """
+    from optuna.distributions import FloatDistribution
+
+    return float(f"{value:.4g}") if isinstance(found, FloatDistribution) else value
 
 
 def text(value: Any) -> str:
-    """Returns a value as an override writes it; numbers with four significant digits, which people can read."""
+    """Returns a value as an override writes it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return str(value)
 
 
 def sampler(name: str, seed: int, number: int) -> "optuna.samplers.BaseSampler":

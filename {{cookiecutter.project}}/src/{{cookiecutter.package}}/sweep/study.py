@@ -47,7 +47,7 @@ def place(name: str) -> Place:
 
 
 def storage() -> "optuna.storages.BaseStorage":
-    """Opens where studies are kept: OPTUNA_STORAGE, or sweeps/optuna.db.
+    """Opens where studies are kept, made where it is missing: OPTUNA_STORAGE, or sweeps/optuna.db.
 
     OPTUNA_STORAGE is the URL of a database, or the path of a journal (*.log), which a network file system takes better
     than SQLite's files.
@@ -61,13 +61,14 @@ def storage() -> "optuna.storages.BaseStorage":
 
     SWEEPS.mkdir(exist_ok=True)
     url = os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{SWEEPS}/optuna.db"
-    if url.endswith(".log"):
-        return optuna.storages.JournalStorage(JournalFileBackend(url))
     # SQLite lets one process write at a time; the others wait for it this long.
     arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {"pool_pre_ping": True}
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
+        with FileLock(SWEEPS / "storage.lock"):  # of several that meet a new database, all but one would crash
+            if url.endswith(".log"):
+                return optuna.storages.JournalStorage(JournalFileBackend(url))
+            return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the storage of studies cannot be opened (OPTUNA_STORAGE): {reason}") from error
 
@@ -116,18 +117,18 @@ def create(name: str, metrics: Sequence[str], plan: Mapping[str, Any]) -> "optun
     return opened
 
 
-def fill(study: "optuna.Study", trials: Sequence[Mapping[str, Any]]) -> None:
+def fill(study: "optuna.Study", trials: Mapping[str, Mapping[str, Any]]) -> None:
     """Adds trials that are known beforehand, each once, however often this is interrupted.
 
     Args:
         study: The study.
-        trials: For each, its `params`, and `user_attrs` that are kept with it.
+        trials: What tells one from all others -> its `params`, and `user_attrs` that are kept with it.
     """
     with place(study.study_name).one_at_a_time("claim"):
         there = {trial.user_attrs.get("planned") for trial in study.get_trials(deepcopy=False)}
-        for number, trial in enumerate(trials):
-            if number not in there:
-                attributes = {**trial.get("user_attrs", {}), "planned": number}
+        for key, trial in trials.items():
+            if key not in there:
+                attributes = {**trial.get("user_attrs", {}), "planned": key}
                 study.enqueue_trial(trial.get("params", {}), user_attrs=attributes)
 
 
@@ -135,59 +136,87 @@ def claim(study: "optuna.Study", worker: str) -> "optuna.Trial | None":
     """Takes the next trial, or None where none is left.
 
     Args:
-        study: The study; `budget` of its attributes is the number of trials.
+        study: The study; `budget` of its attributes is the number of trials, `wanted` which planned ones, if not all.
         worker: Who takes it; holds its lock.
     """
     from optuna.trial import TrialState
 
     with place(study.study_name).one_at_a_time("claim"):
-        give_back_lost(study)
-        trials = study.get_trials(deepcopy=False)
-        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-        if len(taken(trials)) >= study.user_attrs["budget"]:
-            return None
         plan = study.user_attrs["plan"]
-        study.sampler = search.sampler(plan["sampler"], plan["seed"], min(waiting, default=len(trials)))
-        trial = study.ask()
-        trial.set_user_attr("worker", worker)
-        return trial
+        while free(study):
+            trials = study.get_trials(deepcopy=False)
+            waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+            study.sampler = search.sampler(plan["sampler"], plan["seed"], min(waiting, default=len(trials)))
+            trial = study.ask()
+            trial.set_user_attr("worker", worker)
+            if trial.number in {one.number for one in wanted(study)}:
+                return trial
+            trial.set_user_attr("error", "was planned by an earlier command, and is not wanted any more")
+            study.tell(trial, state=TrialState.FAIL)
+        return None
 
 
-def taken(trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
+def free(study: "optuna.Study") -> int:
+    """Returns how many trials are nobody's, those of dead workers included; the caller holds the lock `claim`."""
+    give_back_lost(study)
+    return max(0, int(study.user_attrs["budget"]) - len(taken(study)))
+
+
+def taken(study: "optuna.Study") -> "list[FrozenTrial]":
     """Returns the trials that count against the budget: those that run or have ended, and are not tried again."""
     from optuna.trial import TrialState
 
+    trials = wanted(study)
     retried = {trial.user_attrs.get("retry_of") for trial in trials}
     return [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in retried]
 
 
+def wanted(study: "optuna.Study") -> "list[FrozenTrial]":
+    """Returns the trials without those that only an earlier command has planned."""
+    trials, keys = study.get_trials(deepcopy=False), study.user_attrs.get("wanted")
+    return trials if keys is None else [trial for trial in trials if trial.user_attrs["planned"] in keys]
+
+
+def interrupt(study: "optuna.Study") -> None:
+    """Gives back what is running: it is stopped on purpose, whenever its worker ends, and that was no attempt."""
+    with place(study.study_name).one_at_a_time("claim"):
+        study.set_user_attr("interrupted", [trial.number for trial in _running(study)])
+        give_back_lost(study)
+
+
 def give_back_lost(study: "optuna.Study") -> None:
-    """Gives back every trial whose worker has died; the caller holds the lock `claim`."""
-    from optuna.trial import TrialState
-
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not alive(study.study_name, trial.user_attrs.get("worker")):
-            give_back(study, trial, trial.user_attrs.get("attempt", 1) + 1)
-
-
-def give_back(study: "optuna.Study", trial: "FrozenTrial", attempt: int) -> None:
-    """Records a running trial as failed; its parameters are queued again unless it has had all its attempts.
+    """Records trials whose workers have died as failed; their parameters are queued again unless all attempts are used.
 
     Args:
         study: The study; the caller holds its lock `claim`.
-        trial: The trial.
-        attempt: Which attempt the next one would be.
     """
     from optuna.trial import TrialState
 
-    # Queued first: killed in between, the trial is still running without a worker, and comes here once more.
-    queued = {other.user_attrs.get("retry_of") for other in study.get_trials(deepcopy=False)}
-    if attempt <= ATTEMPTS and trial.number not in queued:
-        kept: dict[str, Any] = {
-            key: trial.user_attrs[key] for key in ("planned", "repeat_of", "given") if key in trial.user_attrs
-        }
-        study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number, "attempt": attempt})
-    study.tell(trial.number, state=TrialState.FAIL)
+    dead = {trial.number for trial in _running(study) if not alive(study.study_name, trial.user_attrs.get("worker"))}
+    if not dead:
+        return
+    queued = {trial.user_attrs.get("retry_of") for trial in study.get_trials(deepcopy=False)}
+    on_purpose = study.user_attrs.get("interrupted", ())
+    for trial in _running(study):  # read again: one may have ended its trial, and then itself, in between
+        if trial.number not in dead:
+            continue
+        own = trial.user_attrs
+        attempt = own.get("attempt", 1) + (trial.number not in on_purpose)
+        # Queued first: killed in between, the trial is still running without a worker, and comes here once more.
+        if attempt <= ATTEMPTS and trial.number not in queued:
+            kept: dict[str, Any] = {key: own[key] for key in ("planned", "repeat_of", "given") if key in own}
+            # What it was queued with itself, as well: its worker may have died before it asked for all of that.
+            study.enqueue_trial(
+                {**trial.system_attrs.get("fixed_params", {}), **trial.params},
+                user_attrs={**kept, "retry_of": trial.number, "attempt": attempt},
+            )
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _running(study: "optuna.Study") -> "list[FrozenTrial]":
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def alive(name: str, worker: str | None) -> bool:

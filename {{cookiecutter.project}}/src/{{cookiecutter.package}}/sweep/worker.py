@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import sys
 import time
 import traceback
@@ -31,17 +32,17 @@ def work(name: str, threads: int | None = None) -> None:
     plan = study.user_attrs["plan"]
     study.pruner = search.pruner(plan["pruner"], plan["warmup"])
     searched, chosen = search.distributions(plan["space"]), {**plan["base"], **plan["choices"]}
+    logging.getLogger("tensorflow").addFilter(no_retracing)
     with studies.place(name).worker(worker):
         while trial := studies.claim(study, worker):
-            try:
-                given = trial.user_attrs.get("given")  # a repetition's; what is searched otherwise
-                overrides = plan["fixed"] + (search.suggest(trial, searched, chosen) if given is None else given)
-                run(study, trial, overrides, threads)
-            except KeyboardInterrupt:
-                with studies.place(name).one_at_a_time("claim"):  # not the trial's fault: the same attempt again
-                    frozen = study.get_trials(deepcopy=False)[trial.number]
-                    studies.give_back(study, frozen, frozen.user_attrs.get("attempt", 1))
-                raise
+            given = trial.user_attrs.get("given")  # a repetition's; what is searched otherwise
+            overrides = plan["fixed"] + (search.suggest(trial, searched, chosen) if given is None else given)
+            run(study, trial, overrides, threads)
+
+
+def no_retracing(record: logging.LogRecord) -> bool:
+    """Holds back a warning of TensorFlow, which takes the models of trials for one that is traced again and again."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], threads: int | None) -> None:
@@ -124,7 +125,11 @@ def train(
         raise UserError(f"{' and '.join(sorted(other))}: trials share data/prepared, which was made with another value")
     modality = prepared.modality(manifest)
     inputs = encoded(json.dumps([manifest["digests"], sections[modality.SECTION]]))
-    fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest, report)
+    started = time.monotonic()
+    try:
+        fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest, report)
+    finally:
+        trial.set_user_attr("fit_seconds", round(time.monotonic() - started, 3))
     kept = fitted.history.iloc[training.kept(fitted.history, sections["train"])]
     scores = {name: significant(kept[name]) for name in fitted.history if name.startswith("val_")}
     if search.LATENCY in plan["metrics"]:
