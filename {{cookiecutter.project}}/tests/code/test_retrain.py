@@ -34,9 +34,7 @@ def test_news_are_other_results_of_other_inputs() -> None:
 
 
 def test_other_results_of_the_same_inputs_are_no_news() -> None:
-    with pytest.raises(
-        cli.UserError, match=r"^no branch was made \(models\): the same inputs gave other results"
-    ):
+    with pytest.raises(cli.UserError, match=r"^no branch was made \(models\): the same inputs gave other results"):
         retrain.news(lock("1", "a"), lock("1", "b"))
 
 
