@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def record(epochs: int = 3, evaluated: bool = True) -> dict[str, Any]:
     outs: dict[str, list[dict[str, str]]] = {"train": [], "evaluate": []}
     for name in PACKED:
         Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text(f'{{"sha256": "{epochs}", "of": "{name}"}}')
+        Path(name).write_text(json.dumps({"sha256": str(epochs), "of": name}))
         stage = "train" if name.startswith("models/model") else "evaluate"
         outs[stage].append({"path": name, "md5": hashlib.md5(Path(name).read_bytes()).hexdigest()})
     model = next(out for out in outs["train"] if out["path"] == "models/model.onnx")
