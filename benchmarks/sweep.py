@@ -91,7 +91,7 @@ def launchers(project: Path, env: dict[str, str]) -> None:
     beyond = [b - a - t["fit_seconds"] for a, b, t in zip(starts[1:], starts[2:], trials[1:], strict=False)]
     outside = [b - a - t["seconds"] for a, b, t in zip(starts[1:], starts[2:], trials[1:], strict=False)]
     say(f"  a trial beyond its fit: {median(beyond) * 1000:.0f} ms, of which storage, MLflow and bookkeeping between")
-    say(f"  two trials are {median(outside) * 1000:.0f} ms, the rest composing and checking it\n")
+    say(f"  two trials are {median(outside) * 1000:.0f} ms, the rest composing it and clearing up\n")
     verdict("two processes / Hydra's basic launcher, trials a minute", basic / two, 1.0, at_most=False)
 
 

@@ -147,7 +147,7 @@ def test_what_cannot_be_searched_is_refused(arguments: list[str], message: str) 
         ({"always": {"a": "5"}}, "a=5: one value is no search"),
         ({"always": {"a": "tag(log, interval(0.0, 1.0))"}}, "a=tag"),
         ({"always": {"data.path": "a,b"}}, "sweep.space.always.data.path: a sweep searches"),
-        ({"always": {"model": "glob(*)"}}, "model=glob(*): "),
+        ({"always": {"model": "glob(*)"}}, "model=glob(*): name what is tried"),
     ],
 )
 def test_a_space_that_is_wrong_is_refused(texts: dict[str, dict[str, str]], message: str) -> None:

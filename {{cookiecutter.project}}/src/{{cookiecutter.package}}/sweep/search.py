@@ -38,7 +38,7 @@ class Sweep(config.Section):
         metrics: What is optimised: validation metrics of the kept epoch, or `latency`, ms an answer of the exported
             model takes. Of two, the Pareto front is sought.
         pruner: Stops hopeless trials after an epoch: `median` of the others at that epoch, `halving` is successive
-            halving, `none`.
+            halving, `none`. With two metrics there is none.
         warmup: Epochs in which nothing is stopped.
         seed: Of the sampler.
         seeds: With how many other seeds the best trials are repeated at the end.
@@ -169,7 +169,7 @@ def distribution(key: str, text: str) -> "BaseDistribution":
     Raises:
         UserError: Where it has no, or only one, value.
     """
-    from hydra.core.override_parser.types import Transformer
+    from hydra.core.override_parser.types import Glob, Transformer
     from hydra.errors import HydraException
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -180,6 +180,8 @@ def distribution(key: str, text: str) -> "BaseDistribution":
             whole = isinstance(value.start, int) and isinstance(value.end, int)
             kind = IntDistribution if whole else FloatDistribution
             return kind(value.start, value.end, log="log" in value.tags)
+        if isinstance(value, Glob):
+            raise ValueError("name what is tried, a,b,c for instance")
         if not override.is_sweep_override():
             raise ValueError("one value is no search: give it on the command line, or several as choice(...)")
         if override.is_range_sweep() and isinstance(numbers := value.range(), range) and len(numbers):
