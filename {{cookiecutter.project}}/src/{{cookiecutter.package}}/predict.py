@@ -386,5 +386,10 @@ def main() -> None:
         raise SystemExit(FAILED)
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Runs the command."""
     cli.run(main, interrupted="the same command goes on where it was")
+
+
+if __name__ == "__main__":
+    start()

@@ -261,7 +261,7 @@ def test_the_command_says_what_it_did(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr("sys.argv", ["predict", str(source), "out.csv"])
     for _ in range(2):  # nothing is predicted the second time, and its items are as bad
         with pytest.raises(SystemExit) as ended:
-            cli.run(predict.main)
+            predict.start()
         assert ended.value.code == 3
         told = capsys.readouterr()
         assert f"out.csv: {ITEMS - 2} predictions of {ITEMS} by model" in told.out
@@ -269,7 +269,7 @@ def test_the_command_says_what_it_did(monkeypatch: pytest.MonkeyPatch, capsys: p
     batches(monkeypatch, 0)
     monkeypatch.setattr("sys.argv", ["predict", str(source), "other.csv"])
     with pytest.raises(SystemExit) as ended:
-        cli.run(predict.main)
+        predict.start()
     assert ended.value.code == 130 and "the same command goes on" in capsys.readouterr().err
 
 
@@ -310,7 +310,7 @@ def test_every_mistake_is_one_line(
     monkeypatch.setattr("sys.argv", ["predict", source or str(good), output or str(within), "--model", model])
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     with pytest.raises(SystemExit) as ended:
-        cli.run(predict.main)
+        predict.start()
     assert ended.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and told in line
