@@ -103,7 +103,7 @@ def test_ways_of_fitting_that_do_not_fit_are_refused(reproduced: Reproduce, copy
     project = copy(reproduced("tabular-regression"))
     for overrides, message in (
         (["model=linear_regression", "train.epochs=5"], "train.epochs"),  # Hydra's own message
-        (["model=linear_regression", "+train.epochs=5"], "  train.epochs: unknown key; known: none"),
+        (["model=linear_regression", "+train.epochs=5"], "train.epochs: a model that is solved exactly knows no steps"),
         (["model=linear_regression", "train=default"], "is solved exactly: choose train: exact in conf/config.yaml"),
         (["model=mlp", "train=exact"], "has no exact solution: choose train: default in conf/config.yaml"),
     ):

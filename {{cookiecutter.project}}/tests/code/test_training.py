@@ -46,8 +46,8 @@ def split(seed: int, count: int) -> Split:
     return rows, answers
 
 
-def build(precision: str = "float32") -> Any:
-    """The untrained mlp of conf/model/."""
+def build(precision: str = "float32", **changes: Any) -> Any:
+    """The untrained mlp of conf/model/, with changes of its parameters."""
     training = module("keras_training")
     training.keras.utils.clear_session()  # layers are numbered within a process; a stage has one of its own
     training.make_deterministic(0)
@@ -59,7 +59,7 @@ def build(precision: str = "float32") -> Any:
     section = yaml.safe_load((ROOT / "conf/model/mlp.yaml").read_text(encoding="utf-8"))
     head = prepared.target(MANIFEST).head(MANIFEST, split(0, 240)[1])
     with training.precision(precision):
-        return config.instantiate(section, layers, head)
+        return config.instantiate({**section, **changes}, layers, head)
 
 
 def fit(model: Any, count: int = 240, **changes: Any) -> Any:
@@ -350,8 +350,9 @@ cli.run(main)
 
 
 def test_xla_learns_the_same() -> None:
-    one, two = (fit(build(), strategy=strategy.Strategy(xla=xla)) for xla in (False, True))
-    np.testing.assert_allclose(one, two, rtol=1e-3)
+    # XLA draws other random numbers: dropout would drop other units.
+    one, two = (fit(build(dropout=0.0), strategy=strategy.Strategy(xla=xla)) for xla in (False, True))
+    np.testing.assert_allclose(one.filter(like="loss"), two.filter(like="loss"), rtol=1e-3)
 
 
 def test_class_weights_balance() -> None:
