@@ -46,6 +46,12 @@ def no_retracing(record: logging.LogRecord) -> bool:
     return "triggered tf.function retracing" not in record.getMessage()
 
 
+@functools.cache  # once in a process
+def freeze() -> None:
+    """Spares garbage collections what TensorFlow itself consists of: looking through that takes a third of a second."""
+    gc.freeze()
+
+
 def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], threads: int | None) -> None:
     """Trains one trial and records how it ended; whatever goes wrong in it is its own failure.
 
@@ -83,8 +89,7 @@ def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], thre
     finally:
         if keras := sys.modules.get("keras"):
             keras.utils.clear_session()
-            if not gc.get_freeze_count():
-                gc.freeze()  # what TensorFlow itself consists of: looking through that takes a third of a second
+            freeze()
     if error:
         trial.set_user_attr("error", error)
     trial.set_user_attr("history", history)
