@@ -91,9 +91,9 @@ def engine() -> Engine:
 
 def make_image(project: BakedProject, engine: Engine, home: Path) -> Image:
     env = {**engine.env, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "true"}
-    output = project.run("make", "image", env=env).stdout
-    tag, digest = next(line for line in output.splitlines() if line.startswith("image ")).split()[1:]
-    return Image(tag, digest, project, env, output)
+    made = project.run("make", "image", env=env)
+    tag, digest = next(line for line in made.stdout.splitlines() if line.startswith("image ")).split()[1:]
+    return Image(tag, digest, project, env, made.stdout + made.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,7 @@ def running(engine: Engine, image: str) -> Iterator[tuple[str, int]]:
 def test_it_shows_what_it_runs(image: Image) -> None:
     assert "+ bentoml build --output tag --version " in image.output
     assert f"bentoml containerize {image.tag} --backend " in image.output
+    assert "Warning" not in image.output
 
 
 def test_it_holds_the_serving_lock_and_nothing_else(engine: Engine, image: Image) -> None:

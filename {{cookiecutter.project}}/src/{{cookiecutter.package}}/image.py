@@ -157,7 +157,8 @@ def show_and_run(*command: str, cwd: str = ".") -> None:
     """
     where = "" if cwd == "." else f"cd {shlex.quote(cwd)} && "
     print(f"+ {where}{shlex.join(command)}", flush=True)
-    if subprocess.run([sys.executable, "-m", *command], cwd=cwd, check=False).returncode != 0:
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore::UserWarning:click.core"}  # BentoML defines --quiet twice
+    if subprocess.run([sys.executable, "-m", *command], cwd=cwd, env=quiet, check=False).returncode != 0:
         raise cli.UserError(f"`{' '.join(command[:2])}` failed: its output above says why")
 
 
