@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .data.prepared import Augment, Tensor
+from .harness.contracts import Augment, Tensor
 
 Dataset = Any  # of TensorFlow
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -33,8 +33,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from . import page
-from .admission import BUSY, LATER, Admission
+from .harness.core.paths import NAME, SOURCES
+from .harness.serving import page
+from .harness.serving.admission import BUSY, LATER, Admission
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 # Beside src/ in the project; beside the package in a Bento, which packs the content of src/ without the folder.
-_ROOTS = Path(__file__).resolve().parents[2], Path(__file__).resolve().parents[1]
+_ROOTS = SOURCES.parent, SOURCES
 MODEL_DIR = next((root for root in _ROOTS if (root / "models/model.json").exists()), _ROOTS[0]) / "models"
 MAX_INSTANCES = 256
 MAX_BODY = 32 * 2**20
@@ -65,12 +66,12 @@ class ModelInfo(pydantic.BaseModel, extra="allow"):
     @property
     def inputs(self) -> ModuleType:
         """Reads requests."""
-        return importlib.import_module(f".inputs.{self.input}", __package__)
+        return importlib.import_module(f".harness.inputs.{self.input}", __package__)
 
     @property
     def answers(self) -> ModuleType:
         """Makes answers."""
-        return importlib.import_module(f".targets.{self.target}", __package__)
+        return importlib.import_module(f".harness.targets.{self.target}", __package__)
 
 
 class Predictions(pydantic.BaseModel):
@@ -151,7 +152,7 @@ class _BuildLabels:
 
     def keys(self) -> Iterable[str]:
         """Compute the labels, of which `dict.update` asks the names first."""
-        from .lineage import labels
+        from .harness.tracking.labels import labels
 
         # For a Dockerfile of our own BentoML falls back to an older form of its file, and warns of that at every build.
         logging.getLogger("bentoml.build").addFilter(lambda record: "fallback to bento v1" not in record.getMessage())
@@ -223,7 +224,7 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 
 
 @bentoml.service(
-    name=(__package__ or "service").rpartition(".")[2],
+    name=NAME,
     service_class=_Service,
     labels=_BuildLabels(),
     workers=1,
@@ -424,7 +425,7 @@ def main() -> None:
     import uvicorn
     from _bentoml_impl.worker.service import main as work  # type: ignore[import-untyped]
 
-    from .server import Server
+    from .harness.serving.server import Server
 
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.service", description="Serve the model.")
     parser.add_argument("--host", default="127.0.0.1")

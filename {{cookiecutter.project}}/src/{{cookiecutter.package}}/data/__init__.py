@@ -1,1 +1,1 @@
-"""Where examples come from (sources) and how they lie on disk once prepared."""
+"""Sources: where examples come from."""

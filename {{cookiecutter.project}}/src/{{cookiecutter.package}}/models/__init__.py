@@ -1,1 +1,1 @@
-"""Keras models: each is one function, chosen by `_target_` in conf/model/."""
+"""Models: each is one function, chosen by `_target_` in conf/model/."""

@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..cli import UserError
-from ..data import prepared
-from ..training import Fitted
-from . import linear
+from ..harness import contracts, prepared
+from ..harness.contracts import Fitted
+from ..harness.core.errors import UserError
+from ..harness.training import linear
 
 
 @linear.one_thread
 def linear_regression(
-    inputs: prepared.Inputs,
-    manifest: prepared.Manifest,
+    inputs: contracts.Inputs,
+    manifest: contracts.Manifest,
     *,
     confidence: Annotated[float, Field(gt=0, lt=1)],
 ) -> Fitted:
@@ -37,7 +37,9 @@ def linear_regression(
     Raises:
         UserError: Where there are classes to be told apart, or too few rows.
     """
-    from scipy.special import stdtrit  # here, not above: the stage `config` reads this signature
+    from scipy.special import (
+        stdtrit,  # here, not above: the stage `config` reads this signature
+    )
 
     linear.require(manifest, "regression", "linear_regression", "logistic_regression")
     columns = linear.encoded_columns(inputs)

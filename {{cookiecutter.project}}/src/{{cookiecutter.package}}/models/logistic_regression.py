@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..cli import UserError
-from ..data import prepared
-from ..training import Fitted
-from . import linear
+from ..harness import contracts, prepared
+from ..harness.contracts import Fitted
+from ..harness.core.errors import UserError
+from ..harness.training import linear
 
 ITERATIONS = 50
 # Squared Newton decrement: so near the maximum, no coefficient would move by more than 10^-6 standard errors.
@@ -20,8 +20,8 @@ LARGEST = 4000  # coefficients: their covariance is a square matrix, its inverse
 
 @linear.one_thread
 def logistic_regression(
-    inputs: prepared.Inputs,
-    manifest: prepared.Manifest,
+    inputs: contracts.Inputs,
+    manifest: contracts.Manifest,
     *,
     l2: Annotated[float, Field(ge=0)],
     confidence: Annotated[float, Field(gt=0, lt=1)],

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from ..data.prepared import Head, Layers
+from ..harness.contracts import Head, Layers
 
 if TYPE_CHECKING:
     import keras

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from ..data.prepared import Head, Layers
-from . import transfer
+from ..harness.contracts import Head, Layers
+from ..harness.training import transfer
 
 if TYPE_CHECKING:
     import keras

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from .. import cli, config, strategy
-from ..data import prepared
-
-MODELS = Path("models")
-HISTORY = Path("reports/history.csv")
+from ..harness import prepared
+from ..harness.core import config, stages
+from ..harness.core.paths import HISTORY, MODELS
+from ..harness.training import strategy
 
 
 def main() -> None:
@@ -21,7 +20,7 @@ def main() -> None:
     if strategy.follows(sections["train"]):
         return
     # Here, not above: the stage `config` imports this module and needs none of it.
-    from .. import export
+    from ..harness.training import export
 
     used = {"model": sections["model"], modality.SECTION: sections[modality.SECTION]}
     export.save(fitted, inputs, manifest, used, MODELS)
@@ -34,8 +33,8 @@ def start() -> None:
     if strategy.follows(config.read()["train"]):
         main()
     else:
-        cli.run_stage("train", main)
+        stages.run_stage("train", main)
 
 
 if __name__ == "__main__":
-    cli.run(start)
+    stages.run(start)

@@ -1,0 +1,166 @@
+"""Stage `evaluate` on pictures: reports what the exported model does on the test split, the same bytes each time."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import helper, numpy_helper
+from tests import PACKAGE, module
+from my_experiment.harness.core import errors
+from my_experiment.harness.evaluation import card
+from my_experiment.harness.evaluation import images as evaluation_images
+from my_experiment.harness.evaluation import report
+from my_experiment.harness.inputs import images as inputs_images
+from my_experiment.harness.preparation import splits
+from my_experiment.harness import prepared
+from my_experiment.harness.prepared import images as prepared_images
+from my_experiment.stages import evaluate
+
+CLASSES, SHAPE = ["dark", "light"], (2, 2, 1)
+WRONG = {3, 7}  # labelled against their brightness
+
+
+def save_model(bias: float = 2.56) -> None:
+    """Writes a model that tells light from dark pictures."""
+    weights = np.tile(np.array([-0.005, 0.005], np.float32), (4, 1))
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["image"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "weights", "bias"], ["scores"]),
+            helper.make_node("Softmax", ["scores"], ["probabilities"]),
+        ],
+        "model",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", *SHAPE])],
+        [helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["N", 2])],
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array([bias, -bias], np.float32), "bias"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    Path("models").mkdir(exist_ok=True)
+    Path("models/model.onnx").write_bytes(model)
+    description = {
+        "model": {"_target_": f"{PACKAGE}.models.x"},
+        "calibration": {},
+        "sha256": hashlib.sha256(model).hexdigest(),
+    }
+    Path("models/model.json").write_text(json.dumps(description), encoding="utf-8")
+
+
+
+@pytest.fixture
+def trained(workspace: Path) -> Path:
+    """What the stages before leave behind."""
+    levels = np.random.default_rng(0).permutation(np.r_[10:110:5, 150:250:5]).astype(np.uint8)
+    labels = np.array([int(level > 128) ^ (row in WRONG) for row, level in enumerate(levels)])
+    with splits.replaced() as folder:
+        for split in prepared.SPLITS:
+            np.save(folder / split / "images.npy", np.broadcast_to(levels[:, None, None, None], (40, *SHAPE)))
+            np.save(folder / split / "targets.npy", labels)
+        manifest = {
+            "input": "images",
+            "target": "classification",
+            "target_name": "class",
+            "classes": CLASSES,
+            "shape": SHAPE,
+            "digests": dict.fromkeys(prepared.SPLITS, "0" * 64),
+        }
+        splits.write_manifest(manifest, folder)
+    save_model()
+    Path("reports").mkdir()
+    Path("reports/history.csv").write_text("epoch,loss,accuracy,val_loss,val_accuracy\n0,1,0,1,0\n1,0.5,1,0.4,1\n")
+    data = {"examples": dict.fromkeys(prepared.SPLITS, 40), "skipped": 0, "duplicates": 0}
+    Path("reports/data.json").write_text(json.dumps(data), encoding="utf-8")
+    params = {
+        "data": {"path": "a|b"},
+        "train": {"monitor": "val_loss"},
+        "evaluate": {"seed": 0, "resamples": 100, "confidence": 0.9, "examples": 6, "shipped": 3},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    return workspace
+
+
+
+def reports() -> dict[Path, bytes]:
+    """Every file that the stage writes."""
+    return {file: file.read_bytes() for file in (Path("models/page.json"), *Path("reports").rglob("*.*"))}
+
+
+
+def test_reports(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate.main()
+    report: dict[str, Any] = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
+    low, high = json.loads(Path("reports/intervals.json").read_text(encoding="utf-8"))["accuracy"]
+    assert low < report["accuracy"] == 38 / 40 <= high
+    assert report["baseline_accuracy"] == np.bincount(prepared.targets("test")).max() / 40
+    rows = Path("reports/plots/confusion.csv").read_text(encoding="utf-8").splitlines()
+    assert sum(row.split(",")[0] != row.split(",")[1] for row in rows[1:]) == len(WRONG)
+    card = Path("reports/model_card.md").read_text(encoding="utf-8")
+    assert "classifies grey pictures of 2 x 2 pixels as one of 2 classes (dark, light)." in card
+    assert "**95.0% of 40 test examples are classified rightly instead of " in card
+    assert "the weights are those of epoch 1: validation loss 0.4000" in card
+    assert r"| `data.path` | `a\|b` |" in card
+    for plot in ("confusion_matrix", "learning_curves", "reliability", "mistakes"):
+        assert f"(plots/{plot}.png)" in card
+        assert Path(f"reports/plots/{plot}.png").read_bytes().startswith(b"\x89PNG")
+    # There is no dvc.lock here, so that nothing can be logged: that costs a warning and no result.
+    assert "All results are on disk" in capsys.readouterr().err
+    first = reports()
+    evaluate.main()
+    assert reports() == first
+
+
+
+def test_examples_for_the_page(trained: Path) -> None:
+    """Evenly spread over the targets, decoded to the very pixels of the split, and none where none are wanted."""
+    evaluate.main()
+    shown = json.loads(Path("models/page.json").read_bytes())["examples"]
+    assert [example["actual"] for example in shown] == ["dark", "dark", "light"]
+    targets = prepared.targets("test")
+    split = {(row.tobytes(), CLASSES[target]) for row, target in zip(prepared_images.load("test"), targets, strict=True)}
+    for example in shown:
+        assert set(example) == {"actual", "file"}
+        pixels = inputs_images.decode(base64.b64decode(example["file"]), SHAPE, 100)
+        assert (pixels.tobytes(), example["actual"]) in split
+    assert "3 examples of the test split are in models/page.json" in Path("reports/model_card.md").read_text("utf-8")
+    assert report.shown(targets, prepared.manifest(), 0) == card.shipped(0) == []
+
+
+
+def test_colour_pictures_are_examples_too(trained: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), np.uint8)
+    np.save("data/prepared/test/images.npy", pixels)
+    found = [inputs_images.decode(base64.b64decode(each["file"]), (3, 4, 3), 100) for each in evaluation_images.examples([1, 0])]
+    np.testing.assert_array_equal(found, pixels[::-1])
+
+
+
+def test_a_model_without_mistakes_has_a_report_as_well(trained: Path) -> None:
+    np.save("data/prepared/test/targets.npy", (prepared_images.load("test")[:, 0, 0, 0] > 128).astype(np.int64))
+    evaluate.main()
+    assert Path("reports/plots/mistakes.png").exists()
+    assert "classified rightly instead of 50.0%" in Path("reports/model_card.md").read_text(encoding="utf-8")
+
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda: np.save("data/prepared/test/targets.npy", np.zeros(0, np.int64)), "test split is empty.*prepare.test"),
+        (lambda: save_model(bias=np.nan), "no finite number for 40 of 40 test examples"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_a_line(trained: Path, spoil: Any, message: str) -> None:
+    spoil()
+    with pytest.raises(errors.UserError, match=message):
+        evaluate.main()
+    assert not Path("reports/metrics.json").exists()
+
+
+

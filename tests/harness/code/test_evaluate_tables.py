@@ -1,0 +1,165 @@
+"""Stage `evaluate` on tables: reports what the exported model does on the test split, the same bytes each time."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+import numpy as np
+import onnx
+import pyarrow as pa
+import pytest
+import yaml
+from onnx import helper, numpy_helper
+from tests import PACKAGE, ROOT, module
+from my_experiment.harness.preparation import splits
+from my_experiment.harness import prepared
+from my_experiment.stages import evaluate
+
+ROWS = 40
+X = np.arange(ROWS) - 19.5
+MISSING = 5  # the model takes a missing x for 0
+TARGETS = [
+    target for target in ("classification", "regression") if (ROOT / f"src/{PACKAGE}/targets/{target}.py").exists()
+]
+
+
+def save_model(output: str, weights: list[float], softmax: bool) -> str:
+    """Writes a linear model of x and returns its digest."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["single"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("IsNaN", ["single"], ["missing"]),
+        helper.make_node("Where", ["missing", "zero", "single"], ["known"]),
+        helper.make_node("Reshape", ["known", "column"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "weights"], ["scores" if softmax else output]),
+    ]
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["scores"], [output]))
+    graph = helper.make_graph(
+        nodes,
+        "model",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, ["N"])],
+        [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", len(weights)])],
+        [
+            numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
+            numpy_helper.from_array(np.array([-1, 1]), "column"),
+            numpy_helper.from_array(np.array([weights], np.float32), "weights"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    Path("models").mkdir()
+    Path("models/model.onnx").write_bytes(model)
+    return hashlib.sha256(model).hexdigest()
+
+
+
+@pytest.fixture(params=TARGETS)
+def target(request: pytest.FixtureRequest, workspace: Path) -> str:
+    """What the stages before leave behind, for each target that this project has."""
+    from my_experiment.harness.targets import regression as targets_regression
+    name: str = request.param
+    answers = (X > 0).astype(np.int64) if name == "classification" else 2 * X + 1
+    metric = module(f"targets.{name}").METRIC
+    table = pa.table(
+        {
+            "x": pa.array(np.where(np.arange(ROWS) == MISSING, np.nan, X), from_pandas=True),
+            "__name__": [f"rows.csv:{row}" for row in range(ROWS)],
+        }
+    )
+    with splits.replaced() as folder:
+        for split in prepared.SPLITS:
+            np.save(folder / split / "targets.npy", answers)
+            with (
+                pa.OSFile(str(folder / split / "rows.arrow"), "wb") as file,
+                pa.ipc.new_file(file, table.schema) as rows,
+            ):
+                rows.write_table(table, max_chunksize=16)
+        manifest = {
+            "input": "tables",
+            "target": name,
+            "target_name": "y",
+            "columns": [{"name": "x", "type": "number"}],
+            "digests": dict.fromkeys(prepared.SPLITS, "0" * 64),
+        }
+        if name == "classification":
+            manifest["classes"] = ["low", "high"]
+        splits.write_manifest(manifest, folder)
+    if name == "classification":
+        digest, calibration = save_model("probabilities", [-0.5, 0.5], True), {}
+    else:
+        digest = save_model("prediction", [2], False)
+        calibration = targets_regression.calibrate(np.zeros((40, 1)), np.arange(40) / 20)
+    coefficient = {"name": "x", "estimate": 2.0, "standard_error": 0.1, "low": 1.8, "high": 2.2}
+    description = {
+        "model": {"_target_": f"{PACKAGE}.models.x"},
+        "calibration": calibration,
+        "coefficients": [coefficient],
+        "coefficients_note": "Made up.",
+        "sha256": digest,
+    }
+    Path("models/model.json").write_text(json.dumps(description), encoding="utf-8")
+    Path("reports").mkdir()
+    Path("reports/history.csv").write_text(f"epoch,loss,{metric},val_loss,val_{metric}\n0,0.5,1,0.4,1\n")
+    data = {
+        "examples": dict.fromkeys(prepared.SPLITS, ROWS),
+        "skipped": 1,
+        "duplicates": 0,
+        "imputed": 2,
+        "violations_by_column": {"x": {"out_of_range": 2}},
+    }
+    Path("reports/data.json").write_text(json.dumps(data), encoding="utf-8")
+    y: dict[str, Any] = {"type": "number", "min": -40, "max": 45}
+    if name == "classification":
+        y = {"type": "category", "categories": ["low", "high"]}
+    columns = {"x": {"type": "number", "max": 30, "nulls": 0.1}, "y": y}
+    Path("schema.yaml").write_text(yaml.safe_dump({"columns": columns}), encoding="utf-8")
+    params = {
+        "data": {"schema": "schema.yaml"},
+        "train": {"_target_": f"{PACKAGE}.training.exact"},
+        "evaluate": {"seed": 0, "resamples": 100, "confidence": 0.9, "examples": 3, "shipped": 4},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    return name
+
+
+
+def test_reports(target: str) -> None:
+    evaluate.main()
+    report: dict[str, Any] = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
+    card = Path("reports/model_card.md").read_text(encoding="utf-8")
+    if target == "classification":
+        assert report["accuracy"] == 1  # a missing x is even, and the first class is "low"
+        assert "**100.0% of 40 test examples are classified rightly instead of 50.0%" in card
+    else:
+        # Off by 1, but where x is missing by 2 * 14.5 less 1; the intervals reach 36 / 20 to both sides.
+        assert report["mae"] == pytest.approx((39 + 28) / 40)
+        assert (report["coverage"], report["interval_width"]) == (39 / 40, 3.6)
+        assert "| rows.csv:5 | actual -28, predicted 0 |" in card
+        assert "lower.**" in card
+    assert "picture" not in card
+    for text in ("| x | 2 | 0.1 | 1.8 | 2.2 |", "Made up.", "| x | out of range | 2 |", "Fitted exactly"):
+        assert text in card
+    for plot in [line.split("](")[1][:-1] for line in card.splitlines() if line.startswith("![")]:
+        assert Path("reports", plot).read_bytes().startswith(b"\x89PNG")
+    first = {file: file.read_bytes() for file in Path("reports").rglob("*.*")}
+    evaluate.main()
+    assert {file: file.read_bytes() for file in Path("reports").rglob("*.*")} == first
+
+
+
+def test_form_and_examples_for_the_page(target: str) -> None:
+    """What the schema says of the columns, and rows of the test split, evenly spread over the targets."""
+    from my_experiment.harness.evaluation import tables as evaluation_tables
+    evaluate.main()
+    content = json.loads(Path("models/page.json").read_text(encoding="utf-8"))
+    assert content["properties"] == {"x": {"maximum": 30, "nullable": True}}
+    assert content["range"] == (None if target == "classification" else [-40, 45])
+    rows = [0, 13, 26, 39]
+    actual = ["low", "low", "high", "high"] if target == "classification" else [float(2 * X[row] + 1) for row in rows]
+    assert content["examples"] == [
+        {"instance": {"x": X[row]}, "actual": value} for row, value in zip(rows, actual, strict=True)
+    ]
+    (row,) = evaluation_tables.examples([MISSING])
+    assert row == {"instance": {"x": None}}
+
+
+

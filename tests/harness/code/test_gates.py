@@ -1,0 +1,168 @@
+"""Gates: what passes, what does not, and what people read about it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests import module
+from my_experiment.harness.core import errors
+from my_experiment.harness.evaluation import measures
+from my_experiment.harness.release import gates
+from my_experiment.harness.release import judge
+
+ACCURACY, MAE = gates.Metric("score", True), gates.Metric("score", False)
+COMPARISON = gates.Comparison(margin=0.05, confidence=0.95, resamples=300, seed=0)
+SLICES = gates.Slices(margin=0.1, examples=10, columns=[])
+
+
+def measure(values: NDArray[Any]) -> Callable[[NDArray[np.float64]], dict[str, float]]:
+    """The weighted mean of a number for each example: accuracy of 0 and 1, or a mean error."""
+    return lambda weights: {"score": float(weights @ values / weights.sum())}
+
+
+
+def right(examples: int, wrong: int, offset: int = 0) -> NDArray[np.float64]:
+    """Which of the examples are answered rightly, all but `wrong` of them."""
+    values = np.ones(examples)
+    values[offset : offset + wrong] = 0
+    return values
+
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "passed"),
+    [
+        (0.9, {"min": 0.9}, True),
+        (0.89, {"min": 0.9}, False),
+        (0.9, {"max": 0.9}, True),
+        (0.91, {"max": 0.9}, False),
+        (0.5, {"min": 0.4, "max": 0.6}, True),
+        (float("nan"), {"min": 0.0}, False),
+        (float("nan"), {}, False),
+    ],
+)
+def test_absolute_limits(value: float, limits: dict[str, float], passed: bool) -> None:
+    (gate,) = gates.absolute({"score": value}, {"score": gates.Limits(**limits)})
+    assert gate.passed is passed
+
+
+
+def test_the_same_answers_are_not_worse() -> None:
+    values = measure(right(50, 5))
+    gate = gates.champion(ACCURACY, values, values, 50, COMPARISON)
+    assert gate.passed
+    assert gate.measured == "better by 0 (0 to 0)"
+
+
+
+@pytest.mark.parametrize("metric", [ACCURACY, MAE])
+def test_a_clear_difference_is_seen_in_both_directions(metric: Any) -> None:
+    good, bad = measure(right(400, 10)), measure(right(400, 100))
+    better, worse = (good, bad) if metric.higher else (bad, good)
+    assert gates.champion(metric, better, worse, 400, COMPARISON).passed
+    assert not gates.champion(metric, worse, better, 400, COMPARISON).passed
+
+
+
+def test_a_small_test_split_proves_little() -> None:
+    """One mistake more in twenty may be chance, but so may no mistake more: the interval decides, not the value."""
+    ours, theirs = right(20, 2), right(20, 2, offset=2)
+    few = gates.champion(ACCURACY, measure(ours), measure(theirs), 20, COMPARISON)
+    many = gates.champion(ACCURACY, measure(np.tile(ours, 200)), measure(np.tile(theirs, 200)), 4000, COMPARISON)
+    assert few.measured.startswith("better by 0 (") and many.measured.startswith("better by 0 (")
+    assert not few.passed and many.passed
+
+
+
+def test_the_comparison_is_paired() -> None:
+    """Errors of 100 that both make alike hide nothing: unpaired, their spread would drown the difference."""
+    shared = np.random.default_rng(0).normal(100, 50, 200)
+    noise = np.random.default_rng(1).normal(0, 0.1, 200)
+    gate = gates.champion(MAE, measure(shared + noise), measure(shared), 200, COMPARISON)
+    low, high = (float(end) for end in gate.measured.split("(")[1].rstrip(")").split(" to "))
+    assert high - low < 0.1
+    assert gate.passed
+
+
+
+def test_one_bad_class_is_named_whatever_the_others_gain() -> None:
+    groups = {
+        name: np.repeat([name == "cat", name == "dog", name == "emu"], [100, 100, 5]) for name in ("cat", "dog", "emu")
+    }
+    theirs = right(205, 20)
+    ours = np.concatenate([np.ones(100), right(100, 30), np.zeros(5)])
+    gate = gates.slices(ACCURACY, measure(ours), measure(theirs), groups, SLICES)
+    assert gate.passed is False
+    assert gate.name == "slices (2)"  # five emus are too few to judge
+    assert "-0.3 (dog)" in gate.measured and "cat" not in gate.measured
+    assert gates.slices(ACCURACY, measure(theirs), measure(ours), {"cat": groups["cat"]}, SLICES).passed is False
+    assert gates.slices(ACCURACY, measure(ours), measure(theirs), {"emu": groups["emu"]}, SLICES).passed is None
+
+
+
+def test_limits_of_latency_and_size() -> None:
+    assert gates.at_most("latency", 5.0, 5.0, " ms") == ("latency", "5 ms", "at most 5 ms", True)
+    assert gates.at_most("latency", 5.1, 5.0, " ms").passed is False
+    assert gates.at_most("calibration", None, 0.1).passed is None
+
+
+
+def test_the_table_says_what_failed() -> None:
+    shown = gates.table([gates.at_most("size", 9, 5, " MB"), gates.at_most("calibration", None, 0.1)]).splitlines()
+    assert shown[0].split() == ["gate", "measured", "wanted"]
+    assert shown[1].split() == ["FAILED", "size", "9", "MB", "at", "most", "5", "MB"]
+    assert shown[2].startswith("-  ")
+
+
+
+def test_groups_of_a_column() -> None:
+    words = np.array(["a", "", "b", "a"], object)
+    assert {name: group.tolist() for name, group in measures.grouped("x", words).items()} == {
+        "x missing": [False, True, False, False],
+        "x a": [True, False, False, True],
+        "x b": [False, False, True, False],
+    }
+    numbers = np.append(np.arange(100.0), np.nan)
+    groups = measures.grouped("y", numbers)
+    assert [int(group.sum()) for group in groups.values()] == [1, 25, 25, 25, 25]
+    assert np.stack(list(groups.values())).sum(0).tolist() == [1] * 101
+    assert len(measures.grouped("z", np.array([0.0, 1.0] * 20))) == 2
+
+
+
+def test_the_shipped_gates_are_valid_and_can_be_switched_off(workspace: Path) -> None:
+    settings = judge.read_gates([])
+    assert settings.champion and settings.slices and settings.absolute
+    off = judge.read_gates(["gates.champion=null", "gates.slices=null", "gates.latency_ms=null", "gates.size_mb=1"])
+    assert (off.champion, off.slices, off.latency_ms, off.size_mb) == (None, None, None, 1)
+
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("+gates.latency=5", "gates.latency: unknown key; did you mean 'latency_ms'?"),
+        ("gates.champion.margin=-1", "gates.champion.margin"),
+        ("gates.slices.margin=no", "gates.slices.margin"),
+        ("+gates.absolute.mae={least: 3}", "gates.absolute.mae.least"),
+        ("gates=strict", "strict"),
+    ],
+)
+def test_a_wrong_gate_is_named(workspace: Path, override: str, said: str) -> None:
+    with pytest.raises(errors.UserError) as refused:
+        judge.read_gates([override])
+    assert said in str(refused.value)
+
+
+
+def test_gates_are_no_parameters(workspace: Path) -> None:
+    """A gate that changes must not train anything anew."""
+    from my_experiment.harness.core import config
+    assert "latency_ms" not in config.compose()
+    assert json.dumps(config.choices()).count("gates") == 0
+
+
+

@@ -1,0 +1,146 @@
+"""Requests for a model of tables: raw rows as JSON or CSV, and every mistake is one line that says where it is."""
+
+import json
+from typing import Any
+import numpy as np
+import pydantic
+import pytest
+from tests import module
+from my_experiment.harness.inputs import tables as inputs_tables
+
+DESCRIPTION = {
+    "columns": [
+        {"name": "age", "type": "number"},
+        {"name": "mean radius", "type": "number"},
+        {"name": "class", "type": "category"},
+    ]
+}
+ROW = {"age": 63, "mean radius": 1.5, "class": "f"}
+HEADER = "age,mean radius,class\n"
+
+
+def parse(instances: Any, most: int = 256) -> Any:
+    """The feeds of a JSON body, given as text or as what is in `instances`."""
+    body = instances if isinstance(instances, str | bytes) else json.dumps({"instances": instances})
+    request = inputs_tables.request_model(DESCRIPTION, most).model_validate_json(body)
+    return inputs_tables.from_json(request.instances, DESCRIPTION)
+
+
+
+def same(feeds: Any, age: Any, radius: Any, kind: Any) -> None:
+    """Compares feeds with what they should be."""
+    assert list(feeds) == ["age", "mean radius", "class"]
+    assert [feed.dtype for feed in feeds.values()] == [np.float64, np.float64, np.object_]
+    for feed, expected in zip(feeds.values(), (age, radius, kind), strict=True):
+        np.testing.assert_array_equal(feed, np.array(expected, feed.dtype))
+
+
+
+@pytest.mark.parametrize(
+    ("instances", "expected"),
+    [
+        ([ROW], ([63], [1.5], ["f"])),
+        ([ROW, {"class": None, "mean radius": None, "age": None}], ([63, np.nan], [1.5, np.nan], ["f", ""])),
+        ([ROW | {"age": -1e308, "class": ""}], ([-1e308], [1.5], [""])),
+        ([ROW | {"class": "n\u00e9\U0001f600 \n"}], ([63], [1.5], ["n\u00e9\U0001f600 \n"])),
+    ],
+)
+def test_rows_as_json(instances: Any, expected: Any) -> None:
+    same(parse(instances), *expected)
+
+
+
+@pytest.mark.parametrize(
+    ("instances", "place", "kind"),
+    [
+        ([], ("instances",), "too_short"),
+        ([ROW] * 3, ("instances",), "too_long"),
+        ([ROW, {"age": 1, "mean radius": 2}], ("instances", 1, "class"), "missing"),
+        ([ROW | {"sex": "f"}], ("instances", 0, "sex"), "extra_forbidden"),
+        ([ROW | {"column_0": 1}], ("instances", 0, "column_0"), "extra_forbidden"),
+        ([ROW | {"age": "63"}], ("instances", 0, "age"), "float_type"),
+        ([ROW | {"age": True}], ("instances", 0, "age"), "float_type"),
+        ([ROW | {"mean radius": [1]}], ("instances", 0, "mean radius"), "float_type"),
+        ([ROW | {"class": 1}], ("instances", 0, "class"), "string_type"),
+        ([[63, 1.5, "f"]], ("instances", 0), "model_type"),
+        ('{"instances": [{"age": NaN, "mean radius": 1, "class": "f"}]}', ("instances", 0, "age"), "finite_number"),
+        ('{"instances": [{"age": 1e999, "mean radius": 1, "class": "f"}]}', ("instances", 0, "age"), "finite_number"),
+        ('{"instances": [{"age": 1, "mean radius": 1, "class": "\\ud800"}]}', (), "json_invalid"),
+        (b'{"instances": [{"age": 1, "mean radius": 1, "class": "\xff"}]}', (), "json_invalid"),
+        ('{"instances": {}}', ("instances",), "list_type"),
+        ('{"rows": []}', ("instances",), "missing"),
+        ("", (), "json_invalid"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_json_are_placed(instances: Any, place: tuple[str | int, ...], kind: str) -> None:
+    with pytest.raises(pydantic.ValidationError) as error:
+        parse(instances, most=2)
+    first = error.value.errors()[0]
+    assert (first["type"], first["loc"]) == (kind, place)
+
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEADER + "63,1.5,f\n,NA,\n",
+        HEADER + "63,1.5,f\r\n\r\nnull , ,None\r\n",
+        HEADER + '" +6.3E1",1.5,f\n"","NaN",""',
+        "\ufeff" + HEADER + "63,1.5,f\n,,\n",
+        "extra,class,target,mean radius,age,extra\n9,f,yes,1.5,63,9\n9,,no,,,9\n",
+        "age;mean radius;class\n63;1.5;f\n;;\n",
+        '"age";"mean radius";"class"\n63;1.5;"f"\n;;\n',
+        "age\tmean radius\tclass\n63\t1.5\tf\n\t\t\n",
+    ],
+)
+def test_rows_as_csv(data: str) -> None:
+    same(inputs_tables.from_file(data.encode(), DESCRIPTION), [63, np.nan], [1.5, np.nan], ["f", ""])
+
+
+
+def test_a_quoted_cell_is_kept_as_it_is() -> None:
+    feeds = inputs_tables.from_file((HEADER + '1,2," a, ""b""\r\n c"\n').encode(), DESCRIPTION)
+    assert feeds["class"].tolist() == [' a, "b"\r\n c']
+
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "it is empty: a header and at least one row are expected"),
+        (b"\n\n", "it is empty: a header and at least one row are expected"),
+        (HEADER, "it has a header only: at least one row is expected"),
+        ("age,class,sex\n1,2,3\n", "the header lacks the model's mean radius; it has age, class, sex"),
+        ("63,1.5,f\n", "the header lacks the model's age, mean radius, class; it has 63, 1.5, f"),
+        ("age,mean radius,class,age\n1,2,3,4\n", "the header names column 'age' more than once"),
+        (HEADER + "63,1.5,f\n63,x,f\n", "row 2, column 'mean radius': 'x' is not a finite number"),
+        (HEADER + "63,1_5,f\n", "row 1, column 'mean radius': '1_5' is not a finite number"),
+        (HEADER + "63,\u0661,f\n", "row 1, column 'mean radius': '\u0661' is not a finite number"),
+        (HEADER + "inf,1,f\n", "row 1, column 'age': 'inf' is not a finite number"),
+        (HEADER + "1e999,1,f\n", "row 1, column 'age': '1e999' is not a finite number"),
+        (HEADER + "1,1\n", "row 1 has 2 cells, the header has 3"),
+        (HEADER + "1,1,f,g\n", "row 1 has 4 cells, the header has 3"),
+        (HEADER + '1,1,"f\n', "line 2 is not valid CSV: unexpected end of data"),
+        (HEADER + '1,1,"f"g\n', "line 2 is not valid CSV: ',' expected after '\"'"),
+        (HEADER.encode() + b"1,1,n\xe9\n", "line 2 is not UTF-8 (byte 0xe9): save the file as UTF-8"),
+        ("\ufeff".join(HEADER).encode("utf-16"), "line 1 is not UTF-8 (byte 0xff): save the file as UTF-8"),
+        (HEADER + "1,1,f\n" * 3, "it has more than 2 rows: send it in parts"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_csv_are_one_line(data: str | bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs_tables, "MAX_ROWS", 2)
+    with pytest.raises(inputs_tables.InputError) as error:
+        inputs_tables.from_file(data if isinstance(data, bytes) else data.encode(), DESCRIPTION)
+    assert str(error.value) == said
+
+
+
+def test_the_documentation_names_every_column() -> None:
+    schema = inputs_tables.instance_schema(DESCRIPTION)
+    assert schema["properties"]["mean radius"] == {"type": ["number", "null"]}
+    assert schema["properties"]["class"] == {"type": ["string", "null"]}
+    assert schema["required"] == ["age", "mean radius", "class"]
+    assert inputs_tables.instance(DESCRIPTION) == "an object with a value or null for each of: age, mean radius, class"
+
+
+

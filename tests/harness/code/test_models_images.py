@@ -1,0 +1,89 @@
+"""Models of pictures: each that ships trains, gives the same bytes again, and its export says the same as Keras."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+import numpy as np
+import pytest
+import yaml
+from tests import ROOT, module
+from my_experiment.harness import contracts
+from my_experiment.harness.exported import inference
+from my_experiment.harness.preparation import images as preparation_images
+from my_experiment.harness import prepared
+from my_experiment.harness.prepared import images as prepared_images
+from my_experiment.harness.training import export
+
+pytestmark = pytest.mark.keras
+TRAIN = {"seed": 0, "epochs": 2, "batch_size": 16, "learning_rate": 0.003, "monitor": "val_loss", "patience": 6}
+
+
+@pytest.fixture
+def brightness(workspace: Path) -> dict[str, Any]:
+    """Prepared pictures of noise, of three degrees of brightness; returns their manifest."""
+    generator = np.random.default_rng(0)
+
+    def examples() -> Any:
+        for number in range(120):
+            pixels = generator.integers(0, 80, (8, 8, 1)) + 80 * (number % 3)
+            yield preparation_images.Example(f"{number}.png", number % 3, str(number), pixels.astype(np.uint8))
+
+    source = preparation_images.Source(["dark", "middle", "light"], (8, 8, 1), 120, examples())
+    preparation_images.write(source, contracts.Splits(0, 0.2, 0.2))
+    manifest: dict[str, Any] = prepared.manifest()
+    return manifest
+
+
+
+def train(option: str, manifest: dict[str, Any], folder: Path) -> dict[str, bytes]:
+    """Trains and exports a model of conf/model/; returns the files."""
+    from my_experiment.harness.training import fit
+    module("keras_training").keras.utils.clear_session()  # layers are numbered within a process
+    section = yaml.safe_load((ROOT / f"conf/model/{option}.yaml").read_text(encoding="utf-8"))
+    if "weights" in section:
+        section["weights"] = None  # nothing is downloaded in a test
+    none = yaml.safe_load((ROOT / "conf/augmentation/none.yaml").read_text(encoding="utf-8"))
+    inputs = prepared_images.inputs(manifest, none)
+    fitted = fit.gradient_descent(section, inputs, manifest, **TRAIN)
+    export.save(fitted, inputs, manifest, {"model": section, "augmentation": none}, folder)  # compares ONNX with Keras
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+
+def options() -> Iterator[Any]:
+    """Every model that ships; those on a large base are slow."""
+    for file in sorted(ROOT.glob("conf/model/*.yaml")):
+        pretrained = "weights" in yaml.safe_load(file.read_text(encoding="utf-8"))
+        yield pytest.param(file.stem, marks=[pytest.mark.slow] if pretrained else [])
+
+
+
+@pytest.mark.parametrize("option", list(options()))
+def test_every_model_trains_to_the_same_bytes_and_is_exported(brightness: dict[str, Any], option: str) -> None:
+    first = train(option, brightness, Path("one"))
+    assert set(first) == {"model.json", "model.onnx", "weights.npz"}
+    second = train(option, brightness, Path("two"))
+    assert [file for file, content in first.items() if second[file] != content] == []
+    images = prepared_images.load("test").astype(np.float32)
+    expected = inference.predict(Path("one/model.onnx"), prepared_images.feeds("test"))
+    rebuilt = export.load_keras(Path("one"))
+    np.testing.assert_allclose(np.asarray(rebuilt(images)), expected, rtol=0, atol=1e-5)
+    savedmodel = module("savedmodel")  # compares what TensorFlow Serving is given with ONNX
+    differences = savedmodel.write(savedmodel.read(Path("one")), Path("served"), Path("one"))
+    assert set(differences) == {"serving_default", "classify"} and max(differences.values()) <= 1e-5
+
+
+
+def test_an_export_depends_neither_on_addresses_nor_on_what_was_exported_before() -> None:
+    layers = module("keras_training").keras.layers
+    x = image = layers.Input((8, 8, 3), name="image")
+    for _ in range(4):  # transposes meet at every sum, and which are merged is a matter of order
+        branch = layers.Conv2D(3, 3, padding="same", activation="relu")(x)
+        x = layers.ReLU()(layers.Add()([x, layers.BatchNormalization()(branch)]))
+    model = module("keras_training").keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    model(np.zeros((1, 8, 8, 3), np.float32))  # Keras exports no model that has never been called
+    exports = [export.to_onnx(model).graph for _ in range(3)]
+    assert [list(graph.node) == list(exports[0].node) for graph in exports] == [True] * 3
+
+
+

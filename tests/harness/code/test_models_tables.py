@@ -1,0 +1,142 @@
+"""Models of tables: with every encoding, each trains, gives the same bytes again, and its export says the same."""
+
+from pathlib import Path
+from typing import Any
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from tests import ROOT, module
+from my_experiment.data import tables as data_tables
+from my_experiment.harness import contracts
+from my_experiment.harness.core import config
+from my_experiment.harness.core import errors
+from my_experiment.harness.exported import inference
+from my_experiment.harness.preparation import schema_inference
+from my_experiment.harness import prepared
+from my_experiment.harness.prepared import tables as prepared_tables
+from my_experiment.harness.training import export
+from my_experiment.harness.training import fit
+
+DESCENT = {"seed": 0, "epochs": 1, "batch_size": 64, "learning_rate": 0.003, "monitor": "val_loss", "patience": 6}
+
+
+def options(group: str) -> dict[str, dict[str, Any]]:
+    """Option -> section, of a group of conf/."""
+    found = {}
+    for file in sorted(ROOT.glob(f"conf/{group}/*.yaml")):
+        section = yaml.safe_load(file.read_text(encoding="utf-8"))
+        found[file.stem] = section.get(group, section)
+    return found
+
+
+
+def exact(model: str) -> bool:
+    """Says whether a model is solved exactly."""
+    return bool(fit.solves_itself(options("model")[model]))
+
+PAIRS = [
+    pytest.param(model, features, marks=[] if exact(model) else pytest.mark.keras, id=f"{model}-{features}")
+    for model in options("model")
+    for features in options("features")
+    # Linear models have no embeddings; Keras computes in 32 bits.
+    if (features != "embedding" if exact(model) else features != "linear")
+]
+
+
+@pytest.fixture
+def manifest(workspace: Path) -> dict[str, Any]:
+    """A prepared table of numbers and categories, both with gaps, for the target of this project."""
+    random = np.random.default_rng(0)
+    size, colour = random.normal(size=300).round(3), random.choice(np.array(["red", "grün", "blue sky", None]), 300)
+    signal = size + (colour == "red") + random.normal(size=300)
+    problem = config.read(ROOT / "conf/data/csv.yaml")["problem"]
+    rows = {
+        "size in cm": np.where(random.random(300) < 0.1, np.nan, size),
+        "weight": random.uniform(40, 90, 300).round(1),
+        "colour ✨": colour,
+        "y": signal.round(3) if problem == "regression" else np.where(signal > 0.3, "yes", "no"),
+    }
+    path = Path("data/raw/table.csv")
+    path.parent.mkdir(parents=True)
+    pd.DataFrame(rows).to_csv(path, index=False)
+    source = data_tables.csv(
+        path=str(path), delimiter=",", encoding="utf-8", target="y", problem=problem, drop=[], categories=[], id=None,
+        time=None, group=None, split="random", schema="schema/table.yaml", on_invalid="stop",
+    )  # fmt: skip
+    schema_inference.write(schema_inference.infer(source), source.schema)
+    source.write(contracts.Splits(0, 0.2, 0.2))
+    content: dict[str, Any] = prepared.manifest()
+    return content
+
+
+
+def train(model: str, features: str, manifest: dict[str, Any], folder: Path) -> tuple[Any, dict[str, bytes]]:
+    """Trains and exports; returns what it was trained on, and the files."""
+    sections = {"model": options("model")[model], "features": options("features")[features]}
+    inputs = prepared_tables.inputs(manifest, sections["features"])
+    if exact(model):
+        fitted = fit.exact(sections["model"], inputs, manifest)
+    else:
+        module("keras_training").keras.utils.clear_session()  # layers are numbered within a process
+        fitted = fit.gradient_descent(sections["model"], inputs, manifest, **DESCENT)
+    export.save(fitted, inputs, manifest, sections, folder)  # compares ONNX with what was fitted
+    return inputs, {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+
+@pytest.mark.parametrize(("model", "features"), PAIRS)
+def test_every_model_trains_to_the_same_bytes_and_is_exported(
+    manifest: dict[str, Any], model: str, features: str
+) -> None:
+    inputs, first = train(model, features, manifest, Path("one"))
+    assert set(first) == {"model.json", "model.onnx", "weights.npz"}
+    if exact(model) or features in ("default", "embedding"):  # to a network, the others are as the default: numbers
+        assert train(model, features, manifest, Path("two"))[1] == first
+    answers = inference.predict(Path("one/model.onnx"), prepared_tables.feeds("test"))
+    assert answers.shape == (manifest["examples"]["test"], len(manifest.get("classes", [0])))
+    assert np.isfinite(answers).all()
+    assert (answers != answers[0]).any()
+    if not exact(model):
+        rebuilt = export.load_keras(Path("one"))
+        np.testing.assert_allclose(np.asarray(rebuilt(inputs.array("test"))), answers, rtol=0, atol=1e-5)
+
+
+
+@pytest.mark.parametrize("model", sorted(options("model")))
+def test_an_encoding_that_a_model_cannot_use_is_refused(manifest: dict[str, Any], model: str) -> None:
+    features, advice = ("embedding", "choose features: linear") if exact(model) else ("linear", "precision: float32")
+    with pytest.raises(errors.UserError, match=advice):
+        train(model, features, manifest, Path("one"))
+
+
+
+@pytest.mark.parametrize("model", sorted(options("model")))
+def test_a_way_of_fitting_that_a_model_has_not_is_refused(manifest: dict[str, Any], model: str) -> None:
+    inputs = prepared_tables.inputs(manifest, options("features")["default"])
+    section = options("model")[model]
+    with pytest.raises(errors.UserError, match=r"^train: .*: choose train: "):
+        if exact(model):
+            fit.gradient_descent(section, inputs, manifest, **DESCENT)
+        else:
+            fit.exact(section, inputs, manifest)
+
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize(("model", "features"), PAIRS)
+def test_tensorflow_serving_gets_a_model_that_answers_as_the_exported_one(
+    manifest: dict[str, Any], model: str, features: str
+) -> None:
+    savedmodel = module("savedmodel")
+    train(model, features, manifest, Path("one"))
+    if features == "hashing":
+        with pytest.raises(errors.UserError, match="MurmurHash3"):
+            savedmodel.read(Path("one"))
+        return
+    differences = savedmodel.write(savedmodel.read(Path("one")), Path("served"), Path("one"))
+    assert set(differences) == {"serving_default", "regress" if manifest["target"] == "regression" else "classify"}
+    assert max(differences.values()) <= 1e-5
+
+
+

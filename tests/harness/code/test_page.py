@@ -1,0 +1,92 @@
+"""The page of the service: what is sent, with which headers, and that it needs nothing from elsewhere."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+import httpx
+import pytest
+from tests import PACKAGE, ROOT, module
+from my_experiment.harness.serving import page
+
+ROUTES = """
+from {package} import service
+print([path for app, *_ in service.Service.mount_apps for path in (route.path for route in app.routes)])
+"""
+
+
+def get(path: str, content: Path) -> httpx.Response:
+    """Asks the page of a model that is described in a few words."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(page.app(lambda: {"version": "1"}, content))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(path)
+
+    return asyncio.run(ask())
+
+
+
+@pytest.mark.parametrize(("path", "start"), [("", b"<!doctype html>"), ("/page.css", b"/*"), ("/page.js", b"//")])
+def test_the_files_are_sent_under_a_strict_policy(tmp_path: Path, path: str, start: bytes) -> None:
+    answer = get(f"/ui{path}", tmp_path / "page.json")
+    assert answer.status_code == 200
+    assert answer.content.startswith(start)
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    types = {"": "text/html", "/page.css": "text/css", "/page.js": "text/javascript"}
+    assert answer.headers["content-type"].partition(";")[0] == types[path]
+
+
+
+def test_the_files_hold_nothing_from_elsewhere() -> None:
+    for file in page.STATIC.iterdir():
+        text = file.read_text(encoding="utf-8")
+        if file.suffix != ".html":  # a name or description may hold an address, as text
+            assert not re.search(r"//[a-z]", re.sub(r"^ *//.*$", "", text, flags=re.M)), file
+        assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|eval\(|@import|url\(", text), file
+    html = (page.STATIC / "index.html").read_text(encoding="utf-8")
+    # The policy would refuse what is inline; relative, so that the page works behind a prefix too.
+    assert not re.search(r"<style|\bstyle=|\bon[a-z]+=|<script(?![^>]*src=)", html)
+    assert set(re.findall(r'(?:src|href)="([^"]*)"', html)) == {"data:,", "ui/page.css", "ui/page.js", "."}
+
+
+
+def test_the_description_joins_the_model_with_what_evaluate_wrote(tmp_path: Path) -> None:
+    content = tmp_path / "page.json"
+    empty: dict[str, Any] = {"examples": [], "properties": {}, "range": None, "version": "1"}
+    assert get("/ui/description.json", content).json() == empty
+    more: dict[str, Any] = {"examples": [{"file": "", "actual": "a"}], "range": [0, 1]}
+    content.write_text(json.dumps(more), encoding="utf-8")
+    answer = get("/ui/description.json", content)
+    assert answer.json() == empty | more
+    assert "content-security-policy" in answer.headers
+
+
+
+@pytest.mark.parametrize(("value", "on"), [(None, True), ("on", True), ("off", False), ("0", False), ("", False)])
+def test_it_is_on_until_it_is_switched_off(monkeypatch: pytest.MonkeyPatch, value: str | None, on: bool) -> None:
+    if value is None:
+        monkeypatch.delenv("SERVICE_PAGE", raising=False)
+    else:
+        monkeypatch.setenv("SERVICE_PAGE", value)
+    assert page.enabled() == on
+
+
+
+@pytest.mark.parametrize("value", ["on", "off"])
+def test_the_service_has_the_routes_of_the_page_or_none(value: str) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SERVICE_PAGE": value}
+    done = subprocess.run(
+        [sys.executable, "-c", ROUTES.format(package=PACKAGE)], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str([*page.FILES, "/ui/description.json"] if value == "on" else [])
+
+
+

@@ -1,0 +1,205 @@
+"""Retraining: what a report says, what is refused; with the real git, and nothing trained."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+import pytest
+import yaml
+from tests import module
+from my_experiment.harness.automation import retrain
+from my_experiment.harness.core import errors
+from my_experiment.harness.release import gates
+
+
+
+def test_the_title_is_the_verdict() -> None:
+    assert retrain.titled(["data/raw"], []) == "Retraining (data/raw changed) passes every gate"
+    assert retrain.titled([], []) == "Retraining (first results) passes every gate"
+    told = retrain.titled(list("abcde"), ["size", "slices (4)"])
+    assert told == "Retraining (a, b, c and 2 more changed) does NOT pass: size, slices (4)"
+
+
+
+def lock(code: str, model: str, cmd: str = "python train.py") -> str:
+    """Gives a dvc.lock of one stage."""
+    stage = {"cmd": cmd, "deps": [{"path": "src", "md5": code}], "outs": [{"path": "models", "md5": model}]}
+    return str(yaml.safe_dump({"stages": {"train": stage}}))
+
+
+
+def test_news_are_other_results_of_other_inputs() -> None:
+    assert retrain.news(None, lock("1", "a")) == []
+    assert retrain.news(lock("1", "a"), lock("1", "a")) is None
+    assert retrain.news(lock("1", "a"), lock("2", "a")) is None
+    assert retrain.news(lock("1", "a"), lock("2", "b")) == ["src"]
+    assert retrain.news(lock("1", "a"), lock("1", "b", "python train.py --long")) == ["dvc.yaml"]
+
+
+
+def test_other_results_of_the_same_inputs_are_no_news() -> None:
+    with pytest.raises(errors.UserError, match=r"^no branch was made \(models\): the same inputs gave other results"):
+        retrain.news(lock("1", "a"), lock("1", "b"))
+
+
+
+def test_gates_are_a_table_of_markdown() -> None:
+    found = [gates.Gate("slices (2)", "better by -0.2 (a|b)", "at least -0.1", False), gates.at_most("size", 1, 2)]
+    assert gates.markdown(found).splitlines() == [
+        "|  | gate | measured | wanted |",
+        "| --- | --- | --- | --- |",
+        r"| FAILED | slices (2) | better by -0.2 (a\|b) | at least -0.1 |",
+        "| passed | size | 1 | at most 2 |",
+    ]
+
+
+
+@pytest.mark.parametrize(
+    ("outs", "told"),
+    [
+        ([{"path": "images", "size": 45067, "nfiles": 180}], "180 files, 45,067 bytes"),
+        ([{"path": "table.csv", "size": 8}], "1 file, 8 bytes"),
+    ],
+)
+def test_data_are_shown_by_their_size(outs: list[dict[str, Any]], told: str) -> None:
+    assert retrain.size_of(yaml.safe_dump({"outs": outs})) == told
+
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("WARNING: cache\nERROR: failed to push - no network\nWhat to do...\n", "failed to push - no network"),
+        ("fatal: '/x' is no repository\nfatal: Could not read\n\nPlease make sure\n", "fatal: '/x' is no repository"),
+        ("To /x\n ! [rejected] HEAD -> retrain/1\nerror: failed\n", "! [rejected] HEAD -> retrain/1"),
+        ("one\ntwo\n", "two"),
+        ("", "see above"),
+    ],
+)
+def test_a_program_that_fails_is_told_in_a_line(told: str, reason: str) -> None:
+    assert retrain.reason(told) == reason
+
+
+
+@pytest.fixture
+def repository(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository without a commit, in the working directory."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # of a hook that runs these tests
+        monkeypatch.delenv(name, raising=False)
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "Test")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "test@example.org")
+    git("init", "--quiet")
+    return workspace
+
+
+
+def git(*arguments: str) -> None:
+    subprocess.run(["git", "-c", "commit.gpgSign=false", *arguments], check=True, capture_output=True)
+
+
+
+def commit() -> None:
+    git("add", "--all")
+    git("commit", "--quiet", "--no-verify", "--message", "Test")
+
+
+
+def test_a_retraining_starts_from_a_clean_commit(repository: Path) -> None:
+    with pytest.raises(errors.UserError, match="no commit here"):
+        retrain.clean_commit()
+    commit()
+    head = retrain.clean_commit()
+    git("checkout", "--quiet", "--detach")  # as CI does
+    assert retrain.clean_commit() == head
+    for number in range(5):
+        (repository / f"{number}.txt").touch()
+    with pytest.raises(errors.UserError, match=r"^not in any commit: 0.txt, 1.txt, 2.txt and 2 more; commit"):
+        retrain.clean_commit()
+
+
+
+def test_a_commit_needs_an_author(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit()
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.delenv("EMAIL", raising=False)
+    for name in ("NAME", "EMAIL"):
+        monkeypatch.delenv(f"GIT_COMMITTER_{name}")
+    with pytest.raises(errors.UserError, match=r"user\.name"):
+        retrain.clean_commit()
+
+
+
+def test_a_remote_that_is_away_is_told_before_anything_is_run(repository: Path) -> None:
+    commit()
+    git("remote", "add", "origin", "/nowhere")
+    with pytest.raises(errors.UserError, match=r"^`git ls-remote` failed: fatal: '/nowhere' does not .*; no branch was"):
+        retrain.retrain([])
+    assert not retrain.TREES.exists()
+
+
+
+def test_nothing_is_proposed_where_its_data_would_be_lost(repository: Path) -> None:
+    """A folder is DVC's remote by default, and a runner of CI does not have it."""
+    (repository / ".dvc").mkdir()
+    config = repository / ".dvc" / "config"
+    assert not retrain.storage_for("origin")
+    config.write_text("[core]\n    remote = storage\n['remote \"storage\"']\n    url = ../storage\n")
+    assert retrain.storage_for(None)  # a branch here: its data are in the cache here
+    with pytest.raises(errors.UserError, match=rf"^DVC's remote is the folder {repository}/storage, which is not on this"):
+        retrain.storage_for("origin")
+    commit()
+    git("init", "--quiet", "--bare", "origin.git")
+    git("remote", "add", "origin", "origin.git")
+    (repository / ".git/info/exclude").write_text("origin.git\n")
+    with pytest.raises(errors.UserError, match="which is not on this machine"):  # before anything is trained
+        retrain.retrain([])
+    assert not retrain.TREES.exists()
+    (repository / "storage").mkdir()
+    assert retrain.storage_for("origin")
+    config.write_text("[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://bucket/folder\n")
+    assert retrain.storage_for("origin")
+
+
+
+def test_branches_go_to_origin_or_to_the_only_remote(repository: Path) -> None:
+    assert retrain.git_remote() is None
+    git("remote", "add", "upstream", "/nowhere")
+    assert retrain.git_remote() == "upstream"
+    git("remote", "add", "fork", "/nowhere")
+    with pytest.raises(errors.UserError, match="to which of fork, upstream"):
+        retrain.git_remote()
+    git("remote", "add", "origin", "/nowhere")
+    assert retrain.git_remote() == "origin"
+
+
+
+def test_the_same_inputs_are_the_same_branch(repository: Path) -> None:
+    """A text beside the pipeline makes no other one; its configuration does."""
+
+    def version() -> str:
+        commit()
+        return str(retrain.version_of(retrain.git("ls-tree", "HEAD", "--", *retrain.INPUTS)))
+
+    first = version()
+    (repository / "README.md").write_text("Text\n")
+    assert version() == first
+    (repository / "conf" / "config.yaml").write_text("prepare: {}\n")
+    assert version() != first
+
+
+
+def test_one_at_a_time_and_what_was_left_is_removed(repository: Path) -> None:
+    commit()
+    left = retrain.TREES / "left"
+    left.mkdir(parents=True)
+    git("worktree", "add", "--detach", str(left / "tree"), "HEAD")
+    with retrain.alone() as folder:
+        assert list(retrain.TREES.iterdir()) == [folder]
+        with pytest.raises(errors.UserError, match="another retraining"), retrain.alone():
+            pass
+    assert list(retrain.TREES.iterdir()) == []
+    assert len(retrain.git("worktree", "list").splitlines()) == 1
+
+
+

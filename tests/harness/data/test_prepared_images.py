@@ -1,0 +1,121 @@
+"""The prepared data of this project: what a training must be able to rely on."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+import numpy as np
+import pytest
+from tests import ROOT, module
+from my_experiment.harness import contracts
+from my_experiment.harness.core import config
+from my_experiment.harness.preparation import splits
+from my_experiment.harness import prepared
+from my_experiment.harness.prepared import images as prepared_images
+
+FOLDER = ROOT / "data/prepared"
+pytestmark = pytest.mark.skipif(
+    not (FOLDER / "manifest.json").exists(), reason="no data/prepared yet: `dvc repro prepare` or `dvc pull` makes it"
+)
+
+
+@pytest.fixture(scope="module")
+def manifest() -> dict[str, Any]:
+    """What the data say of themselves."""
+    content: dict[str, Any] = prepared.manifest(FOLDER)
+    return content
+
+
+
+@pytest.fixture(scope="module")
+def index() -> dict[str, list[dict[str, str]]]:
+    """Name, label and digest of every row of every split."""
+    found = {}
+    for split in prepared.SPLITS:
+        with (FOLDER / split / "index.csv").open(newline="", encoding="utf-8") as rows:
+            found[split] = list(csv.DictReader(rows))
+    return found
+
+
+
+def parts(images: Any) -> Iterator[Any]:
+    """The images a few at a time: all of them may be more than fits in memory."""
+    for start in range(0, len(images), 1024):
+        yield start, images[start : start + 1024]
+
+
+
+@pytest.mark.parametrize("split", prepared.SPLITS)
+def test_arrays_are_what_the_manifest_says(
+    split: str, manifest: dict[str, Any], index: dict[str, list[dict[str, str]]]
+) -> None:
+    images, labels = prepared_images.load(split, FOLDER), prepared.targets(split, FOLDER)
+    assert images.dtype == np.uint8
+    assert labels.dtype == np.int64
+    assert images.shape == (len(labels), *manifest["shape"])
+    assert np.bincount(labels, minlength=len(manifest["classes"])).tolist() == manifest["counts"][split]
+    assert [row["label"] for row in index[split]] == [manifest["classes"][label] for label in labels]
+    digest = hashlib.sha256()
+    for start, part in parts(images):
+        for image, label in zip(part, labels[start:], strict=False):
+            digest.update(image.tobytes() + int(label).to_bytes(4))
+    assert digest.hexdigest() == manifest["digests"][split]
+
+
+
+@pytest.mark.parametrize("split", prepared.SPLITS)
+def test_every_class_is_in_every_split(split: str, manifest: dict[str, Any]) -> None:
+    assert len(manifest["classes"]) == len(set(manifest["classes"])) > 1
+    assert [name for name, n in zip(manifest["classes"], manifest["counts"][split], strict=True) if n == 0] == []
+
+
+
+@pytest.mark.parametrize("split", prepared.SPLITS)
+def test_pixels_use_their_range(split: str) -> None:
+    images = prepared_images.load(split, FOLDER)
+    lowest, highest = np.array([[part.min(), part.max()] for _, part in parts(images)]).T
+    # Pixel values 0 to 1 in an array of integers, say, would be nearly black.
+    assert int(highest.max()) - int(lowest.min()) >= 64, "nearly no contrast: are the pixel values 0 to 255?"
+
+
+
+def test_no_picture_is_in_two_splits(index: dict[str, list[dict[str, str]]]) -> None:
+    digests = {split: {row["digest"] for row in rows} for split, rows in index.items()}
+    names = {split: {row["name"] for row in rows} for split, rows in index.items()}
+    for found in (digests, names):
+        assert len(set.union(*found.values())) == sum(len(of_split) for of_split in found.values())
+
+
+
+def test_no_picture_has_two_labels(index: dict[str, list[dict[str, str]]]) -> None:
+    labels: dict[str, set[str]] = {}
+    for rows in index.values():
+        for row in rows:
+            labels.setdefault(row["digest"], set()).add(row["label"])
+    assert [digest for digest, found in labels.items() if len(found) > 1] == []
+
+
+
+def test_the_split_is_the_configured_one(
+    index: dict[str, list[dict[str, str]]], manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    raw = config.read()
+    settings = raw["prepare"]
+    assert manifest["shape"] == [*raw["data"]["image_size"], raw["data"]["channels"]]
+    for split, rows in index.items():
+        for row in rows:
+            assert splits.assign(row["digest"], contracts.Splits(**settings)) == split
+
+
+
+def test_the_report_counts_the_same(manifest: dict[str, Any]) -> None:
+    report = json.loads((ROOT / "reports/data.json").read_text(encoding="utf-8"))
+    assert report["examples"] == manifest["examples"]
+    assert report["classes"] == {
+        split: dict(zip(manifest["classes"], counts, strict=True)) for split, counts in manifest["counts"].items()
+    }
+
+
+

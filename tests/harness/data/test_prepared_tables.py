@@ -1,0 +1,172 @@
+"""The prepared table of this project: what a training must be able to rely on."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from typing import Any
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from numpy.typing import NDArray
+from tests import ROOT, module
+from my_experiment.harness import contracts
+from my_experiment.harness.core import config
+from my_experiment.harness.preparation import schema
+from my_experiment.harness.preparation import table
+from my_experiment.harness.preparation import table_splits
+from my_experiment.harness import prepared
+from my_experiment.harness.prepared import tables as prepared_tables
+
+FOLDER = ROOT / "data/prepared"
+COMPARED = 1_000_000  # rows of the source whose group or time is compared
+pytestmark = pytest.mark.skipif(
+    not (FOLDER / "manifest.json").exists(), reason="no data/prepared yet: `dvc repro prepare` or `dvc pull` makes it"
+)
+
+
+@pytest.fixture(scope="module")
+def manifest() -> dict[str, Any]:
+    """What the data say of themselves."""
+    content: dict[str, Any] = prepared.manifest(FOLDER)
+    return content
+
+
+
+@pytest.fixture
+def params(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The configuration; its paths are relative to the project, which becomes the working directory."""
+    monkeypatch.chdir(ROOT)
+    content: dict[str, Any] = config.read()
+    return content
+
+
+
+def parts(split: str, manifest: dict[str, Any]) -> Iterator[tuple[Any, NDArray[Any]]]:
+    """Feature columns and targets, some rows at a time: all of them may be more than fits in memory."""
+    targets, start = prepared.targets(split, FOLDER), 0
+    for batch in table.batches(split, 65_536, FOLDER):
+        yield batch.select([column["name"] for column in manifest["columns"]]), targets[start : start + len(batch)]
+        start += len(batch)
+
+
+
+@pytest.mark.parametrize("split", prepared.SPLITS)
+def test_arrays_are_what_the_manifest_says(split: str, manifest: dict[str, Any]) -> None:
+    targets, names = prepared.targets(split, FOLDER), prepared_tables.names(split, FOLDER)
+    assert targets.dtype == (np.int64 if manifest["target"] == "classification" else np.float64)
+    assert len(targets) == len(names) == manifest["examples"][split] > 0
+    assert manifest["target_name"] not in [column["name"] for column in manifest["columns"]]
+    types = {"number": pa.float64(), "category": pa.string()}
+    for rows, _ in parts(split, manifest):
+        assert rows.schema.types == [types[column["type"]] for column in manifest["columns"]]
+    digest = hashlib.sha256()
+    for name in ("rows.arrow", "targets.npy"):
+        with (FOLDER / split / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    assert digest.hexdigest() == manifest["digests"][split]
+
+
+
+@pytest.mark.parametrize("split", prepared.SPLITS)
+def test_every_target_can_be_learnt_from(split: str, manifest: dict[str, Any]) -> None:
+    targets = prepared.targets(split, FOLDER)
+    if manifest["target"] == "classification":
+        classes = manifest["classes"]
+        assert len(classes) == len(set(classes)) > 1
+        assert np.bincount(targets, minlength=len(classes)).tolist() == manifest["counts"][split]
+        assert [name for name, count in zip(classes, manifest["counts"][split], strict=True) if not count] == []
+    else:
+        assert np.isfinite(targets).all()
+        assert split != "train" or targets.min() < targets.max()
+
+
+
+@pytest.mark.parametrize("split", prepared.SPLITS)
+def test_the_schema_holds_for_what_was_prepared(split: str, manifest: dict[str, Any], params: dict[str, Any]) -> None:
+    data = params["data"]
+    columns = schema.load(ROOT / data["schema"])
+    may_lack = {name for name, column in columns.items() if column.nulls > 0 or data["on_invalid"] == "impute"}
+    for rows, targets in parts(split, manifest):
+        for name, values in zip(rows.schema.names, rows.columns, strict=True):
+            column = columns[name]
+            assert not values.null_count or name in may_lack, name
+            if column.type == "number" and len(values) > values.null_count:
+                extremes = pc.min_max(values).as_py()
+                assert np.isfinite([extremes["min"], extremes["max"]]).all(), name
+                assert column.min is None or column.min <= extremes["min"], name
+                assert column.max is None or extremes["max"] <= column.max, name
+            elif column.categories is not None:
+                assert {*values.unique().drop_null().to_pylist()} <= {*column.categories}, name
+        target = columns[manifest["target_name"]]
+        if manifest["target"] == "regression":
+            assert target.min is None or target.min <= targets.min()
+            assert target.max is None or targets.max() <= target.max
+    if manifest["target"] == "classification":
+        assert manifest["classes"] == columns[manifest["target_name"]].categories
+
+
+
+def roles(params: dict[str, Any], column: str) -> dict[str, Any]:
+    """Name -> what a column of the source holds, which is no feature and so was not prepared."""
+    data, source = params["data"], config.instantiate(params["data"])
+    columns = schema.load(ROOT / data["schema"])
+    wanted = {name: columns[name].type for name in (column, data["id"]) if name is not None}
+
+    def rows() -> Iterator[tuple[str, Any]]:
+        for file, part in source.chunks(wanted):
+            names = (
+                [f"{file.name.rpartition('/')[2]}:{row}" for row in part.rows.tolist()]
+                if data["id"] is None
+                else schema.convert(part.values[data["id"]], "text")[0].to_pylist()
+            )
+            yield from zip(names, schema.convert(part.values[column], wanted[column])[0].to_pylist(), strict=True)
+
+    return dict(islice(rows(), COMPARED))
+
+
+
+def contents(split: str, manifest: dict[str, Any]) -> NDArray[np.uint64]:
+    """A hash of every row, its target included."""
+    found = []
+    for rows, targets in parts(split, manifest):
+        values = pa.array([manifest["classes"][target] for target in targets] if "classes" in manifest else targets)
+        found.append(table_splits.hash_rows(rows.append_column(manifest["target_name"], values)))
+    return np.concatenate(found)
+
+
+
+def test_the_split_is_the_configured_one(manifest: dict[str, Any], params: dict[str, Any]) -> None:
+    """No row, or no group, is in two splits; or every row is later than those of the split before."""
+    division = params["data"].get("split", "random")
+    if division == "random":
+        rows = [contents(split, manifest) for split in prepared.SPLITS]
+        assert len(np.unique(np.concatenate(rows))) == sum(len(np.unique(hashes)) for hashes in rows)
+        for number, hashes in enumerate(rows):
+            assert (table_splits.assign(hashes, contracts.Splits(**params["prepare"])) == number).all()
+        return
+    known = roles(params, params["data"][division])
+    names = [prepared_tables.names(split, FOLDER) for split in prepared.SPLITS]
+    found = [{known[name] for name in of_split if name in known} for of_split in names]
+    assert any(found)
+    if division == "group":
+        assert len(set.union(*found)) == sum(map(len, found))
+    else:
+        present = [times for times in found if times]
+        assert all(max(earlier) < min(later) for earlier, later in pairwise(present))
+
+
+
+def test_the_report_counts_the_same(manifest: dict[str, Any]) -> None:
+    report = json.loads((ROOT / "reports/data.json").read_text(encoding="utf-8"))
+    assert report["examples"] == manifest["examples"]
+    assert report["rows"] == report["skipped"] + sum(manifest["examples"].values())
+    if manifest["target"] == "classification":
+        assert report["classes"] == {
+            split: dict(zip(manifest["classes"], counts, strict=True)) for split, counts in manifest["counts"].items()
+        }
+
+
+

@@ -1,0 +1,1 @@
+"""The machinery of this project, renewed by `cruft update`: edit what lies above it instead."""

@@ -1,0 +1,1 @@
+"""CI of a commit's results, and retraining."""

@@ -1,0 +1,294 @@
+"""The configuration: composed from conf/ by Hydra, kept in params.yaml, checked against a typed schema.
+
+Every stage module declares the schema of its own section as a subclass of `Section`. A section with a
+`_target_` (`data`, `model`, `train`...) is checked against the signature of the function it names: its keyword-only
+parameters are what can be configured.
+"""
+
+import difflib
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from .errors import UserError
+from .paths import NAME
+
+PARAMS = Path("params.yaml")
+CONF = Path("conf")
+
+
+class Section(BaseModel):
+    """A section of the configuration: typed, immutable, without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def compose(conf: Path = CONF, name: str = "config", overrides: Sequence[str] = ()) -> str:
+    """Composes conf/ exactly as DVC does for `dvc exp run`, so that both write the same bytes.
+
+    Args:
+        conf: The folder with config.yaml and its groups.
+        name: Which file is composed.
+        overrides: In Hydra's grammar.
+
+    Returns:
+        The configuration as YAML, interpolations resolved.
+
+    Raises:
+        UserError: Where Hydra cannot compose it, or a value would come from the environment.
+    """
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.to_yaml(_composed(conf, name, overrides)))
+
+
+def choices(conf: Path = CONF, name: str = "config", overrides: Sequence[str] = ()) -> dict[str, str]:
+    """Returns group -> the file that is chosen of it.
+
+    Args:
+        conf: The folder with config.yaml and its groups.
+        name: Which file is composed.
+        overrides: In Hydra's grammar.
+
+    Raises:
+        UserError: Where Hydra cannot compose it.
+    """
+    chosen = _composed(conf, name, overrides, return_hydra_config=True).hydra.runtime.choices
+    return {key: value for key, value in chosen.items() if not key.startswith("hydra/")}
+
+
+def _composed(conf: Path, name: str, overrides: Sequence[str], return_hydra_config: bool = False) -> Any:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    for file in sorted(conf.rglob("*.yaml")):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if "oc.env" in line.split("#")[0]:
+                raise UserError(
+                    f"{file}:{number}: "
+                    "${oc.env:...} would write the environment into params.yaml, which is "
+                    "committed; read the variable where it is used instead"
+                )
+    try:
+        with initialize_config_dir(str(conf.resolve())):
+            composed = hydra_compose(
+                config_name=name, overrides=list(overrides), return_hydra_config=return_hydra_config
+            )
+        if not return_hydra_config:  # Hydra's own part has values that only a running job knows
+            OmegaConf.resolve(composed)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        # Hydra's first lines name the file and the key; the rest explains its search path.
+        reason = " ".join(str(error).split("\n\n")[0].split())
+        given = f" with {' '.join(overrides)}" if overrides else ""
+        raise UserError(f"{conf}/ cannot be composed{given}: {reason}") from error
+    return composed
+
+
+def check(
+    raw: Mapping[str, Any],
+    schemas: Mapping[str, type[Section]],
+    groups: Collection[str] = (),
+    origin: str = "conf/",
+) -> None:
+    """Checks a whole configuration.
+
+    Args:
+        raw: Section name -> section, as read from YAML.
+        schemas: The schema of every section that has one.
+        groups: The other sections, which must have a `_target_`.
+        origin: Named in messages as the place to edit.
+
+    Raises:
+        UserError: With one line for each key that is unknown, missing, of the wrong type or out of range.
+    """
+    problems: list[str] = []
+    for name in sorted({*raw, *schemas}):
+        section = raw.get(name)
+        if not isinstance(section, Mapping):
+            problems.append(f"{name}: a section (mapping) is expected here, got {section!r}")
+        elif name in schemas:
+            problems += _violations(name, section, schemas[name])
+        elif name in groups:
+            problems += _target_violations(name, section)
+        else:
+            problems.append(f"{name}: unknown section{_closest(name, [*schemas, *sorted(groups)])}")
+    if problems:
+        raise UserError(f"the configuration in {origin} is not valid:\n" + "\n".join(f"  {p}" for p in problems))
+
+
+def load(name: str, schema: type[S]) -> S:
+    """Returns a section of params.yaml as its typed form.
+
+    Args:
+        name: The section's name.
+        schema: Its schema.
+
+    Raises:
+        UserError: Where params.yaml is missing or the section is not valid.
+    """
+    raw = read()
+    check({name: raw.get(name)}, {name: schema}, origin=str(PARAMS))
+    return schema.model_validate_json(json.dumps(raw[name]))
+
+
+def read(path: Path = PARAMS) -> dict[str, Any]:
+    """Returns params.yaml as plain Python values.
+
+    Args:
+        path: The file to read.
+
+    Raises:
+        UserError: Where the file is missing or not YAML.
+    """
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[return-value]
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist yet: run `dvc repro`") from None
+    except YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def instantiate(section: Mapping[str, Any], *args: Any) -> Any:
+    """Calls the function that a section names in `_target_` with the section's other keys.
+
+    `hydra.utils.instantiate` would call anything that is installed, or, given a whitelist, refuse the Keras model
+    that a function of this package returns.
+
+    Args:
+        section: A section with a `_target_`.
+        *args: What the pipeline itself hands to the function.
+
+    Raises:
+        UserError: Where `_target_` names no function of this package.
+    """
+    return target(section["_target_"])(*args, **{key: value for key, value in section.items() if key != "_target_"})
+
+
+def refuse_untracked(path: Path, stage: str, key: str, place: str) -> None:
+    """Stops where a stage would read what dvc.yaml does not say it depends on: a change would not be seen.
+
+    Args:
+        path: What is read.
+        stage: Which stage reads it.
+        key: Where the configuration names it.
+        place: Where such files belong.
+
+    Raises:
+        UserError: Naming the line to add.
+    """
+    from omegaconf import OmegaConf
+
+    stages: Any = OmegaConf.to_container(OmegaConf.load("dvc.yaml"))
+    dependencies = [Path(dependency).resolve() for dependency in stages["stages"][stage]["deps"]]
+    if not any(path.resolve().is_relative_to(dependency) for dependency in dependencies):
+        raise UserError(
+            f"{key}: {path} is no dependency of the stage, so an edit would not be noticed: move it below "
+            f"{place} or add `- {path}` under stages.{stage}.deps in dvc.yaml"
+        )
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns a nested mapping as dotted key -> value."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, item in value.items() for k, v in flatten(item, f"{prefix}.{key}".strip(".")).items()}
+
+
+def target(name: Any) -> Callable[..., Any]:
+    """Returns the function that a `_target_` names.
+
+    Args:
+        name: Dotted, with this package first.
+
+    Raises:
+        UserError: Where it is no function of this package.
+    """
+    module, _, attribute = str(name).rpartition(".")
+    if not module.startswith(f"{NAME}."):
+        raise UserError(f"{name!r} is not in this package: name a function of {NAME}")
+    try:
+        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{name!r} cannot be imported: {error}") from error
+
+
+def _target_violations(name: str, section: Mapping[str, Any]) -> list[str]:
+    called, values = section.get("_target_", "???"), {key: value for key, value in section.items() if key != "_target_"}
+    if called == "???":
+        return [f"{name}._target_: no value is set (???)"]
+    try:
+        parameters = inspect.signature(target(called)).parameters
+    except UserError as error:
+        return [f"{name}._target_: {error}"]
+    # By alias: a parameter may be called as a method of pydantic's models is, `schema` for instance.
+    keys: dict[str, Any] = {
+        f"parameter_{key}": (
+            parameter.annotation,
+            Field(... if parameter.default is parameter.empty else parameter.default, alias=key),
+        )
+        for key, parameter in parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    return _violations(name, values, create_model(name, __base__=Section, **keys))
+
+
+def _violations(name: str, values: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
+    # Looked for here as well: where a string is expected, ??? would pass as a value like any other.
+    lines = [_unset(f"{name}.{key}") for key in _keys(schema) if values.get(key) == "???"]
+    try:
+        # JSON, because in strict mode only JSON turns a list into a tuple and a string into a choice.
+        schema.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        lines += [_line(name, problem, schema) for problem in error.errors(include_url=False)]
+    return list(dict.fromkeys(lines))
+
+
+def _keys(schema: type[BaseModel]) -> list[str]:
+    return [field.alias or key for key, field in schema.model_fields.items()]
+
+
+def _line(name: str, problem: Any, schema: type[BaseModel]) -> str:
+    key = ".".join([name, *map(str, problem["loc"])])
+    if problem["type"] == "extra_forbidden":
+        *parents, last = problem["loc"]
+        return f"{key}: unknown key{_closest(str(last), _keys(_nested(schema, parents)))}"
+    if problem["type"] == "missing":
+        return f"{key}: missing, add it"
+    if problem["input"] == "???":
+        return _unset(key)
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{key}: {message}" + (f", got {problem['input']!r}" if problem["loc"] else "")
+
+
+def _nested(schema: type[BaseModel], path: Sequence[Any]) -> type[BaseModel]:
+    for part in path:  # fields are found by alias, see `_target_violations`
+        fields = schema.model_fields.items()
+        kind = next((field.annotation for key, field in fields if part in (key, field.alias)), None)
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            break
+        schema = kind
+    return schema
+
+
+def _unset(key: str) -> str:
+    return f"{key}: no value is set (???); set it in conf/ or with -S {key}=..."
+
+
+def _closest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"

@@ -1,0 +1,17 @@
+"""Names and folders of the project."""
+
+import os
+from pathlib import Path
+
+NAME = __name__.partition(".")[0]  # of the package, the MLflow experiment, the registered model and the Bento
+SOURCES = Path(__file__).resolve().parents[3]  # src/, or where the package is installed
+MODELS = Path("models")
+REPORTS = Path("reports")
+PLOTS = REPORTS / "plots"
+HISTORY = REPORTS / "history.csv"
+DATA_REPORT = REPORTS / "data.json"
+
+
+def project_root() -> Path:
+    """Returns the project's root, also from the temporary copy in which DVC runs a queued experiment."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()

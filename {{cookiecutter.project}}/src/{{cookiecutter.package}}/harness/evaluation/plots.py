@@ -1,0 +1,103 @@
+"""Pictures of an evaluation, what all targets share. The same numbers give the same bytes: nothing in them has a clock.
+
+What only one target needs is in `targets/<target>_plots.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import fill
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+matplotlib.use("Agg")
+BLUE, ORANGE, GREY = "#2f6fb0", "#d9822b", "#8a8f98"  # told apart by colour-blind readers and in print
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "font.size": 10})
+plt.rcParams.update({"legend.edgecolor": "none", "legend.framealpha": 0.85})
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes and closes a figure."""
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)
+
+
+def plain(name: str) -> str:
+    """Returns a name as it is drawn: what somebody called `$x$` is no formula."""
+    return name.replace("$", r"\$")
+
+
+def wide(values: Sequence[float] | NDArray[np.float64]) -> bool:
+    """Says whether values are so far apart that the least of them could not be told apart on a linear scale.
+
+    Args:
+        values: [N], finite.
+    """
+    return bool(0 < 10 * min(values) < max(values))
+
+
+def write_csv(columns: Mapping[str, NDArray[np.generic]], path: Path) -> None:
+    """Writes the data of a DVC plot."""
+    pd.DataFrame(columns).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def spread(examples: int, most: int) -> NDArray[np.int64]:
+    """Returns at most so many rows, evenly spread over all of them: what a picture or a browser can still show."""
+    return np.linspace(0, examples - 1, min(examples, most)).round().astype(np.int64)
+
+
+def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
+    """Draws loss and metric by epoch, for training and validation.
+
+    Args:
+        history: Columns epoch, loss, val_loss, and the metric likewise.
+        metric: What was measured beside the loss.
+        path: The PNG file to write.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
+    single = len(history) == 1  # of which no line can be drawn
+    marker = "o" if single else ""
+    for axes, name in zip(panels, ("loss", metric), strict=True):
+        axes.plot(history["epoch"], history[name], marker=marker, color=GREY, label="training (while it learns)")
+        axes.plot(history["epoch"], history[f"val_{name}"], marker=marker, color=BLUE, label="validation")
+        axes.set(xlabel="epoch", title=name.upper() if len(name) == 3 else name.capitalize())
+        if single:
+            axes.set_xticks(history["epoch"])
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+    losses = history[["loss", "val_loss"]].to_numpy()
+    if wide(losses.ravel()):
+        panels[0].set_yscale("log")
+    panels[1].legend()
+    save(figure, path)
+
+
+def gallery(
+    images: Sequence[NDArray[np.uint8]], titles: Sequence[str], total: int, path: Path, columns: int = 6
+) -> None:
+    """Draws the pictures with which the model does worst in a grid, the worst first.
+
+    Args:
+        images: uint8 [H, W, C] each.
+        titles: One for each image.
+        total: The number from which they are the worst.
+        path: The PNG file to write.
+        columns: Pictures in a row, at most.
+    """
+    columns = max(2, min(columns, len(images)))
+    rows = max(1, -(-len(images) // columns))
+    figure, grid = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.15 * rows + 0.5), squeeze=False)
+    axes: Axes
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, title in zip(grid.flat, images, titles, strict=False):
+        axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(plain(fill(title, 18)), fontsize=8)
+    figure.suptitle(f"The worst {len(images)} of {total}" if images else "No mistakes on the test split")
+    save(figure, path)

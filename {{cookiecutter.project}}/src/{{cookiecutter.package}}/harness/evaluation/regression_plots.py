@@ -1,0 +1,119 @@
+"""Pictures of a regression's evaluation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from numpy.typing import NDArray
+
+from .plots import BLUE, GREY, ORANGE, plain, save, spread
+
+Numbers = NDArray[np.float64]
+POINTS = 2000  # more in one picture only cover each other
+
+
+def predictions(targets: Numbers, predicted: Numbers, mean: float, name: str, path: Path) -> None:
+    """Draws actual against predicted values: what is off the diagonal is wrong.
+
+    Actual values stand upright, so that the distance that is seen is the residual (G. Pineiro et al., How to evaluate
+    models: observed vs. predicted or predicted vs. observed?, Ecological Modelling 216, 2008).
+
+    Args:
+        targets: float64 [N].
+        predicted: float64 [N].
+        mean: What the naive baseline always predicts.
+        name: What is predicted.
+        path: The PNG file to write.
+    """
+    rows = spread(len(targets), POINTS)
+    x, y = predicted[rows], targets[rows]
+    ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+    figure, axes = plt.subplots(figsize=(5, 5))
+    axes.plot(ends, ends, color=GREY, linestyle="--", label="perfect")
+    axes.axvline(mean, color=ORANGE, linewidth=1, label="baseline: always the mean")
+    axes.scatter(x, y, color=BLUE, linewidths=0, **_points(len(rows)), label="test examples")
+    axes.set(
+        xlabel=f"predicted {plain(name)}", ylabel=f"actual {plain(name)}", title="Predicted and actual", aspect="equal"
+    )
+    axes.locator_params(nbins=6)  # prices in full would run into each other
+    axes.legend(loc="upper left", fontsize=8)
+    save(figure, path)
+
+
+def residuals(targets: Numbers, predicted: Numbers, name: str, path: Path) -> None:
+    """Draws residuals (actual - predicted) against predictions, their histogram, and against a normal distribution.
+
+    Args:
+        targets: float64 [N].
+        predicted: float64 [N].
+        name: What is predicted.
+        path: The PNG file to write.
+    """
+    residual = targets - predicted
+    rows = spread(len(targets), POINTS)
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 4))
+    left.axhline(0, color=GREY, linestyle="--")
+    left.scatter(predicted[rows], residual[rows], color=BLUE, linewidths=0, **_points(len(rows)))
+    left.set(xlabel=f"predicted {plain(name)}", ylabel="actual - predicted", title="Residuals")
+    middle.hist(residual, bins=min(60, max(10, int(np.sqrt(len(residual))))), color=BLUE)
+    middle.axvline(0, color=GREY, linestyle="--")
+    middle.set(xlabel="actual - predicted", ylabel="examples", title="Histogram")
+    # Positions (i - 0.5) / N (A. Hazen, 1914); few quantiles of many examples.
+    positions = (spread(len(residual), POINTS) + 0.5) / len(residual)
+    normal = np.array([NormalDist().inv_cdf(position) for position in positions])
+    right.plot(normal, residual.mean() + residual.std() * normal, color=GREY, linestyle="--", label="normal errors")
+    right.scatter(normal, np.sort(residual)[rows], color=BLUE, linewidths=0, s=14, label="residuals")
+    right.set(xlabel="standard normal quantile", ylabel="quantile of the residuals", title="Q-Q plot")
+    right.legend(loc="upper left", fontsize=8)
+    save(figure, path)
+
+
+def intervals(
+    targets: Numbers,
+    predicted: Numbers,
+    half: float | None,
+    level: float,
+    coverage: Mapping[float, float | None],
+    name: str,
+    path: Path,
+) -> None:
+    """Draws examples with their prediction intervals, and the share of them that holds the target for each level.
+
+    Args:
+        targets: float64 [N].
+        predicted: float64 [N].
+        half: Half the width of the intervals; None where they are undefined.
+        level: Of the intervals.
+        coverage: Level -> share of the test examples in their interval, None where it is undefined.
+        name: What is predicted.
+        path: The PNG file to write.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), width_ratios=[3, 2])
+    order = np.argsort(predicted, kind="stable")[spread(len(predicted), 150)]
+    x, y, middle = np.arange(len(order)), targets[order], predicted[order]
+    left.plot(x, middle, color=BLUE, label="predicted")
+    if half is None:
+        left.scatter(x, y, s=14, color=GREY, label="actual")
+        left.set_title("No intervals: too few validation examples")
+    else:
+        inside = np.abs(y - middle) <= half
+        left.fill_between(x, middle - half, middle + half, color=BLUE, alpha=0.15, linewidth=0, label="interval")
+        left.scatter(x[inside], y[inside], s=14, color=GREY, label="actual, inside")
+        left.scatter(x[~inside], y[~inside], s=22, color=ORANGE, marker="D", label="actual, outside")
+        left.set_title(f"{level:.0%} prediction intervals hold {coverage[level]:.1%} of the test examples")
+    left.set(xlabel="test examples by prediction", ylabel=plain(name), xticks=[])
+    left.legend(loc="upper left", fontsize=8)
+    defined = {nominal: share for nominal, share in coverage.items() if share is not None}
+    right.plot([0.4, 1], [0.4, 1], color=GREY, linestyle="--", label="as promised")
+    right.plot(list(defined), list(defined.values()), "o-", color=BLUE, label="test split")
+    right.set(xlabel="level", ylabel="share inside", title="Coverage by level")
+    right.legend(loc="upper left", fontsize=8)
+    save(figure, path)
+
+
+def _points(count: int) -> dict[str, Any]:
+    """Returns how points are drawn so that many of them do not become one blot."""
+    return {"s": 22, "alpha": 0.7} if count <= 300 else {"s": 8, "alpha": 0.35}

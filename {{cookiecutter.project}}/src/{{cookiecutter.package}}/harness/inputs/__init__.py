@@ -1,0 +1,1 @@
+"""Requests: the same decoding in pipeline and service."""

@@ -1,0 +1,1 @@
+"""Bento, container image and SavedModel of a model."""

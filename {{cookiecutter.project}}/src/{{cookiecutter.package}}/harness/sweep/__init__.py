@@ -1,0 +1,1 @@
+"""Sweeps: many trainings in one study that can be stopped, resumed and shared by workers."""

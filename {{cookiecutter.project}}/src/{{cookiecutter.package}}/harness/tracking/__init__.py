@@ -1,0 +1,1 @@
+"""Runs, and the commit, data and parameters of each."""
