@@ -12,15 +12,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 # Rendered by Jinja before it runs; see pre_gen_project.py for the two `tojson`.
 ANSWERS = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore # noqa: F821
 PACKAGE = ANSWERS["package"]
 
-# What a task is made of: how examples come in, and what is answered.
+SRC = f"src/{PACKAGE}"
+HARNESS = f"{SRC}/harness"
+
+# How examples come in. In the rooms of the harness, the name of a file says what it is for.
 IMAGES = [
     "conf/augmentation",
+    "conf/data/digits.yaml",
+    "conf/data/image_folder.yaml",
     "conf/experiment/cnn.yaml",
     "conf/experiment/mobilenet_v3.yaml",
     "conf/experiment/resnet50.yaml",
@@ -28,71 +34,83 @@ IMAGES = [
     "conf/model/mobilenet_v3.yaml",
     "conf/model/resnet50.yaml",
     "data/weights",
-    f"src/{PACKAGE}/augmentation.py",
-    f"src/{PACKAGE}/data/images.py",
-    f"src/{PACKAGE}/inputs/images.py",
-    f"src/{PACKAGE}/models/cnn.py",
-    f"src/{PACKAGE}/models/mobilenet_v3.py",
-    f"src/{PACKAGE}/models/resnet50.py",
-    f"src/{PACKAGE}/models/transfer.py",
-    "tests/code/conftest.py",
-    "tests/code/test_inputs_images.py",
+    "docs/pictures.md",
+    "requirements/images.lock",
+    f"{SRC}/augmentation.py",
+    f"{SRC}/data/images.py",
+    f"{SRC}/models/cnn.py",
+    f"{SRC}/models/mobilenet_v3.py",
+    f"{SRC}/models/resnet50.py",
+    f"{SRC}/tests/test_*images.py",
+    f"{SRC}/tests/test_augmentation.py",
+    f"{SRC}/tests/test_transfer.py",
+    f"{HARNESS}/*/images.py",
+    f"{HARNESS}/*/images_*",
+    f"{HARNESS}/training/transfer.py",
 ]
 TABLES = [
     "conf/data/csv.yaml",
     "conf/data/parquet.yaml",
     "conf/features",
     "conf/train/exact.yaml",
-    f"src/{PACKAGE}/data/schema.py",
-    f"src/{PACKAGE}/data/table_files.py",
-    f"src/{PACKAGE}/data/table_splits.py",
-    f"src/{PACKAGE}/data/table_writing.py",
-    f"src/{PACKAGE}/data/tables.py",
-    f"src/{PACKAGE}/features.py",
-    f"src/{PACKAGE}/inputs/tables.py",
-    f"src/{PACKAGE}/models/linear.py",
+    "docs/tables.md",
+    "requirements/tables.lock",
     "schema",
-    "tests/code/test_evaluate_tables.py",
-    "tests/code/test_features.py",
-    "tests/code/test_inputs_tables.py",
-    "tests/code/test_schema.py",
-    "tests/code/test_models_tables.py",
-    "tests/code/test_tables.py",
-    "tests/data/test_prepared_tables.py",
-    "tests/linear.py",
-    "tests/model/test_model_tables.py",
+    f"{SRC}/data/tables.py",
+    f"{SRC}/features.py",
+    f"{SRC}/tests/test_*tables.py",
+    f"{SRC}/tests/test_features.py",
+    f"{HARNESS}/*/table_*",
+    f"{HARNESS}/*/tables.py",
+    f"{HARNESS}/*/tables_*",
+    f"{HARNESS}/preparation/schema.py",
+    f"{HARNESS}/training/encoding.py",
+    f"{HARNESS}/training/linear.py",
 ]
+# What is answered.
 CLASSIFICATION = [
-    f"src/{PACKAGE}/targets/classification.py",
-    f"src/{PACKAGE}/targets/classification_plots.py",
-    "tests/code/test_classification.py",
+    f"{SRC}/tests/test_classification*",
+    f"{HARNESS}/*/classification.py",
+    f"{HARNESS}/*/classification_*",
 ]
 REGRESSION = [
-    f"src/{PACKAGE}/targets/regression.py",
-    f"src/{PACKAGE}/targets/regression_plots.py",
-    "tests/code/test_regression.py",
+    f"{SRC}/tests/test_regression*",
+    f"{HARNESS}/*/regression.py",
+    f"{HARNESS}/*/regression_*",
+]
+
+# A service, and what releases it. A job of CI and a group of packages stand between the others of their file.
+SERVICE = [
+    ".bentoignore",
+    ".github/workflows/retrain.yml",
+    "Dockerfile",
+    "bentofile.yaml",
+    "conf/gates",
+    "conf/gates.yaml",
+    "docs/image.md",
+    "docs/predict.md",
+    "docs/release.md",
+    "docs/retrain.md",
+    "docs/serve.md",
+    "make/service.mk",
+    "requirements/serve.lock",
+    f"{SRC}/service.py",
+    f"{SRC}/tests/test_service*",
+    f"{HARNESS}/automation/retrain.py",
+    f"{HARNESS}/batch",
+    f"{HARNESS}/lineage.py",
+    f"{HARNESS}/packaging",
+    f"{HARNESS}/release",
+    f"{HARNESS}/serving",
 ]
 
 # For what lives at GitHub, whatever checks it.
 GITHUB = [".github/ISSUE_TEMPLATE", ".github/pull_request_template.md"]
 
-# The one table: question -> choice -> the paths that only some choices need.
+# The one table: question -> choice -> the paths (glob patterns) that only some choices need.
 FEATURES: dict[str, dict[str, list[str]]] = {
     "task": {
-        "image-classification": [
-            *IMAGES,
-            *CLASSIFICATION,
-            "conf/data/digits.yaml",
-            "conf/data/image_folder.yaml",
-            "tests/code/test_augmentation.py",
-            "tests/code/test_data_images.py",
-            "tests/code/test_evaluate_images.py",
-            "tests/code/test_models_images.py",
-            "tests/code/test_prepare_images.py",
-            "tests/code/test_transfer.py",
-            "tests/data/test_prepared_images.py",
-            "tests/model/test_model_images.py",
-        ],
+        "image-classification": [*IMAGES, *CLASSIFICATION],
         "tabular-classification": [
             *TABLES,
             *CLASSIFICATION,
@@ -100,8 +118,8 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "conf/experiment/logistic_regression.yaml",
             "conf/model/logistic_regression.yaml",
             "schema/breast_cancer.yaml",
-            f"src/{PACKAGE}/models/logistic_regression.py",
-            "tests/code/test_logistic_regression.py",
+            f"{SRC}/models/logistic_regression.py",
+            f"{SRC}/tests/test_logistic_regression.py",
         ],
         "tabular-regression": [
             *TABLES,
@@ -110,10 +128,12 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "conf/experiment/linear_regression.yaml",
             "conf/model/linear_regression.yaml",
             "schema/diabetes.yaml",
-            f"src/{PACKAGE}/models/linear_regression.py",
-            "tests/code/test_linear_regression.py",
+            f"{SRC}/models/linear_regression.py",
+            f"{SRC}/tests/test_linear_regression.py",
         ],
     },
+    # Each holds what the one before it holds.
+    "scope": {"experiment": [], "service": SERVICE, "production": SERVICE},
     "license": {
         "MIT": ["CITATION.cff"],
         "Apache-2.0": ["CITATION.cff"],
@@ -140,16 +160,20 @@ PROJECT = Path.cwd()
 def prune() -> None:
     """Removes the paths of every choice that was not taken."""
     for question, choices in FEATURES.items():
-        kept = set(choices.get(ANSWERS[question], []))
-        for path in {path for paths in choices.values() for path in paths} - kept:
-            target = PROJECT / path
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
+        taken = paths(choices.get(ANSWERS[question], []))
+        for path in paths(pattern for patterns in choices.values() for pattern in patterns) - taken:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
             else:
-                target.unlink(missing_ok=True)
-            if target.parent != PROJECT:
+                path.unlink(missing_ok=True)
+            if path.parent != PROJECT:
                 with contextlib.suppress(OSError):  # it holds something else, or is gone
-                    target.parent.rmdir()
+                    path.parent.rmdir()
+
+
+def paths(patterns: Iterable[str]) -> set[Path]:
+    """The paths in the project that match at least one of the patterns."""
+    return {path for pattern in patterns for path in PROJECT.glob(pattern)}
 
 
 def git(*arguments: str, folder: Path = PROJECT, told: str = "") -> subprocess.CompletedProcess[str]:

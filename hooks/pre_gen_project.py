@@ -39,7 +39,7 @@ REMOTE_PATTERNS = {
 
 # Folders of a generated project and what its tools make: a package of that name could not be told from them.
 FOLDERS = set(
-    "build conf data deploy dist docs mlartifacts mlruns models monitoring multirun notebooks outputs params"
+    "build conf data deploy dist docs make mlartifacts mlruns models monitoring multirun notebooks outputs params"
     " reports requirements src stages test tests venv".split()
 )
 # What the environment of a generated project can import, beside the standard library: a package of the same

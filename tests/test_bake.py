@@ -13,10 +13,9 @@ import pytest
 import yaml
 from conftest import ROOT, TEMPLATE, BakedProject, Copy, execute, template
 
-# Every file of a project, whatever its task. `<package>` stands for the name of the package.
+# Every file of a project, whatever its task and its scope. `<package>` stands for the name of the package.
 FILES = set(
     """
-    .bentoignore
     .devcontainer/devcontainer.json
     .dvc/.gitignore
     .dvc/config
@@ -27,18 +26,14 @@ FILES = set(
     .pre-commit-config.yaml
     .vscode/tasks.json
     .yamllint.yaml
-    Dockerfile
     LICENSE
     Makefile
     README.md
-    bentofile.yaml
     conf/config.yaml
     conf/debug/limit.yaml
     conf/debug/overfit.yaml
     conf/debug/profile.yaml
     conf/experiment/mlp.yaml
-    conf/gates.yaml
-    conf/gates/default.yaml
     conf/launcher/joblib.yaml
     conf/launcher/local.yaml
     conf/launcher/ray.yaml
@@ -59,7 +54,6 @@ FILES = set(
     dvc.yaml
     pyproject.toml
     requirements/dev.lock
-    requirements/serve.lock
     requirements/train.lock
     src/<package>/__init__.py
     src/<package>/admission.py
@@ -135,6 +129,18 @@ FILES = set(
     tests/code/test_sweep_runs.py
     tests/code/test_training.py
     tests/conftest.py
+    """.split()
+)
+# What a service adds.
+SERVICE = set(
+    """
+    .bentoignore
+    Dockerfile
+    bentofile.yaml
+    conf/gates.yaml
+    conf/gates/default.yaml
+    make/service.mk
+    requirements/serve.lock
     """.split()
 )
 # What a task adds to them, by what comes in and what is answered.
@@ -282,21 +288,29 @@ CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 
 def expected_files(
-    package: str,
-    remote: str = "local",
+    package: str = "my_experiment",
+    *,
     task: str = "image-classification",
-    license_name: str = "MIT",
+    scope: str = "service",
+    license: str = "MIT",
+    dvc_remote: str = "local",
     ci: str = "github",
 ) -> set[str]:
     """Lists what a project must hold, no more and no less."""
-    names = FILES | TASKS[task] | MORE.get(remote, set()) | PROVIDERS[ci]
-    names |= OPEN if license_name != "Proprietary" else set()
+    names = FILES | TASKS[task] | MORE.get(dvc_remote, set()) | PROVIDERS[ci]
+    names |= OPEN if license != "Proprietary" else set()
+    names = names - {".github/workflows/retrain.yml"} if scope == "experiment" else names | SERVICE
     return {name.replace("<package>", package) for name in names}
 
 
 def jsonc(text: str) -> Any:
     """Reads JSON with comments, each at the end of a line, as the files of editors are."""
     return json.loads(re.sub(r"(?m)(^|\s)//.*$", "", text))
+
+
+def makefiles(project: BakedProject) -> set[str]:
+    """The Makefile of a project and what it includes."""
+    return {name for name in project.files() if name == "Makefile" or name.endswith(".mk")}
 
 
 def check_text(project: BakedProject) -> None:
@@ -328,6 +342,7 @@ def test_the_lists_of_choices_are_those_of_the_questions() -> None:
     assert tuple(CHOICES["dvc_remote"]) == REMOTES
     assert CHOICES["ci"] == list(PROVIDERS)
     assert CHOICES["task"] == list(TASKS)
+    assert CHOICES["scope"] == ["service", "experiment", "production"]
     assert {path.name for path in (ROOT / "templates" / "licenses").iterdir()} == set(LICENSES)
 
 
@@ -342,20 +357,24 @@ def test_every_question_is_worded_as_one() -> None:
             assert set(prompt) == {"__prompt__", *CHOICES[name]}
 
 
-# Each licence, each remote and each task with the first of the others: a licence decides the text of one file, a remote
-# which locks stay and the text of .dvc/config, a CI its own files, a task the rest; they meet in the README alone.
+# Each choice with the first of the others: a licence decides the text of one file, a remote which locks stay and the
+# text of .dvc/config, a CI its own files, a task the rest. A scope decides what of a task and of a CI is there.
 COMBINATIONS = [
-    *[(name, "local", "image-classification", "github") for name in LICENSES],
-    *[("MIT", remote, "image-classification", "github") for remote in REMOTES[1:]],
-    *[("MIT", "s3", task, "github") for task in list(TASKS)[1:]],
-    *[("MIT", "local", "image-classification", ci) for ci in list(PROVIDERS)[1:]],
+    *[{"license": name} for name in LICENSES],
+    *[{"dvc_remote": remote} for remote in REMOTES[1:]],
+    *[{"dvc_remote": "s3", "task": task} for task in list(TASKS)[1:]],
+    *[{"ci": ci} for ci in list(PROVIDERS)[1:]],
+    *[{"scope": "experiment", "task": task} for task in TASKS],
+    *[{"scope": "experiment", "ci": ci} for ci in list(PROVIDERS)[1:]],
+    {"scope": "production"},
 ]
 
 
-@pytest.mark.parametrize(("license_name", "remote", "task", "ci"), COMBINATIONS)
-def test_bake(bake: Callable[..., BakedProject], license_name: str, remote: str, task: str, ci: str) -> None:
-    project = bake(license=license_name, dvc_remote=remote, task=task, ci=ci)
-    assert project.files() == expected_files("my_experiment", remote, task, license_name, ci)
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: ",".join(answers.values()))
+def test_bake(bake: Callable[..., BakedProject], answers: dict[str, str]) -> None:
+    project = bake(**answers)
+    assert project.files() == expected_files(**answers)
+    ci, license_name = answers.get("ci", "github"), answers.get("license", "MIT")
     assert (project.path / ".github").exists() == (ci in ("github", "travis")), "an empty folder"
     check_text(project)
     text = project.read("LICENSE")
@@ -363,7 +382,7 @@ def test_bake(bake: Callable[..., BakedProject], license_name: str, remote: str,
     assert ("Copyright (c) Your Name" in text) == (license_name != "Apache-2.0")
     assert not re.search(r"(?i)copyright[^\n]*\b20\d\d\b", text), "a year would differ at the next cruft update"
     if PROVIDERS[ci]:  # names of credentials are not credentials
-        project.run("detect-secrets-hook", "--no-verify", *PROVIDERS[ci])
+        project.run("detect-secrets-hook", "--no-verify", *(PROVIDERS[ci] & project.files()))
     assert project.git_status() == ""
 
 
@@ -374,19 +393,23 @@ def test_the_apache_license_is_the_whole_text(bake: Callable[..., BakedProject])
     assert lines[-1] == "   limitations under the License."
 
 
-def test_the_tasks_of_the_editor_are_the_targets_of_make(default_project: BakedProject) -> None:
-    targets = re.findall(r"^([a-z]+):.*## ", default_project.read("Makefile"), re.M)
-    (target,) = jsonc(default_project.read(".vscode/tasks.json"))["inputs"]
+@pytest.mark.parametrize("scope", CHOICES["scope"])
+def test_the_tasks_of_the_editor_are_the_targets_of_make(bake: Callable[..., BakedProject], scope: str) -> None:
+    project = bake(scope=scope)
+    targets = re.findall(r"^  make ([a-z]+) ", project.run("make", "help").stdout, re.M)
+    (target,) = jsonc(project.read(".vscode/tasks.json"))["inputs"]
     assert target["options"] == [name for name in targets if name != "help"]
 
 
-def test_the_container_installs_what_the_project_needs(default_project: BakedProject) -> None:
-    container = jsonc(default_project.read(".devcontainer/devcontainer.json"))
+@pytest.mark.parametrize("scope", CHOICES["scope"])
+def test_the_container_installs_what_the_project_needs(bake: Callable[..., BakedProject], scope: str) -> None:
+    project = bake(scope=scope)
+    container = jsonc(project.read(".devcontainer/devcontainer.json"))
     version = re.fullmatch(r"mcr.microsoft.com/devcontainers/python:(3\.\d+)-\w+", container["image"])
-    requires = tomllib.loads(default_project.read("pyproject.toml"))["project"]["requires-python"]
+    requires = tomllib.loads(project.read("pyproject.toml"))["project"]["requires-python"]
     assert version and requires.startswith(f">={version.group(1)},")
     assert container["postCreateCommand"] == "make setup"
-    served = set(re.findall(r"PORT:-(\d+)", default_project.read("Makefile")))
+    served = set(re.findall(r"PORT:-(\d+)", "".join(map(project.read, makefiles(project)))))
     assert {str(port) for port in container["forwardPorts"]} == served
 
 
@@ -396,8 +419,10 @@ def test_no_hook_corrects_what_the_editor_is_told(default_project: BakedProject)
     told.read_string("[*top*]\n" + re.sub(r"\s+#.*", "", default_project.read(".editorconfig")))
     ruff = tomllib.loads(default_project.read("pyproject.toml"))["tool"]["ruff"]
     assert told["*.py"]["max_line_length"] == str(ruff["line-length"])
-    assert re.search(r"^\t", default_project.read("Makefile"), re.M) and told["Makefile"]["indent_style"] == "tab"
-    for name in default_project.files() - {"Makefile"}:
+    for name in makefiles(default_project):
+        assert re.search(r"^\t", default_project.read(name), re.M)
+    assert told["{Makefile,*.mk}"]["indent_style"] == "tab"
+    for name in default_project.files() - makefiles(default_project):
         indent = " " * int(told["*.py" if name.endswith(".py") else "*"]["indent_size"])
         text = default_project.read(name) if not name.endswith((".lock", ".md")) else ""
         text = re.sub(r'""".*?"""', "", text, flags=re.S)  # what a test writes may be indented as it likes

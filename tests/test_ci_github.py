@@ -162,15 +162,18 @@ def runner(quick_project: BakedProject, copy: Copy, tmp_path: Path) -> Runner:
     return Runner(project, tmp_path)
 
 
-def test_the_workflows_have_no_findings(default_project: BakedProject) -> None:
-    names = list(workflows(default_project))
-    assert names == [".github/actions/setup/action.yml", ".github/workflows/ci.yml", ".github/workflows/retrain.yml"]
-    default_project.run("actionlint")
+@pytest.mark.parametrize("scope", ["experiment", "service"])
+def test_the_workflows_have_no_findings(bake: Callable[..., BakedProject], scope: str) -> None:
+    project = bake(scope=scope)
+    names = list(workflows(project))
+    assert names[:2] == [".github/actions/setup/action.yml", ".github/workflows/ci.yml"]
+    assert names[2:] == ([".github/workflows/retrain.yml"] if scope == "service" else [])
+    project.run("actionlint")
     # Below medium: that `$/` is newer than `./`. act, and GitHub's own servers, do not know it yet.
-    default_project.run("zizmor", "--offline", "--quiet", "--min-severity", "medium", ".github")
+    project.run("zizmor", "--offline", "--quiet", "--min-severity", "medium", ".github")
     for schema, files in (("github-actions", names[:1]), ("github-workflows", names[1:])):
-        default_project.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
-    for text in workflows(default_project).values():
+        project.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
+    for text in workflows(project).values():
         for action in re.findall(r"uses: (?!\./)(.+)", text):
             assert re.match(r"actions/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+\b", action), action
         assert re.search(r"^permissions: \{\}$", text, re.M) or "using: composite" in text

@@ -33,6 +33,8 @@ STEPS = {
     "release": {"bento": ["bento"], "image": ["image", "push"]},
     "retrain": {"retrain": ["retrain"]},
 }
+# The stages that each scope has.
+STAGES = {"experiment": ["check", "pipeline"], "service": [*STEPS], "production": [*STEPS]}
 PROVIDERS = ("github", "gitlab", "jenkins", "travis")
 FILES = {"gitlab": ".gitlab-ci.yml", "jenkins": "Jenkinsfile", "travis": ".travis.yml"}
 SECRETS = {"s3": "AWS_SECRET_ACCESS_KEY", "gcs": "GOOGLE", "azure": "AZURE_STORAGE", "ssh": "SSH_PRIVATE_KEY"}
@@ -44,7 +46,7 @@ src/docs/a.png src/LICENSE NOTICE Makefile dvc.lock data/raw/images.dvc src/amd 
 # `make lint` with all hooks is run in test_readme.py.
 SKIP = "mypy,secrets,dvc-status,yamllint,large-files,case-conflict,private-key,line-endings,merge-conflict"
 
-Bake = Callable[[str], BakedProject]
+Bake = Callable[..., BakedProject]
 
 
 def targets(shell: str) -> list[str]:
@@ -117,7 +119,7 @@ def steps_of(provider: str, project: BakedProject) -> dict[str, dict[str, list[s
             stages = {job: stage for stage, named in STEPS.items() for job in named}
         case "gitlab":
             content = yaml.safe_load(project.read(".gitlab-ci.yml"))
-            assert content["stages"] == list(STEPS)
+            assert content["stages"] in STAGES.values()
             described = {name: job for name, job in content.items() if isinstance(job, dict) and "script" in job}
             jobs = {name: targets("\n".join(job["script"])) for name, job in described.items()}
             stages = {name: job["stage"] for name, job in described.items()}
@@ -128,12 +130,14 @@ def steps_of(provider: str, project: BakedProject) -> dict[str, dict[str, list[s
                     stages[step.stages[-1]] = step.stages[0]
         case "travis":
             content = yaml.safe_load(project.read(".travis.yml"))
-            assert [*(stage["name"] for stage in content["stages"]), "retrain"] == list(STEPS)
+            names = [stage["name"] for stage in content["stages"]]
+            assert names in [[name for name in named if name != "retrain"] for named in STAGES.values()]
             for job in content["jobs"]["include"]:
                 script = job["script"] if isinstance(job["script"], str) else "\n".join(job["script"])
                 jobs[job["name"]], stages[job["name"]] = targets(script), job["stage"]
             # A stage waits for those before it, whose failure it would not survive: the retraining is beside another.
-            assert (stages["retrain"], stages.update(retrain="retrain")) == ("pipeline", None)
+            if "retrain" in stages:
+                assert (stages["retrain"], stages.update(retrain="retrain")) == ("pipeline", None)
     found: dict[str, dict[str, list[str]]] = {}
     for name, made in jobs.items():
         found.setdefault(stages.get(name, name), {})[name] = made
@@ -143,28 +147,33 @@ def steps_of(provider: str, project: BakedProject) -> dict[str, dict[str, list[s
 @pytest.fixture(scope="module")
 def of(bake: Callable[..., BakedProject]) -> Bake:
     """A project for a provider, not run: `of("gitlab")`."""
-    return cache(lambda provider: bake(ci=provider))
+    return cache(lambda provider, scope="service": bake(ci=provider, scope=scope))
 
 
-def rendered(provider: str, remote: str) -> str:
-    """Gives a provider's file as a project with that DVC remote gets it."""
+def rendered(provider: str, remote: str, scope: str = "service") -> str:
+    """Gives a provider's file as a project with that DVC remote and that scope gets it."""
     environment = jinja2.Environment(keep_trailing_newline=True)
     text = (TEMPLATE / FILES[provider]).read_text(encoding="utf-8")
-    return environment.from_string(text).render(cookiecutter={"dvc_remote": remote})
+    return environment.from_string(text).render(cookiecutter={"dvc_remote": remote, "scope": scope})
 
 
+@pytest.mark.parametrize("scope", STAGES)
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_every_provider_makes_the_same_targets_in_the_same_stages(of: Bake, provider: str) -> None:
-    found = steps_of(provider, of(provider))
-    assert set(found) == set(STEPS)
-    for stage, jobs in STEPS.items():
+def test_every_provider_makes_the_same_targets_in_the_same_stages(of: Bake, provider: str, scope: str) -> None:
+    project = of(provider, scope)
+    found = steps_of(provider, project)
+    assert set(found) == set(STAGES[scope])
+    for stage in STAGES[scope]:
+        jobs = STEPS[stage]
         wanted = [target for made in jobs.values() for target in made]
         # A provider may have two of the jobs in one: what is made, and in which order, is the same.
         assert sorted(target for made in found[stage].values() for target in made) == sorted(wanted)
         for made in found[stage].values():
             assert made == [target for target in wanted if target in made]
-    declared = set(re.findall(r"^([a-z]+):.*## ", of(provider).read("Makefile"), re.MULTILINE))
-    assert {target for jobs in STEPS.values() for made in jobs.values() for target in made} <= declared
+    declared = set(re.findall(r"^  make ([a-z]+) ", project.run("make", "help").stdout, re.MULTILINE))
+    for stage, jobs in STEPS.items():
+        for target in (target for made in jobs.values() for target in made):
+            assert (target in declared) == (stage in STAGES[scope]), target
 
 
 def test_only_the_secrets_of_the_remote_are_asked_for() -> None:
@@ -207,9 +216,10 @@ def test_documentation_is_the_same_at_gitlab(of: Bake, tmp_path: Path) -> None:
 
 def test_gitlab_and_travis_keep_to_their_schemas(tmp_path: Path) -> None:
     for provider, schema in {"gitlab": "vendor.gitlab-ci", "travis": "vendor.travis"}.items():
-        files = [tmp_path / f"{provider}-{remote}.yml" for remote in ("local", *SECRETS)]
-        for file in files:
-            file.write_text(rendered(provider, file.stem.partition("-")[2]), encoding="utf-8")
+        answers = [*[(remote, "service") for remote in ("local", *SECRETS)], ("ssh", "experiment")]
+        files = [tmp_path / f"{provider}-{remote}-{scope}.yml" for remote, scope in answers]
+        for file, given in zip(files, answers, strict=True):
+            file.write_text(rendered(provider, *given), encoding="utf-8")
             for script in shell_of(yaml.safe_load(file.read_text(encoding="utf-8"))):
                 execute("bash", "-n", "-c", script, cwd=tmp_path)
         execute("check-jsonschema", "--builtin-schema", schema, *files, cwd=tmp_path)
@@ -255,8 +265,9 @@ def groovy_lint() -> Path:
 JAVA = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # it does not run for long
 
 
-def test_groovy_lint_accepts_the_jenkinsfile(groovy_lint: Path, tmp_path: Path) -> None:
-    (tmp_path / "Jenkinsfile").write_text(rendered("jenkins", "ssh"), encoding="utf-8")
+@pytest.mark.parametrize("scope", ["experiment", "service"])
+def test_groovy_lint_accepts_the_jenkinsfile(groovy_lint: Path, tmp_path: Path, scope: str) -> None:
+    (tmp_path / "Jenkinsfile").write_text(rendered("jenkins", "ssh", scope), encoding="utf-8")
     done = execute(
         groovy_lint, "--noserver", "--output", "json", "--failon", "error", "--files", "Jenkinsfile", "--path", ".",
         cwd=tmp_path, env=JAVA,

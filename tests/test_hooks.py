@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, BakedProject, cookiecutter, execute, template
+from conftest import ROOT, TEMPLATE, BakedProject, cookiecutter, execute, template
 from cookiecutter.utils import create_env_with_context
 from dvc.config import Config
 from hypothesis import given, settings
@@ -29,6 +29,7 @@ GOOD = {
     "author_name": "Ada Lovelace",
     "author_email": "ada@example.org",
     "task": "image-classification",
+    "scope": "service",
     "license": "MIT",
     "dvc_remote": "local",
     "dvc_remote_url": "../my-experiment-dvc",
@@ -37,15 +38,15 @@ GOOD = {
 
 
 @cache
-def _hook_template() -> Any:
-    source = (ROOT / "hooks" / "pre_gen_project.py").read_text(encoding="utf-8")
+def _hook_template(name: str) -> Any:
+    source = (ROOT / "hooks" / name).read_text(encoding="utf-8")
     return create_env_with_context({"cookiecutter": {}}).from_string(source)
 
 
-def hook(answers: dict[str, str]) -> dict[str, Any]:
-    """Renders the hook as cookiecutter does and loads it, without running its main part."""
+def hook(answers: dict[str, str], name: str = "pre_gen_project.py") -> dict[str, Any]:
+    """Renders a hook as cookiecutter does and loads it, without running its main part."""
     module: dict[str, Any] = {"__name__": "hook"}
-    exec(compile(_hook_template().render(cookiecutter=answers), "pre_gen_project.py", "exec"), module)
+    exec(compile(_hook_template(name).render(cookiecutter=answers), name, "exec"), module)
     return module
 
 
@@ -369,6 +370,28 @@ def test_another_choice_prunes_what_the_first_one_left(tmp_path: Path) -> None:
     cookiecutter(tmp_path, "--overwrite-if-exists", dvc_remote="gcs", dvc_remote_url="gs://bucket")
     locks = {path.name for path in (tmp_path / "my-experiment" / "requirements").glob("remote-*")}
     assert locks <= {"remote-gcs.lock"}
+
+
+def test_every_pattern_of_the_table_matches_a_file_of_the_template() -> None:
+    features = hook({**GOOD, "package": "{{cookiecutter.package}}"}, "post_gen_project.py")["FEATURES"]
+    patterns = {name for choices in features.values() for patterns in choices.values() for name in patterns}
+    assert not [name for name in sorted(patterns) if not any(TEMPLATE.glob(name))]
+
+
+def test_a_scope_prunes_what_a_larger_one_left_and_brings_it_back(
+    default_project: BakedProject, copy: Callable[..., BakedProject]
+) -> None:
+    project = copy(default_project)
+    service = project.files()
+    (project.path / "make" / "mine.mk").write_text("mine: ## Mine\n\t@echo mine\n")
+    cookiecutter(project.path.parent, "--overwrite-if-exists", scope="experiment")
+    experiment = project.files()
+    assert experiment < service | {"make/mine.mk"}
+    assert {"make/mine.mk", "requirements/train.lock"} < experiment
+    assert not {"make/service.mk", "Dockerfile", "conf/gates.yaml", "requirements/serve.lock"} & experiment
+    assert project.run("make", "mine").stdout == "mine\n"
+    cookiecutter(project.path.parent, "--overwrite-if-exists", scope="production")
+    assert project.files() == service | {"make/mine.mk"}
 
 
 def test_the_shipped_dvc_folder_is_what_dvc_init_makes(tmp_path: Path, default_project: BakedProject) -> None:

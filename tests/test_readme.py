@@ -74,7 +74,8 @@ def test_commands_of_the_generated_readme(reproduced_project: BakedProject, copy
 
 def test_make_targets_run_what_the_readme_says(reproduced_project: BakedProject) -> None:
     rows = re.findall(r"^\| `make (\w+)[^`]*` \| `([^`]+)`", reproduced_project.read("README.md"), re.M)
-    targets = set(re.findall(r"^([a-z]+):.*## ", reproduced_project.read("Makefile"), re.M)) - {"help"}
+    makefiles = reproduced_project.read("Makefile") + reproduced_project.read("make/service.mk")
+    targets = set(re.findall(r"^([a-z]+):.*## ", makefiles, re.M)) - {"help"}
     assert {target for target, _ in rows} == targets
     for target, command in rows:
         told = reproduced_project.run("make", "--dry-run", "--always-make", target).stdout
