@@ -60,10 +60,8 @@ TABLES = [
     f"{SRC}/features.py",
     f"{SRC}/tests/test_*tables.py",
     f"{SRC}/tests/test_features.py",
-    f"{HARNESS}/*/table_*",
-    f"{HARNESS}/*/tables.py",
-    f"{HARNESS}/*/tables_*",
-    f"{HARNESS}/preparation/schema.py",
+    f"{HARNESS}/*/table*.py",
+    f"{HARNESS}/preparation/schema*.py",
     f"{HARNESS}/training/encoding.py",
     f"{HARNESS}/training/linear.py",
 ]

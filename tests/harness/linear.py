@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pyarrow as pa
-from tests import module
 from my_experiment import features
 from my_experiment.harness import contracts
 from my_experiment.harness.exported import graphs

@@ -10,7 +10,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from tests import module
 from my_experiment.harness.serving import admission
 
 MOST = admission.MAX_PENDING

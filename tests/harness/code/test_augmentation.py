@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tests import ROOT, module
+from support import ROOT
 from my_experiment import augmentation
 from my_experiment.harness.core import config
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 import pytest
 import yaml
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 from my_experiment.harness.automation import ci
 from my_experiment.harness.core import errors
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 import pytest
 import yaml
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 from my_experiment.harness import configuration
 from my_experiment.harness.core import config
 from my_experiment.harness.core import errors

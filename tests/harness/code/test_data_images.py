@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from tests import ROOT, module
+from support import ROOT
 from my_experiment.data import images as data_images
 from my_experiment.harness import contracts
 from my_experiment.harness.core import errors

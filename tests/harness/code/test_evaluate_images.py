@@ -10,7 +10,7 @@ import onnx
 import pytest
 import yaml
 from onnx import helper, numpy_helper
-from tests import PACKAGE, module
+from support import PACKAGE
 from my_experiment.harness.core import errors
 from my_experiment.harness.evaluation import card
 from my_experiment.harness.evaluation import images as evaluation_images

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from onnx import helper, numpy_helper
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 from my_experiment.harness.preparation import splits
 from my_experiment.harness import prepared
 from my_experiment.stages import evaluate

@@ -7,7 +7,6 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
-from tests import module
 from my_experiment.harness.exported import graphs
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pyarrow as pa
 import pytest
-from tests import ROOT, module
+from support import ROOT
 from my_experiment.harness.core import errors
 from my_experiment.harness.training import encoding
 from my_experiment.harness.training import encoding as training_encoding

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests import module
 from my_experiment.harness.core import errors
 from my_experiment.harness.evaluation import measures
 from my_experiment.harness.release import gates

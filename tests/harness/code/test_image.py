@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 import pytest
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 from my_experiment.harness.core import errors
 from my_experiment.harness.packaging import image
 from my_experiment import service

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests import module
 from my_experiment.harness.inputs import images as inputs_images
 
 SHAPE, LIMIT = (7, 9, 3), 10_000

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pydantic
 import pytest
-from tests import module
 from my_experiment.harness.inputs import tables as inputs_tables
 
 DESCRIPTION = {

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 import pytest
 import yaml
-from tests import module
 from my_experiment.harness.core import errors
 from my_experiment.harness import lineage
 from my_experiment.harness.packaging import bento

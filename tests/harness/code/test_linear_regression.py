@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression
-from tests import module
-from tests.linear import answer, fit, table_of, values
+from linear import answer, fit, table_of, values
 from my_experiment import features
 from my_experiment.harness import contracts
 from my_experiment.harness.core import errors

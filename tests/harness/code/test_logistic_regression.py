@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression
-from tests import module
-from tests.linear import answer, fit, table_of, values
+from linear import answer, fit, table_of, values
 from my_experiment.harness.core import errors
 from my_experiment.models.logistic_regression import logistic_regression
 

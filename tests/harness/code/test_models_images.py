@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tests import ROOT, module
+from support import ROOT
 from my_experiment.harness import contracts
 from my_experiment.harness.exported import inference
 from my_experiment.harness.preparation import images as preparation_images

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from tests import ROOT, module
+from support import ROOT
 from my_experiment.data import tables as data_tables
 from my_experiment.harness import contracts
 from my_experiment.harness.core import config

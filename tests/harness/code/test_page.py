@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 import httpx
 import pytest
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 from my_experiment.harness.serving import page
 
 ROUTES = """

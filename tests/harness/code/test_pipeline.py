@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 import pytest
 import yaml
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 
 SRC = ROOT / "src" / PACKAGE
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

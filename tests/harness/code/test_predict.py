@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 from onnx import helper, numpy_helper
 from PIL import Image
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 from my_experiment.harness.batch import predict
 from my_experiment.harness.core import errors
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 import pytest
 import yaml
-from tests import PACKAGE, module
+from support import PACKAGE
 from my_experiment.harness.core import errors
 from my_experiment.harness import prepared
 from my_experiment.harness.prepared import images as prepared_images

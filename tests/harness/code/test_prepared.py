@@ -4,7 +4,6 @@ from collections import Counter
 from pathlib import Path
 import numpy as np
 import pytest
-from tests import module
 from my_experiment.harness import contracts
 from my_experiment.harness.core import errors
 from my_experiment.harness.preparation import splits

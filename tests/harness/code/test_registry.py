@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 import pytest
-from tests import module
 from my_experiment.harness.core import errors
 from my_experiment.harness.core import stages
 from my_experiment.harness.release import mutex

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as reference
-from tests import module
 from my_experiment.harness.evaluation import measures
 from my_experiment.harness.evaluation import regression as evaluation_regression
 from my_experiment.harness.targets import regression as targets_regression

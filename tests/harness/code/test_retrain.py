@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 import pytest
 import yaml
-from tests import module
 from my_experiment.harness.automation import retrain
 from my_experiment.harness.core import errors
 from my_experiment.harness.release import gates

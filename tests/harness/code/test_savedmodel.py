@@ -13,7 +13,6 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
-from tests import module
 from my_experiment.harness.core import errors
 from my_experiment.harness.packaging import savedmodel
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from tests import PACKAGE, module
+from support import PACKAGE
 from my_experiment.data import tables as data_tables
 from my_experiment.harness.core import errors
 from my_experiment.harness.preparation import schema

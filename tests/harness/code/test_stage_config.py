@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 import pytest
 import yaml
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 from my_experiment.harness.core import config
 from my_experiment.harness.core import errors
 from my_experiment.stages import config

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests import module
 from my_experiment.harness.core import text as core_text
 from my_experiment.harness.core import text
 from my_experiment.harness.evaluation import card

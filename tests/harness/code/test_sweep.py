@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 import pytest
 import yaml
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 from my_experiment.harness.core import config
 from my_experiment.harness.core import errors
 from my_experiment.harness.sweep import search

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 import pytest
 import yaml
-from tests import PACKAGE, module
+from support import PACKAGE
 from my_experiment.harness.core import config
 from my_experiment.harness.core import errors
 from my_experiment.harness.core import stages

@@ -10,7 +10,6 @@ import numpy as np
 import optuna
 import pytest
 from PIL import Image
-from tests import module
 from my_experiment.harness.sweep import plots
 from my_experiment.harness.sweep import report
 from my_experiment.harness.sweep import trials

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 import pytest
-from tests import module
 
 PROCESSES = 8
 STARTED = datetime(2025, 1, 2, 3, 4, 5)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 from my_experiment.data import tables as data_tables
 from my_experiment.harness import contracts
 from my_experiment.harness.core import errors

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
-from tests import PACKAGE, ROOT, module
+from support import PACKAGE, ROOT
 from my_experiment.harness.core import config
 from my_experiment.harness.core import errors
 from my_experiment.harness.exported import graphs

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 import pytest
-from tests import module
 from my_experiment.harness import contracts
 from my_experiment.harness.core import errors
 from my_experiment.harness.core import stages

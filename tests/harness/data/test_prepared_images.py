@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 import numpy as np
 import pytest
-from tests import ROOT, module
+from support import ROOT
 from my_experiment.harness import contracts
 from my_experiment.harness.core import config
 from my_experiment.harness.preparation import splits

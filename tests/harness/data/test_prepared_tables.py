@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from numpy.typing import NDArray
-from tests import ROOT, module
+from support import ROOT
 from my_experiment.harness import contracts
 from my_experiment.harness.core import config
 from my_experiment.harness.preparation import schema

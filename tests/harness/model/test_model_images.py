@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from tests import ROOT, module
+from support import ROOT
 from my_experiment.harness import prepared
 from my_experiment.harness.prepared import images as prepared_images
 from my_experiment.harness.training import export
