@@ -1,6 +1,17 @@
-"""One machine-learning experiment: stages, models and the service that ships them."""
+"""One machine-learning experiment: its stages, data, models and service.
+
+Yours to edit:
+    stages/       the pipeline: each module reads like the story of its stage in dvc.yaml
+    data/         sources: where examples come from
+    models/       one function a model
+    features.py or augmentation.py, whichever there is
+    service.py    the HTTP service, and endpoints of your own
+    tests/        tests of all of this
+    __main__.py   the table of commands
+The template's: harness/, which `cruft update` renews.
+"""
 
 import os
 
-# ONNX Runtime tells its maker about its use unless it is told not to (its Privacy.md); set 0 to allow it.
+# ONNX Runtime reports its use to its maker unless this is set (its Privacy.md); 0 allows it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,17 +1,97 @@
-"""The command line: a table of commands, each loaded when it is called."""
+"""The command line: one table of commands, each loaded when it is called."""
 
 import importlib
-import sys
+import importlib.util
+import os
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import click
+
+from . import stages, text
+from .errors import UserError
 from .paths import NAME
 
+ROOTS = ("dvc.yaml", "bento.yaml")  # files that lie in the root of a project, and of a Bento
+EXIT_CODES = "Exit codes: 0 done, 1 an error that the message names, 2 a wrong command line, 130 interrupted."
 
-def run(table: Mapping[str, str]) -> None:
-    """Runs the command that the command line names.
+
+class _File(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.4 and newer alone
+    """A path, relative to the folder in which the command was typed."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path as seen from the project's root, into which `run` changes."""
+        typed_in = ctx.find_object(Path) if ctx else None
+        path = Path(os.path.abspath((typed_in or Path.cwd()) / value))
+        return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+FILE = _File()
+
+
+class _Table(click.Group):
+    """A group whose commands are modules, each with a click command called `command`."""
+
+    def __init__(self, table: Mapping[str, tuple[str, str]]) -> None:
+        super().__init__(epilog=EXIT_CODES)
+        # A scope that a project does not have leaves its modules out.
+        self._table = {name: row for name, row in table.items() if importlib.util.find_spec(f"{NAME}.{row[0]}")}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of the table."""
+        return list(self._table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, once its module is loaded."""
+        if cmd_name not in self._table:
+            close = text.closest(cmd_name, self._table)
+            ctx.fail(f"there is no command {cmd_name!r}" + (f": did you mean {close!r}?" if close else ""))
+        command: click.Command = importlib.import_module(f"{NAME}.{self._table[cmd_name][0]}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands without loading a module."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in self._table.items()])
+
+
+def root() -> Path:
+    """The project's root: this folder, or the first above it with a dvc.yaml.
+
+    Raises:
+        UserError: If there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if any((folder / name).is_file() for name in ROOTS):
+            return folder
+    raise UserError(f"{here} is not in a project: there is no dvc.yaml here or in a folder above")
+
+
+def run(table: Mapping[str, tuple[str, str]]) -> None:
+    """Runs the command that the command line names, in the project's root.
 
     Args:
-        table: Command -> its module, below the package.
+        table: Command -> its module, below the package, and what it does in a line.
+
+    Raises:
+        SystemExit: With the exit code of the command; see `EXIT_CODES`.
     """
-    name = sys.argv.pop(1)
-    importlib.import_module(f"{NAME}.{table[name]}").main()
+
+    def main() -> None:
+        typed_in = Path.cwd()
+        os.chdir(root())
+        try:
+            _Table(table).main(prog_name=f"python -m {NAME}", standalone_mode=False, obj=typed_in)
+        except click.exceptions.Exit as end:
+            raise SystemExit(end.exit_code) from None
+        except click.ClickException as error:
+            error.show()
+            raise SystemExit(error.exit_code) from None
+        except click.Abort:
+            raise KeyboardInterrupt from None
+
+    stages.run(main)

@@ -1,5 +1,6 @@
-"""What every command does around its work: errors in one line, one process a stage at a time."""
+"""What surrounds a command or a stage: errors in one line, one process a stage at a time."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,31 +10,34 @@ from filelock import FileLock, Timeout
 from .errors import UserError
 
 
-def run(main: Callable[[], None], interrupted: str = "the same command starts anew") -> None:
-    """Runs `main` and turns what a person can cause into one clear line instead of a traceback.
+def run(main: Callable[[], None]) -> None:
+    """Runs a command, and ends the process with one line for an error that a person can mend.
 
     Args:
-        main: The command's work.
-        interrupted: What comes of it after Ctrl-C.
+        main: The command. A `KeyboardInterrupt` that it raises anew may carry a text for the person.
 
     Raises:
-        SystemExit: Code 1 after a `UserError`, 130 after Ctrl-C.
+        SystemExit: Code 1 after a `UserError`, 130 after Ctrl-C, 141 if the reader of the output has gone.
     """
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print(f"interrupted: {interrupted}", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted: {interrupt or 'the same command starts anew'}", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:  # `| head`: Python would complain again when it closes the output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
 
 
 def run_stage(name: str, main: Callable[[], None]) -> None:
     """Runs a pipeline stage, alone.
 
-    `kill -9` of `dvc` leaves the stage it started running. A second `dvc repro` must not have its outputs
-    overwritten by that orphan, so it waits for it; the operating system drops the lock with the process.
+    `kill -9` of `dvc` leaves the stage it started running. A second `dvc repro` waits for that process, which would
+    overwrite its outputs otherwise. The operating system drops the lock with the process.
 
     Args:
         name: The stage's name, as in dvc.yaml.
@@ -50,7 +54,9 @@ def run_stage(name: str, main: Callable[[], None]) -> None:
             lock.acquire(timeout=-1)
         try:
             main()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the stage starts anew at the next `dvc repro`") from None
         finally:
             lock.release()
 
-    run(alone, interrupted="the stage starts anew at the next `dvc repro`")
+    run(alone)

@@ -1,5 +1,6 @@
 """Numbers and tables as text."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,3 +40,24 @@ def compared(error: float, baseline: float, less: str) -> str:
     if error > baseline:
         return "the model is worse than that"
     return f"{1 - error / baseline:.0%} {less}"
+
+
+def aligned(rows: Sequence[Sequence[object]]) -> list[str]:
+    """The lines of a plain table, each column as wide as its longest cell.
+
+    Args:
+        rows: Cells of each row, the header first; all rows have the same number of cells.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like another, if one is like it at all.
+
+    Args:
+        word: The word to compare.
+        known: The words to choose from.
+    """
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
