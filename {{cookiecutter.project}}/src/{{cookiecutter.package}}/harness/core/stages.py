@@ -5,8 +5,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from .errors import UserError
 
 
@@ -43,6 +41,8 @@ def run_stage(name: str, main: Callable[[], None]) -> None:
         name: The stage's name, as in dvc.yaml.
         main: The stage's work.
     """
+    from filelock import FileLock, Timeout  # here: a Bento has no stages, and no filelock
+
     lock = FileLock(Path(".dvc", "tmp", f"{name}.lock"), timeout=0)
 
     def alone() -> None:

@@ -4,14 +4,16 @@ import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
+
 import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from support import ROOT
-from my_experiment.harness import prepared
-from my_experiment.harness.prepared import images as prepared_images
-from my_experiment.harness.training import export
+
+from ..harness import prepared
+from ..harness.prepared import images as prepared_images
+from ..harness.training import restore
+from . import ROOT
 
 MODELS = ROOT / "models"
 PREPARED = ROOT / "data/prepared"
@@ -37,12 +39,10 @@ def predict() -> Predict:
     return predict
 
 
-
 @pytest.fixture(scope="module")
 def images() -> NDArray[np.float32]:
     """Pictures of the test split, at most a thousand."""
     return np.asarray(prepared_images.load("test", PREPARED)[:1000], np.float32)
-
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,11 @@ def labels() -> NDArray[np.int64]:
     return found
 
 
-
 @pytest.fixture(scope="module")
 def description() -> dict[str, Any]:
     """The content of models/model.json."""
     content: dict[str, Any] = json.loads((MODELS / "model.json").read_text(encoding="utf-8"))
     return content
-
 
 
 def test_it_is_what_its_description_says(description: dict[str, Any], predict: Predict) -> None:
@@ -68,7 +66,6 @@ def test_it_is_what_its_description_says(description: dict[str, Any], predict: P
     assert description["shape"] == manifest["shape"]
     assert description["max_pixels"] == manifest["max_pixels"]
     assert predict(np.zeros((3, *manifest["shape"]))).shape == (3, len(manifest["classes"]))
-
 
 
 def test_probabilities_are_probabilities(predict: Predict, images: NDArray[np.float32]) -> None:
@@ -82,7 +79,6 @@ def test_probabilities_are_probabilities(predict: Predict, images: NDArray[np.fl
         np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
 
 
-
 def test_a_picture_is_judged_alone(predict: Predict, images: NDArray[np.float32]) -> None:
     together = predict(images[:64])
     alone = np.concatenate([predict(image[None]) for image in images[:64]])
@@ -90,10 +86,8 @@ def test_a_picture_is_judged_alone(predict: Predict, images: NDArray[np.float32]
     np.testing.assert_allclose(predict(images[:64][::-1])[::-1], together, atol=1e-5)
 
 
-
 def test_the_same_picture_gets_the_same_answer(predict: Predict, images: NDArray[np.float32]) -> None:
     np.testing.assert_array_equal(predict(images), predict(images))
-
 
 
 @pytest.mark.parametrize("change", [lambda x: x + 3, lambda x: x - 3, lambda x: x * 0.97], ids=["+3", "-3", "x0.97"])
@@ -104,12 +98,10 @@ def test_a_little_more_or_less_light_changes_nothing(
     assert (changed.argmax(1) == predict(images).argmax(1)).mean() >= 0.97
 
 
-
 def test_it_beats_the_most_frequent_class(
     predict: Predict, images: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> None:
     assert (predict(images).argmax(1) == labels).mean() > np.bincount(labels).max() / len(labels)
-
 
 
 def test_it_is_right_more_often_where_it_is_sure(
@@ -119,7 +111,6 @@ def test_it_is_right_more_often_where_it_is_sure(
     right = probabilities.argmax(1) == labels
     sure = probabilities.max(1) >= np.median(probabilities.max(1))
     assert right[sure].mean() >= right[~sure].mean()
-
 
 
 @pytest.mark.skipif(not (ROOT / "reports/metrics.json").exists(), reason="not evaluated yet: `dvc repro` does it")
@@ -134,11 +125,7 @@ def test_it_is_the_model_that_was_evaluated(predict: Predict) -> None:
     assert report["accuracy"] > report["baseline_accuracy"]
 
 
-
 @pytest.mark.keras
 def test_keras_says_the_same(predict: Predict, images: NDArray[np.float32]) -> None:
-    model = export.load_keras(MODELS)
+    model = restore.load_keras(MODELS)
     np.testing.assert_allclose(np.asarray(model(images, training=False)), predict(images), rtol=0, atol=1e-5)
-
-
-

@@ -5,19 +5,18 @@ import json
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from numpy.typing import NDArray
-from support import ROOT
-from my_experiment.harness import contracts
-from my_experiment.harness.core import config
-from my_experiment.harness.preparation import schema
-from my_experiment.harness.preparation import table
-from my_experiment.harness.preparation import table_splits
-from my_experiment.harness import prepared
-from my_experiment.harness.prepared import tables as prepared_tables
+
+from ..harness import contracts, prepared
+from ..harness.core import config
+from ..harness.preparation import schema, table_files, table_splits
+from ..harness.prepared import tables as prepared_tables
+from . import ROOT
 
 FOLDER = ROOT / "data/prepared"
 COMPARED = 1_000_000  # rows of the source whose group or time is compared
@@ -33,7 +32,6 @@ def manifest() -> dict[str, Any]:
     return content
 
 
-
 @pytest.fixture
 def params(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The configuration; its paths are relative to the project, which becomes the working directory."""
@@ -42,14 +40,12 @@ def params(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return content
 
 
-
 def parts(split: str, manifest: dict[str, Any]) -> Iterator[tuple[Any, NDArray[Any]]]:
     """Feature columns and targets, some rows at a time: all of them may be more than fits in memory."""
     targets, start = prepared.targets(split, FOLDER), 0
-    for batch in table.batches(split, 65_536, FOLDER):
+    for batch in prepared_tables.batches(split, 65_536, FOLDER):
         yield batch.select([column["name"] for column in manifest["columns"]]), targets[start : start + len(batch)]
         start += len(batch)
-
 
 
 @pytest.mark.parametrize("split", prepared.SPLITS)
@@ -69,7 +65,6 @@ def test_arrays_are_what_the_manifest_says(split: str, manifest: dict[str, Any])
     assert digest.hexdigest() == manifest["digests"][split]
 
 
-
 @pytest.mark.parametrize("split", prepared.SPLITS)
 def test_every_target_can_be_learnt_from(split: str, manifest: dict[str, Any]) -> None:
     targets = prepared.targets(split, FOLDER)
@@ -81,7 +76,6 @@ def test_every_target_can_be_learnt_from(split: str, manifest: dict[str, Any]) -
     else:
         assert np.isfinite(targets).all()
         assert split != "train" or targets.min() < targets.max()
-
 
 
 @pytest.mark.parametrize("split", prepared.SPLITS)
@@ -108,7 +102,6 @@ def test_the_schema_holds_for_what_was_prepared(split: str, manifest: dict[str, 
         assert manifest["classes"] == columns[manifest["target_name"]].categories
 
 
-
 def roles(params: dict[str, Any], column: str) -> dict[str, Any]:
     """Name -> what a column of the source holds, which is no feature and so was not prepared."""
     data, source = params["data"], config.instantiate(params["data"])
@@ -120,12 +113,11 @@ def roles(params: dict[str, Any], column: str) -> dict[str, Any]:
             names = (
                 [f"{file.name.rpartition('/')[2]}:{row}" for row in part.rows.tolist()]
                 if data["id"] is None
-                else schema.convert(part.values[data["id"]], "text")[0].to_pylist()
+                else table_files.convert(part.values[data["id"]], "text")[0].to_pylist()
             )
-            yield from zip(names, schema.convert(part.values[column], wanted[column])[0].to_pylist(), strict=True)
+            yield from zip(names, table_files.convert(part.values[column], wanted[column])[0].to_pylist(), strict=True)
 
     return dict(islice(rows(), COMPARED))
-
 
 
 def contents(split: str, manifest: dict[str, Any]) -> NDArray[np.uint64]:
@@ -135,7 +127,6 @@ def contents(split: str, manifest: dict[str, Any]) -> NDArray[np.uint64]:
         values = pa.array([manifest["classes"][target] for target in targets] if "classes" in manifest else targets)
         found.append(table_splits.hash_rows(rows.append_column(manifest["target_name"], values)))
     return np.concatenate(found)
-
 
 
 def test_the_split_is_the_configured_one(manifest: dict[str, Any], params: dict[str, Any]) -> None:
@@ -158,7 +149,6 @@ def test_the_split_is_the_configured_one(manifest: dict[str, Any], params: dict[
         assert all(max(earlier) < min(later) for earlier, later in pairwise(present))
 
 
-
 def test_the_report_counts_the_same(manifest: dict[str, Any]) -> None:
     report = json.loads((ROOT / "reports/data.json").read_text(encoding="utf-8"))
     assert report["examples"] == manifest["examples"]
@@ -167,6 +157,3 @@ def test_the_report_counts_the_same(manifest: dict[str, Any]) -> None:
         assert report["classes"] == {
             split: dict(zip(manifest["classes"], counts, strict=True)) for split, counts in manifest["counts"].items()
         }
-
-
-

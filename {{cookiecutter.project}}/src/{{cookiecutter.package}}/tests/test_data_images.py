@@ -5,14 +5,15 @@ import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
+
 import numpy as np
 import pytest
-from support import ROOT
-from my_experiment.harness import contracts
-from my_experiment.harness.core import config
-from my_experiment.harness.preparation import splits
-from my_experiment.harness import prepared
-from my_experiment.harness.prepared import images as prepared_images
+
+from ..harness import contracts, prepared
+from ..harness.core import config
+from ..harness.preparation import splits
+from ..harness.prepared import images as prepared_images
+from . import ROOT
 
 FOLDER = ROOT / "data/prepared"
 pytestmark = pytest.mark.skipif(
@@ -27,7 +28,6 @@ def manifest() -> dict[str, Any]:
     return content
 
 
-
 @pytest.fixture(scope="module")
 def index() -> dict[str, list[dict[str, str]]]:
     """Name, label and digest of every row of every split."""
@@ -38,12 +38,10 @@ def index() -> dict[str, list[dict[str, str]]]:
     return found
 
 
-
 def parts(images: Any) -> Iterator[Any]:
     """The images a few at a time: all of them may be more than fits in memory."""
     for start in range(0, len(images), 1024):
         yield start, images[start : start + 1024]
-
 
 
 @pytest.mark.parametrize("split", prepared.SPLITS)
@@ -63,12 +61,10 @@ def test_arrays_are_what_the_manifest_says(
     assert digest.hexdigest() == manifest["digests"][split]
 
 
-
 @pytest.mark.parametrize("split", prepared.SPLITS)
 def test_every_class_is_in_every_split(split: str, manifest: dict[str, Any]) -> None:
     assert len(manifest["classes"]) == len(set(manifest["classes"])) > 1
     assert [name for name, n in zip(manifest["classes"], manifest["counts"][split], strict=True) if n == 0] == []
-
 
 
 @pytest.mark.parametrize("split", prepared.SPLITS)
@@ -79,13 +75,11 @@ def test_pixels_use_their_range(split: str) -> None:
     assert int(highest.max()) - int(lowest.min()) >= 64, "nearly no contrast: are the pixel values 0 to 255?"
 
 
-
 def test_no_picture_is_in_two_splits(index: dict[str, list[dict[str, str]]]) -> None:
     digests = {split: {row["digest"] for row in rows} for split, rows in index.items()}
     names = {split: {row["name"] for row in rows} for split, rows in index.items()}
     for found in (digests, names):
         assert len(set.union(*found.values())) == sum(len(of_split) for of_split in found.values())
-
 
 
 def test_no_picture_has_two_labels(index: dict[str, list[dict[str, str]]]) -> None:
@@ -94,7 +88,6 @@ def test_no_picture_has_two_labels(index: dict[str, list[dict[str, str]]]) -> No
         for row in rows:
             labels.setdefault(row["digest"], set()).add(row["label"])
     assert [digest for digest, found in labels.items() if len(found) > 1] == []
-
 
 
 def test_the_split_is_the_configured_one(
@@ -109,13 +102,9 @@ def test_the_split_is_the_configured_one(
             assert splits.assign(row["digest"], contracts.Splits(**settings)) == split
 
 
-
 def test_the_report_counts_the_same(manifest: dict[str, Any]) -> None:
     report = json.loads((ROOT / "reports/data.json").read_text(encoding="utf-8"))
     assert report["examples"] == manifest["examples"]
     assert report["classes"] == {
         split: dict(zip(manifest["classes"], counts, strict=True)) for split, counts in manifest["counts"].items()
     }
-
-
-

@@ -4,16 +4,17 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
+
 import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from support import ROOT
-from my_experiment.harness.exported import inference
-from my_experiment.harness import prepared
-from my_experiment.harness.prepared import tables as prepared_tables
-from my_experiment.harness import targets
-from my_experiment.harness.training import export
+
+from ..harness import prepared, targets
+from ..harness.exported import inference
+from ..harness.prepared import tables as prepared_tables
+from ..harness.training import restore
+from . import ROOT
 
 MODELS = ROOT / "models"
 PREPARED = ROOT / "data/prepared"
@@ -34,7 +35,6 @@ def session() -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(MODELS / "model.onnx", providers=["CPUExecutionProvider"])
 
 
-
 @pytest.fixture(scope="module")
 def predict(session: onnxruntime.InferenceSession) -> Predict:
     """The model: raw columns -> probabilities [N, K], or numbers [N, 1]. Whatever it is asked, these are finite."""
@@ -52,13 +52,11 @@ def predict(session: onnxruntime.InferenceSession) -> Predict:
     return predict
 
 
-
 @pytest.fixture(scope="module")
 def rows() -> Rows:
     """Rows of the test split, at most a thousand."""
     found: Rows = next(prepared_tables.feeds("test", 1000, PREPARED))
     return found
-
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +66,14 @@ def description() -> dict[str, Any]:
     return content
 
 
-
 def taken(rows: Rows, which: Any) -> Rows:
     """Some of the rows."""
     return {name: values[which] for name, values in rows.items()}
 
 
-
 def close(found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
     """Compares answers, whatever their units are."""
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1.0, float(np.abs(expected).max())))
-
 
 
 def test_it_is_what_its_description_says(
@@ -96,7 +91,6 @@ def test_it_is_what_its_description_says(
     assert predict(taken(rows, slice(1))).shape == (1, len(manifest.get("classes", ["a number"])))
 
 
-
 def test_a_row_is_judged_alone(predict: Predict, rows: Rows) -> None:
     rows = taken(rows, slice(64))
     together = predict(rows)
@@ -104,10 +98,8 @@ def test_a_row_is_judged_alone(predict: Predict, rows: Rows) -> None:
     close(predict(taken(rows, slice(None, None, -1)))[::-1], together)
 
 
-
 def test_the_same_row_gets_the_same_answer(predict: Predict, rows: Rows) -> None:
     np.testing.assert_array_equal(predict(rows), predict(rows))
-
 
 
 def test_missing_values_and_new_categories_are_answered(predict: Predict, rows: Rows) -> None:
@@ -123,7 +115,6 @@ def test_missing_values_and_new_categories_are_answered(predict: Predict, rows: 
     assert len(np.unique(predict(missing), axis=0)) == 1
 
 
-
 @pytest.mark.parametrize("extreme", [1e308, -1e308, 1e38, -1e38, 5e-324, 0.0])
 def test_extreme_numbers_are_answered(
     predict: Predict, rows: Rows, description: dict[str, Any], extreme: float
@@ -136,7 +127,6 @@ def test_extreme_numbers_are_answered(
     predict({**rows, **numbers})
 
 
-
 def test_it_beats_the_naive_answer(predict: Predict, description: dict[str, Any]) -> None:
     found = inference.predict(MODELS / "model.onnx", prepared_tables.feeds("test", folder=PREPARED))
     train, targets = prepared.targets("train", PREPARED), prepared.targets("test", PREPARED)
@@ -144,7 +134,6 @@ def test_it_beats_the_naive_answer(predict: Predict, description: dict[str, Any]
         assert (found.argmax(1) == targets).mean() > (np.bincount(train).argmax() == targets).mean()
     else:
         assert ((found[:, 0] - targets) ** 2).mean() < ((train.mean() - targets) ** 2).mean()
-
 
 
 @pytest.mark.skipif(not (ROOT / "reports/metrics.json").exists(), reason="not evaluated yet: `dvc repro` does it")
@@ -159,7 +148,6 @@ def test_it_is_the_model_that_was_evaluated(description: dict[str, Any]) -> None
         assert report["mae"] == pytest.approx(errors.mean(), rel=1e-6)
         if half := description["calibration"]["half_widths"]["0.9"]:
             assert report["coverage"] == pytest.approx((errors <= half).mean(), abs=1e-6)
-
 
 
 def test_intervals_hold_their_level_on_the_validation_split(description: dict[str, Any]) -> None:
@@ -179,7 +167,6 @@ def test_intervals_hold_their_level_on_the_validation_split(description: dict[st
             assert (errors < half * (1 - 1e-9)).sum() < float(level) * (len(errors) + 1)
 
 
-
 @pytest.mark.keras
 def test_keras_says_the_same(
     predict: Predict, rows: Rows, description: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -190,7 +177,4 @@ def test_keras_says_the_same(
     # Encoded anew: its statistics come from the training split, and are those in the exported model.
     inputs = prepared_tables.inputs(prepared.manifest(), description["features"])
     encoded = inputs.array("test")[:1000]
-    close(np.asarray(export.load_keras(MODELS)(encoded, training=False)), predict(rows))
-
-
-
+    close(np.asarray(restore.load_keras(MODELS)(encoded, training=False)), predict(rows))
