@@ -35,6 +35,69 @@ def test_default_reaches_the_promised_accuracy_and_repeats_nothing(reproduced_pr
     assert "Running" not in reproduced_project.run("dvc", "status").stdout
 
 
+# What is edited below src/my_experiment -> the stages that run again, and no others.
+RERUNS = {
+    "stages/config.py": {"config"},
+    "stages/prepare.py": {"config", "prepare"},
+    "stages/train.py": {"config", "train"},
+    "stages/evaluate.py": {"config", "evaluate"},
+    "data": {"config", "prepare"},
+    "models": {"config", "train"},
+    "augmentation.py": {"config", "train"},
+    "service.py": set(),
+    "tests": set(),
+    "__main__.py": set(),
+    "harness/automation": set(),
+    "harness/lineage.py": set(),
+    "harness/packaging": set(),
+    "harness/release": set(),
+    "harness/serving": set(),
+    "harness/batch": set(),
+    "harness/sweep": set(),
+    "harness/configuration.py": {"config"},
+    "harness/evaluation/card.py": {"evaluate"},
+    "harness/evaluation/plots.py": {"evaluate"},
+    "harness/evaluation": {"config", "evaluate"},
+    "harness/tracking": set(),
+    "harness/preparation": {"config", "prepare"},
+    "harness/training": {"config", "train"},
+    "harness/prepared": {"prepare", "train", "evaluate"},
+    "harness/exported": {"train", "evaluate"},
+    "harness/targets": {"train", "evaluate"},
+    "harness/inputs": {"prepare"},
+    "harness/contracts.py": {"prepare", "train", "evaluate"},
+    "harness/core/text.py": {"evaluate"},
+    "harness/core/commands.py": set(),
+    "harness/core/programs.py": set(),
+}
+
+
+def test_an_edit_of_a_room_runs_its_stages_again_and_no_others(reproduced_project: BakedProject, copy: Copy) -> None:
+    """DVC says what it would run; nothing is trained."""
+    project = copy(reproduced_project)
+    rooms = {path.name for path in (project.path / "src/my_experiment/harness").glob("[!_]*")} - {"core"}
+    assert {name.split("/")[1] for name in RERUNS if name.startswith("harness/")} - {"core"} == rooms
+    code = f"""
+import json
+from pathlib import Path
+from dvc.repo import Repo
+
+told = {{}}
+for name in {list(RERUNS)!r}:
+    place = Path("src/my_experiment", name)
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    before = {{file: file.read_bytes() for file in files}}
+    for file in files:
+        file.write_bytes(before[file] + b"# edited\\n")
+    told[name] = sorted(Repo().status())
+    for file in files:
+        file.write_bytes(before[file])
+print("told " + json.dumps(told))
+"""
+    (line,) = [line for line in package_python(project, code).splitlines() if line.startswith("told ")]
+    assert json.loads(line.removeprefix("told ")) == {name: sorted(stages) for name, stages in RERUNS.items()}
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
@@ -61,15 +124,17 @@ def test_an_experiment_trains_what_it_says(quick_project: BakedProject, copy: Co
     # called directly with these values.
     code = """
 import keras, numpy as np
-from my_experiment import config, training
-from my_experiment.data import images, prepared
+from my_experiment.harness import prepared
+from my_experiment.harness.core import config
+from my_experiment.harness.prepared import images
+from my_experiment.harness.training import fit
 manifest = prepared.manifest()
 inputs = images.inputs(manifest, config.read()["augmentation"])
 section = dict(_target_="my_experiment.models.mlp.mlp", units=[24], dropout=0.3)
 saved = np.load("models/weights.npz")
 for rate in (0.03, 0.02):
     keras.utils.clear_session()  # layers are numbered within a process
-    fitted = training.gradient_descent(section, inputs, manifest, seed=0, epochs=3, batch_size=32, learning_rate=rate,
+    fitted = fit.gradient_descent(section, inputs, manifest, seed=0, epochs=3, batch_size=32, learning_rate=rate,
                                        monitor="val_loss", patience=8)
     print(all(np.array_equal(saved[name], weights) for name, weights in fitted.weights.items()))
 """
@@ -78,7 +143,7 @@ for rate in (0.03, 0.02):
     assert stages_run(project.run("dvc", "repro").stdout) == []
     runs = package_python(
         project,
-        "from my_experiment import tracking as t; c = t.client();"
+        "from my_experiment.harness.tracking import store as t; c = t.client();"
         "print([r.data.tags.get('dvc_exp_name') for r in c.search_runs([t.experiment(c)])])",
     )
     assert "'wide'" in runs
@@ -105,7 +170,7 @@ def test_a_queued_sweep_runs_each_of_its_points(quick_project: BakedProject, cop
     assert len(models) == 2
     # Two processes met one SQLite file; each left its run there, in the project and not in a temporary copy.
     code = (
-        "from my_experiment import tracking as t; c = t.client();"
+        "from my_experiment.harness.tracking import store as t; c = t.client();"
         "print(len([r for r in c.search_runs([t.experiment(c)]) if r.data.tags.get('dvc_exp_name')]))"
     )
     assert package_python(project, code).strip() == "2"
@@ -137,7 +202,7 @@ def test_a_hand_edit_of_params_is_refused_and_kept(quick_project: BakedProject, 
 def test_a_wrong_configuration_is_refused_with_the_key(
     quick_project: BakedProject, copy: Copy, file: str, old: str, new: str, expected: str
 ) -> None:
-    """Of each kind one, through DVC; all messages are tests/code/test_config.py's."""
+    """Of each kind one, through DVC; all messages are tests/harness/configuration."""
     project = copy(quick_project)
     edit(project, file, old, new)
     refused = project.run("dvc", "repro", check=False)
@@ -276,8 +341,8 @@ def test_no_output_holds_a_path_a_run_or_a_time(
     folder = tmp_path_factory.getbasetemp().parent  # of every copy of the project, that which was reproduced too
     run = package_python(
         reproduced_project,
-        "from my_experiment import lineage as l, tracking as t;"
-        "print(t.find(training_key=l.training(l.read_lock()).key).info.run_id)",
+        "from my_experiment.harness.tracking import lockfile as l, runs as r;"
+        "print(r.find(training_key=l.training(l.read_lock()).key).info.run_id)",
     ).split()[-1]
     for name in [*digests(reproduced_project), "dvc.lock", "params.yaml"]:
         content = (reproduced_project.path / name).read_bytes()
