@@ -8,7 +8,7 @@ COMMANDS = {
     "sweep": ("harness.sweep.main", "Train with many parameters, and keep the best as an experiment."),
     "log": ("harness.tracking.log", "Log the results on disk to MLflow."),
     "ci": ("harness.automation.ci", "Check that a commit's results are its own, or report what they change."),
-    "serve": ("harness.serving.http", "Serve the model on http://127.0.0.1:3000, in one process."),
+    "serve": ("harness.serving.serve", "Serve the model on http://127.0.0.1:3000, in one process."),
     "predict": ("harness.batch.predict", "Predict a folder of pictures, or the rows of a file."),
     "registry": ("harness.release.registry", "Register, promote, roll back and list versions of the model."),
     "lineage": ("harness.lineage", "Find commit, data, run, version, Bento and image from any one of them."),

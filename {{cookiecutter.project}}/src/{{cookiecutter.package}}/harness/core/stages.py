@@ -41,7 +41,10 @@ def run_stage(name: str, main: Callable[[], None]) -> None:
         name: The stage's name, as in dvc.yaml.
         main: The stage's work.
     """
-    from filelock import FileLock, Timeout  # here: a Bento has no stages, and no filelock
+    from filelock import (  # here: a Bento has no stages, and no filelock
+        FileLock,
+        Timeout,
+    )
 
     lock = FileLock(Path(".dvc", "tmp", f"{name}.lock"), timeout=0)
 

@@ -1,6 +1,6 @@
-"""What becomes of requests that come faster than the model answers them: those too many are refused at once.
+"""Admission: load shedding before the event loop fills with requests.
 
-Kept, they would be answered when nobody waits for them any more, and would fill the memory meanwhile.
+Requests that were kept would be answered when no client waits for them any more, and would fill the memory meanwhile.
 """
 
 from __future__ import annotations
@@ -8,44 +8,45 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse
+from .refusal import BUSY, Refusal, refused_total
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-MAX_PENDING = 128
-# So many are answered in a turn of the event loop, which then reads and refuses what has arrived: fewer, and clients
-# that ask again at once keep it busy with refusals; more, and a refusal comes late.
+# Requests answered in a turn of the event loop, which then reads and refuses new ones. With fewer, clients that retry
+# at once keep the loop busy with refusals; with more, a refusal comes late.
 TURN = 16
-BUSY = "too many requests are waiting: try again in a second"
-LATER = {"retry-after": "1"}
 
 
 class Admission:
-    """Lets at most `MAX_PENDING` requests to the model wait in a process; answers 503 to the others.
+    """ASGI middleware that refuses requests to the model with 503 once too many are pending.
 
-    Outside everything that BentoML does with a request, so that a refusal costs little. BentoML's own limit
-    (`traffic.max_concurrency`) answers 429, and sees one request at a time: a handler that does not wait ends before
-    the next one begins, so what waits stands in the event loop.
+    It stands outside BentoML's own middleware, so that a refusal costs little. BentoML's own limit
+    (`traffic.max_concurrency`) answers 429 and sees one request at a time: a handler that does not wait ends before the
+    next one begins, so pending requests stand in the event loop.
     """
 
-    def __init__(self, app: ASGIApp, refused: Counter) -> None:
-        """Take the application to protect, and what counts refusals."""
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        """Protects an application.
+
+        Args:
+            app: The application.
+            limit: The most pending requests.
+        """
         self._app = app
+        self._limit = limit
         self._pending = 0
         self._turn = asyncio.Semaphore(TURN)
-        self._refusal = JSONResponse({"error": BUSY}, 503, headers=LATER)
-        self._refused = refused
+        self._refusal = Refusal(503, BUSY).response()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
-        # Health and metrics are asked with GET: a service that is busy is neither dead nor unready.
+        """Answers a request, or refuses it."""
+        # Health checks and metrics use GET: a busy service is neither dead nor unready.
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        if self._pending >= MAX_PENDING:
-            self._refused.inc()
+        if self._pending >= self._limit:
+            refused_total().inc()
             await self._refusal(scope, receive, send)
             return
         self._pending += 1

@@ -1,7 +1,7 @@
-"""A page to try the model in a browser, at /ui of the service. `SERVICE_PAGE=off` in the environment switches it off.
+"""The page at /ui, to try the model in a browser; `SERVICE_PAGE=off` in the environment switches it off.
 
-It asks the same public API as everybody else. static/ is sent as it lies there: no build step, nothing from elsewhere.
-What it shows beside the answers comes from the model's description and from models/page.json, which `evaluate` writes.
+It uses the public API alone. static/ is sent unchanged: no build step, nothing from another host. Examples and bounds
+come from the model's description and from models/page.json, which `evaluate` writes.
 """
 
 import json
@@ -11,20 +11,23 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import bentoml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from .model import FOLDER, read_model_info
+
 STATIC = Path(__file__).parent / "static"
-# Types are given, for the browser is told not to guess, and mimetypes answers as the system is configured.
+# Types are given: the browser must not guess, and `mimetypes` depends on the system's configuration.
 FILES = {
     "/ui": ("index.html", "text/html"),
     "/ui/page.css": ("page.css", "text/css"),
     "/ui/page.js": ("page.js", "text/javascript"),
 }
-# https://developer.mozilla.org/en-US/docs/Web/HTTP/Guides/CSP: the page's own files, its own service, and the pictures
-# that it holds itself; nothing inline, nobody may frame it.
+# https://developer.mozilla.org/en-US/docs/Web/HTTP/Guides/CSP: only the page's own files and service,
+# and pictures that it made itself; nothing inline, no frame around it.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -35,22 +38,45 @@ HEADERS = {
 
 
 def enabled() -> bool:
-    """Say whether the page is served: unless SERVICE_PAGE has any other value than `on`."""
+    """Whether the page is served: SERVICE_PAGE is `on`, or not set."""
     return os.environ.get("SERVICE_PAGE", "on") == "on"
 
 
-def app(describe: Callable[[], dict[str, Any]], content: Path) -> Starlette:
-    """Make the routes of the page.
+def mount(service: Any) -> None:
+    """Adds the page to a service, unless it is switched off.
 
     Args:
-        describe: Returns what the page must know of the model; asked once, when the page is.
+        service: A BentoML service.
+    """
+    if enabled():
+        bentoml.asgi_app(app(describe, FOLDER / "page.json"))(service)
+
+
+def describe() -> dict[str, Any]:
+    """The model as the page shows it."""
+    info = read_model_info()
+    description = info.model_dump()
+    return {
+        "version": info.version,
+        "target_name": description["target_name"],
+        "schema": info.requests.instance_schema(description),
+        "file": info.requests.FILE,
+        "level": getattr(info.answers, "LEVEL", None),  # of the intervals, if answers have any
+    }
+
+
+def app(describe: Callable[[], dict[str, Any]], content: Path) -> Starlette:
+    """The application that serves the page.
+
+    Args:
+        describe: Returns the model as the page shows it; called once, for the first visitor.
         content: models/page.json. Without it the page has no examples, and its form no bounds and no choices.
     """
 
     @cache
     def described() -> dict[str, Any]:
-        more = json.loads(content.read_bytes()) if content.exists() else {}
-        return {"examples": [], "properties": {}, "range": None} | more | describe()
+        extra = json.loads(content.read_bytes()) if content.exists() else {}
+        return {"examples": [], "properties": {}, "range": None} | extra | describe()
 
     def description(request: Request) -> Response:
         return JSONResponse(described(), headers=HEADERS)

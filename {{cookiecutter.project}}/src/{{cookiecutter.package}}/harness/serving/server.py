@@ -1,4 +1,4 @@
-"""uvicorn for a service that may be asked more than it can answer, and that is told to end while it is asked."""
+"""A uvicorn server that sheds load, and drains its connections on SIGTERM."""
 
 import asyncio
 import socket
@@ -10,20 +10,20 @@ GRACE = 1.0  # seconds in which clients that keep their connection are told to c
 
 
 class Server(uvicorn.Server):
-    """Accepts all who wait at once, and answers everything that has arrived before it ends.
+    """Accepts all waiting connections at once, and answers every request that has arrived before it ends.
 
-    uvloop accepts one connection a turn of the event loop. A busy service would let the others wait where it cannot
-    see them, and refuse nobody; one that ends would reset them.
+    uvloop accepts one connection in each turn of the event loop. A busy service could then not refuse the others,
+    which it does not see, and a service that ends would reset them.
     """
 
     _listening: list[socket.socket]
     _accepting: set[asyncio.Task[Any]]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts as uvicorn does, but for who listens.
+        """Starts as uvicorn does, but accepts connections itself.
 
         Args:
-            sockets: Those to listen on.
+            sockets: The sockets to listen on.
         """
         await super().startup([])
         self._listening, self._accepting = sockets or [], set()
@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
                 accepted, _ = listening.accept()
             except ConnectionAbortedError:
                 continue
-            except OSError:  # nobody waits any more; or there are too many open files, so who waits goes on waiting
+            except OSError:  # no connection waits; or there are too many open files, and connections wait
                 return
             task = loop.create_task(loop.connect_accepted_socket(self._protocol, accepted))
             self._accepting.add(task)
@@ -52,12 +52,12 @@ class Server(uvicorn.Server):
         return protocol
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accepts who is waiting, then nobody; closes each connection with its next answer; then ends as uvicorn does.
+        """Accepts the waiting connections, closes each with its next answer, then ends as uvicorn does.
 
         Args:
-            sockets: Those that it listens on.
+            sockets: The sockets that it listens on.
         """
-        # The answers to come; those in work have their headers already, uvicorn closes after them.
+        # For answers to come; those under way have their headers, and uvicorn closes after them.
         self.server_state.default_headers.append((b"connection", b"close"))
         for connection in self.server_state.connections:
             cycle = getattr(connection, "cycle", None)
@@ -72,6 +72,6 @@ class Server(uvicorn.Server):
         end = loop.time() + GRACE
         while self.server_state.connections and loop.time() < end:
             await asyncio.sleep(0.02)
-        for _ in range(3):  # reads what has arrived meanwhile, so that nobody looks idle who is not
+        for _ in range(3):  # let pending reads run, so that busy connections are not taken for idle
             await asyncio.sleep(0)
         await super().shutdown(sockets)

@@ -1,4 +1,4 @@
-"""The page of the service: what is sent, with which headers, and that it needs nothing from elsewhere."""
+"""The page of the service: its files and headers, and that it loads nothing from another host."""
 
 import asyncio
 import json
@@ -8,19 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
 import httpx
 import pytest
-from support import PACKAGE, ROOT
 from my_experiment.harness.serving import page
+from support import ROOT
 
 ROUTES = """
-from {package} import service
+from my_experiment import service
 print([path for app, *_ in service.Service.mount_apps for path in (route.path for route in app.routes)])
 """
 
 
 def get(path: str, content: Path) -> httpx.Response:
-    """Asks the page of a model that is described in a few words."""
+    """An answer of the page, for a model with a short description."""
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(page.app(lambda: {"version": "1"}, content))
@@ -28,7 +29,6 @@ def get(path: str, content: Path) -> httpx.Response:
             return await client.get(path)
 
     return asyncio.run(ask())
-
 
 
 @pytest.mark.parametrize(("path", "start"), [("", b"<!doctype html>"), ("/page.css", b"/*"), ("/page.js", b"//")])
@@ -44,8 +44,7 @@ def test_the_files_are_sent_under_a_strict_policy(tmp_path: Path, path: str, sta
     assert answer.headers["content-type"].partition(";")[0] == types[path]
 
 
-
-def test_the_files_hold_nothing_from_elsewhere() -> None:
+def test_the_files_load_nothing_from_another_host() -> None:
     for file in page.STATIC.iterdir():
         text = file.read_text(encoding="utf-8")
         if file.suffix != ".html":  # a name or description may hold an address, as text
@@ -55,7 +54,6 @@ def test_the_files_hold_nothing_from_elsewhere() -> None:
     # The policy would refuse what is inline; relative, so that the page works behind a prefix too.
     assert not re.search(r"<style|\bstyle=|\bon[a-z]+=|<script(?![^>]*src=)", html)
     assert set(re.findall(r'(?:src|href)="([^"]*)"', html)) == {"data:,", "ui/page.css", "ui/page.js", "."}
-
 
 
 def test_the_description_joins_the_model_with_what_evaluate_wrote(tmp_path: Path) -> None:
@@ -69,7 +67,6 @@ def test_the_description_joins_the_model_with_what_evaluate_wrote(tmp_path: Path
     assert "content-security-policy" in answer.headers
 
 
-
 @pytest.mark.parametrize(("value", "on"), [(None, True), ("on", True), ("off", False), ("0", False), ("", False)])
 def test_it_is_on_until_it_is_switched_off(monkeypatch: pytest.MonkeyPatch, value: str | None, on: bool) -> None:
     if value is None:
@@ -79,14 +76,8 @@ def test_it_is_on_until_it_is_switched_off(monkeypatch: pytest.MonkeyPatch, valu
     assert page.enabled() == on
 
 
-
 @pytest.mark.parametrize("value", ["on", "off"])
 def test_the_service_has_the_routes_of_the_page_or_none(value: str) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SERVICE_PAGE": value}
-    done = subprocess.run(
-        [sys.executable, "-c", ROUTES.format(package=PACKAGE)], env=env, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", ROUTES], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str([*page.FILES, "/ui/description.json"] if value == "on" else [])
-
-
-

@@ -1,0 +1,64 @@
+"""The model that the service answers with: its description, and the modules for its kind."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pydantic
+import yaml
+from bentoml.exceptions import BentoMLException
+
+from ..core.errors import UserError
+from ..core.paths import SOURCES
+from ..exported import model
+
+# Beside src/ in the project; beside the package in a Bento, which packs the content of src/ without the folder.
+ROOTS = SOURCES.parent, SOURCES
+FOLDER = next((root for root in ROOTS if (root / "models/model.json").exists()), ROOTS[0]) / "models"
+
+
+class ModelInfo(pydantic.BaseModel, extra="allow"):
+    """The content of models/model.json: the part that every model has, and more for its kind."""
+
+    input: str
+    target: str
+    sha256: str
+
+    @property
+    def version(self) -> str:
+        """The name of the model in answers."""
+        return self.sha256[:12]
+
+    @property
+    def requests(self) -> Any:
+        """The module that reads requests: `inputs.images` or `inputs.tables`."""
+        return importlib.import_module(f"...inputs.{self.input}", __name__)
+
+    @property
+    def answers(self) -> Any:
+        """The module that makes answers: `targets.classification` or `targets.regression`."""
+        return importlib.import_module(f"...targets.{self.target}", __name__)
+
+
+def read_model_info() -> ModelInfo:
+    """Reads the description of the model, and verifies the model against it and against the Bento's labels.
+
+    Raises:
+        BentoMLException: If there is no model, or it is another model than the one described.
+    """
+    try:
+        info = ModelInfo.model_validate(model.read(FOLDER))
+    except UserError as error:
+        raise BentoMLException(str(error)) from None
+    except ValueError as error:
+        raise BentoMLException(f"{FOLDER / 'model.json'} does not describe a model: run `dvc repro`") from error
+    record = ROOTS[0] / "bento.yaml"
+    if record.exists():  # both files may have been exchanged together: the labels record the model of the Bento
+        recorded = (yaml.safe_load(record.read_bytes()).get("labels") or {}).get("model_sha256", info.sha256)
+        if recorded != info.sha256:
+            raise BentoMLException(
+                f"{FOLDER / 'model.onnx'} is not the model of this Bento ({record}: {recorded[:12]}, the file: "
+                f"{info.version}): build the Bento again"
+            )
+    return info

@@ -1,0 +1,70 @@
+"""The OpenAPI document: shapes of requests and answers, which BentoML leaves out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from .limits import Limits
+from .model import ModelInfo
+
+NPY = "application/x-npy"
+
+
+def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> Any:
+    """Completes the document that BentoML generates.
+
+    Args:
+        spec: BentoML's document.
+        info: The model.
+        limits: The limits of the service.
+        description: What the service does.
+
+    Returns:
+        The document with the schemas of both endpoints, also of their answers to bad requests.
+    """
+    file = {"type": "string", "format": "binary", "description": info.requests.FILE}
+    npy = {"type": "string", "format": "binary", "description": "An array as numpy.save writes it"}
+    instances = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": limits.instances,
+        "items": info.requests.instance_schema(info.model_dump()),
+    }
+    predict = {"application/json": _object(instances=instances)}
+    if hasattr(info.requests, "from_npy"):
+        predict[NPY] = npy
+    bodies = {"/predict": predict, "/predict_file": {"multipart/form-data": _object(file=file)}}
+    for path, body in bodies.items():
+        operation = spec.paths[path].post
+        operation["requestBody"] = {"required": True, "content": _content(body)}
+        operation["responses"] = _responses(body, info, limits)
+    return attrs.evolve(spec, info=attrs.evolve(spec.info, version=info.version, description=description))
+
+
+def _responses(body: dict[str, Any], info: ModelInfo, limits: Limits) -> dict[str, Any]:
+    prediction = {"type": "array", "items": info.answers.answer_schema(info.model_dump())}
+    answer = {
+        "application/json": _object(model_version={"type": "string"}, predictions=prediction),
+        NPY: {"type": "string", "format": "binary", "description": "An array as numpy.save writes it"},
+    }
+    error = {"application/json": _object(error={"type": "string"})}
+    described = {
+        "200": ("A prediction for each instance, in their order", answer),
+        "400": ("The content cannot be used; `error` says why", error),
+        "413": (f"The request is larger than {limits.body_bytes} bytes", error),
+        "415": (f"The content type is not {' or '.join(body)}", error),
+        "503": ("Too many requests are waiting: try again later, as Retry-After says", error),
+    }
+    return {
+        status: {"description": text, "content": _content(schemas)} for status, (text, schemas) in described.items()
+    }
+
+
+def _content(schemas: dict[str, Any]) -> dict[str, Any]:
+    return {media_type: {"schema": schema} for media_type, schema in schemas.items()}
+
+
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
