@@ -11,9 +11,9 @@ from support import ROOT
 HARNESS_TESTS = Path(__file__).parents[1]
 
 
-def mypy(file: Path | str) -> tuple[int, str]:
+def mypy(file: str) -> tuple[int, str]:
     """Exit status and output of mypy for one file of tests."""
-    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", file]
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), file]
     paths = os.pathsep.join(map(str, (ROOT / "src", HARNESS_TESTS, HARNESS_TESTS / "contracts")))
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "MYPYPATH": paths}, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
@@ -32,7 +32,7 @@ def refuses(file: str, line: str, wrong: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, Path(file).name)
         copy.write_text(f"{before}\n{wrong}\n{after}")
-        status, output = mypy(copy)
+        status, output = mypy(str(copy))
     errors = [text for text in output.splitlines() if ": error: " in text]
     number = before.count("\n") + 2
     assert status == 1 and [f"{copy.name}:{number}:" in text for text in errors] == [True], output

@@ -76,18 +76,15 @@ class Fitted(NamedTuple):
 
 
 class Source(Protocol):
-    """A data source: the return value of the function that `data._target_` names.
-
-    Attributes:
-        input: Kind of input, `images` or `tables`: the module of `preparation` that writes the examples.
-        path: File or folder of the data, None for data that ship inside a package.
-    """
+    """A data source: the return value of the function that `data._target_` names."""
 
     @property
-    def input(self) -> str: ...
+    def input(self) -> str:
+        """Kind of input, `images` or `tables`: the module of `preparation` that writes the examples."""
 
     @property
-    def path(self) -> Path | None: ...
+    def path(self) -> Path | None:
+        """File or folder of the data, None for data that ship inside a package."""
 
 
 class PreparedInput(Protocol):

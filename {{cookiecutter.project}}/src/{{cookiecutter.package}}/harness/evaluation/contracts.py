@@ -1,4 +1,7 @@
-"""Types of the modules that `evaluation` chooses by the manifest; apart from `harness.contracts`, which `train` reads."""
+"""Types of the modules that `evaluation` chooses by the manifest.
+
+They are not in `harness.contracts`, on which the stage `train` depends.
+"""
 
 from __future__ import annotations
 
