@@ -1,15 +1,16 @@
 """Batch prediction: files to a table of predictions."""
 
 import importlib
-from typing import Any
+from typing import cast
 
-from ..contracts import Manifest
+from ..contracts import Description
+from .contracts import BatchReader
 
 
-def reader(description: Manifest) -> Any:
+def reader(description: Description) -> BatchReader:
     """The module that reads the input of a batch prediction: `images` or `tables`.
 
     Args:
         description: The content of models/model.json.
     """
-    return importlib.import_module(f".{description['input']}", __package__)
+    return cast(BatchReader, importlib.import_module(f".{description['input']}", __package__))

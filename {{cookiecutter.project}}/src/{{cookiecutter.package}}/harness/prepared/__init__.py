@@ -9,12 +9,12 @@ What else lies in a split's folder is its modality's: see `prepared.images` or `
 import importlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Manifest
+from ..contracts import Manifest, PreparedInput
 
 PREPARED = Path("data/prepared")
 SPLITS = ("train", "validation", "test")
@@ -37,10 +37,10 @@ def targets(split: str, folder: Path = PREPARED) -> NDArray[Any]:
     return array
 
 
-def modality(described: Manifest) -> Any:
+def modality(described: Manifest) -> PreparedInput:
     """Returns the module that reads what `prepare` has written: `images` or `tables`.
 
     Args:
         described: The manifest, or models/model.json.
     """
-    return importlib.import_module(f".{described['input']}", __package__)
+    return cast(PreparedInput, importlib.import_module(f".{described['input']}", __package__))

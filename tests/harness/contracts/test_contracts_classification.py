@@ -1,0 +1,15 @@
+"""mypy checks that each module of a classification fulfills its Protocol; a module that does not is an error of this file."""
+
+import types_check
+from my_experiment.harness.contracts import Target
+from my_experiment.harness.evaluation import classification as evaluation_classification
+from my_experiment.harness.evaluation.contracts import Evaluator
+from my_experiment.harness.targets import classification as targets_classification
+
+TARGET: Target = targets_classification
+EVALUATOR: Evaluator = evaluation_classification
+
+
+def test_modules_fulfill_their_protocols() -> None:
+    types_check.accepts(__file__)
+    types_check.refuses(__file__, "TARGET: Target = targets_classification", "TARGET: Target = evaluation_classification")

@@ -1,0 +1,15 @@
+"""mypy checks that each module of a regression fulfills its Protocol; a module that does not is an error of this file."""
+
+import types_check
+from my_experiment.harness.contracts import Target
+from my_experiment.harness.evaluation import regression as evaluation_regression
+from my_experiment.harness.evaluation.contracts import Evaluator
+from my_experiment.harness.targets import regression as targets_regression
+
+TARGET: Target = targets_regression
+EVALUATOR: Evaluator = evaluation_regression
+
+
+def test_modules_fulfill_their_protocols() -> None:
+    types_check.accepts(__file__)
+    types_check.refuses(__file__, "TARGET: Target = targets_regression", "TARGET: Target = evaluation_regression")
