@@ -36,13 +36,13 @@ def chain(name: str | None) -> list[tuple[str, str]]:
     Raises:
         UserError: Where `name` is nothing of that kind.
     """
-    from .packaging import image
+    from .packaging import engines
     from .release import versions
 
     bentos, run = bento.stored_bentos(), None
     carried: dict[str, str] = {}
     named = git.commit_named(name) if name else None
-    if name and not named and not (carried := bentos.get(name) or image.labels_of(name) or {}):
+    if name and not named and not (carried := bentos.get(name) or engines.labels_of(name) or {}):
         run = tracking_runs.get(versions.run_of(name) or name)
         runs = [run] if run else tracking_runs.search(name)
         if len(runs) > 1:
@@ -102,7 +102,7 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         ("model", f"models/model.onnx md5 {found.model}" + (f" sha256 {sha256}" if sha256 else "")),
         ("version", ", ".join(registered) or "none registered"),
         ("bento", ", ".join(packed) or "none built"),
-        *(("image", stored) for stored in image.stored(found.model) or ["none here"]),
+        *(("image", stored) for stored in engines.describe(found.model) or ["none here"]),
     ]
 
 

@@ -10,7 +10,7 @@ import click
 
 from . import stages, text
 from .errors import UserError
-from .paths import NAME, SOURCES
+from .paths import NAME
 
 ROOTS = ("dvc.yaml", "bento.yaml")  # files that lie in the root of a project, and of a Bento
 EXIT_CODES = "Exit codes: 0 done, 1 an error that the message names, 2 a wrong command line, 130 interrupted."
@@ -37,7 +37,7 @@ class _Table(click.Group):
     def __init__(self, table: Mapping[str, tuple[str, str]]) -> None:
         super().__init__(epilog=EXIT_CODES)
         # A scope that a project does not have leaves its modules out, and so does a Bento.
-        package = SOURCES / NAME
+        package = Path(__file__).parents[2]
         self._table = {n: row for n, row in table.items() if (package / f"{row[0].replace('.', '/')}.py").exists()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -1,8 +1,8 @@
 """The service of an exported ONNX model: instances at /predict, files at /predict_file.
 
-The module imports nothing heavy: `bentoml serve` also imports it in its supervisor, which never predicts. A worker loads
-NumPy, ONNX Runtime and the code that reads inputs in `ModelService.__init__`. TensorFlow, MLflow, DVC and Hydra are not
-even installed where a Bento runs.
+The module imports nothing heavy: `bentoml serve` also imports it in its supervisor, which never predicts. A worker
+loads NumPy, ONNX Runtime and the code that reads inputs in `ModelService.__init__`. TensorFlow, MLflow, DVC and Hydra
+are not even installed where a Bento runs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..core.paths import NAME
+from ..inputs.contracts import ArrayDecoder
 from .admission import Admission
 from .body import Bodies, uploaded_file
 from .labels import BuildLabels
@@ -155,7 +156,7 @@ class ModelService:
     @bentoml.api(input_spec=Instances, output_spec=Predictions)
     async def predict(self, instances: Request) -> Response:
         """Answer instances: arrays of raw pixel values (0 to 255), or rows of a table as objects."""
-        content_types = ["application/json", *([NPY] if hasattr(self._requests, "from_npy") else [])]
+        content_types = ["application/json", *([NPY] if isinstance(self._requests, ArrayDecoder) else [])]
         try:
             async with self._bodies.read(instances, *content_types) as (content_type, body):
                 # On the event loop on purpose: changing to a thread and back costs as much as a small model.
@@ -180,8 +181,7 @@ class ModelService:
             request: Any = self._request_model.model_validate_json(body)
         except pydantic.ValidationError as invalid:
             raise Refusal(400, self._first_error(invalid)) from None
-        feeds: dict[str, Array] = self._requests.from_json(request.instances, self._description)
-        return feeds
+        return self._requests.from_json(request.instances, self._description)
 
     def _first_error(self, invalid: pydantic.ValidationError) -> str:
         error = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -195,11 +195,11 @@ class ModelService:
         return message
 
     def _read_npy(self, body: bytes) -> dict[str, Array]:
+        assert isinstance(self._requests, ArrayDecoder)  # no other request has this content type
         try:
-            feeds: dict[str, Array] = self._requests.from_npy(body, self._description, self.limits.instances)
+            return self._requests.from_npy(body, self._description, self.limits.instances)
         except ValueError as error:
             raise Refusal(400, str(error)) from None
-        return feeds
 
     def _run_file(self, data: bytes) -> Array:
         try:

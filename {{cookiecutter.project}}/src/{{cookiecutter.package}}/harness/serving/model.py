@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import pydantic
 import yaml
 from bentoml.exceptions import BentoMLException
 
+from .. import inputs, targets
+from ..contracts import Target
 from ..core.errors import UserError
 from ..core.paths import SOURCES
 from ..exported import model
+from ..inputs.contracts import RequestDecoder
 
 # Beside src/ in the project; beside the package in a Bento, which packs the content of src/ without the folder.
 ROOTS = SOURCES.parent, SOURCES
@@ -31,14 +31,14 @@ class ModelInfo(pydantic.BaseModel, extra="allow"):
         return self.sha256[:12]
 
     @property
-    def requests(self) -> Any:
-        """The module that reads requests: `inputs.images` or `inputs.tables`."""
-        return importlib.import_module(f"...inputs.{self.input}", __name__)
+    def requests(self) -> RequestDecoder:
+        """The module that decodes requests."""
+        return inputs.decoder(self.model_dump())
 
     @property
-    def answers(self) -> Any:
-        """The module that makes answers: `targets.classification` or `targets.regression`."""
-        return importlib.import_module(f"...targets.{self.target}", __name__)
+    def answers(self) -> Target:
+        """The module that makes answers."""
+        return targets.target(self.model_dump())
 
 
 def read_model_info() -> ModelInfo:

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from ..inputs.contracts import ArrayDecoder
 from .limits import Limits
 from .model import ModelInfo
 
@@ -33,7 +34,7 @@ def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> An
         "items": info.requests.instance_schema(info.model_dump()),
     }
     predict = {"application/json": _object(instances=instances)}
-    if hasattr(info.requests, "from_npy"):
+    if isinstance(info.requests, ArrayDecoder):
         predict[NPY] = npy
     bodies = {"/predict": predict, "/predict_file": {"multipart/form-data": _object(file=file)}}
     for path, body in bodies.items():

@@ -1,15 +1,14 @@
-"""The image of the service: what can be said of it without a container engine."""
+"""The image of the service, as far as it can be tested without a container engine."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+
 import pytest
-from support import PACKAGE, ROOT
 from my_experiment.harness.core import errors
-from my_experiment.harness.packaging import image
-from my_experiment import service
+from my_experiment.harness.packaging import engines, image, sbom
+from support import PACKAGE, ROOT
 
 TAG = "experiment:0a1b2c"
 DIGEST = "ab" * 32
@@ -23,24 +22,21 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-
 def program(folder: Path, name: str, status: int) -> None:
     """A program that does nothing but end so."""
     (folder / name).write_text(f"#!/bin/sh\nexit {status}\n")
     (folder / name).chmod(0o755)
 
 
-
 def test_without_an_engine_it_names_those_that_would_do(tmp_path: Path) -> None:
     program(tmp_path, "docker", 1)  # a client whose daemon is not there
     done = subprocess.run(
-        [sys.executable, "-m", f"{PACKAGE}.image"], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", PACKAGE, "image"], cwd=ROOT, capture_output=True, text=True,
         env={"PATH": str(tmp_path), "PYTHONPATH": "src"},
     )  # fmt: skip
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and all(name in line for name in ("docker", "podman", "buildah"))
-
 
 
 def test_the_engine_is_the_first_that_works_or_the_one_asked_for(
@@ -51,13 +47,12 @@ def test_the_engine_is_the_first_that_works_or_the_one_asked_for(
     program(tmp_path, "docker", 1)
     program(tmp_path, "podman", 0)
     program(tmp_path, "buildah", 0)
-    assert image.engine() == "podman"
+    assert engines.engine() == "podman"
     monkeypatch.setenv("BENTOML_CONTAINERIZE_BACKEND", "buildah")
-    assert image.engine() == "buildah"
+    assert engines.engine() == "buildah"
     monkeypatch.setenv("BENTOML_CONTAINERIZE_BACKEND", "docker")
     with pytest.raises(errors.UserError, match=r"docker.*podman or buildah does"):
-        image.engine()
-
+        engines.engine()
 
 
 def test_labels_say_where_the_image_comes_from_and_no_password(workspace: Path) -> None:
@@ -78,7 +73,6 @@ def test_labels_say_where_the_image_comes_from_and_no_password(workspace: Path) 
     }
     git("remote", "set-url", "origin", "git@example.org:team/x.git")
     assert image.labels(TAG, {})["org.opencontainers.image.source"] == "git@example.org:team/x.git"
-
 
 
 def test_it_is_pushed_as_its_version_and_as_the_tags_of_its_commit(
@@ -110,16 +104,14 @@ def test_it_is_pushed_as_its_version_and_as_the_tags_of_its_commit(
         image.push("docker", TAG, "example.org/team")
 
 
-
 def test_without_a_registry_it_says_how_to_name_one() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"{PACKAGE}.image", "--push", ""], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", PACKAGE, "image", "--push", ""], cwd=ROOT, capture_output=True, text=True,
         env={"PYTHONPATH": "src"},
     )  # fmt: skip
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: REGISTRY is empty") and "make push REGISTRY=" in line
-
 
 
 def test_the_sbom_names_model_and_packages() -> None:
@@ -130,14 +122,13 @@ def test_the_sbom_names_model_and_packages() -> None:
         ["words", "3", "", "BSD", "License :: OSI Approved"],
         ["unknown", "4", "", ""],
     ]
-    bill = image.sbom(TAG, {"model_sha256": DIGEST}, packages)
+    bill = sbom.document(TAG, {"model_sha256": DIGEST}, packages)
     model, some, *others = bill["components"]
     assert model["hashes"] == [{"alg": "SHA-256", "content": DIGEST}]
     assert some["purl"] == "pkg:pypi/some-package@1.0%2Bcpu" and some["licenses"] == [{"expression": "MIT"}]
     told = [[{"license": {"name": name}}] for name in ("MIT License", "BSD")]
     assert [other["licenses"] for other in others] == [*told, []]
-    assert json.dumps(bill) == json.dumps(image.sbom(TAG, {"model_sha256": DIGEST}, packages))
-
+    assert json.dumps(bill) == json.dumps(sbom.document(TAG, {"model_sha256": DIGEST}, packages))
 
 
 def test_without_what_dvc_lock_records_there_is_no_bento(workspace: Path) -> None:
@@ -150,7 +141,6 @@ def test_without_what_dvc_lock_records_there_is_no_bento(workspace: Path) -> Non
     (workspace / "dvc.lock").write_text(json.dumps({"stages": {"train": stage}}))
     with pytest.raises(errors.UserError, match=r"models/model.onnx.*dvc checkout"):
         image.build_bento()
-
 
 
 def test_an_image_is_found_by_the_digest_that_a_registry_gave_it(
@@ -166,29 +156,8 @@ def test_an_image_is_found_by_the_digest_that_a_registry_gave_it(
     (tmp_path / "podman").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("TOLD", json.dumps([told | {"RepoDigests": pushed}]))
-    assert image.stored("ff") == [f"x:? sha256:{DIGEST} example.org/x@sha256:aa"]
-    assert image.labels_of("sha256:aa") == labels
-    assert image.labels_of("sha256:bb") is None
+    assert engines.describe("ff") == [f"x:? sha256:{DIGEST} example.org/x@sha256:aa"]
+    assert engines.labels_of("sha256:aa") == labels
+    assert engines.labels_of("sha256:bb") is None
     monkeypatch.setenv("TOLD", json.dumps([told | {"RepoDigests": own}]))  # podman's own, not a registry's
-    assert image.stored("ff") == [f"x:? sha256:{DIGEST}"]
-
-
-
-@pytest.mark.parametrize(("recorded", "refused"), [(DIGEST, True), (None, False)])
-def test_a_model_that_the_bento_does_not_record_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: str | None, refused: bool
-) -> None:
-    digest: Any = subprocess.run(["sha256sum"], input=b"model", capture_output=True).stdout[:64].decode()
-    (tmp_path / "model.onnx").write_bytes(b"model")
-    (tmp_path / "model.json").write_text(json.dumps({"input": "x", "target": "y", "sha256": digest}))
-    (tmp_path / "bento.yaml").write_text(json.dumps({"labels": {"model_sha256": recorded or digest}}))
-    monkeypatch.setattr(service, "MODEL_DIR", tmp_path)
-    monkeypatch.setattr(service, "_ROOTS", (tmp_path, tmp_path))
-    if refused:
-        with pytest.raises(service.BentoMLException, match="not the model of this Bento"):
-            service.read_model_info()
-    else:
-        assert service.read_model_info().sha256 == digest
-
-
-
+    assert engines.describe("ff") == [f"x:? sha256:{DIGEST}"]

@@ -1,0 +1,129 @@
+"""Container engines of this machine, and the images that they store."""
+
+import json
+import os
+import shutil
+import subprocess
+from typing import Any, NamedTuple
+
+from ..core import programs
+from ..core.errors import UserError
+
+ENGINES = ("docker", "podman", "buildah")
+
+
+class StoredImage(NamedTuple):
+    """An image on this machine.
+
+    Attributes:
+        id: SHA-256 of its configuration.
+        labels: Its labels.
+        digests: `name@digest` of its manifest, as registries and clusters call it, if the engine knows any.
+    """
+
+    id: str
+    labels: dict[str, str]
+    digests: list[str]
+
+
+def engines() -> list[str]:
+    """The container engines that work on this machine: a client without its daemon does not."""
+    return [name for name in ENGINES if shutil.which(name) and programs.answer(name, "info") is not None]
+
+
+def engine() -> str:
+    """The engine to build with: the one that BentoML's variable names, else the first that works.
+
+    Raises:
+        UserError: If no engine works, or not the one that is named.
+    """
+    working = engines()
+    wanted = os.environ.get("BENTOML_CONTAINERIZE_BACKEND")
+    if wanted and wanted not in working:
+        others = " or ".join(working) or "nothing else"
+        raise UserError(f"BENTOML_CONTAINERIZE_BACKEND={wanted}: it does not work here; {others} does")
+    if not working:
+        raise UserError(f"no container engine works here: install (or start) one of {', '.join(ENGINES)}")
+    return wanted or working[0]
+
+
+def inspect(builder: str, name: str) -> StoredImage | None:
+    """An image, or None if the engine has none of that name.
+
+    Args:
+        builder: The engine.
+        name: Name and tag, or an id or digest.
+    """
+    command = ["buildah", "inspect", "--type", "image"] if builder == "buildah" else [builder, "image", "inspect"]
+    output = programs.answer(*command, name)
+    if output is None:
+        return None
+    content: Any = json.loads(output)
+    if builder == "buildah":
+        return StoredImage(f"sha256:{content['FromImageID']}", content["OCIv1"]["config"].get("Labels") or {}, [])
+    (image,) = content
+    # podman gives what it builds a digest, too, which is not a registry's: layers are compressed on the way there.
+    digests = image.get("RepoDigests") or []
+    local = {digest.rpartition("@")[2] for digest in digests if digest.startswith("localhost/")}
+    digests = [digest for digest in digests if digest.rpartition("@")[2] not in local]
+    return StoredImage(f"sha256:{image['Id'].removeprefix('sha256:')}", image["Config"].get("Labels") or {}, digests)
+
+
+def images(model: str = "") -> list[StoredImage]:
+    """The images on this machine that serve a model.
+
+    Args:
+        model: MD5 of models/model.onnx, which labels them; empty for any model.
+    """
+    stored: list[StoredImage] = []
+    for builder in engines():
+        label = f"label=model_md5={model}" if model else "label=model_md5"
+        command = [builder, "images", "--quiet", "--no-trunc", "--filter", "dangling=false", "--filter", label]
+        ids = (programs.answer(*command) or "").split()
+        stored += [image for image in (inspect(builder, id_) for id_ in ids) if image]
+    return stored
+
+
+def labels_of(name: str) -> dict[str, str] | None:
+    """The labels of an image on this machine, or None if no image of a Bento has that name.
+
+    Args:
+        name: Name and tag, an id, or a digest with or without a name.
+    """
+    named = [image for image in (inspect(builder, name) for builder in engines()) if image]
+    # No engine finds a digest without a name.
+    with_digest = [i for i in images() if name in (digest.rpartition("@")[2] for digest in i.digests)]
+    return next((image.labels for image in named + with_digest if "model_md5" in image.labels), None)
+
+
+def describe(model: str) -> list[str]:
+    """Name, id and digests of each image on this machine that serves a model, a line each.
+
+    Args:
+        model: MD5 of models/model.onnx.
+    """
+    lines = set()
+    for image in images(model):
+        name, version = (image.labels.get(f"org.opencontainers.image.{key}", "?") for key in ("title", "version"))
+        lines.add(" ".join([f"{name}:{version}", image.id, *image.digests]))
+    return sorted(lines)
+
+
+def run_python(builder: str, image: str, code: str) -> str:
+    """The output of code that the Python of an image runs.
+
+    Args:
+        builder: The engine.
+        image: Name and tag of the image.
+        code: Python code.
+
+    Raises:
+        UserError: If it cannot run.
+    """
+    if builder != "buildah":
+        return programs.run(builder, "run", "--rm", "--network=none", "--entrypoint=python", image, "-c", code)
+    container = programs.run("buildah", "from", image)
+    try:
+        return programs.run("buildah", "run", container, "--", "python", "-c", code)
+    finally:
+        subprocess.run(["buildah", "rm", container], capture_output=True, check=False)
