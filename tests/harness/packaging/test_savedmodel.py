@@ -8,13 +8,14 @@ import json
 import subprocess
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
 from my_experiment.harness.core import errors
-from my_experiment.harness.packaging import savedmodel
+from my_experiment.harness.packaging import savedmodel, tensorflow_model
+from onnx import helper, numpy_helper
 
 NUMBERS = np.array([[0.0, -0.0, 1.5], [-1e300, 1e300, np.nan], [np.inf, -np.inf, 3e-320], [1e9 + 1, 2.5, -7.0]])
 WORDS = np.array(["", "é", "red", "blue sky"], object)
@@ -39,8 +40,12 @@ CASES: dict[str, tuple[Any, list[Any], dict[str, Any]]] = {
 
 
 def test_there_is_a_case_for_every_operator() -> None:
-    assert set(CASES) == savedmodel.OPERATORS
+    assert set(CASES) == tensorflow_model.OPERATORS
 
+
+@pytest.mark.keras
+def test_every_operator_has_a_counterpart() -> None:
+    assert {*tensorflow_model.operators(), "LabelEncoder"} == tensorflow_model.OPERATORS
 
 
 def graph_of(operator: str) -> onnx.ModelProto:
@@ -60,19 +65,17 @@ def graph_of(operator: str) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(helper.make_model(made, opset_imports=opsets, ir_version=10))
 
 
-
 @pytest.mark.keras
-@pytest.mark.parametrize("operator", sorted(savedmodel.OPERATORS))
+@pytest.mark.parametrize("operator", sorted(tensorflow_model.OPERATORS))
 def test_an_operator_computes_what_onnx_runtime_does(operator: str) -> None:
     graph = graph_of(operator)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     entry = CASES[operator][0]
     expected = session.run(None, {"x": entry})[0]
-    model = savedmodel.Model(graph.graph, {}, list(graph.graph.node), "y")
-    found = np.asarray(savedmodel.build(model, None).ask({"x": entry}))
+    model = tensorflow_model.ExportedModel(graph.graph, {}, list(graph.graph.node), "y")
+    found = np.asarray(tensorflow_model.build(model, None).predict({"x": entry}))
     assert found.dtype == expected.dtype
     np.testing.assert_allclose(found, expected, rtol=1e-15, atol=1e-300)  # TensorFlow has no denormal numbers
-
 
 
 def write(folder: Path, content: bytes, **description: Any) -> None:
@@ -83,27 +86,24 @@ def write(folder: Path, content: bytes, **description: Any) -> None:
     (folder / "model.json").write_text(json.dumps(described))
 
 
-
 def test_what_tensorflow_cannot_compute_is_refused(workspace: Path) -> None:
     graph = graph_of("Softmax")
     graph.graph.node[0].op_type = "Hardmax"
     write(Path("models"), graph.SerializeToString())
     with pytest.raises(errors.UserError, match="the encoding has Hardmax, which has no exact counterpart"):
-        savedmodel.read()
+        tensorflow_model.read()
     write(Path("models"), graph.SerializeToString(), sha256="0")
     with pytest.raises(errors.UserError, match=r"differs from model\.json"):
-        savedmodel.read()
+        tensorflow_model.read()
     Path("models/model.onnx").unlink()
     with pytest.raises(errors.UserError, match=r"there is no models/model\.onnx"):
-        savedmodel.read()
-
+        tensorflow_model.read()
 
 
 @pytest.mark.parametrize(("name", "told"), [("model.pb", "or, for HDF5, .h5"), ("no/model.keras", "no folder no")])
 def test_a_keras_file_that_cannot_be_written_is_told_first(workspace: Path, name: str, told: str) -> None:
     with pytest.raises(errors.UserError, match=told):
         savedmodel.export_keras(Path(name))
-
 
 
 def commit(message: str, when: int) -> None:
@@ -114,14 +114,12 @@ def commit(message: str, when: int) -> None:
         subprocess.run(["git", *command], check=True, env=environment)
 
 
-
 def lock(content: bytes) -> None:
     """Trains a model, as far as dvc.lock is concerned."""
     write(Path("models"), content)
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     train = {"deps": [], "params": {"params.yaml": {}}, "outs": [{"path": "models/model.onnx", "md5": md5}]}
     Path("dvc.lock").write_text(json.dumps({"stages": {"train": train}}))
-
 
 
 def test_the_version_is_the_time_of_the_commit_that_brought_the_model(workspace: Path) -> None:
@@ -144,6 +142,3 @@ def test_the_version_is_the_time_of_the_commit_that_brought_the_model(workspace:
     lock(b"one")  # back to the first: the server takes the highest version
     commit("Revert", 1_000_000_300)
     assert savedmodel.commit_time() == 1_000_000_300
-
-
-
