@@ -68,7 +68,7 @@ CLIENTS = (1, 16, 64)
 SAVE = """
 import sys
 from pathlib import Path
-from {package}.export import load_keras
+from {package}.harness.training.restore import load_keras
 load_keras(Path("models")).export(sys.argv[1], verbose=False)
 """
 
@@ -297,7 +297,7 @@ def sides(project: Path, scratch: Path) -> tuple[list[Side], np.ndarray]:
             raise SystemExit(f"{project}: {done.stderr[-3000:]}")
         return done.stdout.strip()
 
-    run = python(f"from {package} import lineage; print(lineage.labels()['mlflow_run'])").splitlines()[-1]
+    run = python(f"from {package}.harness.tracking import labels; print(labels.labels()['mlflow_run'])").splitlines()[-1]
     python(SAVE.format(package=package), str(scratch / "saved_model"))
     (scratch / "saved_model_service.py").write_text(TENSORFLOW_SERVICE)
 
@@ -317,7 +317,7 @@ def sides(project: Path, scratch: Path) -> tuple[list[Side], np.ndarray]:
     instances, inputs = json.dumps({"instances": pixels}).encode(), json.dumps({"inputs": {"image": pixels}}).encode()
     tensorflow = ["bentoml", "serve", "saved_model_service:SavedModel"]
     return [
-        Side("one process", ["python", "-m", f"{package}.service"], project, "/predict", instances, ours, env),
+        Side("one process", ["python", "-m", package, "serve"], project, "/predict", instances, ours, env),
         Side("bentoml serve", ["bentoml", "serve", "."], project, "/predict", instances, ours, env),
         Side("MLflow", ["mlflow", "models", "serve", *model], project, "/invocations", inputs, mlflow, env),
         Side("TensorFlow", tensorflow, scratch, "/predict", instances, lambda answer: json.loads(answer)[0], env),

@@ -108,7 +108,7 @@ def main() -> None:
     )
     bento = max(yaml.safe_load(listed.stdout), key=lambda each: each["creation_time"])["tag"]
     sample = (
-        "import json; from my_experiment.data import prepared; manifest = prepared.manifest();"
+        "import json; from my_experiment.harness import prepared; manifest = prepared.manifest();"
         "feed = next(prepared.modality(manifest).feeds('test', 1)); truth = prepared.targets('test')[0];"
         "row = {name: None if value[0] in ('',) or value[0] != value[0] else value[0] for name, value in feed.items()}"
         " if manifest['input'] == 'tables' else feed['image'][0].tolist();"

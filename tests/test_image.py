@@ -251,9 +251,9 @@ def test_an_exchanged_model_does_not_serve(engine: Engine, image: Image, tmp_pat
 def test_lineage_finds_the_image_and_goes_on_from_it(engine: Engine, image: Image) -> None:
     env = {**image.env, "PYTHONPATH": "src"}
     package = image.tag.partition(":")[0]
-    told = image.project.run("python", "-m", f"{package}.lineage", env=env).stdout
+    told = image.project.run("python", "-m", package, "lineage", env=env).stdout
     assert f"image      {image.tag} {image.id}" in told
-    assert image.project.run("python", "-m", f"{package}.lineage", image.id, env=env).stdout == told
+    assert image.project.run("python", "-m", package, "lineage", image.id, env=env).stdout == told
 
 
 def test_the_same_commit_gives_the_same_layers(engine: Engine, image: Image, copy: Copy, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ DROP = """([kind, bytes, name]) => {
 def served(project: BakedProject, environment: str = "") -> Iterator[str]:
     """Serves a project in one process; gives its address."""
     port = free_port()
-    command = f"{environment} PYTHONPATH=src BENTOML_DO_NOT_TRACK=true exec {sys.executable} -m my_experiment.service"
+    command = f"{environment} PYTHONPATH=src BENTOML_DO_NOT_TRACK=true exec {sys.executable} -m my_experiment serve"
     server = serve(project, f"{command} --port {port}", port)
     try:
         wait_until_ready(f"http://127.0.0.1:{port}/readyz", server)

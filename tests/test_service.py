@@ -14,7 +14,7 @@ import struct
 import subprocess
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import psutil
 import pytest
 import yaml
 from clusters import wait_until
-from conftest import VENV, BakedProject
+from conftest import VENV, BakedProject, Copy, edit
 from PIL import Image
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.service]
@@ -34,7 +34,7 @@ KERAS = """
 import sys
 from pathlib import Path
 import numpy as np
-from {package}.export import load_keras
+from {package}.harness.training.restore import load_keras
 images = np.load("data/prepared/test/images.npy").astype("float32")
 np.save(sys.argv[1], load_keras(Path("models")).predict(images, verbose=0))
 """
@@ -63,7 +63,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, home: Path, *command: str) -> Iterator[httpx.Client]:
+def serving(folder: Path, home: Path, *command: str, env: Mapping[str, str] | None = None) -> Iterator[httpx.Client]:
     """Runs a server until the block ends; gives a client of it once /readyz says so."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -74,7 +74,7 @@ def serving(folder: Path, home: Path, *command: str) -> Iterator[httpx.Client]:
         process = subprocess.Popen(
             [VENV / "bin" / command[0], *command[1:], "--host", "127.0.0.1", "--port", str(port)],
             cwd=folder,
-            env=environment(home),
+            env={**environment(home), **(env or {})},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -330,8 +330,8 @@ def test_bento_is_labelled(bento: Path, reproduced_project: BakedProject) -> Non
     assert float(labels["test_accuracy"]) > 0.9
 
 
-def test_bento_holds_only_what_it_needs(bento: Path, package: str) -> None:
-    source = bento / "src"
+def test_bento_holds_only_what_it_needs(bento: Path, reproduced_project: BakedProject, package: str) -> None:
+    source, project = bento / "src", reproduced_project.path / "src"
     packed = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     assert packed == {
         "bentofile.yaml",
@@ -339,10 +339,15 @@ def test_bento_holds_only_what_it_needs(bento: Path, package: str) -> None:
         "models/model.onnx",
         "models/page.json",
         "requirements/serve.lock",
-        *(f"{package}/static/{name}" for name in ("index.html", "page.css", "page.js")),
-        *(f"{package}/inputs/{name}.py" for name in ("__init__", "images")),
-        *(f"{package}/{name}.py" for name in ("__init__", "admission", "page", "server", "service")),
-        *(f"{package}/targets/{name}.py" for name in ("__init__", "classification", "common")),
+        *(f"{package}/{name}.py" for name in ("__init__", "__main__", "service")),
+        *(f"{package}/harness/{name}.py" for name in ("__init__", "contracts")),
+        *(f"{package}/harness/exported/{name}.py" for name in ("__init__", "model")),
+        *(f"{package}/harness/serving/static/{name}" for name in ("index.html", "page.css", "page.js")),
+        *(
+            path.relative_to(project).as_posix()
+            for room in ("core", "inputs", "serving", "targets")
+            for path in (project / package / "harness" / room).glob("*.py")
+        ),
     }
     assert "--hash=sha256:" in (bento / "env/python/requirements.txt").read_text()
 
@@ -352,7 +357,7 @@ def test_bento_serves_without_the_project(
     bento: Path, package: str, images: np.ndarray, expected: np.ndarray, tmp_path: Path, one_process: bool
 ) -> None:
     folder = bento / "src" if one_process else tmp_path
-    command = ["python", "-m", f"{package}.service"] if one_process else ["bentoml", "serve", str(bento)]
+    command = ["python", "-m", package, "serve"] if one_process else ["bentoml", "serve", str(bento)]
     with serving(folder, tmp_path / "home", *command) as client:
         answer = client.post("/predict", json={"instances": images[:50].tolist()})
         np.testing.assert_allclose(probabilities(answer), expected[:50], rtol=0, atol=1e-5)
@@ -367,7 +372,7 @@ def test_bento_serves_without_the_project(
 @pytest.fixture(scope="module")
 def one_process(reproduced_project: BakedProject, package: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     home = tmp_path_factory.mktemp("one-process")
-    with serving(reproduced_project.path, home, "python", "-m", f"{package}.service") as client:
+    with serving(reproduced_project.path, home, "python", "-m", package, "serve") as client:
         yield client
 
 
@@ -426,3 +431,26 @@ def test_bodies_together_have_a_limit(one_process: httpx.Client) -> None:
         wait_until(lambda: status() == 503, "no room for another body")
         assert one_process.get("/readyz").status_code == 200
     wait_until(lambda: status() == 200, "room again")
+
+
+def test_an_owner_adds_an_endpoint_and_raises_a_limit(
+    reproduced_project: BakedProject, copy: Copy, package: str, images: np.ndarray, tmp_path: Path
+) -> None:
+    project = copy(reproduced_project)
+    service = f"src/{package}/service.py"
+    edit(project, service, "limits = Limits()", "limits = Limits(instances=300)")
+    text = project.read(service)
+    for line in ("@bentoml.api", "def classes(self)", '"""The classes', 'return self.info.model_dump()["classes"]'):
+        assert f"# {line}" in text or f"#     {line}" in text
+    uncommented = re.sub(r"^    # (?=@bentoml|def |    )", "    ", text, flags=re.M).replace("    #\n", "\n")
+    (project.path / service).write_text(uncommented)
+    below = project.path / "src"  # the root is found from a folder below it
+    env = {"PYTHONPATH": str(below)}
+    with serving(below, tmp_path / "home", "python", "-m", package, "serve", env=env) as client:
+        answer = client.post("/classes", json={})
+        assert answer.json() == [str(digit) for digit in range(10)]
+        assert "/classes" in client.get("/docs.json").json()["paths"]
+        many = np.concatenate([images] * 2)[:300].tolist()
+        assert len(client.post("/predict", json={"instances": many}).json()["predictions"]) == 300
+        refused = client.post("/predict", json={"instances": [*many, many[0]]})
+        assert refused.status_code == 400 and "300" in refused.json()["error"]

@@ -57,8 +57,8 @@ def test_a_change_in_the_bake_comes_back(maintainer: Maintainer) -> None:
     edit(
         project,
         "dvc.yaml",
-        f"      - {PACKAGE}/plots.py\n",
-        f"      - {PACKAGE}/plots.py\n      - {PACKAGE}/slices.py # of My Experiment\n",
+        f"      - {PACKAGE}/harness/core/text.py\n",
+        f"      - {PACKAGE}/harness/core/text.py\n      - {PACKAGE}/slices.py # of My Experiment\n",
     )
     (project.path / "conf/slices").mkdir()
     (project.path / "conf/slices/default.yaml").write_text("_target_: my_experiment.slices.slices\n")
@@ -104,7 +104,7 @@ REFUSED = [
     ("conf/config.yaml", "- data: digits", "- data: image_folder", "conf/config.yaml: @@ -"),
     ("dvc.yaml", "      - data/weights\n", "      - data/heavy\n", "dvc.yaml: @@ -"),
     ("LICENSE", "free of charge", "for free", "LICENSE: @@ -"),
-    (f"{PACKAGE}/cli.py", '"""', '"""For my_experiment. ', f"{PACKAGE}/cli.py: holds the name my_experiment"),
+    (f"{PACKAGE}/service.py", '"""', '"""For my_experiment. ', f"{PACKAGE}/service.py: holds the name my_experiment"),
     ("bentofile.yaml", "service:", "# {{ x }}\nservice:", "bentofile.yaml: @@ -"),
 ]
 
