@@ -338,6 +338,7 @@ def test_bento_holds_only_what_it_needs(bento: Path, package: str) -> None:
         "models/model.json",
         "models/model.onnx",
         "models/page.json",
+        "requirements/images.lock",
         "requirements/serve.lock",
         *(f"{package}/static/{name}" for name in ("index.html", "page.css", "page.js")),
         *(f"{package}/inputs/{name}.py" for name in ("__init__", "images")),
