@@ -15,14 +15,14 @@ help: ## List the targets
 
 setup: .venv/.installed ## Make .venv: the generated project's locked tools, and the template's own
 
-.venv/.installed: $(LOCKS)/dev.lock requirements/template.lock
+.venv/.installed: $(filter-out $(LOCKS)/remote-%,$(wildcard $(LOCKS)/*.lock)) requirements/template.lock
 	@echo "Installing the locked tools into .venv (about a minute; nothing to do next time)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@# uv itself comes from the lock, by pip; then it installs the rest many times as fast. Compiled at
 	@# once, TensorFlow loads in half the time also where PYTHONDONTWRITEBYTECODE is set.
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  -r <(awk '/^[a-z]/ {uv = /^uv==/} uv' $(LOCKS)/dev.lock)
-	@uv pip install --quiet --compile-bytecode --python .venv --require-hashes -r $(LOCKS)/dev.lock -r requirements/template.lock
+	@uv pip install --quiet --compile-bytecode --python .venv --require-hashes $(addprefix -r ,$^)
 	@touch $@
 
 demo: .venv/.installed ## Generate a project (TASK=...) in build/demo, reproduce it, build its Bento, ask it once

@@ -91,6 +91,7 @@ SERVICE = [
     "docs/retrain.md",
     "docs/serve.md",
     "make/service.mk",
+    "requirements/release.lock",
     "requirements/serve.lock",
     f"{SRC}/service.py",
     f"{SRC}/tests/test_service*",

@@ -13,22 +13,29 @@ compile() { # OUTPUT ARGUMENTS...
     --custom-compile-command "make lock" "${@:2}" --output-file "$1"
 }
 
-# A bake of each remote, for its pyproject.toml with the answers filled in.
-for remote in local s3 gcs azure ssh; do
-  cookiecutter . --no-input --output-dir "$work/$remote" "dvc_remote=$remote" >/dev/null
-  ln -s "$work/$remote"/*/pyproject.toml "$work/$remote/pyproject.toml"
+# Bakes with the answers that decide what is declared, for their pyproject.toml.
+bake() { # NAME ANSWERS...
+  cookiecutter . --no-input --output-dir "$work/$1" "${@:2}" >/dev/null
+  ln -s "$work/$1"/*/pyproject.toml "$work/$1/pyproject.toml"
+}
+bake images
+bake tables task=tabular-classification
+groups=(--group pyproject.toml:template --group "$work/tables/pyproject.toml:tables")
+for group in train images serve release dev; do groups+=(--group "$work/images/pyproject.toml:$group"); done
+for remote in s3 gcs azure ssh; do
+  bake $remote dvc_remote=$remote
+  groups+=(--group "$work/$remote/pyproject.toml:remote")
 done
-groups=(--group "$work/local/pyproject.toml:dev" --group pyproject.toml:template)
-for remote in s3 gcs azure ssh; do groups+=(--group "$work/$remote/pyproject.toml:remote"); done
 if [[ ${1-} == --keep ]]; then # uv prefers the versions that it finds in its output file
   awk '/^[a-z0-9]/ {new = !seen[$1]++} new' "$locks"/*.lock requirements/template.lock >"$work/all.lock"
 fi
 compile "$work/all.lock" "${groups[@]}"
 
 together=(--constraint "$work/all.lock")
-for group in dev train serve; do
-  compile "$locks/$group.lock" "${together[@]}" --group "$work/local/pyproject.toml:$group"
+for group in train images serve release dev; do
+  compile "$locks/$group.lock" "${together[@]}" --group "$work/images/pyproject.toml:$group"
 done
+compile "$locks/tables.lock" "${together[@]}" --group "$work/tables/pyproject.toml:tables"
 for remote in s3 gcs azure ssh; do
   compile "$locks/remote-$remote.lock" "${together[@]}" --group "$work/$remote/pyproject.toml:remote"
 done

@@ -338,6 +338,7 @@ def test_bento_holds_only_what_it_needs(bento: Path, reproduced_project: BakedPr
         "models/model.json",
         "models/model.onnx",
         "models/page.json",
+        "requirements/images.lock",
         "requirements/serve.lock",
         *(f"{package}/{name}.py" for name in ("__init__", "__main__", "service")),
         *(f"{package}/harness/{name}.py" for name in ("__init__", "contracts")),
