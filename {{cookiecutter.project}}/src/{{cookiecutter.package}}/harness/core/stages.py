@@ -24,7 +24,7 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted: {interrupt or 'the same command starts anew'}", file=sys.stderr)
+        print(f"interrupted: {str(interrupt) or 'the same command starts anew'}", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # `| head`: Python would complain again when it closes the output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
