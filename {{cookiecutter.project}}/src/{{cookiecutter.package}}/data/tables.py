@@ -1,161 +1,100 @@
-"""Sources of tables: each is one function, chosen by `_target_` in conf/data/."""
+"""Sources of tables: each is one function, chosen by `_target_` in conf/data/.
 
-import codecs
+A filter of rows is one argument of the returned `Table`. Every pass over the rows reads through it: schema, checks, ids
+and the times of a time split. Its columns may be named in data.drop.
+
+    from pyarrow import compute
+
+    Table(..., keep=Filter({"country": "category"}, lambda rows: compute.equal(rows["country"], "DE")))
+"""
+
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from ..harness.core.errors import UserError
 from ..harness.preparation import table_files
-from ..harness.preparation.table import Character, Division, OnInvalid, Problem, Table
-from ..harness.preparation.table_files import File
+from ..harness.preparation.table import Character, Division, Filter as Filter, OnInvalid, Problem, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+class TableSettings(TypedDict):
+    """Settings of a table in files.
+
+    Attributes:
+        target: The column to predict.
+        problem: Whether the target holds classes or numbers.
+        drop: Columns to leave out.
+        categories: Columns whose numbers are names. A column that holds no numbers is a category in any case.
+        id: Column that names each row, None for <file>:<row>. Checked for duplicates; no feature.
+        time: Column with the time of each row; no feature.
+        group: Column that says which rows belong together; no feature.
+        split: `random` divides by the row's content, `group` keeps each group in one split, `time` gives the oldest
+            rows to training and the newest to the test.
+        on_invalid: What happens to a cell that the schema forbids: `stop` ends the run once all are listed, `drop`
+            leaves the row out, `impute` makes the cell missing, for the model's own encoding to impute.
+    """
+
+    target: str
+    problem: Problem
+    drop: list[str]
+    categories: list[str]
+    id: str | None
+    time: str | None
+    group: str | None
+    split: Division
+    on_invalid: OnInvalid
+
+
 def csv(
-    *,
-    path: str,
-    delimiter: Character,
-    encoding: str,
-    target: str,
-    problem: Problem,
-    drop: list[str],
-    categories: list[str],
-    id: str | None,
-    time: str | None,
-    group: str | None,
-    split: Division,
-    schema: str,
-    on_invalid: OnInvalid,
+    *, path: str, delimiter: Character, encoding: str, schema: str, **settings: Unpack[TableSettings]
 ) -> Table:
-    """Text files with a header, whose cells a delimiter separates and double quotes may enclose (RFC 4180).
+    """Text files with a header, cells between delimiters, optionally in double quotes (RFC 4180).
 
     Args:
         path: A file, a folder of *.csv, or a pattern such as data/raw/2026-*.csv; relative to the project's root.
-        delimiter: One character.
-        encoding: As Python calls it.
-        target: The column to predict.
-        problem: Whether it holds classes or numbers.
-        drop: Columns to leave out.
-        categories: Columns whose numbers are names. Others are categories where they do not hold numbers.
-        id: The column that names a row, None for <file>:<row>. Checked for duplicates; no feature.
-        time: The column with each row's time; no feature.
-        group: The column that says which rows belong together; no feature.
-        split: `random` by the row's content, `group` keeps the rows of a group in one
-            split, `time` gives the oldest rows to training and the newest to the test.
-        schema: File that says what the columns may hold; `python -m <package>.data.schema` writes it.
-        on_invalid: What a cell does that the schema forbids: `stop` the run (all are listed first), have its row
-            dropped, or be taken for missing, to be imputed by the model's own encoding.
+        delimiter: The character between two cells.
+        encoding: Name of the encoding in Python.
+        schema: File that says what the columns may hold; `python -m <package> schema` writes it.
+        **settings: See `TableSettings`.
 
     Raises:
-        UserError: Where there is no such file, or the configuration contradicts itself.
+        UserError: If there is no such file, or the configuration contradicts itself.
     """
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise UserError(f"data.encoding: Python knows no {encoding!r}; usual ones: utf-8, latin-1, cp1252") from None
-
-    def file(found: Path) -> File:
-        return File(
-            found.as_posix(),
-            lambda: table_files.csv_header(found, delimiter, encoding),
-            lambda wanted: table_files.csv_parts(found, delimiter, encoding, wanted),
-        )
-
-    root, files = table_files.find(path, "csv")
-    return Table(
-        label=path,
-        files=[file(found) for found in files],
-        path=root,
-        target=target,
-        problem=problem,
-        drop=drop,
-        categories=categories,
-        id=id,
-        time=time,
-        group=group,
-        split=split,
-        schema=Path(schema),
-        on_invalid=on_invalid,
-    )
+    root, files = table_files.csv_files(path, delimiter, encoding)
+    return Table(label=path, files=files, path=root, schema=Path(schema), **settings)
 
 
-def parquet(
-    *,
-    path: str,
-    target: str,
-    problem: Problem,
-    drop: list[str],
-    categories: list[str],
-    id: str | None,
-    time: str | None,
-    group: str | None,
-    split: Division,
-    schema: str,
-    on_invalid: OnInvalid,
-) -> Table:
+def parquet(*, path: str, schema: str, **settings: Unpack[TableSettings]) -> Table:
     """Parquet files.
 
     Args:
         path: A file, a folder of *.parquet, or a pattern such as data/raw/2026-*.parquet.
-        target: As for `csv`, likewise the others.
-        problem: See `csv`.
-        drop: See `csv`.
-        categories: See `csv`.
-        id: See `csv`.
-        time: See `csv`.
-        group: See `csv`.
-        split: See `csv`.
         schema: See `csv`.
-        on_invalid: See `csv`.
+        **settings: See `TableSettings`.
 
     Raises:
-        UserError: Where there is no such file, or the configuration contradicts itself.
+        UserError: If there is no such file, or the configuration contradicts itself.
     """
-
-    def file(found: Path) -> File:
-        return File(
-            found.as_posix(),
-            lambda: table_files.parquet_header(found),
-            lambda wanted: table_files.parquet_parts(found, wanted),
-        )
-
-    root, files = table_files.find(path, "parquet")
-    return Table(
-        label=path,
-        files=[file(found) for found in files],
-        path=root,
-        target=target,
-        problem=problem,
-        drop=drop,
-        categories=categories,
-        id=id,
-        time=time,
-        group=group,
-        split=split,
-        schema=Path(schema),
-        on_invalid=on_invalid,
-    )
+    root, files = table_files.parquet_files(path)
+    return Table(label=path, files=files, path=root, schema=Path(schema), **settings)
 
 
 def breast_cancer(*, schema: str, on_invalid: OnInvalid) -> Table:
-    """569 tumours that scikit-learn ships: 30 measures of cell nuclei each, benign or malignant.
+    """569 tumors that scikit-learn ships: 30 measures of cell nuclei each, benign or malignant.
 
     Source: W. Street, W. Wolberg, O. Mangasarian, Nuclear feature extraction for breast tumor diagnosis, 1993.
 
     Args:
         schema: See `csv`.
-        on_invalid: See `csv`.
+        on_invalid: See `TableSettings`.
     """
 
     @cache
     def load() -> "pa.Table":
         import pyarrow as pa
-        from sklearn.datasets import (
-            load_breast_cancer,  # 3 s of imports that no other source needs
-        )
+        from sklearn.datasets import load_breast_cancer  # 3 s of imports that no other source needs
 
         bunch = load_breast_cancer()
         columns = dict(zip(map(str, bunch.feature_names), bunch.data.T.copy(), strict=True))
@@ -179,7 +118,7 @@ def diabetes(*, schema: str, on_invalid: OnInvalid) -> Table:
 
     Args:
         schema: See `csv`.
-        on_invalid: See `csv`.
+        on_invalid: See `TableSettings`.
     """
 
     @cache
@@ -189,7 +128,7 @@ def diabetes(*, schema: str, on_invalid: OnInvalid) -> Table:
 
         bunch = load_diabetes(scaled=False)
         columns: dict[str, Any] = dict(zip(bunch.feature_names, bunch.data.T.copy(), strict=True))
-        columns["sex"] = [str(int(sex)) for sex in columns["sex"]]  # 1 or 2, the source does not say which is which
+        columns["sex"] = [str(int(sex)) for sex in columns["sex"]]  # 1 or 2; the source does not say which is which
         return pa.table({**columns, "progression": bunch.target})
 
     return Table(

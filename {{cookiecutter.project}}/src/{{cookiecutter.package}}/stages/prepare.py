@@ -1,22 +1,19 @@
-"""Stage `prepare`: reads the data source, refuses or drops what is broken, splits, writes memory-mapped data."""
+"""Stage `prepare`: reads the data source, checks and splits the examples, writes them for memory-mapped reading."""
 
-import json
-
-from ..harness import contracts, preparation
+from ..harness import preparation
+from ..harness.contracts import Splits
 from ..harness.core import config, stages
-from ..harness.core.paths import DATA_REPORT
 from ..harness.preparation.settings import Prepare
+from ..harness.preparation.splits import write_report
 
 
 def main() -> None:
-    """Reads `data`, writes data/prepared and reports/data.json."""
+    """Reads the source in `data`, writes data/prepared and reports/data.json."""
     settings = config.load("prepare", Prepare)
     source = config.instantiate(config.read()["data"])
     if source.path is not None:
         config.refuse_untracked(source.path, "prepare", "data.path", "data/raw/")
-    report = preparation.write(source, contracts.Splits(**settings.model_dump()))
-    DATA_REPORT.parent.mkdir(exist_ok=True)
-    DATA_REPORT.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_report(preparation.write(source, Splits(**settings.model_dump())))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import inspect
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -232,19 +232,30 @@ def _target_violations(name: str, section: Mapping[str, Any]) -> list[str]:
     if called == "???":
         return [f"{name}._target_: no value is set (???)"]
     try:
-        parameters = inspect.signature(target(called)).parameters
+        parameters = _parameters(target(called))
     except UserError as error:
         return [f"{name}._target_: {error}"]
     # By alias: a parameter may be called as a method of pydantic's models is, `schema` for instance.
     keys: dict[str, Any] = {
-        f"parameter_{key}": (
-            parameter.annotation,
-            Field(... if parameter.default is parameter.empty else parameter.default, alias=key),
-        )
-        for key, parameter in parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
+        f"parameter_{key}": (annotation, Field(default, alias=key)) for key, (annotation, default) in parameters.items()
     }
     return _violations(name, values, create_model(name, __base__=Section, **keys))
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """The keyword-only parameters of a function, those in `**settings: Unpack[...]` included.
+
+    Returns:
+        Parameter -> annotation and default, `...` for none.
+    """
+    parameters: dict[str, tuple[Any, Any]] = {}
+    for key, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            parameters[key] = (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            (settings,) = get_args(parameter.annotation)
+            parameters |= {key: (type, ...) for key, type in get_type_hints(settings, include_extras=True).items()}
+    return parameters
 
 
 def _violations(name: str, values: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:

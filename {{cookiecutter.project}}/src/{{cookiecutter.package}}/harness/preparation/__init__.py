@@ -7,10 +7,10 @@ from ..contracts import Source, Splits
 
 
 def write(source: Source, splits: Splits) -> dict[str, Any]:
-    """Writes data/prepared from a source.
+    """Writes data/prepared, by the module of the source's kind of input: `images` or `tables`.
 
     Args:
-        source: Where examples come from.
+        source: The source of the examples.
         splits: Seed and fractions of the split.
 
     Returns:

@@ -13,7 +13,7 @@ class Prepare(config.Section):
     """Section `prepare`.
 
     Attributes:
-        seed: Another seed gives another split.
+        seed: Seed of the split.
         validation: Expected fraction of the examples in the validation split.
         test: Expected fraction of the examples in the test split.
     """

@@ -1,4 +1,4 @@
-"""Which split an example belongs to, and the folder that is replaced as a whole."""
+"""The split of an example, and the files that a preparation writes."""
 
 import contextlib
 import hashlib
@@ -7,24 +7,23 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..contracts import Manifest, Splits
+from ..core import files
 from ..core.errors import UserError
+from ..core.paths import DATA_REPORT
 from ..prepared import PREPARED, SPLITS
-
-if TYPE_CHECKING:
-    pass
 
 
 def assign(digest: str, splits: Splits) -> str:
-    """Returns the split of an example from its content alone.
+    """The split of an example; it depends on the example's content alone.
 
-    Adding examples therefore never moves another one, and exact duplicates never lie in two splits. Every class
-    is divided with the same expected fractions.
+    Added examples therefore never move others, and exact duplicates never lie in two splits. Every class is divided
+    with the same expected fractions.
 
     Args:
-        digest: The example's content digest.
+        digest: Digest of the example's content.
         splits: Seed and fractions.
     """
     position = int.from_bytes(hashlib.sha256(f"{splits.seed}:{digest}".encode()).digest()[:8]) / 2**64
@@ -33,10 +32,13 @@ def assign(digest: str, splits: Splits) -> str:
 
 @contextlib.contextmanager
 def replaced(folder: Path = PREPARED) -> Iterator[Path]:
-    """Yields an empty folder that takes the place of `folder` once everything is written, and goes after an error.
+    """A folder that replaces another once everything is written, and is removed after an error.
 
     Args:
-        folder: What is replaced as a whole.
+        folder: Folder to replace as a whole.
+
+    Yields:
+        A folder beside it, with an empty folder for each split.
     """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -52,33 +54,33 @@ def replaced(folder: Path = PREPARED) -> Iterator[Path]:
 
 
 def require_every_class(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> None:
-    """Stops where a class has no example in a split.
+    """Stops if a class has no example in a split.
 
     Args:
         classes: Names of the classes.
         counts: Split -> number of examples of each class.
 
     Raises:
-        UserError: Naming each such class and split.
+        UserError: With each such class and split.
     """
     missing = [
         f"class {name!r} has no example in split {split}"
-        for split, number in counts.items()
-        for name, count in zip(classes, number, strict=True)
-        if not count
+        for split, numbers in counts.items()
+        for name, number in zip(classes, numbers, strict=True)
+        if not number
     ]
     if missing:
         raise UserError("; ".join(missing) + ": add examples, raise prepare.test/validation or change prepare.seed")
 
 
 def require_examples(examples: Mapping[str, int]) -> None:
-    """Stops where a split has no example.
+    """Stops if a split has no example.
 
     Args:
         examples: Split -> number of examples.
 
     Raises:
-        UserError: Naming each such split.
+        UserError: With each such split.
     """
     if empty := [split for split, number in examples.items() if not number]:
         raise UserError(
@@ -90,4 +92,9 @@ def require_examples(examples: Mapping[str, int]) -> None:
 def write_manifest(content: Manifest, folder: Path) -> None:
     """Writes manifest.json into a folder."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    files.write_text(folder / "manifest.json", text + "\n")
+
+
+def write_report(content: Mapping[str, Any]) -> None:
+    """Writes reports/data.json."""
+    files.write_text(DATA_REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,26 +1,32 @@
-"""Which split a row belongs to: from a hash of its content or group, or from the order of times."""
+"""The split of each row of a table: by a hash of its content or group, or by its time."""
 
 import hashlib
+import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import contracts
-from .table_files import BLOCK, as_numpy, numbers
+from ..contracts import Splits
+from .schema import Column
+from .table_cells import as_numpy, convert, numbers
+from .table_files import BLOCK
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .table import Table
+
 Hashes = NDArray[np.uint64]
+SORTED_AT_ONCE = 500_000  # words that `Spool.repeated` holds in memory
 
 
 def mix(values: Hashes) -> Hashes:
-    """Returns an evenly distributed hash of 64-bit words (SplitMix64: G. Steele et al., OOPSLA 2014)."""
+    """Evenly distributed hashes of 64-bit words (SplitMix64: G. Steele et al., OOPSLA 2014)."""
     with np.errstate(over="ignore"):
         values = values + np.uint64(0x9E3779B97F4A7C15)
         values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -33,16 +39,22 @@ def _text_hash(text: str | None) -> int:
     return 0 if text is None else int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def by_level(values: "pa.Array", of: Callable[[str | None], int], dtype: type) -> NDArray[Any]:
-    """Returns `of` each text, computed once for each that is different."""
+def by_level(values: "pa.Array", function: Callable[[str | None], int], dtype: type) -> NDArray[Any]:
+    """A function of each text, called once for each different one.
+
+    Args:
+        values: Texts.
+        function: From a text, or None if it is missing.
+        dtype: Type of the results.
+    """
     codes = values.dictionary_encode(null_encoding="encode")
-    levels: NDArray[Any] = np.asarray([of(text) for text in codes.dictionary.to_pylist()], dtype)
-    found: NDArray[Any] = levels[as_numpy(codes.indices)]
-    return found
+    levels: NDArray[Any] = np.asarray([function(text) for text in codes.dictionary.to_pylist()], dtype)
+    results: NDArray[Any] = levels[as_numpy(codes.indices)]
+    return results
 
 
 def hash_column(values: "pa.Array") -> Hashes:
-    """Returns uint64 [n], the same for equal cells in any file, batch or process.
+    """Hashes of cells, uint64 [n]: the same for equal cells in any file, batch or process.
 
     Args:
         values: Doubles or strings.
@@ -55,22 +67,22 @@ def hash_column(values: "pa.Array") -> Hashes:
 
 
 def hash_rows(rows: "pa.RecordBatch") -> Hashes:
-    """Returns uint64 [n], the hash of each row's cells.
+    """Hashes of rows, uint64 [n].
 
     Args:
         rows: Columns of doubles and strings.
     """
-    found = np.zeros(len(rows), np.uint64)
+    hashes = np.zeros(len(rows), np.uint64)
     for values in rows.columns:
-        found = mix(found ^ hash_column(values))
-    return found
+        hashes = mix(hashes ^ hash_column(values))
+    return hashes
 
 
-def assign(hashes: Hashes, splits: contracts.Splits) -> NDArray[np.int64]:
-    """Returns int64 [n], the split of each row from its hash alone, as an index into `prepared.SPLITS`.
+def assign(hashes: Hashes, splits: Splits) -> NDArray[np.int64]:
+    """The split of each row, int64 [n], an index into `prepared.SPLITS`; it depends on the row's hash alone.
 
     Args:
-        hashes: Of the row's content or group.
+        hashes: Hashes of the rows' contents or groups.
         splits: Seed and fractions.
     """
     seed = mix(np.asarray([splits.seed], np.uint64))
@@ -78,16 +90,31 @@ def assign(hashes: Hashes, splits: contracts.Splits) -> NDArray[np.int64]:
     return np.where(position < splits.test, 2, np.where(position < splits.test + splits.validation, 1, 0))
 
 
+def ordered(times: "pa.Array") -> Hashes:
+    """Times as uint64 [n] in the same order; there are no nulls.
+
+    Args:
+        times: Timestamps or doubles.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(times.type):
+        return as_numpy(times.cast(pa.int64())).view(np.uint64) ^ np.uint64(1 << 63)
+    # The bits of doubles are ordered like signed integers, those of negative ones backwards.
+    bits = numbers(times).view(np.uint64)
+    return np.where(bits >> np.uint64(63), ~bits, bits | np.uint64(1 << 63))
+
+
 class Spool:
-    """64-bit words kept on disk: as many as there are rows."""
+    """64-bit words on disk, one for each row."""
 
     def __init__(self, folder: Path) -> None:
-        """Keeps them in a folder, in a file without a name."""
+        """Opens a file without a name in a folder."""
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  Closed by the garbage collector, and gone then.
         self.size = 0
 
     def add(self, words: Hashes) -> None:
-        """Takes more of them."""
+        """Appends words."""
         self._file.write(words.tobytes())
         self.size += len(words)
 
@@ -97,14 +124,14 @@ class Spool:
             yield np.frombuffer(block, np.uint64)
 
     def repeated(self) -> Iterator[NDArray[np.int64]]:
-        """Yields, in parts, where a word stands that stood before. Half a million words are in memory at a time."""
-        passes = -(-self.size // 500_000)
+        """Positions of the words that have occurred before, in parts of bounded size."""
+        passes = math.ceil(self.size / SORTED_AT_ONCE)
         for number in range(passes):
             words, places, start = [], [], 0
             for block in self._blocks():
-                mine = np.flatnonzero((block >> np.uint64(32)) % np.uint64(passes) == number)
-                words.append(block[mine])
-                places.append(mine + start)
+                chosen = np.flatnonzero((block >> np.uint64(32)) % np.uint64(passes) == number)
+                words.append(block[chosen])
+                places.append(chosen + start)
                 start += len(block)
             word = np.concatenate(words)
             order = np.argsort(word, kind="stable")
@@ -112,14 +139,14 @@ class Spool:
             yield np.concatenate(places)[order[again]]
 
     def smallest(self, rank: int) -> np.uint64:
-        """Returns the word of a rank, from 0: radix selection, 16 bits a pass."""
+        """The word of a rank, from 0: radix selection, 16 bits a pass."""
         prefix = 0
         for shift in (48, 32, 16, 0):
             counts = np.zeros(1 << 16, np.int64)
             for block in self._blocks():
-                # A shift by 64 would be none.
-                mine = block if shift == 48 else block[block >> np.uint64(shift + 16) == prefix]
-                digits = (mine >> np.uint64(shift)) & np.uint64(0xFFFF)
+                # NumPy does not shift by 64 bits.
+                chosen = block if shift == 48 else block[block >> np.uint64(shift + 16) == prefix]
+                digits = (chosen >> np.uint64(shift)) & np.uint64(0xFFFF)
                 counts += np.bincount(digits.astype(np.int64), minlength=1 << 16)
             digit = int(np.searchsorted(np.cumsum(counts), rank, side="right"))
             rank -= int(counts[:digit].sum())
@@ -127,12 +154,62 @@ class Spool:
         return np.uint64(prefix)
 
 
-def ordered(times: "pa.Array") -> Hashes:
-    """Returns uint64 [n] in the order of the times; there are no nulls."""
-    import pyarrow as pa
+class Ahead(NamedTuple):
+    """Facts about all rows that must be known before the first is written.
 
-    if pa.types.is_timestamp(times.type):
-        return as_numpy(times.cast(pa.int64())).view(np.uint64) ^ np.uint64(1 << 63)
-    # Bits of doubles are ordered like signed integers, those of negative ones backwards.
-    bits = numbers(times).view(np.uint64)
-    return np.where(bits >> np.uint64(63), ~bits, bits | np.uint64(1 << 63))
+    Attributes:
+        repeated: int64 [n], ascending positions, over all files, of the rows whose id has occurred before.
+        boundaries: The times, as in `ordered`, from which rows belong to the validation and to the test split.
+    """
+
+    repeated: NDArray[np.int64]
+    boundaries: tuple[np.uint64, np.uint64]
+
+
+def look_ahead(table: "Table", columns: Mapping[str, Column], splits: Splits, folder: Path) -> Ahead:
+    """Reads the ids and times of all rows, if the configuration needs them.
+
+    Args:
+        table: The table.
+        columns: Its schema.
+        splits: Seed and fractions.
+        folder: Folder for temporary files.
+    """
+    unique = table.id if table.id is not None and columns[table.id].unique else None
+    time = table.time if table.split == "time" else None
+    ids, times, position = Spool(folder), Spool(folder), 0
+    wanted = {name: columns[name].type for name in (unique, time) if name}
+    for part in table.chunks(wanted) if wanted else ():
+        if unique:
+            values, _ = convert(part.values[unique], "text")
+            hashes = hash_column(values)
+            missing = np.flatnonzero(as_numpy(values.is_null()))
+            hashes[missing] = mix((missing + position).astype(np.uint64))  # missing ids are no duplicates
+            ids.add(hashes)
+        if time:
+            times.add(ordered(convert(part.values[time], columns[time].type)[0].drop_null()))
+        position += len(part.rows)
+    repeated = np.sort(np.concatenate([np.zeros(0, np.int64), *ids.repeated()]))
+    return Ahead(repeated, (_quantile(times, 1 - splits.validation - splits.test), _quantile(times, 1 - splits.test)))
+
+
+def _quantile(times: Spool, fraction: float) -> np.uint64:
+    rank = min(max(times.size - 1, 0), round(times.size * fraction))
+    return times.smallest(rank) if times.size else np.uint64(0)
+
+
+def divide(
+    table: "Table", rows: "pa.RecordBatch", hashes: Hashes, splits: Splits, ahead: Ahead
+) -> NDArray[np.int64]:
+    """The split of each row, int64 [n], an index into `prepared.SPLITS`.
+
+    Args:
+        table: The table, which says how its rows are divided.
+        rows: Rows without violations.
+        hashes: Hashes of the rows' contents.
+        splits: Seed and fractions.
+        ahead: The times at which the splits begin.
+    """
+    if table.split == "time":
+        return np.searchsorted(np.asarray(ahead.boundaries), ordered(rows[table.time]), side="right")
+    return assign(hash_column(rows[table.group]) if table.split == "group" else hashes, splits)

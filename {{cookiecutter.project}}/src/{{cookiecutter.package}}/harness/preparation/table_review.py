@@ -1,0 +1,174 @@
+"""Review of a table as a whole: columns and splits that are wrong or suspicious."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contracts import Splits
+from ..core.errors import UserError
+from ..prepared import SPLITS
+from ..prepared.tables import batches
+from .schema import MAX_CATEGORIES, Column
+from .table import Problem, Table
+from .table_cells import as_numpy, numbers
+from .table_writer import SplitWriter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SAMPLE = 65_536  # training rows in which leaks are looked for
+
+
+def require_rows(table: Table, examples: Mapping[str, int]) -> None:
+    """Stops if a split has no rows.
+
+    Args:
+        table: The table.
+        examples: Split -> number of rows.
+
+    Raises:
+        UserError: With the splits and the remedy.
+    """
+    if empty := [split for split, number in examples.items() if not number]:
+        remedy = {
+            "random": "add rows, raise prepare.validation/test or change prepare.seed",
+            "group": f"column {table.group!r} has too few groups: add some, or change prepare.seed",
+            "time": f"column {table.time!r} has too few different times: use data.split: random",
+        }
+        raise UserError(
+            f"{table.label}: split {' and '.join(empty)} has no rows of {sum(examples.values())}: {remedy[table.split]}"
+        )
+
+
+def column_problems(
+    table: Table, columns: Mapping[str, Column], writers: Sequence[SplitWriter], missing: Mapping[str, float]
+) -> list[str]:
+    """Errors of whole columns, which no dropped row can solve.
+
+    Args:
+        table: The table.
+        columns: Its schema.
+        writers: The splits.
+        missing: Column -> fraction of missing values.
+    """
+    problems = [
+        f"{table.label}: column {name!r}: {missing[name]:.2%} of the rows lack it, {table.schema} allows "
+        f"{column.nulls:.2%}: fix the data, or raise `nulls:` there"
+        for name, column in columns.items()
+        if column.nulls and missing[name] > column.nulls
+    ]
+    for name in writers[0].values:
+        values = set().union(*(writer.values[name] for writer in writers))
+        if len(values) < 2 and not columns[name].constant and sum(writer.rows for writer in writers) > 1:
+            problems.append(
+                f"{table.label}: column {name!r} holds one value only, {', '.join(map(str, values)) or 'none'}: "
+                f"fix the data, name it in data.drop, or set `constant: true` in {table.schema}"
+            )
+    low = min(writer.low for writer in writers)
+    if table.problem == "regression" and low == max(writer.high for writer in writers):
+        problems.append(f"{table.label}: the target {table.target!r} is {low:g} in all rows: nothing can be learned")
+    return problems
+
+
+def warnings(
+    table: Table, features: Mapping[str, Column], writers: Sequence[SplitWriter], splits: Splits, folder: Path
+) -> list[str]:
+    """Suspicious columns of the training split, and unexpected sizes of the splits.
+
+    Args:
+        table: The table.
+        features: Schema of the features.
+        writers: The splits.
+        splits: Their expected fractions.
+        folder: The prepared data.
+    """
+    constant = [
+        f"column {name!r} is constant in the training split, a model learns nothing from it: name it in data.drop"
+        for name, values in writers[0].values.items()
+        if len(values) < 2
+    ]
+    return [*constant, *_unexpected_sizes(table, writers, splits), *_suspicious_columns(table, features, folder)]
+
+
+def _unexpected_sizes(table: Table, writers: Sequence[SplitWriter], splits: Splits) -> Iterator[str]:
+    total = sum(writer.rows for writer in writers)
+    cause = {
+        "random": "many rows are equal, and equal rows stay together; data.split: group with an identifier as "
+        "data.group divides them",
+        "group": f"the groups in {table.group!r} are few or of unequal size",
+        "time": f"many rows have the same {table.time!r}",
+    }
+    for split, expected, writer in zip(SPLITS[1:], (splits.validation, splits.test), writers[1:], strict=True):
+        if total >= 200 and abs(writer.rows / total - expected) > expected / 2:
+            yield (
+                f"split {split} holds {writer.rows / total:.0%} of the rows, {expected:.0%} are configured: "
+                f"{cause[table.split]}"
+            )
+
+
+def _suspicious_columns(table: Table, features: Mapping[str, Column], folder: Path) -> Iterator[str]:
+    sample = next(batches("train", SAMPLE, folder))
+    targets = np.asarray(np.load(folder / "train/targets.npy", mmap_mode="r")[: len(sample)])
+    for name, column in features.items():
+        if column.type == "category" and column.categories is None:
+            levels = len(sample[name].unique())
+            if levels > MAX_CATEGORIES:
+                yield (
+                    f"column {name!r} has {levels:,} different texts in {len(sample):,} training rows: an identifier "
+                    "or free text? Name it in data.drop, or group the rare ones"
+                )
+        if leak := _leak(sample[name], targets, table.problem):
+            yield f"column {name!r} {leak}: is it known when a prediction is made? If not, name it in data.drop"
+
+
+def _leak(values: "pa.Array", targets: NDArray[Any], problem: Problem) -> str | None:
+    """How a column gives away the target, None if it does not."""
+    import pyarrow as pa
+
+    valid = as_numpy(values.is_valid())
+    values, targets = values.drop_null(), targets[valid]
+    if len(targets) < 20 or targets.min() == targets.max():
+        return None
+    if not pa.types.is_floating(values.type):
+        return _leak_of_texts(values, targets)
+    cells = numbers(values)
+    if cells.min() == cells.max():
+        return None
+    if problem == "classification":
+        low, high = _extremes(cells, targets)
+        order = np.argsort(low)
+        apart = (low[order][1:] > high[order][:-1]).all()
+        return "separates the classes without an error" if apart else None
+    if _correlated(cells, targets):
+        return "is as good as the target (|correlation| > 0.9999)"
+    if _correlated(_ranks(cells), _ranks(targets)):
+        return "is as good as the rank of the target (|correlation| > 0.9999)"
+    return None
+
+
+def _leak_of_texts(values: "pa.Array", targets: NDArray[Any]) -> str | None:
+    codes = values.dictionary_encode()
+    if len(codes.dictionary) < 2 or len(codes.dictionary) > len(targets) / 2:
+        return None  # nearly every text occurs once, which gives nothing away
+    low, high = _extremes(targets, as_numpy(codes.indices))
+    return "determines the target: each of its texts has one value of the target" if (low == high).all() else None
+
+
+def _correlated(x: NDArray[Any], y: NDArray[Any]) -> bool:
+    return bool(abs(np.corrcoef(x, y)[0, 1]) > 0.9999)
+
+
+def _extremes(values: NDArray[Any], groups: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The smallest and the largest value of each group that occurs."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=groups.min() - 1))
+    return np.minimum.reduceat(values[order], starts), np.maximum.reduceat(values[order], starts)
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[np.int64]:
+    """The rank of each value, the same for equal ones."""
+    ranks: NDArray[np.int64] = np.unique(values, return_inverse=True)[1]
+    return ranks

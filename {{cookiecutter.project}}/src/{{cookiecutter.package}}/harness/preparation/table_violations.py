@@ -1,0 +1,153 @@
+"""Rows checked against the schema, and what becomes of violations."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.paths import DATA_REPORT
+from .schema import Column
+from .schema_checks import Cells, explain, violations
+from .table import LISTED, Table
+from .table_cells import convert
+from .table_files import Part
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PRINTED = 20  # violations shown on the terminal
+UNREADABLE = ("type", "size", "encoding")  # such cells are null once they are converted
+
+
+def check(part: Part, columns: Mapping[str, Column]) -> tuple["pa.RecordBatch", list[Cells]]:
+    """The rows of a part converted to the schema's types, and every violation in them.
+
+    Args:
+        part: Some rows.
+        columns: The schema.
+    """
+    import pyarrow as pa
+
+    converted, cells = {}, []
+    for name, column in columns.items():
+        converted[name], bad = convert(part.values[name], column.type)
+        cells += [Cells(name, kind, np.flatnonzero(mask)) for kind, mask in bad.items()]
+    unreadable = {name: [rows for column, _, rows in cells if column == name] for name in {c.column for c in cells}}
+    rows = pa.RecordBatch.from_arrays([*converted.values()], [*converted])
+    for violation in violations(rows, columns):
+        if violation.kind == "null" and violation.column in unreadable:
+            # An unreadable cell is null by now; it is one violation, not two.
+            others = np.setdiff1d(violation.rows, np.concatenate(unreadable[violation.column]))
+            violation = violation._replace(rows=others)
+        if len(violation.rows):
+            cells.append(violation)
+    return rows, cells
+
+
+def apply_policy(
+    rows: "pa.RecordBatch", cells: Sequence[Cells], table: Table
+) -> tuple["pa.RecordBatch", NDArray[np.bool_]]:
+    """The rows with `on_invalid` applied to their violations, and which of them remain.
+
+    Args:
+        rows: Rows of the schema's types.
+        cells: The violations in them.
+        table: The table, which has the policy.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    remaining = np.ones(len(rows), np.bool_)
+    for name, _, places in cells:
+        if table.on_invalid == "impute" and name not in table.roles:
+            invalid = np.zeros(len(rows), np.bool_)
+            invalid[places] = True
+            imputed = pc.if_else(pa.array(invalid), None, rows[name])
+            rows = rows.set_column(rows.column_names.index(name), name, imputed)
+        else:
+            remaining[places] = False
+    return rows, remaining
+
+
+class _Listed(NamedTuple):
+    """A violation with its place and explanation."""
+
+    file: str
+    row: int
+    column: str
+    reason: str
+
+
+class Violations:
+    """The violations of a table: all are counted, the first ones listed."""
+
+    def __init__(self, table: Table, columns: Mapping[str, Column]) -> None:
+        """Starts without any.
+
+        Args:
+            table: The table.
+            columns: Its schema.
+        """
+        self._table, self._columns = table, columns
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._listed: list[_Listed] = []
+        self.rows = 0  # with a violation
+
+    @property
+    def total(self) -> int:
+        """The number of violations."""
+        return self._counts.total()
+
+    def add(self, part: Part, cells: Sequence[Cells]) -> None:
+        """Counts the violations of a part, and lists them while there is room.
+
+        Args:
+            part: Some rows, the ragged ones included.
+            cells: The violations in its other rows.
+        """
+        room = LISTED - len(self._listed)
+        listed = [
+            _Listed(part.file, row, "", explain("ragged", error, None, self._table.schema))
+            for row, error in part.ragged
+        ]
+        if part.ragged:
+            self._counts["", "ragged"] += len(part.ragged)
+        for column, kind, rows in cells:
+            self._counts[column, kind] += len(rows)
+            for place in rows[:room].tolist():
+                reason = explain(kind, _text(part, column, place), self._columns[column], self._table.schema)
+                listed.append(_Listed(part.file, int(part.rows[place]), column, reason))
+        places = np.concatenate([np.zeros(0, np.int64), *(rows for *_, rows in cells)])
+        self.rows += len(part.ragged) + len(np.unique(places))
+        self._listed += sorted(listed)[:room]
+
+    def report(self) -> dict[str, Any]:
+        """The violations in reports/data.json."""
+        by_column: dict[str, dict[str, int]] = {}
+        for (column, kind), count in sorted(self._counts.items()):
+            by_column.setdefault(column or "(whole row)", {})[kind] = count
+        return {
+            "on_invalid": self._table.on_invalid,
+            "violations": self.total,
+            "violations_by_column": by_column,
+            "violations_listed": [violation._asdict() for violation in self._listed],
+        }
+
+    def show(self) -> None:
+        """Prints the first violations, a line each."""
+        for file, row, column, reason in self._listed[:PRINTED]:
+            place = f"column {column!r}: " if column else ""
+            print(f"prepare: {file}: row {row}: {place}{reason}", file=sys.stderr)
+        if (others := self.total - PRINTED) > 0:
+            print(
+                f"prepare: {others:,} more violations: {DATA_REPORT} counts all and lists {LISTED:,}", file=sys.stderr
+            )
+
+
+def _text(part: Part, column: str, place: int) -> str:
+    cell = part.values.column(column)[place].as_py()
+    text = cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else str(cell)
+    return text if len(text) <= 60 else text[:57] + "..."
