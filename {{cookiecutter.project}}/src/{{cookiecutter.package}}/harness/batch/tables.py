@@ -1,36 +1,34 @@
-"""Batch prediction of the rows of a file."""
+"""The rows of a file as input of a batch prediction."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contracts import Description
 from ..core.errors import UserError
 from ..inputs.tables import InputError, check_header, find_header
-from ..preparation import table_files
-from ..preparation.table_files import Part
-from . import items
-from . import items as batch_items
-
-if TYPE_CHECKING:
-    pass
+from ..preparation.table_cells import convert, numbers
+from ..preparation.table_files import BLOCK, Part, csv_parts, parquet_header, parquet_parts, parquet_rows
+from .items import Batch, BatchInput
 
 BATCH_ROWS = 4096  # rows predicted at a time
 
 
-def batches(path: Path, description: Mapping[str, Any]) -> batch_items.BatchInput:
-    """Returns the rows of a file, for a batch prediction.
+def batches(path: Path, description: Description) -> BatchInput:
+    """The rows of a file, read as `prepare` reads them.
 
-    They are read as `prepare` reads them; what the schema forbids is no error here, as it is none for the service.
+    Cells that the schema forbids are no error here, as they are none for the service.
 
     Args:
-        path: A CSV file as the service takes it, of any size, or a Parquet file.
-        description: The content of models/model.json.
+        path: A CSV file as the service accepts it, of any size, or a Parquet file.
+        description: Content of models/model.json.
 
     Raises:
-        UserError: Where the file cannot be read, or lacks a column of the model.
+        UserError: If the file cannot be read, or lacks a column of the model.
     """
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
@@ -38,74 +36,90 @@ def batches(path: Path, description: Mapping[str, Any]) -> batch_items.BatchInpu
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     wanted = {column["name"]: column["type"] for column in description["columns"]}
-    total: int | None = None
+    total = None
     try:
         if suffix == ".csv":
             with path.open("rb") as file:
-                beginning = file.read(table_files.BLOCK).decode("utf-8-sig", "replace")
+                beginning = file.read(BLOCK).decode("utf-8-sig", "replace")
             delimiter, header = find_header(beginning, [*wanted])
+            parts = partial(csv_parts, path, delimiter, "utf-8")
         else:
-            header = table_files.parquet_header(path)
+            header, total = parquet_header(path), parquet_rows(path)
             check_header(header, [*wanted])
-            total = table_files.parquet_rows(path)
+            parts = partial(parquet_parts, path)
     except InputError as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     id: str | None = description.get("id")
-    if id is not None and header.count(id) != 1:
-        id = None
-    columns = wanted | ({id: "text"} if id else {})
+    columns = _Columns(wanted, id if header.count(id) == 1 else None)
 
-    def read(done: int) -> Iterator[batch_items.Batch]:
-        parts = (
-            table_files.csv_parts(path, delimiter, "utf-8", columns)
-            if suffix == ".csv"
-            else table_files.parquet_parts(path, columns)
-        )
-        for part in parts:
-            items = len(part.rows) + len(part.ragged)
-            if done < items:
-                yield from _batches(part, wanted, id, done)
-            done = max(0, done - items)
+    def read(done: int) -> Iterator[Batch]:
+        for part in parts(columns.read):
+            rows = len(part.rows) + len(part.ragged)
+            if done < rows:
+                yield from _batches(part, columns, done)
+            done = max(0, done - rows)
 
-    found = path.stat()
-    keys = {"row": "int64"} | ({"id": "string"} if id else {})
-    return batch_items.BatchInput(keys, f"{found.st_size} {found.st_mtime_ns}", total, "rows", 16 * BATCH_ROWS, read)
+    stat = path.stat()
+    keys = {"row": "int64"} | ({"id": "string"} if columns.id else {})
+    return BatchInput(keys, f"{stat.st_size} {stat.st_mtime_ns}", total, "rows", 16 * BATCH_ROWS, read)
 
 
-def _batches(part: Part, wanted: Mapping[str, str], id: str | None, done: int) -> Iterator[items.Batch]:
-    """Yields the rows of a part without the first ones; those with too few or too many cells are in their place."""
-    import pyarrow.compute as pc
+class _Columns(NamedTuple):
+    """The columns of a file that are read.
 
-    errors = {row: f"row {row} {cause}" for row, cause in part.ragged}
-    feeds: dict[str, NDArray[Any]] = {}
-    for name, kind in wanted.items():
-        cells = part.values.column(name)
-        values, bad = table_files.convert(cells, kind)
-        for violation, mask in bad.items():
-            for place in np.flatnonzero(mask).tolist():
-                why = _told(violation, kind, cells[place].as_py())
-                errors.setdefault(int(part.rows[place]), f"row {part.rows[place]}, column {name!r}: {why}")
-        feeds[name] = table_files.numbers(values) if kind == "number" else np.asarray(pc.fill_null(values, ""), object)
-    ids = table_files.convert(part.values.column(id), "text")[0].to_pylist() if id else []
+    Attributes:
+        model: Column of the model -> its type.
+        id: Column that names each row, if the file has it.
+    """
+
+    model: Mapping[str, str]
+    id: str | None
+
+    @property
+    def read(self) -> dict[str, str]:
+        """Column -> type, for all of them."""
+        return {**self.model, **({self.id: "text"} if self.id else {})}
+
+
+def _batches(part: Part, columns: _Columns, done: int) -> Iterator[Batch]:
+    """Batches of a part without its first rows; rows with too few or too many cells are in their place."""
+    feeds, errors = _converted(part, columns.model)
+    ids = convert(part.values.column(columns.id), "text")[0].to_pylist() if columns.id else []
     rows = np.concatenate([part.rows, np.array([row for row, _ in part.ragged], np.int64)])
     order = np.argsort(rows, kind="stable")
     for start in range(done, len(rows), BATCH_ROWS):
         chosen = order[start : start + BATCH_ROWS]
-        numbers: list[int] = rows[chosen].tolist()
-        told = [errors.get(number) for number in numbers]
-        fine = chosen[np.array([error is None for error in told])]
-        keys: dict[str, list[Any]] = {"row": numbers}
-        if id:
+        keys: dict[str, list[Any]] = {"row": rows[chosen].tolist()}
+        if columns.id:
             keys["id"] = [ids[place] if place < len(ids) else None for place in chosen]
-        yield items.Batch(keys, told, {name: values[fine] for name, values in feeds.items()})
+        row_errors = [errors.get(row) for row in keys["row"]]
+        valid = chosen[np.array([error is None for error in row_errors])]
+        yield Batch(keys, row_errors, {name: values[valid] for name, values in feeds.items()})
 
 
-def _told(violation: str, kind: str, cell: Any) -> str:
+def _converted(part: Part, wanted: Mapping[str, str]) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
+    """The inputs of the exported model, and the first error of each row that has one."""
+    import pyarrow.compute as pc
+
+    feeds: dict[str, NDArray[Any]] = {}
+    errors = {row: f"row {row} {error}" for row, error in part.ragged}
+    for name, type in wanted.items():
+        cells = part.values.column(name)
+        values, bad = convert(cells, type)
+        feeds[name] = numbers(values) if type == "number" else np.asarray(pc.fill_null(values, ""), object)
+        for kind, mask in bad.items():
+            for place in np.flatnonzero(mask).tolist():
+                row = int(part.rows[place])
+                errors.setdefault(row, f"row {row}, column {name!r}: {_error(kind, type, cells[place].as_py())}")
+    return feeds, errors
+
+
+def _error(kind: str, type: str, cell: Any) -> str:
     text = repr((cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else str(cell))[:50])
-    if violation == "encoding":
+    if kind == "encoding":
         return f"{text} is not UTF-8"
-    if violation == "size" and np.isfinite(float(cell)):
+    if kind == "size" and np.isfinite(float(cell)):
         return f"{text} is too large for the 32-bit numbers of the model"
-    return f"{text} is {'not a finite number' if kind == 'number' else 'no text'}"
+    return f"{text} is {'not a finite number' if type == 'number' else 'no text'}"

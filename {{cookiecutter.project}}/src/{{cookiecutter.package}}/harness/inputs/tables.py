@@ -1,8 +1,8 @@
-"""How a model of tables is asked: read requests, as raw rows.
+"""Rows of a table as inputs of the exported model: JSON bodies and CSV files.
 
-Nothing is encoded here: the exported model takes the columns as they are. A number is float64, NaN where missing; a
-category is text, "" where missing. The service imports this module where it does not predict as well: NumPy is
-imported where arrays are made.
+Nothing is encoded here, the exported model takes the columns as they are: a number is float64, NaN if missing; a
+category is text, "" if missing. The service also imports this module in processes that do not predict: NumPy is
+therefore imported in the function that makes arrays.
 """
 
 from __future__ import annotations
@@ -11,38 +11,40 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 from annotated_types import Len
 
+from ..contracts import Description
+
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
 
 FILE = "A CSV file in UTF-8 with a header; other columns than the model's are ignored"
 MAX_ROWS = 100_000  # of a file
-# Cells of a CSV file that are no value, for `prepare` as well.
+# Cells of a CSV file that hold no value, for `prepare` as well.
 NULLS = ("", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "NULL", "null", "None")
 DELIMITERS = (",", ";", "\t", "|")
-# float() alone would take 1_000 and digits of other scripts, which no reader of CSV files does.
+# float() alone would accept 1_000 and digits of other scripts, unlike readers of CSV files.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class InputError(ValueError):
-    """The file cannot be used; the message is one line for a person."""
+    """A file that cannot be used; the message is one line for a person."""
 
 
-def request_model(description: Mapping[str, Any], most: int) -> type[pydantic.BaseModel]:
-    """Make the model that parses and checks a JSON body: rows as objects, each with exactly the model's columns.
+def request_model(description: Description, most: int) -> type[pydantic.BaseModel]:
+    """The model that parses a JSON body: rows as objects, each with exactly the model's columns.
 
     Args:
-        description: models/model.json.
-        most: The most instances of one request.
+        description: Content of models/model.json.
+        most: Maximum number of instances in a request.
     """
     config = pydantic.ConfigDict(extra="forbid", strict=True)
     number: Any = Annotated[float, pydantic.Field(allow_inf_nan=False)] | None
-    # Fields have names of their own: the columns' may be no identifiers.
+    # By alias: a column's name may be no identifier.
     fields: Any = {
         f"column_{i}": (number if column["type"] == "number" else str | None, pydantic.Field(alias=column["name"]))
         for i, column in enumerate(description["columns"])
@@ -52,34 +54,32 @@ def request_model(description: Mapping[str, Any], most: int) -> type[pydantic.Ba
     return pydantic.create_model("Rows", __config__=config, instances=(rows, ...))
 
 
-def from_json(instances: Sequence[Any], description: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Convert parsed instances to what the exported model takes.
+def from_json(instances: Sequence[Any], description: Description) -> dict[str, NDArray[Any]]:
+    """The inputs of the exported model, from parsed instances.
 
     Args:
-        instances: Objects of the model that `request_model` made.
-        description: models/model.json.
+        instances: Rows of the model that `request_model` returns.
+        description: Content of models/model.json.
     """
-    return _feeds(
-        [[getattr(row, f"column_{i}") for row in instances] for i in range(len(description["columns"]))], description
-    )
+    columns = range(len(description["columns"]))
+    return _feeds([[getattr(row, f"column_{i}") for row in instances] for i in columns], description)
 
 
-def from_file(data: bytes, description: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Read a CSV file as what the exported model takes.
+def from_file(data: bytes, description: Description) -> dict[str, NDArray[Any]]:
+    """The inputs of the exported model, from a CSV file.
 
     Args:
-        data: Its content: UTF-8, with or without a byte order mark, with a header, separated by the first of
+        data: Content of the file: UTF-8, with or without a byte order mark, with a header, separated by the first of
             `DELIMITERS` that finds the model's columns. Other columns are ignored, so that the file which trained the
             model can be sent as it is.
-        description: models/model.json.
+        description: Content of models/model.json.
 
     Raises:
-        InputError: The file cannot be used; the message names the row, from 1 below the header, and the column.
+        InputError: If the file cannot be used; the message names the row, from 1 below the header, and the column.
     """
     text = _text(data)
     columns = description["columns"]
-    names = [column["name"] for column in columns]
-    delimiter, header = find_header(text, names)
+    delimiter, header = find_header(text, [column["name"] for column in columns])
     places = [(header.index(column["name"]), column["name"], column["type"] == "number") for column in columns]
     values: list[list[float | str | None]] = [[] for _ in columns]
     row = 0
@@ -91,28 +91,34 @@ def from_file(data: bytes, description: Mapping[str, Any]) -> dict[str, np.ndarr
         if len(cells) != len(header):
             raise InputError(f"row {row} has {len(cells)} cells, the header has {len(header)}")
         for column, (place, name, is_number) in zip(values, places, strict=True):
-            cell = cells[place].strip() if is_number else cells[place]
-            if cell in NULLS:
-                column.append(None)
-            elif not is_number:
-                column.append(cell)
-            elif _NUMBER.fullmatch(cell) and math.isfinite(number := float(cell)):
-                column.append(number)
-            else:
-                raise InputError(f"row {row}, column {name!r}: {cell[:50]!r} is not a finite number")
+            try:
+                column.append(_value(cells[place], is_number))
+            except ValueError as error:
+                raise InputError(f"row {row}, column {name!r}: {error}") from None
     if not row:
         raise InputError("it has a header only: at least one row is expected")
     return _feeds(values, description)
 
 
-def instance(description: Mapping[str, Any]) -> str:
-    """Say what an instance is."""
+def _value(cell: str, is_number: bool) -> float | str | None:
+    cell = cell.strip() if is_number else cell
+    if cell in NULLS:
+        return None
+    if not is_number:
+        return cell
+    if _NUMBER.fullmatch(cell) and math.isfinite(number := float(cell)):
+        return number
+    raise ValueError(f"{cell[:50]!r} is not a finite number")
+
+
+def instance(description: Description) -> str:
+    """An instance, in words."""
     names = [column["name"] for column in description["columns"]]
     return f"an object with a value or null for each of: {_listed(names)}"
 
 
-def instance_schema(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of an instance."""
+def instance_schema(description: Description) -> dict[str, Any]:
+    """The JSON schema of an instance."""
     kinds = {column["name"]: "number" if column["type"] == "number" else "string" for column in description["columns"]}
     return {
         "type": "object",
@@ -131,14 +137,14 @@ def _text(data: bytes) -> str:
 
 
 def find_header(text: str, names: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the first of `DELIMITERS` with which the header has all names, and the header.
+    """The first of `DELIMITERS` with which the header has all names, and the header.
 
     Args:
-        text: The content of a CSV file, or its beginning.
+        text: Content of a CSV file, or its beginning.
         names: The model's columns.
 
     Raises:
-        InputError: There is no header, or it lacks a name or has one twice.
+        InputError: If there is no header, or it lacks a name or has one twice.
     """
     longest: list[str] = []
     for delimiter in DELIMITERS:
@@ -155,14 +161,14 @@ def find_header(text: str, names: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def check_header(header: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse a header that lacks a name or has one twice.
+    """Refuses a header that lacks a name or has one twice.
 
     Args:
-        header: Of a file.
+        header: Header of a file.
         names: The model's columns.
 
     Raises:
-        InputError: Naming the columns.
+        InputError: With the columns.
     """
     if missing := [name for name in names if name not in header]:
         raise InputError(f"the header lacks the model's {_listed(missing)}; it has {_listed(header)}")
@@ -171,10 +177,10 @@ def check_header(header: Sequence[str], names: Sequence[str]) -> None:
 
 
 def _rows(text: str, delimiter: str, strict: bool = True) -> Iterator[list[str]]:
-    """Yield the cells of each row, header first; empty lines are left out."""
+    """The cells of each row, header first, without empty lines."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
     try:
-        yield from filter(None, reader)
+        yield from (row for row in reader if row)
     except csv.Error as error:
         raise InputError(f"line {reader.line_num} is not valid CSV: {error}") from None
 
@@ -183,14 +189,14 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
 
 
-def _feeds(values: Sequence[Sequence[float | str | None]], description: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Convert values, a sequence a column, to float64 and object arrays [N]."""
+def _feeds(columns: Sequence[Sequence[float | str | None]], description: Description) -> dict[str, NDArray[Any]]:
+    """Column -> float64 or objects [N], from the values of each column."""
     import numpy as np
 
-    feeds = {}
-    for column, found in zip(description["columns"], values, strict=True):
+    feeds: dict[str, NDArray[Any]] = {}
+    for column, values in zip(description["columns"], columns, strict=True):
         if column["type"] == "number":
-            feeds[column["name"]] = np.array([math.nan if value is None else value for value in found], np.float64)
+            feeds[column["name"]] = np.array([math.nan if value is None else value for value in values], np.float64)
         else:
-            feeds[column["name"]] = np.array(["" if value is None else value for value in found], np.object_)
+            feeds[column["name"]] = np.array(["" if value is None else value for value in values], np.object_)
     return feeds

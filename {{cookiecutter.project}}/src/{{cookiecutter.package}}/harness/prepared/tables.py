@@ -1,42 +1,55 @@
-"""Prepared tables on disk, and what a model is fitted on."""
+"""Prepared tables on disk, and the arrays on which a model is fitted."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import contracts, prepared
+from ..contracts import Inputs, Manifest
 from ..core import config
+from . import PREPARED, SPLITS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SECTION = "features"
+NAME, GROUP = "__name__", "__group__"  # columns of rows.arrow that are no features
 
 
-def load(split: str, folder: Path = prepared.PREPARED) -> "pa.Table":
-    """Returns the rows of a split, memory-mapped.
+def load(split: str, folder: Path = PREPARED) -> "pa.Table":
+    """The features and names of a split's rows, memory-mapped.
 
     Args:
         split: `train`, `validation` or `test`.
-        folder: Where the prepared data lie.
+        folder: The prepared data.
     """
     rows = _rows(split, folder)
     return rows.select([name for name in rows.column_names if name != GROUP])
 
 
-def groups(split: str, folder: Path = prepared.PREPARED) -> NDArray[Any]:
-    """Returns which group each row of a split is of, where data.group says so: str [N] (of objects).
+def names(split: str, folder: Path = PREPARED) -> list[str]:
+    """The names of a split's rows, in their order.
 
     Args:
         split: `train`, `validation` or `test`.
-        folder: Where the prepared data lie.
+        folder: The prepared data.
     """
-    found: NDArray[Any] = _rows(split, folder)[GROUP].to_numpy()
-    return found
+    texts: list[str] = _rows(split, folder)[NAME].to_pylist()
+    return texts
+
+
+def groups(split: str, folder: Path = PREPARED) -> NDArray[Any]:
+    """The group of each row of a split, str [N] (of objects), if `data.group` names a column.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        folder: The prepared data.
+    """
+    texts: NDArray[Any] = _rows(split, folder)[GROUP].to_numpy()
+    return texts
 
 
 def _rows(split: str, folder: Path) -> "pa.Table":
@@ -45,42 +58,34 @@ def _rows(split: str, folder: Path) -> "pa.Table":
     return pa.ipc.open_file(pa.memory_map(str(folder / split / "rows.arrow"))).read_all()
 
 
-class Names(Sequence[str]):
-    """The names of a split's rows, on disk."""
-
-    def __init__(self, split: str, folder: Path) -> None:
-        """Opens them."""
-        self._names = load(split, folder)[NAME]
-
-    def __len__(self) -> int:
-        """Returns the number of rows."""
-        return len(self._names)
-
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        """Returns the name of a row."""
-        found = self._names[row]
-        return found.to_pylist() if isinstance(row, slice) else found.as_py()  # type: ignore[no-any-return]
-
-
-def names(split: str, folder: Path = prepared.PREPARED) -> Names:
-    """Returns what a person calls the rows of a split, in their order."""
-    return Names(split, folder)
-
-
-def feeds(split: str, batch_size: int = 4096, folder: Path = prepared.PREPARED) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yields what the exported model is asked with, in the order of the rows.
+def batches(split: str, size: int, folder: Path = PREPARED) -> Iterator["pa.RecordBatch"]:
+    """Batches of rows in order; they are read, not mapped, so that each leaves the memory after use.
 
     Args:
         split: `train`, `validation` or `test`.
-        batch_size: The most rows in memory at a time.
-        folder: Where the prepared data lie.
+        size: Maximum number of rows in a batch.
+        folder: The prepared data.
+    """
+    import pyarrow as pa
+
+    with pa.OSFile(str(folder / split / "rows.arrow")) as file:
+        reader = pa.ipc.open_file(file)
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            for start in range(0, len(batch), size):
+                yield batch.slice(start, size)
+
+
+def feeds(split: str, batch_size: int = 4096, folder: Path = PREPARED) -> Iterator[dict[str, NDArray[Any]]]:
+    """Batches of inputs for the exported model, in the order of the rows.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        batch_size: Maximum number of rows in a batch.
+        folder: The prepared data.
 
     Yields:
-        Column -> float64 [n], NaN where missing, or str [n] (of objects), "" where missing.
+        Column -> float64 [n], NaN if missing, or str [n] (of objects), "" if missing.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -95,11 +100,11 @@ def feeds(split: str, batch_size: int = 4096, folder: Path = prepared.PREPARED) 
         }
 
 
-def inputs(manifest: contracts.Manifest, section: Mapping[str, Any]) -> contracts.Inputs:
-    """Returns what a model is fitted on: every split, encoded once by the graph that becomes part of the model.
+def inputs(manifest: Manifest, section: Mapping[str, Any]) -> Inputs:
+    """The arrays on which a model is fitted: every split, encoded once by a graph that becomes part of the model.
 
     Args:
-        manifest: Of the prepared data.
+        manifest: Manifest of the prepared data.
         section: Section `features` of the configuration.
     """
     import onnxruntime
@@ -107,10 +112,10 @@ def inputs(manifest: contracts.Manifest, section: Mapping[str, Any]) -> contract
     encoding = config.instantiate(section, load("train").drop_columns([NAME]), manifest["columns"])
     session = onnxruntime.InferenceSession(encoding.graph.SerializeToString(), providers=["CPUExecutionProvider"])
     output = session.get_outputs()[0]
-    place = Path(".dvc/tmp") if Path(".dvc/tmp").is_dir() else None  # not in /tmp, which may lie in memory
-    # Files without a name, which go with the last reference to `array`: not even `kill -9` leaves one behind.
-    files = {split: tempfile.TemporaryFile(dir=place) for split in prepared.SPLITS}  # noqa: SIM115
     dtype = np.dtype(np.float64 if "double" in output.type else np.float32)
+    scratch = Path(".dvc/tmp") if Path(".dvc/tmp").is_dir() else None  # not in /tmp, which may lie in memory
+    # Files without a name, which go with the last reference to `array`: not even `kill -9` leaves one behind.
+    files = {split: tempfile.TemporaryFile(dir=scratch) for split in SPLITS}  # noqa: SIM115
     for split, file in files.items():
         for feed in feeds(split):
             file.write(np.ascontiguousarray(session.run([output.name], feed)[0], dtype).tobytes())
@@ -119,24 +124,9 @@ def inputs(manifest: contracts.Manifest, section: Mapping[str, Any]) -> contract
     def array(split: str) -> NDArray[Any]:
         return np.memmap(files[split], dtype, "r", shape=(manifest["examples"][split], len(encoding.names)))
 
-    return contracts.Inputs(output.name, array, encoding.layers, encoding.graph)
+    return Inputs(output.name, array, encoding.layers, encoding.graph)
 
 
-def describe(manifest: contracts.Manifest) -> dict[str, Any]:
-    """Returns what the service and batch predictions must know of a table."""
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """Facts about a table for models/model.json."""
     return {key: manifest[key] for key in ("columns", "id") if key in manifest}
-
-
-NAME, GROUP = "__name__", "__group__"
-
-
-def batches(split: str, size: int, folder: Path = prepared.PREPARED) -> Iterator["pa.RecordBatch"]:
-    """Yields rows in order, at most `size` at a time, read and not mapped: what is done with leaves the memory."""
-    import pyarrow as pa
-
-    with pa.OSFile(str(folder / split / "rows.arrow")) as file:
-        reader = pa.ipc.open_file(file)
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
-            for start in range(0, len(batch), size):
-                yield batch.slice(start, size)
