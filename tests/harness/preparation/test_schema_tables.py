@@ -1,17 +1,20 @@
 """The schema of a table: what is inferred, and that pandera judges by it."""
 
-import sys
+import re
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from support import PACKAGE
+from click.testing import CliRunner, Result
 from my_experiment.data import tables as data_tables
+from my_experiment.harness import preparation
+from my_experiment.harness.contracts import Splits
 from my_experiment.harness.core import errors
-from my_experiment.harness.preparation import schema
-from my_experiment.harness.preparation import schema_inference
+from my_experiment.harness.preparation import schema, schema_checks, schema_inference
+from support import PACKAGE
 
 RAW = Path("data/raw/table.csv")
 
@@ -38,7 +41,6 @@ def source(workspace: Path) -> Any:
     return table()
 
 
-
 def table(**changes: Any) -> Any:
     """The table as configured."""
     settings: dict[str, Any] = {
@@ -59,7 +61,6 @@ def table(**changes: Any) -> Any:
     return data_tables.csv(**settings | changes)
 
 
-
 def test_every_kind_of_column_is_recognised(source: Any) -> None:
     found = schema_inference.infer(source)
     assert {name: column.model_dump(exclude_defaults=True) for name, column in found.items() if name != "note"} == {
@@ -76,14 +77,12 @@ def test_every_kind_of_column_is_recognised(source: Any) -> None:
     assert len(found["note"].categories) == 500
 
 
-
 def test_many_texts_are_not_listed(
     source: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(schema, "MAX_CATEGORIES", 499)
+    monkeypatch.setattr(schema_inference, "MAX_CATEGORIES", 499)
     assert schema_inference.infer(source)["note"].categories is None
     assert "column 'note' has more than 499 different texts" in capsys.readouterr().err
-
 
 
 def test_what_is_written_is_read(source: Any) -> None:
@@ -92,7 +91,6 @@ def test_what_is_written_is_read(source: Any) -> None:
     assert schema.load(source.schema) == columns
     assert list(schema.load(source.schema)) == list(columns)
     assert "\n  length: {type: number, min: 5.0, max: 25.0}\n" in source.schema.read_text(encoding="utf-8")
-
 
 
 def test_pandera_judges_every_cell() -> None:
@@ -115,7 +113,7 @@ def test_pandera_judges_every_cell() -> None:
         ),
         preserve_index=False,
     )
-    found = {(column, kind): rows.tolist() for column, kind, rows in schema.violations(chunk, columns)}
+    found = {(column, kind): rows.tolist() for column, kind, rows in schema_checks.violations(chunk, columns)}
     assert found == {
         ("a", "range"): [1, 3],
         ("a", "null"): [2],
@@ -123,8 +121,7 @@ def test_pandera_judges_every_cell() -> None:
         ("c", "category"): [2, 4],
         ("d", "null"): [1],
     }
-    assert schema.violations(chunk.slice(0, 1), columns) == []
-
+    assert schema_checks.violations(chunk.slice(0, 1), columns) == []
 
 
 def test_every_way_to_be_wrong_is_pandera_s_as_well() -> None:
@@ -145,15 +142,16 @@ def test_every_way_to_be_wrong_is_pandera_s_as_well() -> None:
         ).astype({"b": "str"})
         sound = True
         try:
-            schema.build(columns).validate(rows, lazy=True)
+            schema_checks.build(columns).validate(rows, lazy=True)
         except Exception:
             sound = False
-        assert (schema.violations(pa.RecordBatch.from_pandas(rows, preserve_index=False), columns) == []) == sound
+        assert (
+            schema_checks.violations(pa.RecordBatch.from_pandas(rows, preserve_index=False), columns) == []
+        ) == sound
 
 
-
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: str, **changes: Any) -> None:
-    """Runs `python -m <package>.data.schema` on the configured table."""
+def command(*arguments: str, **changes: Any) -> Result:
+    """Runs `python -m <package> schema` on the configured table."""
     config = Path("conf/config.yaml").read_text(encoding="utf-8")
     if "- data: csv" not in config:
         lines = ["  - data: csv" if line.startswith("  - data:") else line for line in config.splitlines()]
@@ -162,30 +160,23 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: str, **changes: Any) ->
     for key, value in {"target": "y", "id": "row", "time": "noted", **changes}.items():
         conf = "\n".join(f"{key}: {value}" if line.startswith(f"{key}:") else line for line in conf.splitlines())
     Path("conf/data/csv.yaml").write_text(conf, encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", ["schema", *arguments])
-    schema_inference.main()
+    return CliRunner().invoke(schema_inference.command, arguments)
 
 
-
-def test_the_command_writes_once(
-    source: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command(monkeypatch)
-    assert "schema/table.yaml: 10 columns. Read it, correct it, commit it" in capsys.readouterr().err
+def test_the_command_writes_once(source: Any) -> None:
+    assert "schema/table.yaml: 10 columns. Read it, correct it, commit it" in command().stderr
     edited = source.schema.read_text(encoding="utf-8").replace("max: 25.0", "max: 99.0")
     source.schema.write_text(edited, encoding="utf-8")
-    with pytest.raises(errors.UserError, match=r"^schema/table\.yaml exists: .*--force"):
-        command(monkeypatch)
+    assert re.search(r"^schema/table\.yaml exists: .*--force", str(command().exception))
     assert source.schema.read_text(encoding="utf-8") == edited
-    command(monkeypatch, "--force")
+    assert command("--force").exit_code == 0
     assert source.schema.read_text(encoding="utf-8") != edited
 
 
-
-def test_without_a_target_nothing_is_inferred(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(errors.UserError, match=r"data\.target: no value is set \(\?\?\?\)"):
-        command(monkeypatch, target="???")
-
+def test_without_a_target_nothing_is_inferred(source: Any) -> None:
+    refused = command(target="???").exception
+    assert isinstance(refused, errors.UserError)
+    assert "data.target: no value is set (???)" in str(refused)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +190,6 @@ def test_without_a_target_nothing_is_inferred(source: Any, monkeypatch: pytest.M
 def test_what_cannot_be_inferred_is_told(source: Any, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(errors.UserError, match=told):
         schema_inference.infer(table(**changes))
-
 
 
 @pytest.mark.parametrize(
@@ -222,11 +212,6 @@ def test_a_bad_schema_is_told(tmp_path: Path, text: str, told: str) -> None:
         schema.load(file)
 
 
-
 def test_a_missing_schema_says_how_to_write_it(source: Any) -> None:
-    from my_experiment.harness import contracts
-    with pytest.raises(errors.UserError, match=rf"there is no schema/table\.yaml: .*python -m {PACKAGE}\.data\.schema"):
-        source.write(contracts.Splits(0, 0.2, 0.2))
-
-
-
+    with pytest.raises(errors.UserError, match=rf"there is no schema/table\.yaml: .*python -m {PACKAGE} schema"):
+        preparation.write(source, Splits(0, 0.2, 0.2))

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+
 import numpy as np
 import pydantic
 import pytest
@@ -25,14 +26,12 @@ def parse(instances: Any, most: int = 256) -> Any:
     return inputs_tables.from_json(request.instances, DESCRIPTION)
 
 
-
 def same(feeds: Any, age: Any, radius: Any, kind: Any) -> None:
     """Compares feeds with what they should be."""
     assert list(feeds) == ["age", "mean radius", "class"]
     assert [feed.dtype for feed in feeds.values()] == [np.float64, np.float64, np.object_]
     for feed, expected in zip(feeds.values(), (age, radius, kind), strict=True):
         np.testing.assert_array_equal(feed, np.array(expected, feed.dtype))
-
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,6 @@ def same(feeds: Any, age: Any, radius: Any, kind: Any) -> None:
 )
 def test_rows_as_json(instances: Any, expected: Any) -> None:
     same(parse(instances), *expected)
-
 
 
 @pytest.mark.parametrize(
@@ -78,7 +76,6 @@ def test_mistakes_in_json_are_placed(instances: Any, place: tuple[str | int, ...
     assert (first["type"], first["loc"]) == (kind, place)
 
 
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -96,11 +93,9 @@ def test_rows_as_csv(data: str) -> None:
     same(inputs_tables.from_file(data.encode(), DESCRIPTION), [63, np.nan], [1.5, np.nan], ["f", ""])
 
 
-
 def test_a_quoted_cell_is_kept_as_it_is() -> None:
     feeds = inputs_tables.from_file((HEADER + '1,2," a, ""b""\r\n c"\n').encode(), DESCRIPTION)
     assert feeds["class"].tolist() == [' a, "b"\r\n c']
-
 
 
 @pytest.mark.parametrize(
@@ -133,13 +128,9 @@ def test_mistakes_in_csv_are_one_line(data: str | bytes, said: str, monkeypatch:
     assert str(error.value) == said
 
 
-
 def test_the_documentation_names_every_column() -> None:
     schema = inputs_tables.instance_schema(DESCRIPTION)
     assert schema["properties"]["mean radius"] == {"type": ["number", "null"]}
     assert schema["properties"]["class"] == {"type": ["string", "null"]}
     assert schema["required"] == ["age", "mean radius", "class"]
     assert inputs_tables.instance(DESCRIPTION) == "an object with a value or null for each of: age, mean radius, class"
-
-
-
