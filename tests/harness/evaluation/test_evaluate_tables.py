@@ -4,23 +4,26 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import onnx
+import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
-from onnx import helper, numpy_helper
-from support import PACKAGE, ROOT
+from my_experiment.harness import prepared, targets
+from my_experiment.harness.evaluation import tables as evaluation_tables
 from my_experiment.harness.preparation import splits
-from my_experiment.harness import prepared
+from my_experiment.harness.prepared import tables as prepared_tables
 from my_experiment.stages import evaluate
+from onnx import helper, numpy_helper
+from support import HARNESS, PACKAGE
+from tables_made import frame, prepare
 
 ROWS = 40
 X = np.arange(ROWS) - 19.5
 MISSING = 5  # the model takes a missing x for 0
-TARGETS = [
-    target for target in ("classification", "regression") if (ROOT / f"src/{PACKAGE}/targets/{target}.py").exists()
-]
+TARGETS = [name for name in ("classification", "regression") if (HARNESS / f"targets/{name}.py").exists()]
 
 
 def save_model(output: str, weights: list[float], softmax: bool) -> str:
@@ -51,14 +54,12 @@ def save_model(output: str, weights: list[float], softmax: bool) -> str:
     return hashlib.sha256(model).hexdigest()
 
 
-
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest, workspace: Path) -> str:
     """What the stages before leave behind, for each target that this project has."""
-    from my_experiment.harness.targets import regression as targets_regression
     name: str = request.param
     answers = (X > 0).astype(np.int64) if name == "classification" else 2 * X + 1
-    metric = module(f"targets.{name}").METRIC
+    metric = targets.target({"target": name}).METRIC
     table = pa.table(
         {
             "x": pa.array(np.where(np.arange(ROWS) == MISSING, np.nan, X), from_pandas=True),
@@ -87,7 +88,7 @@ def target(request: pytest.FixtureRequest, workspace: Path) -> str:
         digest, calibration = save_model("probabilities", [-0.5, 0.5], True), {}
     else:
         digest = save_model("prediction", [2], False)
-        calibration = targets_regression.calibrate(np.zeros((40, 1)), np.arange(40) / 20)
+        calibration = targets.target({"target": name}).calibrate(np.zeros((40, 1)), np.arange(40) / 20)
     coefficient = {"name": "x", "estimate": 2.0, "standard_error": 0.1, "low": 1.8, "high": 2.2}
     description = {
         "model": {"_target_": f"{PACKAGE}.models.x"},
@@ -121,7 +122,6 @@ def target(request: pytest.FixtureRequest, workspace: Path) -> str:
     return name
 
 
-
 def test_reports(target: str) -> None:
     evaluate.main()
     report: dict[str, Any] = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
@@ -145,10 +145,8 @@ def test_reports(target: str) -> None:
     assert {file: file.read_bytes() for file in Path("reports").rglob("*.*")} == first
 
 
-
 def test_form_and_examples_for_the_page(target: str) -> None:
     """What the schema says of the columns, and rows of the test split, evenly spread over the targets."""
-    from my_experiment.harness.evaluation import tables as evaluation_tables
     evaluate.main()
     content = json.loads(Path("models/page.json").read_text(encoding="utf-8"))
     assert content["properties"] == {"x": {"maximum": 30, "nullable": True}}
@@ -162,4 +160,15 @@ def test_form_and_examples_for_the_page(target: str) -> None:
     assert row == {"instance": {"x": None}}
 
 
-
+@pytest.mark.usefixtures("workspace")
+def test_the_worst_rows_are_shown() -> None:
+    rows = frame()
+    rows["colour ✨"] = rows["colour ✨"].replace("red", "a|b\n")
+    prepare(rows)
+    names = prepared_tables.names("test")
+    lines = evaluation_tables.worst([3, 0], ["no | yes", "yes"], 17, Path())
+    shown = pd.read_csv("worst.csv", keep_default_na=False)
+    assert shown["row"].tolist() == [names[3], names[0]]
+    assert shown["outcome"].tolist() == ["no | yes", "yes"]
+    assert f"| {names[3]} | no \\| yes |" in lines
+    assert "17" in lines[0]
