@@ -4,6 +4,7 @@ A filter of rows is one argument of the returned `Table`. Every pass over the ro
 and the times of a time split. Its columns may be named in data.drop.
 
     from pyarrow import compute
+    from ..harness.preparation.table import Filter
 
     Table(..., keep=Filter({"country": "category"}, lambda rows: compute.equal(rows["country"], "DE")))
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from ..harness.preparation import table_files
-from ..harness.preparation.table import Character, Division, Filter as Filter, OnInvalid, Problem, Table
+from ..harness.preparation.table import Character, Division, OnInvalid, Problem, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,9 +48,7 @@ class TableSettings(TypedDict):
     on_invalid: OnInvalid
 
 
-def csv(
-    *, path: str, delimiter: Character, encoding: str, schema: str, **settings: Unpack[TableSettings]
-) -> Table:
+def csv(*, path: str, delimiter: Character, encoding: str, schema: str, **settings: Unpack[TableSettings]) -> Table:
     """Text files with a header, cells between delimiters, optionally in double quotes (RFC 4180).
 
     Args:

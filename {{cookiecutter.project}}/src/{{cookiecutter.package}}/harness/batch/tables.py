@@ -51,7 +51,7 @@ def batches(path: Path, description: Description) -> BatchInput:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    id: str | None = description.get("id")
+    id = description.get("id", "")
     columns = _Columns(wanted, id if header.count(id) == 1 else None)
 
     def read(done: int) -> Iterator[Batch]:

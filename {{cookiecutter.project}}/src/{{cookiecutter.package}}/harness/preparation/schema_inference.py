@@ -165,11 +165,11 @@ def command(force: bool) -> None:
     """
     from omegaconf import OmegaConf
 
-    section: Any = OmegaConf.to_container(OmegaConf.create(config.compose())).get("data")
-    config.check({"data": section}, {}, ["data"])
-    source = config.instantiate(section)
+    composed: Any = OmegaConf.to_container(OmegaConf.create(config.compose()))
+    config.check({"data": composed.get("data")}, {}, ["data"])
+    source = config.instantiate(composed["data"])
     if not isinstance(source, Table):
-        raise UserError(f"data: {section['_target_']} reads no table; only tables have a schema")
+        raise UserError(f"data: {composed['data']['_target_']} reads no table; only tables have a schema")
     if source.schema.exists() and not force:
         raise UserError(f"{source.schema} exists: edit it, or overwrite it with --force and read the difference")
     columns = infer(source)

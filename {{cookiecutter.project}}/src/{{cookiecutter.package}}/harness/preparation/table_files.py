@@ -70,10 +70,15 @@ def csv_files(path: str, delimiter: str, encoding: str) -> tuple[Path, list[File
     except LookupError:
         raise UserError(f"data.encoding: Python knows no {encoding!r}; usual ones: utf-8, latin-1, cp1252") from None
     root, paths = _matching(path, "csv")
-    return root, [
-        File(file.as_posix(), partial(csv_header, file, delimiter, encoding), partial(csv_parts, file, delimiter, encoding))
+    files = [
+        File(
+            file.as_posix(),
+            partial(csv_header, file, delimiter, encoding),
+            partial(csv_parts, file, delimiter, encoding),
+        )
         for file in paths
     ]
+    return root, files
 
 
 def parquet_files(path: str) -> tuple[Path, list[File]]:
@@ -157,11 +162,11 @@ def csv_header(path: Path, delimiter: str, encoding: str) -> list[str]:
         "".join(names).encode()
     if not names:
         raise UserError(f"{path}: the file is empty")
-    likely = [other for other in DELIMITERS if other != delimiter and other in names[0]]
-    if len(names) == 1 and likely:
+    others = [other for other in DELIMITERS if other != delimiter and other in names[0]]
+    if len(names) == 1 and others:
         raise UserError(
             f"{path}: has the one column {names[0][:80]!r}: is data.delimiter {delimiter!r} right? It looks like "
-            f"{likely[0]!r}"
+            f"{others[0]!r}"
         )
     return names
 

@@ -198,9 +198,7 @@ def _quantile(times: Spool, fraction: float) -> np.uint64:
     return times.smallest(rank) if times.size else np.uint64(0)
 
 
-def divide(
-    table: "Table", rows: "pa.RecordBatch", hashes: Hashes, splits: Splits, ahead: Ahead
-) -> NDArray[np.int64]:
+def divide(table: "Table", rows: "pa.RecordBatch", hashes: Hashes, splits: Splits, ahead: Ahead) -> NDArray[np.int64]:
     """The split of each row, int64 [n], an index into `prepared.SPLITS`.
 
     Args:
