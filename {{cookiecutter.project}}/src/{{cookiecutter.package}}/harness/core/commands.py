@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from . import stages, text
-from .errors import UserError
+from . import stages
+from .errors import UserError, closest
 from .paths import NAME
 
 ROOTS = ("dvc.yaml", "bento.yaml")  # files that lie in the root of a project, and of a Bento
@@ -47,7 +47,7 @@ class _Table(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, once its module is loaded."""
         if cmd_name not in self._table:
-            close = text.closest(cmd_name, self._table)
+            close = closest(cmd_name, self._table)
             ctx.fail(f"there is no command {cmd_name!r}" + (f": did you mean {close!r}?" if close else ""))
         command: click.Command = importlib.import_module(f"{NAME}.{self._table[cmd_name][0]}").command
         return command

@@ -5,7 +5,6 @@ Every stage module declares the schema of its own section as a subclass of `Sect
 parameters are what can be configured.
 """
 
-import difflib
 import importlib
 import inspect
 import json
@@ -15,7 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from .errors import UserError
+from .errors import UserError, closest
 from .paths import NAME
 
 PARAMS = Path("params.yaml")
@@ -123,7 +122,7 @@ def check(
         elif name in groups:
             problems += _target_violations(name, section)
         else:
-            problems.append(f"{name}: unknown section{_closest(name, [*schemas, *sorted(groups)])}")
+            problems.append(f"{name}: unknown section{_suggestion(name, [*schemas, *sorted(groups)])}")
     if problems:
         raise UserError(f"the configuration in {origin} is not valid:\n" + "\n".join(f"  {p}" for p in problems))
 
@@ -277,7 +276,7 @@ def _line(name: str, problem: Any, schema: type[BaseModel]) -> str:
     key = ".".join([name, *map(str, problem["loc"])])
     if problem["type"] == "extra_forbidden":
         *parents, last = problem["loc"]
-        return f"{key}: unknown key{_closest(str(last), _keys(_nested(schema, parents)))}"
+        return f"{key}: unknown key{_suggestion(str(last), _keys(_nested(schema, parents)))}"
     if problem["type"] == "missing":
         return f"{key}: missing, add it"
     if problem["input"] == "???":
@@ -300,6 +299,6 @@ def _unset(key: str) -> str:
     return f"{key}: no value is set (???); set it in conf/ or with -S {key}=..."
 
 
-def _closest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
+def _suggestion(word: str, known: Collection[str]) -> str:
+    close = closest(word, known)
+    return f"; did you mean {close!r}?" if close else f"; known: {', '.join(known) or 'none'}"

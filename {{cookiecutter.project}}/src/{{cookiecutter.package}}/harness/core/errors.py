@@ -1,8 +1,11 @@
-"""Errors that a person can mend, and any error in one line."""
+"""Errors that a person can fix, and any error in one line."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """An error that a person can mend; its text says what is wrong, where, and what to do."""
+    """An error that a person can fix; its text says what is wrong, where, and what to do."""
 
 
 def one_line(error: BaseException | str, limit: int = 300) -> str:
@@ -17,3 +20,13 @@ def one_line(error: BaseException | str, limit: int = 300) -> str:
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3].rpartition(" ")[0] + "..."
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like another, if one is like it at all.
+
+    Args:
+        word: The word to compare.
+        known: The words to choose from.
+    """
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)

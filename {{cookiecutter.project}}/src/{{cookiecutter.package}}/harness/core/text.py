@@ -1,6 +1,5 @@
 """Numbers and tables as text."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,13 +50,3 @@ def aligned(rows: Sequence[Sequence[object]]) -> list[str]:
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-
-
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like another, if one is like it at all.
-
-    Args:
-        word: The word to compare.
-        known: The words to choose from.
-    """
-    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import text
+from ..core.errors import closest
 from .schema import Column
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def suggestion(word: str, known: list[str]) -> str:
         word: The unknown word.
         known: The known words.
     """
-    close = text.closest(word, known)
+    close = closest(word, known)
     return f" (did you mean {close!r}?)" if close else ""
 
 

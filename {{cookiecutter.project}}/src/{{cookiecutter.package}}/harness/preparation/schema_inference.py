@@ -91,28 +91,47 @@ def infer(source: Table) -> dict[str, Column]:
 
 
 def _column(name: str, statistics: _Statistics, source: Table) -> Column:
-    is_target = name == source.target
-    if name == source.time and not statistics.numeric:
-        if not statistics.temporal:
-            raise UserError(f"data.time: column {name!r} holds neither numbers nor times such as 2026-01-31T12:00:00")
+    type = _type(name, statistics, source)
+    if type == "time":
         return Column(type="time")
-    if name in (source.id, source.group) and not is_target:
+    if type == "text":
         return Column(type="text", unique=name == source.id)
-    if is_target and source.problem == "regression" and not statistics.numeric:
-        raise UserError(f"data.target: column {name!r} holds no numbers: choose another one or problem: classification")
-    classes = is_target and source.problem == "classification"
-    constant = statistics.texts is not None and len(statistics.texts) < 2
     nulls = 0.0 if name in source.roles else min(1.0, math.ceil(200 * statistics.nulls / statistics.rows) / 100)
-    if statistics.numeric and not classes and name not in source.categories:
+    constant = statistics.texts is not None and len(statistics.texts) < 2
+    if type == "number":
         low, high = _bounds(name, statistics)
         return Column(type="number", min=low, max=high, nulls=nulls, constant=constant)
     if statistics.texts is None:
-        _too_many_texts(name, source)
+        _report_many_texts(name, source)
     categories = None if statistics.texts is None else sorted(statistics.texts)
     return Column(type="category", categories=categories, nulls=nulls, constant=constant)
 
 
-def _too_many_texts(name: str, source: Table) -> None:
+def _type(name: str, statistics: _Statistics, source: Table) -> str:
+    if name == source.target:
+        return _type_of_target(name, statistics, source)
+    if name == source.time:
+        return _type_of_time(name, statistics)
+    if name in (source.id, source.group):
+        return "text"
+    return "number" if statistics.numeric and name not in source.categories else "category"
+
+
+def _type_of_target(name: str, statistics: _Statistics, source: Table) -> str:
+    if source.problem == "classification":
+        return "category"
+    if not statistics.numeric:
+        raise UserError(f"data.target: column {name!r} holds no numbers: choose another one or problem: classification")
+    return "number"
+
+
+def _type_of_time(name: str, statistics: _Statistics) -> str:
+    if not statistics.numeric and not statistics.temporal:
+        raise UserError(f"data.time: column {name!r} holds neither numbers nor times such as 2026-01-31T12:00:00")
+    return "number" if statistics.numeric else "time"
+
+
+def _report_many_texts(name: str, source: Table) -> None:
     if name == source.target:
         raise UserError(
             f"data.target: column {name!r} has more than {MAX_CATEGORIES} classes: choose problem: regression or "

@@ -54,23 +54,38 @@ def column_problems(
         writers: The splits.
         missing: Column -> fraction of missing values.
     """
-    problems = [
+    return [
+        *_missing_values(table, columns, missing),
+        *_single_values(table, columns, writers),
+        *_single_target(table, writers),
+    ]
+
+
+def _missing_values(table: Table, columns: Mapping[str, Column], missing: Mapping[str, float]) -> list[str]:
+    return [
         f"{table.label}: column {name!r}: {missing[name]:.2%} of the rows lack it, {table.schema} allows "
         f"{column.nulls:.2%}: fix the data, or raise `nulls:` there"
         for name, column in columns.items()
         if column.nulls and missing[name] > column.nulls
     ]
+
+
+def _single_values(table: Table, columns: Mapping[str, Column], writers: Sequence[SplitWriter]) -> Iterator[str]:
+    if sum(writer.rows for writer in writers) < 2:
+        return
     for name in writers[0].values:
         values = set().union(*(writer.values[name] for writer in writers))
-        if len(values) < 2 and not columns[name].constant and sum(writer.rows for writer in writers) > 1:
-            problems.append(
+        if len(values) < 2 and not columns[name].constant:
+            yield (
                 f"{table.label}: column {name!r} holds one value only, {', '.join(map(str, values)) or 'none'}: "
                 f"fix the data, name it in data.drop, or set `constant: true` in {table.schema}"
             )
+
+
+def _single_target(table: Table, writers: Sequence[SplitWriter]) -> Iterator[str]:
     low = min(writer.low for writer in writers)
     if table.problem == "regression" and low == max(writer.high for writer in writers):
-        problems.append(f"{table.label}: the target {table.target!r} is {low:g} in all rows: nothing can be learned")
-    return problems
+        yield f"{table.label}: the target {table.target!r} is {low:g} in all rows: nothing can be learned"
 
 
 def warnings(
