@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ..harness import contracts, prepared
 from ..harness.core import config
-from ..harness.preparation import schema, table_files, table_splits
+from ..harness.preparation import schema, table_splits
+from ..harness.preparation.table_cells import convert
 from ..harness.prepared import tables as prepared_tables
 from . import ROOT
 
@@ -109,13 +110,13 @@ def roles(params: dict[str, Any], column: str) -> dict[str, Any]:
     wanted = {name: columns[name].type for name in (column, data["id"]) if name is not None}
 
     def rows() -> Iterator[tuple[str, Any]]:
-        for file, part in source.chunks(wanted):
+        for part in source.chunks(wanted):
             names = (
-                [f"{file.name.rpartition('/')[2]}:{row}" for row in part.rows.tolist()]
+                [f"{part.file.rpartition('/')[2]}:{row}" for row in part.rows.tolist()]
                 if data["id"] is None
-                else table_files.convert(part.values[data["id"]], "text")[0].to_pylist()
+                else convert(part.values[data["id"]], "text")[0].to_pylist()
             )
-            yield from zip(names, table_files.convert(part.values[column], wanted[column])[0].to_pylist(), strict=True)
+            yield from zip(names, convert(part.values[column], wanted[column])[0].to_pylist(), strict=True)
 
     return dict(islice(rows(), COMPARED))
 
