@@ -10,6 +10,7 @@ memory (RssAnon) at any moment: pages of mapped files are page cache, which the 
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS, BATCH, UNITS = 3, 1024, [256, 128]
@@ -82,6 +82,23 @@ def measured(command: list[str], folder: Path) -> tuple[float, float, str]:
     return time.perf_counter() - start, highest / 1024, text
 
 
+def configure(project: Path) -> None:
+    """Chooses the table, and the network and epochs of `BY_HAND`."""
+    for file, key, value in (
+        ("config.yaml", "  - data", "csv"),
+        ("data/csv.yaml", "target", "answer"),
+        ("model/mlp.yaml", "units", str(UNITS)),
+        ("model/mlp.yaml", "dropout", "0.3"),
+        ("train/default.yaml", "epochs", str(EPOCHS)),
+        ("train/default.yaml", "batch_size", str(BATCH)),
+    ):
+        path = project / "conf" / file
+        text, changes = re.subn(rf"^{key}: .*", f"{key}: {value}", path.read_text(), flags=re.M)
+        if changes != 1:
+            raise SystemExit(f"error: {path}: one line with `{key}:` is expected, there are {changes}")
+        path.write_text(text)
+
+
 def main(rows: int) -> None:
     """Runs both sides and prints the ratios."""
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as temporary:
@@ -90,23 +107,9 @@ def main(rows: int) -> None:
         folder = Path(temporary, "my-experiment")
         write_table(folder / "data/raw/table.csv", rows)
         package = "my_experiment"
-        csv = yaml.safe_load((folder / "conf/data/csv.yaml").read_text())
-        params = {
-            "data": {**csv, "target": "answer"},
-            "features": yaml.safe_load((folder / "conf/features/default.yaml").read_text()),
-            "prepare": {"seed": 0, "validation": 0.15, "test": 0.15},
-            "model": {"_target_": f"{package}.models.mlp.mlp", "units": UNITS, "dropout": 0.3},
-            "train": {
-                **yaml.safe_load((folder / "conf/train/default.yaml").read_text()),
-                "epochs": EPOCHS,
-                "batch_size": BATCH,
-            },
-        }
-        (folder / "params.yaml").write_text(yaml.safe_dump(params))
-        (folder / "conf/data/csv.yaml").write_text(yaml.safe_dump(params["data"]))
-        main_conf = folder / "conf/config.yaml"
-        main_conf.write_text(main_conf.read_text().replace("data: breast_cancer", "data: csv"))
-        seconds, _, _ = measured([sys.executable, "-m", f"{package}.data.schema"], folder)
+        configure(folder)
+        seconds, _, _ = measured([sys.executable, "-m", package, "schema"], folder)
+        measured([sys.executable, "-m", f"{package}.stages.config"], folder)
         print(f"{rows:,} rows, {(folder / 'data/raw/table.csv').stat().st_size / 1e6:.0f} MB of CSV")
         print(f"inferring the schema, once: {seconds:.1f} s\n")
         print(f"{'':<10}{'seconds':>10}{'MB':>8}")

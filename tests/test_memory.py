@@ -74,7 +74,7 @@ def with_pictures(project: BakedProject, count: int) -> BakedProject:
         "augmentation": yaml.safe_load((project.path / "conf/augmentation/none.yaml").read_text()),
         "model": {"_target_": f"{package}.models.mlp.mlp", "units": [2], "dropout": 0.0},
         "train": {
-            "_target_": f"{package}.training.gradient_descent",
+            "_target_": f"{package}.harness.training.fit.gradient_descent",
             "seed": 0,
             "epochs": 1,
             "batch_size": 256,
@@ -138,7 +138,7 @@ def with_table(project: BakedProject, rows: int) -> BakedProject:
         ("conf/data/csv.yaml", "target: ???", "target: y"),
     ):
         edit(project, file, old, new)
-    project.run("python", "-m", "my_experiment.data.schema", env={"PYTHONPATH": "src"})
+    project.run("python", "-m", "my_experiment", "schema", env={"PYTHONPATH": "src"})
     project.run("python", "-m", "my_experiment.stages.config", env={"PYTHONPATH": "src"})
     return project
 
