@@ -9,6 +9,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+NOT_FINITE = "the model's answer is not a finite number: a value of the input is too extreme"
+
 
 def predict(model: Path | bytes, feeds: Iterable[Mapping[str, NDArray[Any]]]) -> NDArray[np.float32]:
     """Asks an ONNX model batch by batch, so that data on disk stay there.
@@ -22,6 +24,16 @@ def predict(model: Path | bytes, feeds: Iterable[Mapping[str, NDArray[Any]]]) ->
     """
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(None, feed)[0] for feed in feeds])
+
+
+def finite_rows(outputs: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether all numbers of each row are finite, bool [N].
+
+    Args:
+        outputs: Outputs of a model, [N, ...].
+    """
+    finite: NDArray[np.bool_] = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    return finite
 
 
 def latency(model: Path | bytes, feed: Mapping[str, NDArray[Any]]) -> float:
