@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import targets
 from ..core import files
 from ..core.errors import UserError
+from ..exported import NOT_FINITE
 from ..exported import model as exported_model
 from .items import Batch, BatchInput
 
@@ -44,8 +45,6 @@ def load(folder: Path) -> Model:
     Raises:
         UserError: If a file is missing, the files do not belong together, or this project has no code for the model.
     """
-    import onnxruntime
-
     import onnxruntime
 
     description = exported_model.read(folder)
@@ -98,8 +97,6 @@ def answer(batch: Batch, model: Model, schema: "pa.Schema") -> "pa.RecordBatch":
         schema: Columns of the output.
     """
     import pyarrow as pa
-
-    from ..exported.inference import NOT_FINITE
 
     errors = list(batch.errors)
     undefined = (None,) * (len(schema) - len(batch.keys) - 2)  # without error and model version

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contracts import Description
 from ..core.errors import UserError
+from ..inputs.contracts import MAX_FILE_BYTES
 from ..inputs.images import ImageError, from_file
 from .items import Batch, BatchInput
 
 BATCH_ROWS = 64  # pictures in a batch
 DECODERS = 4  # pictures decoded at a time: each may have `max_pixels`
-MAX_FILE = 32 * 2**20  # bytes of a picture, the limit of the service
 
 
-def batches(path: Path, description: Mapping[str, Any]) -> BatchInput:
+def batches(path: Path, description: Description) -> BatchInput:
     """The pictures in a folder and its subfolders, decoded as the service decodes them; hidden files are ignored.
 
     Args:
@@ -66,13 +67,13 @@ def _stamp(folder: Path) -> tuple[str, int]:
     return stamp.hexdigest(), total
 
 
-def _decode(file: Path, description: Mapping[str, Any]) -> tuple[NDArray[Any] | None, str | None]:
+def _decode(file: Path, description: Description) -> tuple[NDArray[Any] | None, str | None]:
     """The pixels of a picture [1, H, W, C], or None and why it cannot be used."""
     try:
         if not file.is_file() and file.exists():  # a pipe would never end
             raise ImageError("not a regular file")
-        if file.stat().st_size > MAX_FILE:
-            raise ImageError(f"the file is larger than {MAX_FILE} bytes")
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ImageError(f"the file is larger than {MAX_FILE_BYTES} bytes")
         return from_file(file.read_bytes(), description)["image"], None
     except (ImageError, OSError) as error:
         return None, getattr(error, "strerror", None) or str(error)

@@ -6,12 +6,12 @@ reports/metrics.json, in the model card with its confidence interval, in MLflow 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Manifest
+from ..contracts import Description, Manifest
 from ..core.text import compared, table
 from ..targets.classification import Labels, Probabilities
 from .contracts import Evaluation, Worst
@@ -105,7 +105,7 @@ METRICS = {
 }
 
 
-def metrics(outputs: Probabilities, targets: Labels, description: Mapping[str, Any]) -> Metrics:
+def metrics(outputs: Probabilities, targets: Labels, description: Description) -> Metrics:
     """Metrics of a model as a function of the examples' weights.
 
     Args:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..contracts import Manifest
+    from ..contracts import Description, Manifest
     from .metrics import Estimate, Metrics
     from .settings import Evaluate
     from .workspace import Predictions
@@ -82,7 +82,7 @@ class Evaluator(Protocol):
             folder: Folder of the plots.
         """
 
-    def metrics(self, outputs: NDArray[Any], targets: NDArray[Any], description: Mapping[str, Any]) -> Metrics:
+    def metrics(self, outputs: NDArray[Any], targets: NDArray[Any], description: Description) -> Metrics:
         """Metrics of a model as a function of the examples' weights.
 
         Args:

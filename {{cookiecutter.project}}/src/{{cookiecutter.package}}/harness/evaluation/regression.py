@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Manifest
+from ..contracts import Description, Manifest
 from ..core.text import compared, number, table
 from ..targets.regression import LEVEL, LEVELS, Numbers, half_width
 from .contracts import Evaluation, Worst
@@ -82,7 +82,7 @@ def _undefined(weights: Weights) -> float:
     return float("nan")
 
 
-def metrics(outputs: NDArray[np.floating[Any]], targets: Numbers, description: Mapping[str, Any]) -> Metrics:
+def metrics(outputs: NDArray[np.floating[Any]], targets: Numbers, description: Description) -> Metrics:
     """Metrics of a model as a function of the examples' weights: `METRICS`, and the coverage of its intervals.
 
     Args:
@@ -198,7 +198,7 @@ def _draw(test: Predictions, naive: float, coverages: Mapping[float, float | Non
     regression_plots.intervals(points, half_width(test.description), LEVEL, coverages, folder / "intervals.png")
 
 
-def _sections(description: Mapping[str, Any], coverages: Mapping[float, float | None], folder: Path) -> list[str]:
+def _sections(description: Description, coverages: Mapping[float, float | None], folder: Path) -> list[str]:
     rows = [
         (f"{level:.0%}", number(half_width(description, level)), "-" if share is None else f"{share:.1%}")
         for level, share in coverages.items()
@@ -222,7 +222,7 @@ def _largest_errors(test: Predictions, most: int) -> Worst:
     return Worst("The largest errors", rows, captions, len(test.targets))
 
 
-def undefined_metrics(targets: Numbers, description: Mapping[str, Any]) -> list[str]:
+def undefined_metrics(targets: Numbers, description: Description) -> list[str]:
     """Sentences on metrics that are undefined, and why.
 
     Args:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import prepared
+from ..contracts import Description, Manifest
 from ..core import config, files
 from ..core.errors import UserError
 from ..core.paths import DATA_REPORT, HISTORY, MODELS
@@ -29,9 +30,9 @@ class Workspace(NamedTuple):
     """
 
     parameters: Mapping[str, Any]
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     data: Mapping[str, Any]
-    description: Mapping[str, Any]
+    description: Description
     history: pd.DataFrame
 
 
@@ -49,8 +50,8 @@ class Predictions(NamedTuple):
     outputs: NDArray[np.float32]
     targets: NDArray[Any]
     train_targets: NDArray[Any]
-    manifest: Mapping[str, Any]
-    description: Mapping[str, Any]
+    manifest: Manifest
+    description: Description
 
 
 def read() -> Workspace:

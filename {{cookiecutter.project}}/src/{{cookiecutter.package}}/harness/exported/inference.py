@@ -9,8 +9,6 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-NOT_FINITE = "the model's answer is not a finite number: a value of the input is too extreme"
-
 
 def predict(model: Path | bytes, feeds: Iterable[Mapping[str, NDArray[Any]]]) -> NDArray[np.float32]:
     """Asks an ONNX model batch by batch, so that data on disk stay there.

@@ -6,7 +6,6 @@ color conversion would be a difference between training and serving that no metr
 
 import io
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401  Registers WebP; Pillow would else load all its 40 plugins to find it.
 )
 
+from ..contracts import Description
 from ..core.errors import one_line
 
 FILE = "A PNG, JPEG, BMP, GIF or WebP file"
@@ -142,7 +142,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def request_model(description: Mapping[str, Any], most: int) -> type[pydantic.BaseModel]:
+def request_model(description: Description, most: int) -> type[pydantic.BaseModel]:
     """The pydantic model of a JSON body; it is parsed and checked in compiled code.
 
     Args:
@@ -157,12 +157,12 @@ def request_model(description: Mapping[str, Any], most: int) -> type[pydantic.Ba
     return pydantic.create_model("Arrays", __config__=config, instances=(kind, ...))
 
 
-def from_json(instances: list[Any], description: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def from_json(instances: list[Any], description: Description) -> dict[str, NDArray[Any]]:
     """Inputs of the exported model, from the instances of a JSON body."""
     return {"image": np.array(instances, np.float32)}
 
 
-def from_npy(data: bytes, description: Mapping[str, Any], most: int) -> dict[str, NDArray[Any]]:
+def from_npy(data: bytes, description: Description, most: int) -> dict[str, NDArray[Any]]:
     """Inputs of the exported model, from an array in the format of numpy.save.
 
     Nothing is unpickled, and nothing is allocated by the size in the header: the pixels are a view of `data`.
@@ -202,7 +202,7 @@ def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
         raise ValueError("not an array in the format of numpy.save") from None
 
 
-def from_file(data: bytes, description: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def from_file(data: bytes, description: Description) -> dict[str, NDArray[Any]]:
     """Inputs of the exported model, from an image file.
 
     Raises:
@@ -211,12 +211,12 @@ def from_file(data: bytes, description: Mapping[str, Any]) -> dict[str, NDArray[
     return {"image": decode(data, tuple(description["shape"]), description["max_pixels"])[None].astype(np.float32)}
 
 
-def instance(description: Mapping[str, Any]) -> str:
+def instance(description: Description) -> str:
     """An instance, in words."""
     return f"an array of {' x '.join(map(str, description['shape']))} numbers from 0 to 255"
 
 
-def instance_schema(description: Mapping[str, Any]) -> dict[str, Any]:
+def instance_schema(description: Description) -> dict[str, Any]:
     """The JSON schema of an instance."""
     schema: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 255}
     for length in reversed(description["shape"]):

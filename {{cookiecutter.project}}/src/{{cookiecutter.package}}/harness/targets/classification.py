@@ -1,12 +1,11 @@
 """Classification: head, loss and answers of a model with a probability for each class."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Head, Manifest, Tensor
+from ..contracts import Description, Head, Manifest, Tensor
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float32] | NDArray[np.float64]
@@ -48,7 +47,7 @@ def calibrate(outputs: Probabilities, targets: Labels) -> dict[str, Any]:
     return {}
 
 
-def answers(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> list[dict[str, Any]]:
+def answers(outputs: NDArray[np.float32], description: Description) -> list[dict[str, Any]]:
     """Answers of the service: for each example the most probable class, and the probability of each class.
 
     Args:
@@ -62,7 +61,7 @@ def answers(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> lis
     ]
 
 
-def counts(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> dict[str, int]:
+def counts(outputs: NDArray[np.float32], description: Description) -> dict[str, int]:
     """Predicted class -> number of examples, for the metrics of the service.
 
     Args:
@@ -73,7 +72,7 @@ def counts(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> dict
     return {description["classes"][label]: int(count) for label, count in zip(labels, examples, strict=True)}
 
 
-def answer_schema(description: Mapping[str, Any]) -> dict[str, Any]:
+def answer_schema(description: Description) -> dict[str, Any]:
     """The JSON schema of one of `answers`."""
     classes = description["classes"]
     probability = {"type": "number", "minimum": 0, "maximum": 1}

@@ -1,12 +1,11 @@
 """Regression: head, loss and answers of a model that predicts a number, with prediction intervals."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Head, Manifest, Tensor
+from ..contracts import Description, Head, Manifest, Tensor
 from ..core.errors import UserError
 
 Numbers = NDArray[np.float64]
@@ -88,7 +87,7 @@ def calibrate(outputs: NDArray[np.floating[Any]], targets: Numbers) -> dict[str,
     return {"examples": len(errors), "half_widths": dict(zip(map(str, LEVELS), widths, strict=True))}
 
 
-def half_width(description: Mapping[str, Any], level: float = LEVEL) -> float | None:
+def half_width(description: Description, level: float = LEVEL) -> float | None:
     """Half-width of the prediction intervals at a level; None if the validation split was too small for it.
 
     Args:
@@ -99,7 +98,7 @@ def half_width(description: Mapping[str, Any], level: float = LEVEL) -> float | 
     return half
 
 
-def answers(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> list[dict[str, Any]]:
+def answers(outputs: NDArray[np.float32], description: Description) -> list[dict[str, Any]]:
     """Answers of the service: for each example the number, and both ends of its interval at `LEVEL`.
 
     Args:
@@ -115,7 +114,7 @@ def answers(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> lis
     return [{"value": value, "low": value - half, "high": value + half} for value in values]
 
 
-def counts(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> dict[str, int]:
+def counts(outputs: NDArray[np.float32], description: Description) -> dict[str, int]:
     """Number of examples, for the metrics of the service; numbers have no label.
 
     Args:
@@ -125,7 +124,7 @@ def counts(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> dict
     return {"": len(outputs)}
 
 
-def answer_schema(description: Mapping[str, Any]) -> dict[str, Any]:
+def answer_schema(description: Description) -> dict[str, Any]:
     """The JSON schema of one of `answers`."""
     end = {"type": "number", "nullable": True}  # as OpenAPI 3.0, which BentoML writes, says null
     return {
