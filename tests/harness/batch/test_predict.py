@@ -61,7 +61,6 @@ def write_model(folder: Path, slope: float = 0.01) -> dict[str, Any]:
     return described
 
 
-
 def write_items(bad: bool = False) -> Path:
     """A folder of pictures in two levels, or a table."""
     if INPUT == "images":
@@ -82,14 +81,12 @@ def write_items(bad: bool = False) -> Path:
     return Path("in.csv")
 
 
-
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with a model and items, that are predicted four at a time, in parts of 64."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module(f"data.{INPUT}"), "ASKED", 4)
     write_model(Path("models"))
-
 
 
 def batches(monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[int]:
@@ -107,10 +104,10 @@ def batches(monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list
     return sizes
 
 
-
 def test_every_item_is_answered_in_its_order_as_the_service_would() -> None:
     from my_experiment.harness.inputs import images as inputs_images
     from my_experiment.harness.inputs import tables as inputs_tables
+
     source = write_items()
     done = predict.predict(source, Path("out.csv"))
     assert (done["items"], done["failed"]) == (ITEMS, 0)
@@ -132,7 +129,6 @@ def test_every_item_is_answered_in_its_order_as_the_service_would() -> None:
     assert sorted(os.listdir()) == sorted([source.name, "models", "out.csv", "out.csv.json"])
 
 
-
 def test_csv_and_parquet_hold_the_same() -> None:
     source = write_items(bad=True)
     predict.predict(source, Path("out.csv"))
@@ -145,7 +141,6 @@ def test_csv_and_parquet_hold_the_same() -> None:
         again = pd.read_parquet("again.parquet").drop(columns=["row", "error"]).set_index("id").sort_index()
         left = columns.drop(columns=["row", "error"]).dropna(subset="id").set_index("id").sort_index()
         pd.testing.assert_frame_equal(again.loc[again.index != "k17"], left.loc[left.index != "k17"])
-
 
 
 def test_a_bad_item_does_not_lose_the_others() -> None:
@@ -170,7 +165,6 @@ def test_a_bad_item_does_not_lose_the_others() -> None:
     assert failed["model_version"].notna().all()
 
 
-
 @pytest.mark.parametrize("stop_at", [0, 15, 17, 35])
 def test_what_was_stopped_goes_on_after_its_last_part(monkeypatch: pytest.MonkeyPatch, stop_at: int) -> None:
     source = write_items(bad=True)
@@ -186,7 +180,6 @@ def test_what_was_stopped_goes_on_after_its_last_part(monkeypatch: pytest.Monkey
     assert not Path("out.csv.parts").exists()
 
 
-
 def change_input(source: Path) -> None:
     """Another last item."""
     if INPUT == "images":
@@ -194,6 +187,7 @@ def change_input(source: Path) -> None:
     else:
         with source.open("a", encoding="utf-8") as file:
             file.write("9,k,c\n")
+
 
 CHANGES: dict[str, Callable[[Path], Any]] = {
     "input": change_input,
@@ -216,7 +210,6 @@ def test_parts_of_something_else_are_not_taken(
     assert Path("out.csv").read_bytes() == Path("fresh.csv").read_bytes()
 
 
-
 def test_a_finished_output_is_predicted_again_only_where_something_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     source, sizes, output = write_items(), batches(monkeypatch), Path("out.csv")
     predict.predict(source, output)
@@ -236,7 +229,6 @@ def test_a_finished_output_is_predicted_again_only_where_something_changed(monke
     assert again() == 0
 
 
-
 def test_an_input_that_changes_while_it_is_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     source, real = write_items(), predict.write_parts
 
@@ -251,13 +243,11 @@ def test_an_input_that_changes_while_it_is_read_is_told(monkeypatch: pytest.Monk
     assert not Path("out.csv").exists()
 
 
-
 def test_one_process_writes_an_output() -> None:
     source = write_items()
     Path("out.csv.parts").mkdir()
     with FileLock("out.csv.parts/lock"), pytest.raises(errors.UserError, match="another process"):
         predict.predict(source, Path("out.csv"))
-
 
 
 def test_an_answer_that_is_no_number_is_an_error_of_its_item() -> None:
@@ -266,7 +256,6 @@ def test_an_answer_that_is_no_number_is_an_error_of_its_item() -> None:
     # 0 times infinity is no number either.
     assert done["failed"] == ITEMS
     assert set(pd.read_csv("out.csv")["error"]) == {"the model's answer is no finite number: a value is too extreme"}
-
 
 
 def test_the_command_says_what_it_did(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,7 +273,6 @@ def test_the_command_says_what_it_did(monkeypatch: pytest.MonkeyPatch, capsys: p
     with pytest.raises(SystemExit) as ended:
         predict.start()
     assert ended.value.code == 130 and "the same command goes on" in capsys.readouterr().err
-
 
 
 @pytest.mark.parametrize(
@@ -329,6 +317,3 @@ def test_every_mistake_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and told in line
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
-
-
-

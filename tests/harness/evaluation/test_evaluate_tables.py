@@ -1,26 +1,25 @@
-"""Stage `evaluate` on tables: reports what the exported model does on the test split, the same bytes each time."""
+"""Stage `evaluate` on tables: metrics, plots and card of the exported model, the same bytes each time."""
 
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import onnx
 import pyarrow as pa
 import pytest
 import yaml
-from onnx import helper, numpy_helper
-from support import PACKAGE, ROOT
+from my_experiment.harness import prepared, targets
 from my_experiment.harness.preparation import splits
-from my_experiment.harness import prepared
 from my_experiment.stages import evaluate
+from onnx import helper, numpy_helper
+from support import HARNESS, PACKAGE
 
 ROWS = 40
 X = np.arange(ROWS) - 19.5
 MISSING = 5  # the model takes a missing x for 0
-TARGETS = [
-    target for target in ("classification", "regression") if (ROOT / f"src/{PACKAGE}/targets/{target}.py").exists()
-]
+TARGETS = [target for target in ("classification", "regression") if (HARNESS / f"targets/{target}.py").exists()]
 
 
 def save_model(output: str, weights: list[float], softmax: bool) -> str:
@@ -51,14 +50,13 @@ def save_model(output: str, weights: list[float], softmax: bool) -> str:
     return hashlib.sha256(model).hexdigest()
 
 
-
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest, workspace: Path) -> str:
-    """What the stages before leave behind, for each target that this project has."""
-    from my_experiment.harness.targets import regression as targets_regression
+    """The results of the earlier stages, for each kind of target in this bake."""
     name: str = request.param
     answers = (X > 0).astype(np.int64) if name == "classification" else 2 * X + 1
-    metric = module(f"targets.{name}").METRIC
+    target = targets.target({"target": name})
+    metric = target.METRIC
     table = pa.table(
         {
             "x": pa.array(np.where(np.arange(ROWS) == MISSING, np.nan, X), from_pandas=True),
@@ -84,10 +82,10 @@ def target(request: pytest.FixtureRequest, workspace: Path) -> str:
             manifest["classes"] = ["low", "high"]
         splits.write_manifest(manifest, folder)
     if name == "classification":
-        digest, calibration = save_model("probabilities", [-0.5, 0.5], True), {}
+        digest = save_model("probabilities", [-0.5, 0.5], True)
     else:
         digest = save_model("prediction", [2], False)
-        calibration = targets_regression.calibrate(np.zeros((40, 1)), np.arange(40) / 20)
+    calibration = target.calibrate(np.zeros((40, 1), np.float32), np.arange(40) / 20)
     coefficient = {"name": "x", "estimate": 2.0, "standard_error": 0.1, "low": 1.8, "high": 2.2}
     description = {
         "model": {"_target_": f"{PACKAGE}.models.x"},
@@ -121,14 +119,13 @@ def target(request: pytest.FixtureRequest, workspace: Path) -> str:
     return name
 
 
-
 def test_reports(target: str) -> None:
     evaluate.main()
     report: dict[str, Any] = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
     card = Path("reports/model_card.md").read_text(encoding="utf-8")
     if target == "classification":
         assert report["accuracy"] == 1  # a missing x is even, and the first class is "low"
-        assert "**100.0% of 40 test examples are classified rightly instead of 50.0%" in card
+        assert "**100.0% of 40 test examples are correctly classified, compared with 50.0%" in card
     else:
         # Off by 1, but where x is missing by 2 * 14.5 less 1; the intervals reach 36 / 20 to both sides.
         assert report["mae"] == pytest.approx((39 + 28) / 40)
@@ -136,7 +133,7 @@ def test_reports(target: str) -> None:
         assert "| rows.csv:5 | actual -28, predicted 0 |" in card
         assert "lower.**" in card
     assert "picture" not in card
-    for text in ("| x | 2 | 0.1 | 1.8 | 2.2 |", "Made up.", "| x | out of range | 2 |", "Fitted exactly"):
+    for text in ("| x | 2 | 0.1 | 1.8 | 2.2 |", "Made up.", "| x | out of range | 2 |", "Exact solution"):
         assert text in card
     for plot in [line.split("](")[1][:-1] for line in card.splitlines() if line.startswith("![")]:
         assert Path("reports", plot).read_bytes().startswith(b"\x89PNG")
@@ -145,10 +142,10 @@ def test_reports(target: str) -> None:
     assert {file: file.read_bytes() for file in Path("reports").rglob("*.*")} == first
 
 
-
 def test_form_and_examples_for_the_page(target: str) -> None:
-    """What the schema says of the columns, and rows of the test split, evenly spread over the targets."""
-    from my_experiment.harness.evaluation import tables as evaluation_tables
+    """Bounds of the columns from the schema, and rows of the test split, evenly spaced over the targets."""
+    from my_experiment.harness.evaluation import tables
+
     evaluate.main()
     content = json.loads(Path("models/page.json").read_text(encoding="utf-8"))
     assert content["properties"] == {"x": {"maximum": 30, "nullable": True}}
@@ -158,8 +155,5 @@ def test_form_and_examples_for_the_page(target: str) -> None:
     assert content["examples"] == [
         {"instance": {"x": X[row]}, "actual": value} for row, value in zip(rows, actual, strict=True)
     ]
-    (row,) = evaluation_tables.examples([MISSING])
+    (row,) = tables.examples([MISSING])
     assert row == {"instance": {"x": None}}
-
-
-
