@@ -28,7 +28,7 @@ FEW, MANY = 250_000, 750_000  # rows; both are several parts
 MODEL = """
 import sys
 import numpy as np
-from my_experiment import inference
+from my_experiment.harness.exported import inference
 images = np.load("data/prepared/test/images.npy").astype("float32")
 feeds = ({"image": images[start : start + 100]} for start in range(0, len(images), 100))
 np.save(sys.argv[1], inference.predict("models/model.onnx", feeds))
@@ -38,7 +38,7 @@ np.save(sys.argv[1], inference.predict("models/model.onnx", feeds))
 def kill_when(project: BakedProject, condition: Callable[[], bool], *arguments: str) -> None:
     """Starts a batch prediction and kills it with -9 once the condition holds."""
     process = subprocess.Popen(
-        [VENV / "bin/python", "-m", "my_experiment.predict", *arguments],
+        [VENV / "bin/python", "-m", "my_experiment", "predict", *arguments],
         cwd=project.path, env={**os.environ, **SRC}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -53,7 +53,6 @@ def test_pictures_killed_and_resumed_as_the_pipeline_and_the_service_answer(
     quick_project: BakedProject, copy: Copy, tmp_path: Path
 ) -> None:
     project = copy(quick_project)
-    package = "my_experiment.predict"
     images = np.load(project.path / "data/prepared/test/images.npy")
     pictures = tmp_path / "pictures"
     for number in range(PICTURES):
@@ -67,9 +66,9 @@ def test_pictures_killed_and_resumed_as_the_pipeline_and_the_service_answer(
     output, parts = tmp_path / "out.csv", tmp_path / "out.csv.parts"
     kill_when(project, (parts / "000000.parquet").exists, str(pictures), str(output))
     assert not output.exists()
-    command = ["python", "-m", package, str(pictures)]
+    command = ["python", "-m", "my_experiment", "predict", str(pictures)]
     done = project.run(*command, str(output), env=SRC, check=False)
-    assert done.returncode == 3 and "going on after" in done.stderr, done.stderr
+    assert done.returncode == 3 and "continuing after" in done.stderr, done.stderr
     assert f"{PICTURES + 1:,} predictions of {PICTURES + 2:,}" in done.stdout
     assert not parts.exists()
     # What was never stopped is the same, byte for byte.
@@ -87,7 +86,7 @@ def test_pictures_killed_and_resumed_as_the_pipeline_and_the_service_answer(
     np.testing.assert_allclose(
         [*digits.values()], expected[[number % len(images) for number in digits]], rtol=0, atol=1e-6
     )
-    with serving(project.path, tmp_path / "serve", "python", "-m", "my_experiment.service") as client:
+    with serving(project.path, tmp_path / "serve", "python", "-m", "my_experiment", "serve") as client:
         for name in ("photo.jpg", "0/00000.png", "2/02999.png"):
             said = client.post("/predict_file", files={"file": (pictures / name).read_bytes()}).json()
             row, (answer,) = found[name], said["predictions"]
@@ -108,12 +107,15 @@ def test_a_table_in_bounded_memory_as_the_service_answers(
     for rows in (FEW, MANY):
         files[rows] = tmp_path / f"{rows}.csv"
         files[rows].write_text("\n".join([lines[0], *lines[1:] * (rows // 5_000)]) + "\n")
-    peaks = [peak(project, "predict", str(file), str(tmp_path / f"{rows}.parquet")) for rows, file in files.items()]
+    peaks = [
+        peak(project, "__main__", "predict", str(file), str(tmp_path / f"{rows}.parquet"))
+        for rows, file in files.items()
+    ]
     shown({"predict": peaks}, FEW, MANY, "rows", capsys)
     assert peaks[1] - peaks[0] < 16 * 8 * (MANY - FEW) / MB / 2  # half of the numbers alone
     found = parquet.read_table(tmp_path / f"{MANY}.parquet").to_pydict()
     assert found["row"] == [*range(1, MANY + 1)]
-    with serving(project.path, tmp_path / "serve", "python", "-m", "my_experiment.service") as client:
+    with serving(project.path, tmp_path / "serve", "python", "-m", "my_experiment", "serve") as client:
         said = client.post("/predict_file", files={"file": "\n".join(lines[:2_001]).encode()}).json()
     for key in ("value", "low", "high"):
         expected = [prediction[key] for prediction in said["predictions"]]
@@ -137,11 +139,11 @@ def test_make_savedmodel(quick_project: BakedProject, copy: Copy, tmp_path: Path
     assert project.git_status() == ""
     # Once more: the version is there, and nothing is written.
     before = place.stat().st_mtime_ns
-    project.run(sys.executable, "-m", "my_experiment.savedmodel", env=SRC)
+    project.run(sys.executable, "-m", "my_experiment", "savedmodel", env=SRC)
     assert place.stat().st_mtime_ns == before
     # A model that no commit has is given no version.
     project.run("git", "reset", "--quiet", "--hard", "HEAD~1")
-    refused = project.run(sys.executable, "-m", "my_experiment.savedmodel", env=SRC, check=False)
+    refused = project.run(sys.executable, "-m", "my_experiment", "savedmodel", env=SRC, check=False)
     assert refused.returncode == 1
     (line,) = refused.stderr.splitlines()
     assert line.startswith("error: ") and "commit dvc.lock" in line

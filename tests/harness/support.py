@@ -1,8 +1,15 @@
 """What tests of the harness share: they run inside a bake, whose package is `my_experiment`."""
 
+import csv
 import os
 from pathlib import Path
 
 ROOT = Path(os.environ["BAKED_PROJECT"])
 PACKAGE = "my_experiment"
 HARNESS = ROOT / "src" / PACKAGE / "harness"
+
+
+def picture_names(split: str, folder: Path = Path("data/prepared")) -> list[str]:
+    """Names of a split's pictures, in the order of its rows."""
+    with (folder / split / "index.csv").open(newline="", encoding="utf-8") as rows:
+        return [row["name"] for row in csv.DictReader(rows)]

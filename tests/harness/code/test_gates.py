@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from my_experiment.harness.core import errors
-from my_experiment.harness.evaluation import measures
+from my_experiment.harness.evaluation import metrics as measures
 from my_experiment.harness.release import gates
 from my_experiment.harness.release import judge
 

@@ -1,4 +1,4 @@
-"""Stage `evaluate` on tables: reports what the exported model does on the test split, the same bytes each time."""
+"""Stage `evaluate` on tables: metrics, plots and card of the exported model, the same bytes each time."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from tables_made import frame, prepare
 ROWS = 40
 X = np.arange(ROWS) - 19.5
 MISSING = 5  # the model takes a missing x for 0
-TARGETS = [name for name in ("classification", "regression") if (HARNESS / f"targets/{name}.py").exists()]
+TARGETS = [target for target in ("classification", "regression") if (HARNESS / f"targets/{target}.py").exists()]
 
 
 def save_model(output: str, weights: list[float], softmax: bool) -> str:
@@ -56,10 +56,11 @@ def save_model(output: str, weights: list[float], softmax: bool) -> str:
 
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest, workspace: Path) -> str:
-    """What the stages before leave behind, for each target that this project has."""
+    """The results of the earlier stages, for each kind of target in this bake."""
     name: str = request.param
     answers = (X > 0).astype(np.int64) if name == "classification" else 2 * X + 1
-    metric = targets.target({"target": name}).METRIC
+    target = targets.target({"target": name})
+    metric = target.METRIC
     table = pa.table(
         {
             "x": pa.array(np.where(np.arange(ROWS) == MISSING, np.nan, X), from_pandas=True),
@@ -85,10 +86,10 @@ def target(request: pytest.FixtureRequest, workspace: Path) -> str:
             manifest["classes"] = ["low", "high"]
         splits.write_manifest(manifest, folder)
     if name == "classification":
-        digest, calibration = save_model("probabilities", [-0.5, 0.5], True), {}
+        digest = save_model("probabilities", [-0.5, 0.5], True)
     else:
         digest = save_model("prediction", [2], False)
-        calibration = targets.target({"target": name}).calibrate(np.zeros((40, 1)), np.arange(40) / 20)
+    calibration = target.calibrate(np.zeros((40, 1), np.float32), np.arange(40) / 20)
     coefficient = {"name": "x", "estimate": 2.0, "standard_error": 0.1, "low": 1.8, "high": 2.2}
     description = {
         "model": {"_target_": f"{PACKAGE}.models.x"},
@@ -128,7 +129,7 @@ def test_reports(target: str) -> None:
     card = Path("reports/model_card.md").read_text(encoding="utf-8")
     if target == "classification":
         assert report["accuracy"] == 1  # a missing x is even, and the first class is "low"
-        assert "**100.0% of 40 test examples are classified rightly instead of 50.0%" in card
+        assert "**100.0% of 40 test examples are correctly classified, compared with 50.0%" in card
     else:
         # Off by 1, but where x is missing by 2 * 14.5 less 1; the intervals reach 36 / 20 to both sides.
         assert report["mae"] == pytest.approx((39 + 28) / 40)
@@ -136,7 +137,7 @@ def test_reports(target: str) -> None:
         assert "| rows.csv:5 | actual -28, predicted 0 |" in card
         assert "lower.**" in card
     assert "picture" not in card
-    for text in ("| x | 2 | 0.1 | 1.8 | 2.2 |", "Made up.", "| x | out of range | 2 |", "Fitted exactly"):
+    for text in ("| x | 2 | 0.1 | 1.8 | 2.2 |", "Made up.", "| x | out of range | 2 |", "Exact solution"):
         assert text in card
     for plot in [line.split("](")[1][:-1] for line in card.splitlines() if line.startswith("![")]:
         assert Path("reports", plot).read_bytes().startswith(b"\x89PNG")
@@ -146,7 +147,7 @@ def test_reports(target: str) -> None:
 
 
 def test_form_and_examples_for_the_page(target: str) -> None:
-    """What the schema says of the columns, and rows of the test split, evenly spread over the targets."""
+    """Bounds of the columns from the schema, and rows of the test split, evenly spaced over the targets."""
     evaluate.main()
     content = json.loads(Path("models/page.json").read_text(encoding="utf-8"))
     assert content["properties"] == {"x": {"maximum": 30, "nullable": True}}

@@ -5,7 +5,7 @@ Nothing is imported at run time: the service, which never trains, pays nothing f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -95,9 +95,6 @@ class PreparedInput(Protocol):
     """
 
     SECTION: str
-
-    def names(self, split: str) -> Sequence[str]:
-        """Names of a split's examples, in the order of its rows."""
 
     def inputs(self, manifest: Manifest, section: Mapping[str, Any]) -> Inputs:
         """Arrays on which a model is fitted.

@@ -1,59 +1,29 @@
-"""Stage `evaluate`: measures the exported ONNX model, the one that ships, on the test split."""
+"""Stage `evaluate`: metrics, plots and model card of the exported model, the one that ships, on the test split."""
 
-import json
-
-import numpy as np
-
-from ..harness import evaluation, prepared
-from ..harness import targets as harness_targets
-from ..harness.core import config, errors, stages
-from ..harness.core.paths import HISTORY, MODELS, PLOTS, REPORTS
-from ..harness.evaluation import report
+from ..harness import evaluation, targets
+from ..harness.core import config, files, stages
+from ..harness.core.paths import PLOTS, REPORTS
+from ..harness.evaluation import card, plots, report, workspace
 from ..harness.evaluation.settings import Evaluate
+from ..harness.tracking import log
 
 
 def main() -> None:
-    """Reads models/ and data/prepared, writes reports/ and models/page.json and logs the run to MLflow."""
+    """Reads models/ and data/prepared, writes reports/ and models/page.json, logs the run to MLflow."""
     settings = config.load("evaluate", Evaluate)
-    # Here, not above: the stage `config` reads this module's schema and needs none of them.
-    import pandas as pd
+    earlier = workspace.read()
+    test = workspace.predict(earlier)
+    target = targets.target(earlier.manifest)
+    evaluator, presenter = evaluation.evaluator(earlier.manifest), evaluation.presenter(earlier.manifest)
 
-    from ..harness.evaluation import card, plots
-    from ..harness.exported import inference
-    from ..harness.tracking import log
-
-    manifest = prepared.manifest()
-    target, modality = harness_targets.target(manifest), prepared.modality(manifest)
-    evaluator, presenter = evaluation.evaluator(manifest), evaluation.presenter(manifest)
-    description = json.loads((MODELS / "model.json").read_text(encoding="utf-8"))
-    data = json.loads((REPORTS / "data.json").read_text(encoding="utf-8"))
-    history = pd.read_csv(HISTORY)
-    targets = prepared.targets("test")
-    if not len(targets):
-        raise errors.UserError("the test split is empty: add examples or raise prepare.test")
-    outputs = inference.predict(MODELS / "model.onnx", modality.feeds("test"))
-    if bad := int((~np.isfinite(outputs)).any(1).sum()):
-        raise errors.UserError(
-            f"the model's answer is no finite number for {bad} of {len(targets)} test examples: look for extreme "
-            "values in their inputs"
-        )
     PLOTS.mkdir(parents=True, exist_ok=True)
-    found = evaluator.evaluate(outputs, targets, prepared.targets("train"), manifest, description, settings, PLOTS)
-    plots.learning_curves(history, target.METRIC, PLOTS / "learning_curves.png")
-    worst = presenter.worst(found.worst, found.titles, found.total, PLOTS)
-    report.write_json({name: report.rounded(metric["value"]) for name, metric in found.metrics.items()}, "metrics")
-    # In a file of their own: `dvc metrics diff` is a table that people read.
-    intervals = {
-        n: [report.rounded(m["low"]), report.rounded(m["high"])] for n, m in found.metrics.items() if "low" in m
-    }
-    report.write_json(intervals, "intervals")
-    shipped = report.shown(targets, manifest, settings.shipped)
-    content = {"examples": shipped, **presenter.form(config.read()["data"], manifest)}
-    # One line: it is sent to browsers.
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    (MODELS / "page.json").write_text(text + "\n", encoding="utf-8")
-    text = card.model_card(found, worst, history, manifest, description, data, config.read(), settings)
-    (REPORTS / "model_card.md").write_text(text, encoding="utf-8")
+    results = evaluator.evaluate(test, settings, PLOTS)
+    plots.learning_curves(earlier.history, target.METRIC, PLOTS / "learning_curves.png")
+    worst = presenter.worst(results.worst.rows, results.worst.captions, results.worst.total, PLOTS)
+
+    report.write_metrics(results.estimates)
+    report.write_page(test, earlier.parameters["data"], settings.shipped)
+    files.write_text(REPORTS / "model_card.md", card.model_card(earlier, results, worst, settings))
     log.log_or_warn()
 
 

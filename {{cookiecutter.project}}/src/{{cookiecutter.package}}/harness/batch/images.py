@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,70 +11,76 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contracts import Description
 from ..core.errors import UserError
-from ..inputs import images as inputs_images
-from . import items
+from ..inputs.contracts import MAX_FILE_BYTES
+from ..inputs.images import ImageError, from_file
+from .items import Batch, BatchInput
 
-BATCH_ROWS = 64  # pictures predicted at a time
-DECODERS = 4  # pictures decoded at a time: each may hold `max_pixels`
-MAX_FILE = 32 * 2**20  # bytes of a picture to be predicted, as the service has it
+BATCH_ROWS = 64  # pictures in a batch
+DECODERS = 4  # pictures decoded at a time: each may have `max_pixels`
 
 
-def batches(path: Path, description: Mapping[str, Any]) -> items.BatchInput:
-    """Returns the files of a folder and its sub-folders, for a batch prediction; hidden ones are left out.
-
-    They are decoded as the service decodes them.
+def batches(path: Path, description: Description) -> BatchInput:
+    """The pictures in a folder and its subfolders, decoded as the service decodes them; hidden files are ignored.
 
     Args:
         path: The folder.
-        description: The content of models/model.json.
+        description: Content of models/model.json.
 
     Raises:
-        UserError: Where there is no such folder, or no file in it.
+        UserError: If there is no such folder, or no file in it.
     """
     if not path.is_dir():
         raise UserError(f"{path}: there is no such folder; this model takes pictures: give the folder that holds them")
-    stamp, total = hashlib.sha256(), 0
-    for name in _files(path):
-        try:
-            found = (path / name).stat()
-        except OSError:  # a link to nowhere
-            found = (path / name).lstat()
-        stamp.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode(errors="surrogateescape"))
-        total += 1
+    stamp, total = _stamp(path)
     if not total:
         raise UserError(f"{path}: the folder holds no file")
 
-    def load(name: str) -> tuple[dict[str, NDArray[Any]], str | None]:
-        try:
-            file = path / name
-            if not file.is_file() and file.exists():  # a pipe would never end
-                raise inputs_images.ImageError("is no regular file")
-            if file.stat().st_size > MAX_FILE:
-                raise inputs_images.ImageError(f"the file is larger than {MAX_FILE} bytes")
-            return inputs_images.from_file(file.read_bytes(), description), None
-        except (inputs_images.ImageError, OSError) as error:
-            return {}, getattr(error, "strerror", None) or str(error)
-
-    def read(done: int) -> Iterator[items.Batch]:
-        names = itertools.islice(_files(path), done, None)
+    def read(skipped: int) -> Iterator[Batch]:
+        names = itertools.islice(_files(path), skipped, None)
         with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
             while batch := list(itertools.islice(names, BATCH_ROWS)):
-                loaded = list(pool.map(load, batch))
-                fine = [feeds["image"] for feeds, error in loaded if error is None]
-                # A name may hold bytes that are no text.
-                paths = [os.fsencode(name).decode(errors="backslashreplace") for name in batch]
-                yield items.Batch(
-                    {"path": paths},
-                    [error for _, error in loaded],
-                    {"image": np.concatenate(fine)} if fine else {},
+                decoded = list(pool.map(lambda name: _decode(path / name, description), batch))
+                pixels = [image for image, error in decoded if image is not None]
+                # A name may hold bytes that are not text.
+                names_as_text = [os.fsencode(name).decode(errors="backslashreplace") for name in batch]
+                yield Batch(
+                    {"path": names_as_text},
+                    [error for _, error in decoded],
+                    {"image": np.concatenate(pixels)} if pixels else {},
                 )
 
-    return items.BatchInput({"path": "string"}, stamp.hexdigest(), total, "pictures", 16 * BATCH_ROWS, read)
+    return BatchInput({"path": "string"}, stamp, total, "pictures", 16 * BATCH_ROWS, read)
+
+
+def _stamp(folder: Path) -> tuple[str, int]:
+    """Digest of names, sizes and times of all files, and their number."""
+    stamp, total = hashlib.sha256(), 0
+    for name in _files(folder):
+        try:
+            status = (folder / name).stat()
+        except OSError:  # a link to nowhere
+            status = (folder / name).lstat()
+        stamp.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+        total += 1
+    return stamp.hexdigest(), total
+
+
+def _decode(file: Path, description: Description) -> tuple[NDArray[Any] | None, str | None]:
+    """The pixels of a picture [1, H, W, C], or None and why it cannot be used."""
+    try:
+        if not file.is_file() and file.exists():  # a pipe would never end
+            raise ImageError("not a regular file")
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ImageError(f"the file is larger than {MAX_FILE_BYTES} bytes")
+        return from_file(file.read_bytes(), description)["image"], None
+    except (ImageError, OSError) as error:
+        return None, getattr(error, "strerror", None) or str(error)
 
 
 def _files(root: Path, below: str = "") -> Iterator[str]:
-    """Yields the files below a folder in the order of their names; of one folder at a time, names are in memory."""
+    """Yields the files below a folder, sorted by name; the names of one folder at a time are in memory."""
     for name in sorted(os.listdir(root / below)):
         if name.startswith("."):
             continue

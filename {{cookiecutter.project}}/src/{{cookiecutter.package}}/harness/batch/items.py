@@ -1,21 +1,18 @@
 """The input of a batch prediction, in batches."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
-
 
 class Batch(NamedTuple):
-    """Some of what a model is asked about, in order.
+    """A batch of items to predict, in input order.
 
     Attributes:
-        keys: Key -> what tells each item, [n].
-        errors: Why an item cannot be predicted, None where it can, [n].
-        feeds: Input of the exported model -> those items alone whose error is None.
+        keys: Name -> identifier of each item, [n].
+        errors: Why an item cannot be predicted, None if it can, [n].
+        feeds: Input of the exported model -> array of the items whose error is None.
     """
 
     keys: Mapping[str, Sequence[Any]]
@@ -24,15 +21,15 @@ class Batch(NamedTuple):
 
 
 class BatchInput(NamedTuple):
-    """All that a model is asked about in a batch prediction, on disk.
+    """The input of a batch prediction.
 
     Attributes:
-        keys: Key -> its type, as Arrow calls it.
-        stamp: Another one where something was added, removed or written since.
-        total: Number of items, None where only reading everything would tell.
-        unit: What an item is called.
-        part: How many are predicted before the answers are kept.
-        read: Gives the items in their order, without so many of the first.
+        keys: Name -> Arrow type of the identifiers.
+        stamp: Changes when a file is added, removed or rewritten.
+        total: Number of items, None if only reading everything would tell.
+        unit: Name of the items, "rows" for instance.
+        part: Number of predictions in a part, which survives an interruption.
+        read: Yields batches in order, skipping the first n items.
     """
 
     keys: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""The model card, from what was measured (M. Mitchell et al., Model Cards for Model Reporting, 2019)."""
+"""The model card (M. Mitchell et al., Model Cards for Model Reporting, 2019)."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,188 +6,182 @@ from typing import TYPE_CHECKING, Any
 from .. import prepared, targets
 from ..core.config import flatten
 from ..core.text import number, table
-from . import evaluator
-from . import presenter as presenter_of
-from .measures import Evaluation
+from . import evaluator, presenter
+from .contracts import Evaluation
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .settings import Evaluate
 
-COEFFICIENTS = 60  # in one table; of more, the largest by |estimate / standard error| are shown
+COEFFICIENTS = 60  # in one table; if there are more, those with the largest |estimate / standard error| are shown
 
 
-def model_card(
-    evaluation: Evaluation,
-    worst: Sequence[str],
-    history: "pd.DataFrame",
-    manifest: Mapping[str, Any],
-    description: Mapping[str, Any],
-    data: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-    settings: "Evaluate",
-) -> str:
-    """Writes the model card.
+def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str], settings: "Evaluate") -> str:
+    """The model card in Markdown.
 
     Args:
-        evaluation: What was measured on the test split.
-        worst: The lines that show the worst examples.
-        history: A row for each epoch.
-        manifest: Of the prepared data.
-        description: The content of models/model.json.
-        data: The content of reports/data.json.
-        parameters: The configuration, all of its sections.
-        settings: Section `evaluate` of it.
+        workspace: Results of the earlier stages.
+        evaluation: Results on the test split.
+        worst: Lines that show the examples with the largest errors.
+        settings: Section `evaluate` of the configuration.
     """
-    target, described, presenter = targets.target(manifest), evaluator(manifest), presenter_of(manifest)
-    name = description["model"]["_target_"].rsplit(".", 1)[-1]
-    lines = [
+    target, monitor = targets.target(workspace.manifest), workspace.parameters["train"].get("monitor")
+    paragraphs = [
         "# Model card",
-        "",
-        f"Model `{name}`, version `{description['sha256'][:12]}`: "
-        f"{described.purpose(manifest, presenter.subject(manifest))}.",
-        "",
+        heading(workspace),
         f"**{evaluation.headline}**",
-        "",
         "## Test metrics",
-        "",
         f"Bootstrap confidence intervals at {settings.confidence:.0%}, {settings.resamples} resamples.",
-        "",
-        *metrics(evaluation),
-        *(line for note in evaluation.notes for line in ("", note)),
-        "",
+        metrics(evaluation),
+        *evaluation.notes,
         *evaluation.sections,
-        "",
-        f"## {evaluation.worst_title}",
-        "",
-        *worst,
-        "",
-        *coefficients(
-            description.get("coefficients", []),
-            f"{described.COEFFICIENTS} {description.get('coefficients_note', '')}".strip(),
-        ),
+        f"## {evaluation.worst.title}",
+        "\n".join(worst),
+        *coefficients(workspace),
         "## Training",
-        "",
-        training(history, target.METRIC, target.HIGHER_IS_BETTER, parameters["train"].get("monitor")),
-        "",
+        training(workspace.history, target.METRIC, target.HIGHER_IS_BETTER, monitor),
         "![learning curves](plots/learning_curves.png)",
-        "",
         "## Data",
-        "",
-        *table(
-            ("split", "examples", "content (SHA-256)"),
-            [(s, data["examples"][s], f"`{manifest['digests'][s][:12]}`") for s in prepared.SPLITS],
-        ),
-        "",
-        *shipped(min(settings.shipped, data["examples"]["test"])),
-        *validation(data),
-        "",
+        splits(workspace),
+        *examples_on_the_page(min(settings.shipped, workspace.data["examples"]["test"])),
+        *validation(workspace.data),
         "## Parameters",
-        "",
-        *table(("key", "value"), [(f"`{key}`", f"`{value}`") for key, value in flatten(dict(parameters)).items()], 2),
-        "",
+        parameters(workspace),
         "## Limits",
-        "",
-        "The intervals of the metrics say how much the test split's size leaves open. They say nothing of examples "
-        f"that come from elsewhere or from another time than the data above. {evaluation.limits}",
+        "The confidence intervals cover the sampling error of a test split of this size. They say nothing about "
+        f"examples from other places or times than the data above. {evaluation.limits}",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(paragraphs) + "\n"
 
 
-def metrics(evaluation: Evaluation) -> list[str]:
-    """Returns the table of the metrics, beside those of the naive answer."""
-    found = evaluation.metrics
-    return table(
-        ("metric", "value", "from", "to", "naive", "better"),
-        [
-            (label, *(number(found[name].get(end)) for end in ("value", "low", "high")), number(naive), better)
-            for name, (label, better) in evaluation.labels.items()
-            if name in found
-            for naive in [found.get(f"baseline_{name}", {}).get("value")]
-        ],
-    )
+def heading(workspace: Workspace) -> str:
+    """Name and version of the model, and its task in words.
+
+    Args:
+        workspace: Results of the earlier stages.
+    """
+    manifest, description = workspace.manifest, workspace.description
+    name = description["model"]["_target_"].rsplit(".", 1)[-1]
+    purpose = evaluator(manifest).purpose(manifest, presenter(manifest).subject(manifest))
+    return f"Model `{name}`, version `{description['sha256'][:12]}`: {purpose}."
+
+
+def metrics(evaluation: Evaluation) -> str:
+    """Table of the metrics, with their intervals, beside those of the naive answer.
+
+    Args:
+        evaluation: Results on the test split.
+    """
+    rows = []
+    for name, (label, better) in evaluation.labels.items():
+        if estimate := evaluation.estimates.get(name):
+            naive = evaluation.estimates.get(f"baseline_{name}")
+            values = [*estimate, naive.value if naive else None]
+            rows.append((label, *map(number, values), better))
+    return "\n".join(table(("metric", "value", "from", "to", "naive", "better"), rows))
 
 
 def training(history: "pd.DataFrame", metric: str, higher_is_better: bool, monitor: str | None) -> str:
-    """Returns how the training went.
+    """Number of epochs, and loss and metric of the epoch whose weights were kept.
 
     Args:
-        history: A row for each epoch.
-        metric: What was measured beside the loss.
-        higher_is_better: Of that metric.
-        monitor: What early stopping watched; None where there were no epochs.
+        history: A row for each epoch: loss and metric on both splits.
+        metric: The target's metric.
+        higher_is_better: Direction of that metric.
+        monitor: Metric that early stopping watched; None if there were no epochs.
     """
     if monitor is None:
-        best, how = history.iloc[-1], "Fitted exactly, not epoch by epoch"
+        best, summary = history.iloc[-1], "Exact solution, without epochs"
     else:
-        up = monitor != "val_loss" and higher_is_better
-        best = history.iloc[history[monitor].argmax() if up else history[monitor].argmin()]
-        how = f"{len(history)} epochs; the weights are those of epoch {best['epoch']:.0f}"
-    return f"{how}: validation loss {best['val_loss']:.4f}, validation {metric} {number(best[f'val_{metric}'])}."
+        maximize = monitor != "val_loss" and higher_is_better
+        best = history.iloc[history[monitor].argmax() if maximize else history[monitor].argmin()]
+        summary = f"{len(history)} epochs; the weights are those of epoch {best['epoch']:.0f}"
+    return f"{summary}: validation loss {best['val_loss']:.4f}, validation {metric} {number(best[f'val_{metric}'])}."
 
 
-def coefficients(found: Sequence[Mapping[str, Any]], reading: str) -> list[str]:
-    """Returns the section on a linear model's coefficients; nothing for other models.
+def coefficients(workspace: Workspace) -> list[str]:
+    """Paragraphs on the coefficients of a linear model; none for other models.
 
     Args:
-        found: name, estimate, standard_error, low, high, and the class where there are several.
-        reading: How they are read.
+        workspace: Results of the earlier stages.
     """
-    if not found:
+    rows: Sequence[Mapping[str, Any]] = workspace.description.get("coefficients", [])
+    if not rows:
         return []
-
-    def strength(row: Mapping[str, Any]) -> float:
-        error = row["standard_error"]
-        return abs(row["estimate"]) / error if error else 0.0
-
-    shown, more = found, ""
-    if len(found) > COEFFICIENTS:
-        shown = sorted(found, key=strength, reverse=True)[:COEFFICIENTS]
-        more = f" Shown are the {COEFFICIENTS} of {len(found)} with the largest |estimate / standard error|; "
-        more += "models/model.json holds all."
-    keys = [key for key in ("class", "name", "estimate", "standard_error", "low", "high") if key in found[0]]
-    heads = {"name": "column", "standard_error": "standard error", "low": "from", "high": "to"}
-    return [
-        "## Coefficients",
-        "",
-        reading + more,
-        "",
-        *table(
-            [heads.get(key, key) for key in keys],
-            [[row[key] if key in ("class", "name") else number(row[key]) for key in keys] for row in shown],
-            keys.index("name") + 1,
-        ),
-        "",
-    ]
+    explanation = [evaluator(workspace.manifest).COEFFICIENTS, workspace.description.get("coefficients_note")]
+    if len(rows) > COEFFICIENTS:
+        explanation.append(
+            f"The table has the {COEFFICIENTS} of {len(rows)} with the largest |estimate / standard error|; "
+            "models/model.json has all."
+        )
+        rows = sorted(rows, key=_strength, reverse=True)[:COEFFICIENTS]
+    titles = {"name": "column", "standard_error": "standard error", "low": "from", "high": "to"}
+    keys = [key for key in ("class", "name", "estimate", "standard_error", "low", "high") if key in rows[0]]
+    cells = [[row[key] if key in ("class", "name") else number(row[key]) for key in keys] for row in rows]
+    words = sum(key in ("class", "name") for key in keys)
+    lines = table([titles.get(key, key) for key in keys], cells, words)
+    return ["## Coefficients", " ".join(filter(None, explanation)), "\n".join(lines)]
 
 
-def shipped(examples: int) -> list[str]:
-    """Returns what leaves with the model beside the model: nobody should learn of it too late."""
+def _strength(row: Mapping[str, Any]) -> float:
+    """|estimate / standard error| of a coefficient, 0 if the error is unknown."""
+    error = row["standard_error"]
+    return abs(row["estimate"]) / error if error else 0.0
+
+
+def splits(workspace: Workspace) -> str:
+    """Table of the splits: number of examples and content.
+
+    Args:
+        workspace: Results of the earlier stages.
+    """
+    examples, digests = workspace.data["examples"], workspace.manifest["digests"]
+    rows = [(split, examples[split], f"`{digests[split][:12]}`") for split in prepared.SPLITS]
+    return "\n".join(table(("split", "examples", "content (SHA-256)"), rows))
+
+
+def parameters(workspace: Workspace) -> str:
+    """Table of the configuration.
+
+    Args:
+        workspace: Results of the earlier stages.
+    """
+    rows = [(f"`{key}`", f"`{value}`") for key, value in flatten(dict(workspace.parameters)).items()]
+    return "\n".join(table(("key", "value"), rows, 2))
+
+
+def examples_on_the_page(examples: int) -> list[str]:
+    """Notice that test examples are released together with the model; none if there are none.
+
+    Args:
+        examples: Number of examples in models/page.json.
+    """
     if not examples:
         return []
-    return [f"{examples} examples of the test split are in models/page.json and go where the model goes.", ""]
+    return [f"{examples} examples of the test split are in models/page.json and are released with the model."]
 
 
 def validation(data: Mapping[str, Any]) -> list[str]:
-    """Returns what `prepare` found, and did with examples that were not in order.
+    """Paragraphs on examples that `prepare` left out, changed or warned about.
 
     Args:
-        data: The content of reports/data.json: skipped and duplicates, and for tables imputed cells, violations of the
+        data: Content of reports/data.json: skipped and duplicates, and for tables imputed cells, violations of the
             schema by column and kind, and warnings.
     """
     imputed = f"{data['imputed']} cells were imputed; " if "imputed" in data else ""
-    lines = [
-        f"{data['skipped']} unusable examples were left out; {imputed}{data['duplicates']} exact duplicates lie in the "
+    paragraphs = [
+        f"{data['skipped']} unusable examples were left out; {imputed}{data['duplicates']} exact duplicates are in the "
         "same split as their originals."
     ]
-    rows = [
+    violations = [
         (column, kind.replace("_", " "), count)
         for column, kinds in data.get("violations_by_column", {}).items()
         for kind, count in kinds.items()
     ]
-    if rows:
-        lines += ["", *table(("column", "violation", "cells"), rows, 2)]
+    if violations:
+        paragraphs.append("\n".join(table(("column", "violation", "cells"), violations, 2)))
     if warnings := data.get("warnings"):
-        lines += ["", "Warnings:", "", *(f"- {' '.join(warning.split())}" for warning in warnings)]
-    return lines
+        paragraphs += ["Warnings:", "\n".join(f"- {' '.join(warning.split())}" for warning in warnings)]
+    return paragraphs

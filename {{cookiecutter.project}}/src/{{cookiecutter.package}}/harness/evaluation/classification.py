@@ -1,247 +1,271 @@
-"""Evaluation of a classifier: metrics, plots and text of the report."""
+"""Evaluation of a classifier: metrics, plots and text of the model card.
 
-from collections.abc import Callable, Mapping
+To add a metric, write a function of labels and probabilities and its line in `METRICS`: it is then in
+reports/metrics.json, in the model card with its confidence interval, in MLflow and in the gates.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contracts import Description, Manifest
 from ..core.text import compared, table
-from ..targets.classification import Labels, Manifest, Probabilities
-from .measures import Evaluation, Measure, Weights, bootstrap
+from ..targets.classification import Labels, Probabilities
+from .contracts import Evaluation, Worst
+from .metrics import Estimate, Metric, Metrics, Weighted, Weights, bootstrap, mean, together
+from .workspace import Predictions
 
 if TYPE_CHECKING:
     from .settings import Evaluate
 
 COEFFICIENTS = (
-    "One unit more of a column, the others unchanged, adds its estimate to the log-odds of the class: it multiplies "
-    "the odds by exp(estimate). An interval that holds 0 leaves open in which direction."
+    "If a column is one unit larger and the others are unchanged, its estimate is added to the log-odds of the class: "
+    "the odds are multiplied by exp(estimate). An interval that contains 0 leaves the direction open."
 )
-BINS = 15
-LABELS = {
-    "accuracy": ("accuracy", "higher"),
-    "macro_f1": ("macro F1", "higher"),
-    "log_loss": ("log loss (nats)", "lower"),
-    "roc_auc": ("ROC AUC", "higher"),
-    "ece": ("expected calibration error", "lower"),
+BINS = 15  # of confidence, in the reliability diagram and the expected calibration error
+
+
+def accuracy(labels: Labels, probabilities: Probabilities) -> Weighted:
+    """Share of the examples whose most probable class is the true one."""
+    return mean(_correct(labels, probabilities))
+
+
+def macro_f1(labels: Labels, probabilities: Probabilities) -> Weighted:
+    """Mean F1 over the classes that occur."""
+    classes, predictions = probabilities.shape[1], probabilities.argmax(1)
+    correct = _correct(labels, probabilities)
+
+    def metric(weights: Weights) -> float:
+        hits = np.bincount(labels, weights * correct, classes)
+        occurrences = np.bincount(labels, weights, classes) + np.bincount(predictions, weights, classes)
+        occurs = occurrences > 0
+        return float((2 * hits[occurs] / occurrences[occurs]).mean())
+
+    return metric
+
+
+def log_loss(labels: Labels, probabilities: Probabilities) -> Weighted:
+    """-mean(log p(true class)), in nats; p is clipped at the precision of its type."""
+    true_class = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return mean(-np.log(np.clip(true_class, np.finfo(probabilities.dtype).eps, 1)))
+
+
+def roc_auc(labels: Labels, probabilities: Probabilities) -> Weighted:
+    """Area under the ROC curve, of the second of two classes or averaged over all classes, one against the rest.
+
+    Classes are left out of the average if all or none of the examples are of them. The area is the Mann-Whitney
+    statistic: the share of (positive, negative) pairs in the right order, ties counting half (J. A. Hanley,
+    B. J. McNeil, Radiology 143, 1982).
+    """
+    classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    areas = [_area(labels == k, probabilities[:, k]) for k in classes]
+
+    def metric(weights: Weights) -> float:
+        values = np.array([area(weights) for area in areas])
+        defined = values[~np.isnan(values)]
+        return float(defined.mean()) if len(defined) else float("nan")
+
+    return metric
+
+
+def _area(positive: NDArray[np.bool_], scores: Probabilities) -> Weighted:
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-1))  # of each run of equal scores, the lowest first
+    positive = positive[order]
+
+    def area(weights: Weights) -> float:
+        weights = weights[order]
+        positives = np.add.reduceat(weights * positive, starts)
+        negatives = np.add.reduceat(weights, starts) - positives
+        pairs = float(positives.sum() * negatives.sum())
+        return float(positives @ (np.cumsum(negatives) - negatives / 2)) / pairs if pairs else float("nan")
+
+    return area
+
+
+def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> Weighted:
+    """Sum over bins of confidence of (n / N) |accuracy - confidence|.
+
+    C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
+    """
+    confidence, bins = _confidence(probabilities)
+    gaps = _correct(labels, probabilities) - confidence
+    return lambda weights: float(np.abs(np.bincount(bins, weights * gaps, BINS)).sum() / weights.sum())
+
+
+METRICS = {
+    "accuracy": Metric("accuracy", "higher", accuracy),
+    "macro_f1": Metric("macro F1", "higher", macro_f1),
+    "log_loss": Metric("log loss (nats)", "lower", log_loss),
+    "roc_auc": Metric("ROC AUC", "higher", roc_auc),
+    "ece": Metric("expected calibration error", "lower", expected_calibration_error),
 }
 
 
-def purpose(manifest: Manifest, subject: str) -> str:
-    """Returns what the model does.
+def metrics(outputs: Probabilities, targets: Labels, description: Description) -> Metrics:
+    """Metrics of a model as a function of the examples' weights.
 
     Args:
-        manifest: Of the prepared data.
-        subject: What it is asked about, "grey pictures" for instance.
+        outputs: Probabilities, float [N, K].
+        targets: Labels, int64 [N].
+        description: Content of models/model.json.
     """
-    classes = manifest["classes"]
-    more = ", ..." if len(classes) > 20 else ""
-    return f"classifies {subject} as one of {len(classes)} classes ({', '.join(classes[:20])}{more})"
+    return together(METRICS, targets, outputs)
+
+
+def calibration_error(values: Mapping[str, float]) -> float | None:
+    """The expected calibration error.
+
+    Args:
+        values: Metric -> value on the test split.
+    """
+    return values["ece"]
+
+
+def groups(targets: Labels, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
+    """The examples of each class, bool [N]; the accuracy within a class is its recall.
+
+    Args:
+        targets: Labels, int64 [N].
+        manifest: Manifest of the prepared data.
+    """
+    return {f"class {name}": targets == index for index, name in enumerate(manifest["classes"])}
+
+
+def _correct(labels: Labels, probabilities: Probabilities) -> NDArray[np.float64]:
+    """1 for each correctly classified example, else 0."""
+    correct: NDArray[np.bool_] = probabilities.argmax(1) == labels
+    return correct.astype(np.float64)
+
+
+def _confidence(probabilities: Probabilities) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probability of the most probable class, and its bin."""
+    confidence = probabilities.max(1).astype(np.float64)
+    return confidence, np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
 def confusion(labels: Labels, predictions: Labels, classes: int) -> NDArray[np.int64]:
-    """Returns the number of examples by true class (row) and predicted class (column), int [K, K]."""
+    """Confusion matrix: number of examples by true class (row) and predicted class (column), int [K, K]."""
     return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
 
 
 def by_class(matrix: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Returns precision, recall and F1 = 2 TP / (2 TP + FP + FN) of each class, float [K]; NaN where it never occurs.
+    """Precision, recall and F1 = 2 TP / (2 TP + FP + FN) of each class, float [K].
 
     Args:
-        matrix: int [K, K], of `confusion`.
+        matrix: Confusion matrix, int [K, K].
+
+    Returns:
+        Name -> value of each class, NaN if it is undefined.
     """
     hits, predicted, actual = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
     with np.errstate(invalid="ignore"):
         return {"precision": hits / predicted, "recall": hits / actual, "f1": 2 * hits / (predicted + actual)}
 
 
-def calibration(labels: Labels, probabilities: Probabilities) -> dict[str, NDArray[np.float64]]:
-    """Returns mean confidence, accuracy and count of the examples in each of `BINS` equal bins of confidence.
-
-    Empty bins are left out.
+def reliability(labels: Labels, probabilities: Probabilities) -> dict[str, NDArray[np.float64]]:
+    """Reliability diagram: mean confidence, accuracy and count of the examples in each bin of confidence.
 
     Args:
-        labels: int [N].
+        labels: int64 [N].
         probabilities: float [N, K].
+
+    Returns:
+        Name -> value of each of the `BINS` equal bins that is not empty.
     """
-    confidence, right, bins = _confidence(labels, probabilities)
+    confidence, bins = _confidence(probabilities)
     count = np.bincount(bins, minlength=BINS)
-    full = count > 0
-    sums = {"confidence": np.bincount(bins, confidence, BINS), "accuracy": np.bincount(bins, right, BINS)}
-    return {name: total[full] / count[full] for name, total in sums.items()} | {"count": count[full].astype(np.float64)}
+    filled = count > 0
+    sums = {"confidence": confidence, "accuracy": _correct(labels, probabilities)}
+    means = {name: np.bincount(bins, numbers, BINS)[filled] / count[filled] for name, numbers in sums.items()}
+    return means | {"count": count[filled].astype(np.float64)}
 
 
-def _confidence(labels: Labels, probabilities: Probabilities) -> tuple[Weights, Weights, NDArray[np.int64]]:
-    confidence = probabilities.max(1).astype(np.float64)
-    right = (probabilities.argmax(1) == labels).astype(np.float64)
-    return confidence, right, np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-
-
-def measure(labels: Labels, probabilities: Probabilities) -> Measure:
-    """Returns a function from the examples' weights to the metrics.
-
-    accuracy    share of the examples whose most probable class is right
-    macro_f1    mean F1 over the classes that occur
-    log_loss    -mean(log p(true class)), in nats; p is kept away from 0 by the precision of its type
-    roc_auc     area under the ROC curve: of the second of two classes, or of one class against the rest, averaged over
-                the classes that occur, but not always. It is the Mann-Whitney statistic, the share of (positive,
-                negative) pairs in the right order, ties counting half (J. A. Hanley, B. J. McNeil, Radiology 143, 1982)
-    ece         expected calibration error: sum over bins of (n / N) |accuracy - confidence| (C. Guo et al., On
-                Calibration of Modern Neural Networks, ICML 2017, equation 3)
+def purpose(manifest: Manifest, subject: str) -> str:
+    """The task of the model, in words.
 
     Args:
-        labels: int [N].
-        probabilities: float [N, K].
+        manifest: Manifest of the prepared data.
+        subject: The inputs in words, "gray pictures" for instance.
     """
-    classes = probabilities.shape[1]
-    predictions = probabilities.argmax(1)
-    confidence, right, bins = _confidence(labels, probabilities)
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    losses = -np.log(np.clip(chosen, np.finfo(probabilities.dtype).eps, 1))
-    areas = [_area(labels == k, probabilities[:, k]) for k in ([1] if classes == 2 else range(classes))]
-
-    def metrics(weights: Weights) -> dict[str, float]:
-        total = weights.sum()
-        hits = np.bincount(labels, weights * right, classes)
-        occurs = np.bincount(labels, weights, classes) + np.bincount(predictions, weights, classes)
-        defined = [value for area in areas if (value := area(weights)) == value]
-        gaps = np.bincount(bins, weights * (right - confidence), BINS)
-        return {
-            "accuracy": float(weights @ right / total),
-            "macro_f1": float((2 * hits[occurs > 0] / occurs[occurs > 0]).mean()),
-            "log_loss": float(weights @ losses / total),
-            "roc_auc": float(np.mean(defined)) if defined else float("nan"),
-            "ece": float(np.abs(gaps).sum() / total),
-        }
-
-    return metrics
+    classes = manifest["classes"]
+    ellipsis = ", ..." if len(classes) > 20 else ""
+    return f"classifies {subject} as one of {len(classes)} classes ({', '.join(classes[:20])}{ellipsis})"
 
 
-def measured(outputs: NDArray[np.float32], targets: Labels, description: Mapping[str, Any]) -> Measure:
-    """Returns the metrics of a model's answers, as a function of the examples' weights.
+def evaluate(test: Predictions, settings: "Evaluate", folder: Path) -> Evaluation:
+    """Metrics, plots and text of the test split; the naive answer is the most frequent class in training.
 
     Args:
-        outputs: float32 [N, K].
-        targets: int64 [N].
-        description: The content of models/model.json.
-    """
-    return measure(targets, outputs)
-
-
-def groups(targets: Labels, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
-    """Returns the examples of each class, bool [N]: the accuracy within one is its recall.
-
-    Args:
-        targets: int64 [N].
-        manifest: Of the prepared data.
-    """
-    return {f"class {name}": targets == index for index, name in enumerate(manifest["classes"])}
-
-
-def miscalibration(metrics: Mapping[str, float]) -> float | None:
-    """Returns the expected calibration error.
-
-    Args:
-        metrics: Of the test split.
-    """
-    return metrics["ece"]
-
-
-def _area(positive: NDArray[np.bool_], scores: Probabilities) -> Callable[[Weights], float]:
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-1))  # of each group of equal scores, the lowest first
-    positive = positive[order]
-
-    def area(weights: Weights) -> float:
-        weights = weights[order]
-        right = np.add.reduceat(weights * positive, starts)
-        wrong = np.add.reduceat(weights, starts) - right
-        pairs = float(right.sum() * wrong.sum())
-        return float(right @ (np.cumsum(wrong) - wrong / 2)) / pairs if pairs else float("nan")
-
-    return area
-
-
-def confident_mistakes(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]:
-    """Returns the rows whose most probable class is wrong, the most confident first.
-
-    Args:
-        labels: int [N].
-        probabilities: float [N, K].
-    """
-    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
-    return wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")]
-
-
-def evaluate(
-    outputs: NDArray[np.float32],
-    targets: Labels,
-    train_targets: Labels,
-    manifest: Manifest,
-    description: Mapping[str, Any],
-    settings: "Evaluate",
-    folder: Path,
-) -> Evaluation:
-    """Measures the answers and draws them: confusion, reliability.
-
-    Args:
-        outputs: Probabilities of the test split, float32 [N, K].
-        targets: Its labels, int64 [N].
-        train_targets: Labels of the training split, int64; the naive answer is the most frequent of them.
-        manifest: Of the prepared data.
-        description: The content of models/model.json.
+        test: Probabilities of the test split.
         settings: Section `evaluate` of the configuration.
-        folder: Where plots go.
+        folder: Folder of the plots.
     """
+    classes: Sequence[str] = test.manifest["classes"]
+    estimates = bootstrap(
+        metrics(test.outputs, test.targets, test.description),
+        len(test.targets),
+        settings.resamples,
+        settings.confidence,
+        settings.seed,
+    )
+    frequent = int(np.bincount(test.train_targets, minlength=len(classes)).argmax())
+    estimates["baseline_accuracy"] = Estimate(float((test.targets == frequent).mean()))
+    matrix = confusion(test.targets, test.outputs.argmax(1), len(classes))
+    _draw(test, matrix, estimates["ece"].value, folder)
+    return Evaluation(
+        estimates=estimates,
+        labels={name: (metric.title, metric.better) for name, metric in METRICS.items()},
+        headline=_headline(estimates, len(test.targets), classes[frequent]),
+        notes=[],
+        sections=_sections(matrix, classes, folder),
+        worst=_mistakes(test, settings.examples),
+        limits="The model always answers with one of its classes, even if none of them fits.",
+    )
+
+
+def _draw(test: Predictions, matrix: NDArray[np.int64], ece: float, folder: Path) -> None:
     from . import classification_plots, plots
 
-    classes = manifest["classes"]
-    metrics = bootstrap(measure(targets, outputs), len(targets), settings.resamples, settings.confidence, settings.seed)
-    predictions = outputs.argmax(1)
-    matrix = confusion(targets, predictions, len(classes))
-    bins = calibration(targets, outputs)
-    frequent = int(np.bincount(train_targets, minlength=len(classes)).argmax())
-    accuracy, baseline = metrics["accuracy"]["value"], float((targets == frequent).mean())
-    less = compared(1 - accuracy, 1 - baseline, "fewer mistakes")
-    metrics["baseline_accuracy"] = {"value": baseline}
-
-    rows = plots.spread(len(targets), 100_000)
-    names = np.asarray(classes)
-    plots.write_csv({"actual": names[targets[rows]], "predicted": names[predictions[rows]]}, folder / "confusion.csv")
+    classes = test.manifest["classes"]
+    names, rows = np.asarray(classes), plots.evenly_spaced(len(test.targets), 100_000)
+    predictions = test.outputs.argmax(1)
+    plots.write_csv(
+        {"actual": names[test.targets[rows]], "predicted": names[predictions[rows]]}, folder / "confusion.csv"
+    )
+    bins = reliability(test.targets, test.outputs)
     plots.write_csv(bins, folder / "reliability.csv")
     classification_plots.confusion_matrix(matrix, classes, folder / "confusion_matrix.png")
-    classification_plots.reliability(bins, metrics["ece"]["value"], folder / "reliability.png")
+    classification_plots.reliability(bins, ece, folder / "reliability.png")
 
-    wrong = confident_mistakes(targets, outputs)
-    worst = wrong[: settings.examples].tolist()
-    quality = by_class(matrix)
-    return Evaluation(
-        metrics,
-        LABELS,
-        f"{accuracy:.1%} of {len(targets)} test examples are classified rightly instead of {baseline:.1%} by always "
-        f"answering {classes[frequent]}, the most frequent class in training: {less}.",
-        [],
-        [
-            "## By class",
-            "",
-            *table(
-                ("class", "precision", "recall", "F1", "examples"),
-                zip(
-                    classes,
-                    *([f"{value:.3f}" if value == value else "-" for value in column] for column in quality.values()),
-                    matrix.sum(1),
-                    strict=True,
-                ),
-            ),
-            "",
-            f"![confusion matrix]({folder.name}/confusion_matrix.png)",
-            "",
-            f"![reliability]({folder.name}/reliability.png)",
-        ],
-        "Mistakes, the most confident first",
-        worst,
-        [f"{classes[targets[r]]} taken for {classes[predictions[r]]} ({outputs[r].max():.1%})" for r in worst],
-        len(wrong),
-        "Whatever it is shown, the model answers with one of its classes, also where none of them is right.",
+
+def _headline(estimates: Mapping[str, Estimate], examples: int, naive: str) -> str:
+    correct, baseline = estimates["accuracy"].value, estimates["baseline_accuracy"].value
+    fewer = compared(1 - correct, 1 - baseline, "fewer errors")
+    return (
+        f"{correct:.1%} of {examples} test examples are correctly classified, compared with {baseline:.1%} for always "
+        f"answering {naive}, the most frequent class in training: {fewer}."
     )
+
+
+def _sections(matrix: NDArray[np.int64], classes: Sequence[str], folder: Path) -> list[str]:
+    shares = [["-" if np.isnan(share) else f"{share:.3f}" for share in column] for column in by_class(matrix).values()]
+    rows = zip(classes, *shares, matrix.sum(1), strict=True)
+    return [
+        "## By class",
+        "\n".join(table(("class", "precision", "recall", "F1", "examples"), rows)),
+        f"![confusion matrix]({folder.name}/confusion_matrix.png)",
+        f"![reliability]({folder.name}/reliability.png)",
+    ]
+
+
+def _mistakes(test: Predictions, most: int) -> Worst:
+    """The misclassified examples, the most confident first."""
+    classes, predictions, confidence = test.manifest["classes"], test.outputs.argmax(1), test.outputs.max(1)
+    wrong = np.flatnonzero(predictions != test.targets)
+    rows = wrong[np.argsort(-confidence[wrong], kind="stable")][:most].tolist()
+    captions = [f"{classes[test.targets[r]]} taken for {classes[predictions[r]]} ({confidence[r]:.1%})" for r in rows]
+    return Worst("Mistakes, the most confident first", rows, captions, len(wrong))

@@ -1,4 +1,4 @@
-"""Pictures of a classifier's evaluation."""
+"""Plots of a classifier's evaluation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from .plots import BLUE, GREY, plain, save
 
 
 def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """Draws counts by true class (row) and predicted class (column), shaded by the share of the row.
+    """Confusion matrix: counts, shaded by their share of the row.
 
     Args:
-        matrix: int [K, K].
+        matrix: Examples by true class (row) and predicted class (column), int [K, K].
         classes: Names of the K classes.
-        path: The PNG file to write.
+        path: PNG file to write.
     """
     side = min(max(4.0, 0.5 * len(classes) + 1.5), 16.0)
     figure, axes = plt.subplots(figsize=(side, side))
@@ -24,10 +24,10 @@ def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Pa
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 25:
         for row, column in np.argwhere(matrix if len(classes) > 5 else matrix >= 0):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color)
     names = [plain(name) for name in classes]
-    upright = 0.09 * max(map(len, names)) > 0.7 * side / len(names)  # inches of a name, and of what there is for it
+    upright = 0.09 * max(map(len, names)) > 0.7 * side / len(names)  # inches: width of a name > width of a column
     axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted class", ylabel="true class", title=f"Confusion, {matrix.sum()} test examples")
@@ -36,12 +36,12 @@ def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Pa
 
 
 def reliability(bins: dict[str, NDArray[np.float64]], ece: float, path: Path) -> None:
-    """Draws accuracy against confidence, the number of examples below.
+    """Reliability diagram: accuracy against confidence, and the number of examples below.
 
     Args:
-        bins: Of `classification.calibration`.
+        bins: Result of `classification.reliability`.
         ece: Expected calibration error.
-        path: The PNG file to write.
+        path: PNG file to write.
     """
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(4.6, 5.4), sharex=True, height_ratios=[3, 1])
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="perfectly calibrated")

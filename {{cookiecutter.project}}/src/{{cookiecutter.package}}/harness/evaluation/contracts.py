@@ -1,22 +1,59 @@
-"""Types of the modules that `evaluation` chooses by the manifest.
-
-They are not in `harness.contracts`, on which the stage `train` depends.
-"""
+"""Types of the modules that `evaluation` chooses by the manifest, and the results that they return."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-from ..contracts import Description, Manifest
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from .measures import Evaluation, Measure
+    from ..contracts import Description, Manifest
+    from .metrics import Estimate, Metrics
     from .settings import Evaluate
+    from .workspace import Predictions
+
+
+class Worst(NamedTuple):
+    """The test examples with the largest errors.
+
+    Attributes:
+        title: Heading of their section in the model card.
+        rows: Rows of the test split, the largest error first.
+        captions: The error of each row, in words.
+        total: Number of candidates from which the rows are the worst.
+    """
+
+    title: str
+    rows: Sequence[int]
+    captions: Sequence[str]
+    total: int
+
+
+class Evaluation(NamedTuple):
+    """The results of a model on the test split.
+
+    Attributes:
+        estimates: Metric -> estimate; undefined metrics are left out. `baseline_<metric>` is that metric of the naive
+            answer.
+        labels: Metric -> its name and direction in the model card.
+        headline: Comparison with the naive answer, in one sentence.
+        notes: Sentences on metrics that are undefined, and why.
+        sections: Further paragraphs of the model card.
+        worst: The examples with the largest errors.
+        limits: Limits of the model, for the end of the card.
+    """
+
+    estimates: Mapping[str, Estimate]
+    labels: Mapping[str, tuple[str, str]]
+    headline: str
+    notes: Sequence[str]
+    sections: Sequence[str]
+    worst: Worst
+    limits: str
 
 
 class Evaluator(Protocol):
@@ -36,30 +73,17 @@ class Evaluator(Protocol):
             subject: The inputs in words, `Presenter.subject`.
         """
 
-    def evaluate(
-        self,
-        outputs: NDArray[np.float32],
-        targets: NDArray[Any],
-        train_targets: NDArray[Any],
-        manifest: Manifest,
-        description: Description,
-        settings: Evaluate,
-        folder: Path,
-    ) -> Evaluation:
+    def evaluate(self, test: Predictions, settings: Evaluate, folder: Path) -> Evaluation:
         """Metrics, plots and text of the test split.
 
         Args:
-            outputs: Outputs of the exported model, float32 [N, ...].
-            targets: Targets, [N].
-            train_targets: Targets of the training split, from which the naive answer is computed.
-            manifest: Manifest of the prepared data.
-            description: Content of models/model.json.
+            test: Outputs of the exported model on the test split.
             settings: Section `evaluate` of the configuration.
             folder: Folder of the plots.
         """
 
-    def measured(self, outputs: NDArray[np.float32], targets: NDArray[Any], description: Description) -> Measure:
-        """Metrics as a function of the examples' weights.
+    def metrics(self, outputs: NDArray[Any], targets: NDArray[Any], description: Description) -> Metrics:
+        """Metrics of a model as a function of the examples' weights.
 
         Args:
             outputs: Outputs of the exported model, float32 [N, ...].
@@ -75,11 +99,11 @@ class Evaluator(Protocol):
             manifest: Manifest of the prepared data.
         """
 
-    def miscalibration(self, metrics: Mapping[str, float]) -> float | None:
-        """Calibration error, 0 for a calibrated model, None if it is not defined.
+    def calibration_error(self, values: Mapping[str, float]) -> float | None:
+        """Calibration error, 0 for a calibrated model; None if it is undefined.
 
         Args:
-            metrics: Metrics of the test split.
+            values: Metric -> value on the test split.
         """
 
 
@@ -90,7 +114,7 @@ class Presenter(Protocol):
         """The inputs of the model, in words."""
 
     def form(self, section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
-        """Facts about the inputs for the service's page.
+        """Facts about the inputs for the service's page, beside models/model.json.
 
         Args:
             section: Section `data` of the configuration.

@@ -1,4 +1,4 @@
-"""Pictures in the report and on the page."""
+"""Pictures in the model card and on the service's page."""
 
 import base64
 import io
@@ -10,59 +10,56 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import contracts
-from ..prepared import images as prepared_images
+from ..contracts import Manifest
+from ..prepared.images import load
 
 
-def form(section: Mapping[str, Any], manifest: contracts.Manifest) -> dict[str, Any]:
-    """Returns what the service's page must know beside models/model.json: nothing.
+def subject(manifest: Manifest) -> str:
+    """The inputs of the model, in words."""
+    height, width, channels = manifest["shape"]
+    return f"{'gray' if channels == 1 else 'color'} pictures of {height} x {width} pixels"
+
+
+def form(section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """Facts about the inputs for the service's page: none, models/model.json has all of them.
 
     Args:
         section: Section `data` of the configuration.
-        manifest: Of the prepared data.
+        manifest: Manifest of the prepared data.
     """
     return {}
 
 
 def examples(rows: Sequence[int]) -> list[dict[str, str]]:
-    """Returns pictures of the test split as the service takes them.
+    """Pictures of the test split in the form that the service accepts.
 
     Args:
-        rows: Which ones.
+        rows: Rows of the test split.
 
     Returns:
         file: A PNG file, in base64.
     """
-
-    def png(pixels: NDArray[np.uint8]) -> bytes:
-        file = io.BytesIO()
-        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
-        return file.getvalue()
-
-    array = prepared_images.load("test")
-    return [{"file": base64.b64encode(png(array[row])).decode()} for row in rows]
+    pictures = load("test")
+    return [{"file": base64.b64encode(_png(pictures[row])).decode()} for row in rows]
 
 
-def subject(manifest: contracts.Manifest) -> str:
-    """Returns what the model is asked about, for its card."""
-    height, width, channels = manifest["shape"]
-    return f"{'grey' if channels == 1 else 'colour'} pictures of {height} x {width} pixels"
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def worst(rows: Sequence[int], titles: Sequence[str], total: int, folder: Path) -> list[str]:
-    """Draws the pictures of the test split with which the model does worst.
+    """Lines of the model card that show the pictures with the largest errors.
 
     Args:
-        rows: Which ones, the worst first.
-        titles: One for each.
-        total: Number of mistakes there are.
-        folder: Where mistakes.png goes.
-
-    Returns:
-        Lines of the model card.
+        rows: Rows of the test split, the largest error first.
+        titles: Title of each row.
+        total: Number of candidates from which the rows are the worst.
+        folder: Folder for mistakes.png.
     """
     from . import plots
 
-    array = prepared_images.load("test")
-    plots.gallery([array[row] for row in rows], titles, total, folder / "mistakes.png")
+    pictures = load("test")
+    plots.gallery([pictures[row] for row in rows], titles, total, folder / "mistakes.png")
     return [f"![worst examples]({folder.name}/mistakes.png)"]

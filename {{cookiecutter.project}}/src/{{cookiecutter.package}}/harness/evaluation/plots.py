@@ -1,8 +1,9 @@
-"""Pictures of an evaluation, what all targets share. The same numbers give the same bytes: nothing in them has a clock.
+"""Plots of an evaluation that all targets share; those of one target are in `<target>_plots.py`.
 
-What only one target needs is in `targets/<target>_plots.py`.
+The same numbers give the same bytes: no plot holds a time.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 matplotlib.use("Agg")
-BLUE, ORANGE, GREY = "#2f6fb0", "#d9822b", "#8a8f98"  # told apart by colour-blind readers and in print
+BLUE, ORANGE, GREY = "#2f6fb0", "#d9822b", "#8a8f98"  # distinct for color-blind readers and in print
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "font.size": 10})
 plt.rcParams.update({"legend.edgecolor": "none", "legend.framealpha": 0.85})
 
@@ -29,15 +30,15 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def plain(name: str) -> str:
-    """Returns a name as it is drawn: what somebody called `$x$` is no formula."""
+    """A name as matplotlib draws it literally: `$x$` is not a formula."""
     return name.replace("$", r"\$")
 
 
 def wide(values: Sequence[float] | NDArray[np.float64]) -> bool:
-    """Says whether values are so far apart that the least of them could not be told apart on a linear scale.
+    """Whether values span more than a factor of ten, too much for a linear scale.
 
     Args:
-        values: [N], finite.
+        values: Finite numbers, [N].
     """
     return bool(0 < 10 * min(values) < max(values))
 
@@ -47,21 +48,21 @@ def write_csv(columns: Mapping[str, NDArray[np.generic]], path: Path) -> None:
     pd.DataFrame(columns).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def spread(examples: int, most: int) -> NDArray[np.int64]:
-    """Returns at most so many rows, evenly spread over all of them: what a picture or a browser can still show."""
+def evenly_spaced(examples: int, most: int) -> NDArray[np.int64]:
+    """At most this many rows, evenly spaced over all of them: as many as a plot or a browser can show."""
     return np.linspace(0, examples - 1, min(examples, most)).round().astype(np.int64)
 
 
 def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
-    """Draws loss and metric by epoch, for training and validation.
+    """Learning curves: loss and metric by epoch, for training and validation.
 
     Args:
         history: Columns epoch, loss, val_loss, and the metric likewise.
-        metric: What was measured beside the loss.
-        path: The PNG file to write.
+        metric: Name of the metric.
+        path: PNG file to write.
     """
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
-    single = len(history) == 1  # of which no line can be drawn
+    single = len(history) == 1  # a line needs two
     marker = "o" if single else ""
     for axes, name in zip(panels, ("loss", metric), strict=True):
         axes.plot(history["epoch"], history[name], marker=marker, color=GREY, label="training (while it learns)")
@@ -81,17 +82,17 @@ def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
 def gallery(
     images: Sequence[NDArray[np.uint8]], titles: Sequence[str], total: int, path: Path, columns: int = 6
 ) -> None:
-    """Draws the pictures with which the model does worst in a grid, the worst first.
+    """Grid of the pictures with the largest errors.
 
     Args:
-        images: uint8 [H, W, C] each.
-        titles: One for each image.
-        total: The number from which they are the worst.
-        path: The PNG file to write.
-        columns: Pictures in a row, at most.
+        images: Pictures, uint8 [H, W, C] each.
+        titles: Title of each picture.
+        total: Number of candidates from which the pictures are the worst.
+        path: PNG file to write.
+        columns: Maximum number of pictures in a row.
     """
     columns = max(2, min(columns, len(images)))
-    rows = max(1, -(-len(images) // columns))
+    rows = max(1, math.ceil(len(images) / columns))
     figure, grid = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.15 * rows + 0.5), squeeze=False)
     axes: Axes
     for axes in grid.flat:

@@ -1,4 +1,8 @@
-"""Evaluation of a regression: metrics, plots and text of the report."""
+"""Evaluation of a regression: metrics, plots and text of the model card.
+
+To add a metric, write a function of targets and predictions and its line in `METRICS`: it is then in
+reports/metrics.json, in the model card with its confidence interval, in MLflow and in the gates.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,205 +11,233 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contracts import Description, Manifest
 from ..core.text import compared, number, table
-from ..targets.regression import LEVEL, LEVELS, Manifest, Numbers
-from .measures import Evaluation, Measure, Weights, bootstrap, grouped
+from ..targets.regression import LEVEL, LEVELS, Numbers, half_width
+from .contracts import Evaluation, Worst
+from .metrics import Estimate, Metric, Metrics, Weighted, Weights, bootstrap, grouped, mean, together, unweighted
+from .workspace import Predictions
 
 if TYPE_CHECKING:
     from .settings import Evaluate
 
 COEFFICIENTS = (
-    "One unit more of a column, the others unchanged, adds its estimate to the prediction. An interval that holds 0 "
-    "leaves open in which direction."
+    "If a column is one unit larger and the others are unchanged, its estimate is added to the prediction. An interval "
+    "that contains 0 leaves the direction open."
 )
 
 
-def purpose(manifest: Manifest, subject: str) -> str:
-    """Returns what the model does.
+def mean_absolute_error(targets: Numbers, predictions: Numbers) -> Weighted:
+    """Mean |prediction - target|."""
+    return mean(np.abs(predictions - targets))
+
+
+def root_mean_squared_error(targets: Numbers, predictions: Numbers) -> Weighted:
+    """sqrt(mean (prediction - target)^2)."""
+    mean_squared = mean((predictions - targets) ** 2)
+    return lambda weights: mean_squared(weights) ** 0.5
+
+
+def r2(targets: Numbers, predictions: Numbers) -> Weighted:
+    """1 - mean squared error / variance of the targets; undefined if all targets are equal."""
+    centered = targets - targets.mean() if np.ptp(targets) else np.zeros(len(targets))
+    mean_squared, average, square = mean((predictions - targets) ** 2), mean(centered), mean(centered**2)
+
+    def metric(weights: Weights) -> float:
+        variance = square(weights) - average(weights) ** 2
+        # If a resample draws equal targets alone, only rounding is left.
+        return 1 - mean_squared(weights) / variance if variance > 1e-12 * square(weights) else float("nan")
+
+    return metric
+
+
+def mean_absolute_percentage_error(targets: Numbers, predictions: Numbers) -> Weighted:
+    """Mean |(prediction - target) / target|; undefined if a target is 0."""
+    if (targets == 0).any():
+        return _undefined
+    return mean(np.abs(predictions - targets) / np.abs(targets))
+
+
+METRICS = {
+    "mae": Metric("MAE", "lower", mean_absolute_error),
+    "rmse": Metric("RMSE", "lower", root_mean_squared_error),
+    "r2": Metric("R2", "higher, 1 at most", r2),
+    "mape": Metric("MAPE (1 is 100%)", "lower", mean_absolute_percentage_error),
+}
+BASELINES = ("mae", "rmse")  # metrics that are also computed for always predicting the mean
+
+
+def coverage(targets: Numbers, predictions: Numbers, half: float | None) -> Weighted:
+    """Share of the targets within their prediction interval; undefined without one.
 
     Args:
-        manifest: Of the prepared data.
-        subject: What it is asked about, "table rows" for instance.
-    """
-    return f"predicts the number `{manifest['target_name']}` from {subject}"
-
-
-def measure(targets: Numbers, predictions: Numbers, half: float | None = None) -> Measure:
-    """Returns a function from the examples' weights to the metrics; e = prediction - y.
-
-    mae         mean |e|
-    rmse        sqrt(mean e^2)
-    r2          1 - sum e^2 / sum (y - mean y)^2; undefined where all y are equal
-    mape        mean |e / y|; undefined where a y is 0
-    coverage    share of |e| <= half, that is of targets in their interval; undefined without one
-
-    Args:
-        targets: y, float64 [N].
-        predictions: float64 [N].
-        half: Half the width of the prediction intervals.
-    """
-    errors = np.abs(predictions - targets)
-    nan = np.full(len(targets), np.nan)
-    centred = targets - targets.mean() if np.ptp(targets) else np.zeros(len(targets))
-    relative = errors / np.abs(targets) if (targets != 0).all() else nan
-    covered = nan if half is None else (errors <= half).astype(np.float64)
-    columns = np.stack([errors, errors**2, centred, centred**2, relative, covered])
-
-    def metrics(weights: Weights) -> dict[str, float]:
-        mae, mse, mean, square, mape, coverage = (columns @ weights / weights.sum()).tolist()
-        variance = square - mean**2
-        # Of equal numbers, drawn again and again, nothing is left but rounding.
-        r2 = 1 - mse / variance if variance > 1e-12 * square else float("nan")
-        return {"mae": mae, "rmse": mse**0.5, "r2": r2, "mape": mape, "coverage": coverage}
-
-    return metrics
-
-
-def measured(outputs: NDArray[np.float32], targets: Numbers, description: Mapping[str, Any]) -> Measure:
-    """Returns the metrics of a model's answers, as a function of the examples' weights.
-
-    Args:
-        outputs: float32 [N, 1].
         targets: float64 [N].
-        description: The content of models/model.json.
+        predictions: float64 [N].
+        half: Half-width of the intervals, None if they are undefined.
     """
-    half = description["calibration"]["half_widths"][str(LEVEL)]
-    return measure(targets, outputs[:, 0].astype(np.float64), half)
+    return _undefined if half is None else mean((np.abs(predictions - targets) <= half).astype(np.float64))
+
+
+def _undefined(weights: Weights) -> float:
+    return float("nan")
+
+
+def metrics(outputs: NDArray[np.floating[Any]], targets: Numbers, description: Description) -> Metrics:
+    """Metrics of a model as a function of the examples' weights: `METRICS`, and the coverage of its intervals.
+
+    Args:
+        outputs: Predictions, float [N, 1].
+        targets: float64 [N].
+        description: Content of models/model.json.
+    """
+    predictions = outputs[:, 0].astype(np.float64)
+    point_metrics = together(METRICS, targets, predictions)
+    share = coverage(targets, predictions, half_width(description))
+    return lambda weights: {**point_metrics(weights), "coverage": share(weights)}
+
+
+def calibration_error(values: Mapping[str, float]) -> float | None:
+    """The coverage that the prediction intervals lack to their level; None if there are no intervals.
+
+    Args:
+        values: Metric -> value on the test split.
+    """
+    return max(0.0, LEVEL - values["coverage"]) if "coverage" in values else None
 
 
 def groups(targets: Numbers, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
-    """Returns the quarters of the examples by their target, bool [N].
+    """Quarters of the examples by their target, bool [N].
 
     Args:
         targets: float64 [N].
-        manifest: Of the prepared data.
+        manifest: Manifest of the prepared data.
     """
     return grouped(manifest["target_name"], np.asarray(targets))
 
 
-def miscalibration(metrics: Mapping[str, float]) -> float | None:
-    """Returns by how much the prediction intervals hold fewer targets than their level says; None where there are none.
+def purpose(manifest: Manifest, subject: str) -> str:
+    """The task of the model, in words.
 
     Args:
-        metrics: Of the test split.
+        manifest: Manifest of the prepared data.
+        subject: The inputs in words, "rows of a table" for instance.
     """
-    return max(0.0, LEVEL - metrics["coverage"]) if "coverage" in metrics else None
+    return f"predicts the number `{manifest['target_name']}` from {subject}"
 
 
-def evaluate(
-    outputs: NDArray[np.float32],
-    targets: Numbers,
-    train_targets: Numbers,
-    manifest: Manifest,
-    description: Mapping[str, Any],
-    settings: "Evaluate",
-    folder: Path,
-) -> Evaluation:
-    """Measures the answers and draws them: predictions, residuals, prediction intervals.
+def evaluate(test: Predictions, settings: "Evaluate", folder: Path) -> Evaluation:
+    """Metrics, plots and text of the test split; the naive answer is the mean of the training split.
 
     Args:
-        outputs: Predictions of the test split, float32 [N, 1].
-        targets: Its targets, float64 [N].
-        train_targets: Targets of the training split, float64; the naive answer is their mean.
-        manifest: Of the prepared data.
-        description: The content of models/model.json.
+        test: Predictions of the test split.
         settings: Section `evaluate` of the configuration.
-        folder: Where plots go.
+        folder: Folder of the plots.
     """
-    from . import plots, regression_plots
-
-    name = manifest["target_name"]
-    predictions = outputs[:, 0].astype(np.float64)
-    errors = np.abs(predictions - targets)
-    halves = {level: description["calibration"]["half_widths"][str(level)] for level in LEVELS}
-    half = halves[LEVEL]
-    metrics = bootstrap(
-        measure(targets, predictions, half), len(targets), settings.resamples, settings.confidence, settings.seed
-    )
-    if half is not None:
-        metrics["interval_width"] = {"value": 2 * half}
-    mean = float(train_targets.mean())
-    naive = measure(targets, np.full(len(targets), mean))(np.ones(len(targets)))
-    metrics |= {f"baseline_{metric}": {"value": naive[metric]} for metric in ("mae", "rmse")}
-
-    coverage = {
-        level: float((errors <= width).mean()) if width is not None else None for level, width in halves.items()
-    }
-    rows = plots.spread(len(targets), 2000)
-    shown = {"predicted": predictions[rows], "actual": targets[rows], "residual": (targets - predictions)[rows]}
-    plots.write_csv(shown, folder / "predictions.csv")
-    defined = {level: share for level, share in coverage.items() if share is not None}
-    plots.write_csv(
-        {"level": np.array(list(defined)), "coverage": np.array(list(defined.values()))}, folder / "coverage.csv"
-    )
-    regression_plots.predictions(targets, predictions, mean, name, folder / "predictions.png")
-    regression_plots.residuals(targets, predictions, name, folder / "residuals.png")
-    regression_plots.intervals(targets, predictions, half, LEVEL, coverage, name, folder / "intervals.png")
-
-    worst = np.argsort(-errors, kind="stable")[: settings.examples].tolist()
-    mae, base = metrics["mae"]["value"], naive["mae"]
+    naive = float(test.train_targets.mean())
+    estimates = _estimates(test, naive, settings)
+    coverages = _coverages(test)
+    _draw(test, naive, coverages, folder)
+    mae, baseline = estimates["mae"].value, estimates["baseline_mae"].value
     return Evaluation(
-        metrics,
-        {
-            "mae": ("MAE", "lower"),
-            "rmse": ("RMSE", "lower"),
-            "r2": ("R2", "higher, 1 at most"),
-            "mape": ("MAPE (1 is 100%)", "lower"),
+        estimates=estimates,
+        labels={name: (metric.title, metric.better) for name, metric in METRICS.items()}
+        | {
             "coverage": (f"coverage of the {LEVEL:.0%} intervals", f"{LEVEL:.2f} or a little more"),
             "interval_width": (f"width of the {LEVEL:.0%} intervals", "lower"),
         },
-        f"MAE {number(mae)} instead of {number(base)} of always answering {number(mean)}, the mean of the training "
-        f"split: {compared(mae, base, 'lower')}.",
-        undefined(targets, half, description["calibration"]["examples"]),
-        [
-            "## Predictions and residuals",
-            "",
-            f"![predicted and actual]({folder.name}/predictions.png)",
-            "",
-            f"![residuals]({folder.name}/residuals.png)",
-            "",
-            "## Prediction intervals",
-            "",
-            f"Split-conformal, from the errors on the {description['calibration']['examples']} examples of the "
-            f"validation split: prediction minus and plus half the width. The service gives those at {LEVEL:.0%}.",
-            "",
-            *table(
-                ("level", "half the width", "coverage on the test split"),
-                [
-                    (f"{level:.0%}", number(halves[level]), "-" if share is None else f"{share:.1%}")
-                    for level, share in coverage.items()
-                ],
-            ),
-            "",
-            f"![prediction intervals]({folder.name}/intervals.png)",
-        ],
-        "The largest errors",
-        worst,
-        [f"actual {number(targets[r])}, predicted {number(predictions[r])}" for r in worst],
-        len(targets),
-        f"The training split holds targets from {number(train_targets.min())} to {number(train_targets.max())}; "
-        "answers beyond are extrapolation. The prediction intervals are equally wide for all examples: they hold their "
-        "level on average, and not within every group of examples.",
+        headline=f"MAE {number(mae)}, compared with {number(baseline)} for always answering {number(naive)}, the mean "
+        f"of the training split: {compared(mae, baseline, 'lower')}.",
+        notes=undefined_metrics(test.targets, test.description),
+        sections=_sections(test.description, coverages, folder),
+        worst=_largest_errors(test, settings.examples),
+        limits=f"The training split has targets from {number(test.train_targets.min())} to "
+        f"{number(test.train_targets.max())}; answers outside this range are extrapolation. The prediction intervals "
+        "have the same width for all examples: their coverage holds on average, not within every group of examples.",
     )
 
 
-def undefined(targets: Numbers, half: float | None, calibrated: int) -> list[str]:
-    """Returns a sentence for each metric that is undefined, and why.
+def _estimates(test: Predictions, naive: float, settings: "Evaluate") -> dict[str, Estimate]:
+    examples = len(test.targets)
+    model_metrics = metrics(test.outputs, test.targets, test.description)
+    estimates = bootstrap(model_metrics, examples, settings.resamples, settings.confidence, settings.seed)
+    if (half := half_width(test.description)) is not None:
+        estimates["interval_width"] = Estimate(2 * half)
+    baselines = {name: METRICS[name] for name in BASELINES}
+    naive_values = unweighted(together(baselines, test.targets, np.full(examples, naive)), examples)
+    return estimates | {f"baseline_{name}": Estimate(value) for name, value in naive_values.items()}
+
+
+def _coverages(test: Predictions) -> dict[float, float | None]:
+    """Level -> share of the test examples within their prediction interval, None if it is undefined."""
+    errors = _errors(test)
+    halves = {level: half_width(test.description, level) for level in LEVELS}
+    return {level: None if half is None else float((errors <= half).mean()) for level, half in halves.items()}
+
+
+def _errors(test: Predictions) -> Numbers:
+    errors: Numbers = np.abs(test.outputs[:, 0].astype(np.float64) - test.targets)
+    return errors
+
+
+def _draw(test: Predictions, naive: float, coverages: Mapping[float, float | None], folder: Path) -> None:
+    from . import plots, regression_plots
+
+    targets, predictions = np.asarray(test.targets), test.outputs[:, 0].astype(np.float64)
+    rows = plots.evenly_spaced(len(targets), regression_plots.POINTS)
+    plots.write_csv(
+        {"predicted": predictions[rows], "actual": targets[rows], "residual": (targets - predictions)[rows]},
+        folder / "predictions.csv",
+    )
+    defined = {level: share for level, share in coverages.items() if share is not None}
+    plots.write_csv(
+        {"level": np.array(list(defined)), "coverage": np.array(list(defined.values()))}, folder / "coverage.csv"
+    )
+    points = regression_plots.Points(test.manifest["target_name"], targets, predictions)
+    regression_plots.predictions(points, naive, folder / "predictions.png")
+    regression_plots.residuals(points, folder / "residuals.png")
+    regression_plots.intervals(points, half_width(test.description), LEVEL, coverages, folder / "intervals.png")
+
+
+def _sections(description: Description, coverages: Mapping[float, float | None], folder: Path) -> list[str]:
+    rows = [
+        (f"{level:.0%}", number(half_width(description, level)), "-" if share is None else f"{share:.1%}")
+        for level, share in coverages.items()
+    ]
+    return [
+        "## Predictions and residuals",
+        f"![predicted and actual]({folder.name}/predictions.png)",
+        f"![residuals]({folder.name}/residuals.png)",
+        "## Prediction intervals",
+        f"Split-conformal, from the errors on the {description['calibration']['examples']} examples of the validation "
+        f"split: the prediction, plus and minus the half-width. The service answers with those at {LEVEL:.0%}.",
+        "\n".join(table(("level", "half-width", "coverage on the test split"), rows)),
+        f"![prediction intervals]({folder.name}/intervals.png)",
+    ]
+
+
+def _largest_errors(test: Predictions, most: int) -> Worst:
+    rows = np.argsort(-_errors(test), kind="stable")[:most].tolist()
+    predictions = test.outputs[:, 0].astype(np.float64)
+    captions = [f"actual {number(test.targets[row])}, predicted {number(predictions[row])}" for row in rows]
+    return Worst("The largest errors", rows, captions, len(test.targets))
+
+
+def undefined_metrics(targets: Numbers, description: Description) -> list[str]:
+    """Sentences on metrics that are undefined, and why.
 
     Args:
         targets: float64 [N].
-        half: Half the width of the prediction intervals.
-        calibrated: The number of examples in the validation split.
+        description: Content of models/model.json.
     """
     notes = []
     if not np.ptp(targets):
         notes.append(f"R2 is undefined: all test targets are {number(targets[0])}.")
     if zeros := int((targets == 0).sum()):
         notes.append(f"MAPE is undefined: {zeros} of {len(targets)} test targets are 0.")
-    if half is None:
+    if half_width(description) is None:
         least = int(np.ceil(LEVEL / (1 - LEVEL) - 1e-9))
         notes.append(
-            f"The {LEVEL:.0%} prediction intervals are undefined: they take a validation split of at least {least} "
-            f"examples, it has {calibrated}."
+            f"The {LEVEL:.0%} prediction intervals are undefined: they need a validation split of at least {least} "
+            f"examples, it has {description['calibration']['examples']}."
         )
     return notes

@@ -1,34 +1,47 @@
-"""Pictures of a regression's evaluation."""
+"""Plots of a regression's evaluation."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from .plots import BLUE, GREY, ORANGE, plain, save, spread
+from .plots import BLUE, GREY, ORANGE, evenly_spaced, plain, save
 
 Numbers = NDArray[np.float64]
-POINTS = 2000  # more in one picture only cover each other
+POINTS = 2000  # more in one plot only cover each other
 
 
-def predictions(targets: Numbers, predicted: Numbers, mean: float, name: str, path: Path) -> None:
-    """Draws actual against predicted values: what is off the diagonal is wrong.
+class Points(NamedTuple):
+    """The test examples of a plot.
 
-    Actual values stand upright, so that the distance that is seen is the residual (G. Pineiro et al., How to evaluate
-    models: observed vs. predicted or predicted vs. observed?, Ecological Modelling 216, 2008).
+    Attributes:
+        name: Name of the target.
+        targets: float64 [N].
+        predictions: float64 [N].
+    """
+
+    name: str
+    targets: Numbers
+    predictions: Numbers
+
+
+def predictions(points: Points, mean: float, path: Path) -> None:
+    """Scatter plot of actual against predicted values; the diagonal is a perfect prediction.
+
+    Actual values are on the vertical axis, so that the vertical distance is the residual (G. Pineiro et al., How to
+    evaluate models: observed vs. predicted or predicted vs. observed?, Ecological Modelling 216, 2008).
 
     Args:
-        targets: float64 [N].
-        predicted: float64 [N].
-        mean: What the naive baseline always predicts.
-        name: What is predicted.
-        path: The PNG file to write.
+        points: The test examples.
+        mean: The naive answer.
+        path: PNG file to write.
     """
-    rows = spread(len(targets), POINTS)
+    name, targets, predicted = points
+    rows = evenly_spaced(len(targets), POINTS)
     x, y = predicted[rows], targets[rows]
     ends = [min(x.min(), y.min()), max(x.max(), y.max())]
     figure, axes = plt.subplots(figsize=(5, 5))
@@ -43,17 +56,16 @@ def predictions(targets: Numbers, predicted: Numbers, mean: float, name: str, pa
     save(figure, path)
 
 
-def residuals(targets: Numbers, predicted: Numbers, name: str, path: Path) -> None:
-    """Draws residuals (actual - predicted) against predictions, their histogram, and against a normal distribution.
+def residuals(points: Points, path: Path) -> None:
+    """Residuals (actual - predicted): against predictions, as a histogram, and a normal Q-Q plot.
 
     Args:
-        targets: float64 [N].
-        predicted: float64 [N].
-        name: What is predicted.
-        path: The PNG file to write.
+        points: The test examples.
+        path: PNG file to write.
     """
+    name, targets, predicted = points
     residual = targets - predicted
-    rows = spread(len(targets), POINTS)
+    rows = evenly_spaced(len(targets), POINTS)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 4))
     left.axhline(0, color=GREY, linestyle="--")
     left.scatter(predicted[rows], residual[rows], color=BLUE, linewidths=0, **_points(len(rows)))
@@ -61,8 +73,8 @@ def residuals(targets: Numbers, predicted: Numbers, name: str, path: Path) -> No
     middle.hist(residual, bins=min(60, max(10, int(np.sqrt(len(residual))))), color=BLUE)
     middle.axvline(0, color=GREY, linestyle="--")
     middle.set(xlabel="actual - predicted", ylabel="examples", title="Histogram")
-    # Positions (i - 0.5) / N (A. Hazen, 1914); few quantiles of many examples.
-    positions = (spread(len(residual), POINTS) + 0.5) / len(residual)
+    # Plotting positions (i - 0.5) / N (A. Hazen, 1914), at a subset of the ranks if there are many.
+    positions = (evenly_spaced(len(residual), POINTS) + 0.5) / len(residual)
     normal = np.array([NormalDist().inv_cdf(position) for position in positions])
     right.plot(normal, residual.mean() + residual.std() * normal, color=GREY, linestyle="--", label="normal errors")
     right.scatter(normal, np.sort(residual)[rows], color=BLUE, linewidths=0, s=14, label="residuals")
@@ -72,27 +84,20 @@ def residuals(targets: Numbers, predicted: Numbers, name: str, path: Path) -> No
 
 
 def intervals(
-    targets: Numbers,
-    predicted: Numbers,
-    half: float | None,
-    level: float,
-    coverage: Mapping[float, float | None],
-    name: str,
-    path: Path,
+    points: Points, half: float | None, level: float, coverage: Mapping[float, float | None], path: Path
 ) -> None:
-    """Draws examples with their prediction intervals, and the share of them that holds the target for each level.
+    """Prediction intervals of some examples, and the coverage of each level.
 
     Args:
-        targets: float64 [N].
-        predicted: float64 [N].
-        half: Half the width of the intervals; None where they are undefined.
-        level: Of the intervals.
-        coverage: Level -> share of the test examples in their interval, None where it is undefined.
-        name: What is predicted.
-        path: The PNG file to write.
+        points: The test examples.
+        half: Half-width of the intervals; None if they are undefined.
+        level: Level of the intervals.
+        coverage: Level -> share of the test examples in their interval, None if it is undefined.
+        path: PNG file to write.
     """
+    name, targets, predicted = points
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), width_ratios=[3, 2])
-    order = np.argsort(predicted, kind="stable")[spread(len(predicted), 150)]
+    order = np.argsort(predicted, kind="stable")[evenly_spaced(len(predicted), 150)]
     x, y, middle = np.arange(len(order)), targets[order], predicted[order]
     left.plot(x, middle, color=BLUE, label="predicted")
     if half is None:
@@ -115,5 +120,5 @@ def intervals(
 
 
 def _points(count: int) -> dict[str, Any]:
-    """Returns how points are drawn so that many of them do not become one blot."""
+    """Size and opacity of points: many of them are small and faint."""
     return {"s": 22, "alpha": 0.7} if count <= 300 else {"s": 8, "alpha": 0.35}

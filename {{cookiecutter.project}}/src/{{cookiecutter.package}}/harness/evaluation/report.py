@@ -1,40 +1,70 @@
-"""Files of the report."""
+"""Files that the stage `evaluate` writes: reports/metrics.json, reports/intervals.json and models/page.json."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .. import contracts
-from ..core.paths import REPORTS
+from ..core import files
+from ..core.paths import MODELS, REPORTS
 from . import presenter
+from .metrics import Estimate
+from .plots import evenly_spaced
+from .workspace import Predictions
 
 
-def shown(targets: NDArray[Any], manifest: contracts.Manifest, most: int) -> list[dict[str, Any]]:
-    """Returns examples of the test split as the service takes them, evenly spread in the order of their targets.
+def write_metrics(estimates: Mapping[str, Estimate]) -> None:
+    """Writes the values of the metrics, and their confidence intervals.
 
     Args:
-        targets: Of the test split: int64 [N], index of the class, or float64 [N].
-        manifest: Of the prepared data.
-        most: How many, at most.
-
-    Returns:
-        For each one what its modality gives, and `actual`: its class or its number.
+        estimates: Metric -> estimate.
     """
-    ordered = np.argsort(targets, kind="stable")
-    rows = ordered[np.linspace(0, len(targets) - 1, min(len(targets), most)).round().astype(np.int64)].tolist()
-    classes = manifest.get("classes")
-    actual = [classes[target] if classes else target for target in targets[rows].tolist()]
-    given = presenter(manifest).examples(rows)
-    return [{**example, "actual": target} for example, target in zip(given, actual, strict=True)]
+    _write_json("metrics", {name: rounded(estimate.value) for name, estimate in estimates.items()})
+    # In a file of their own: `dvc metrics diff` is a table that people read.
+    intervals = {
+        name: [rounded(estimate.low), rounded(estimate.high)]
+        for name, estimate in estimates.items()
+        if estimate.low is not None and estimate.high is not None
+    }
+    _write_json("intervals", intervals)
+
+
+def _write_json(name: str, content: dict[str, Any]) -> None:
+    files.write_text(REPORTS / f"{name}.json", json.dumps(content, indent=2) + "\n")
 
 
 def rounded(value: float) -> float:
-    """Returns eight digits: the last ones differ from one processor to another."""
+    """A number rounded to eight digits: further ones differ between processors."""
     return float(f"{value:.8g}")
 
 
-def write_json(content: dict[str, Any], name: str) -> None:
-    """Writes a report."""
-    (REPORTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def write_page(test: Predictions, section: Mapping[str, Any], most: int) -> None:
+    """Writes models/page.json, which the service's page needs beside models/model.json.
+
+    Args:
+        test: The test split.
+        section: Section `data` of the configuration.
+        most: Maximum number of examples.
+    """
+    content = {"examples": page_examples(test, most), **presenter(test.manifest).form(section, test.manifest)}
+    # One line: it is sent to browsers.
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    files.write_text(MODELS / "page.json", text + "\n")
+
+
+def page_examples(test: Predictions, most: int) -> list[dict[str, Any]]:
+    """Examples of the test split as the service accepts them, evenly spaced in the order of their targets.
+
+    Args:
+        test: The test split.
+        most: Maximum number of examples.
+
+    Returns:
+        For each example its input, and `actual`: its class or its number.
+    """
+    rows = np.argsort(test.targets, kind="stable")[evenly_spaced(len(test.targets), most)].tolist()
+    classes = test.manifest.get("classes")
+    actual = [classes[target] if classes else target for target in test.targets[rows].tolist()]
+    inputs = presenter(test.manifest).examples(rows)
+    return [{**example, "actual": target} for example, target in zip(inputs, actual, strict=True)]

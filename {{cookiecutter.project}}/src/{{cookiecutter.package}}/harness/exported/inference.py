@@ -24,6 +24,16 @@ def predict(model: Path | bytes, feeds: Iterable[Mapping[str, NDArray[Any]]]) ->
     return np.concatenate([session.run(None, feed)[0] for feed in feeds])
 
 
+def finite_rows(outputs: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether all numbers of each row are finite, bool [N].
+
+    Args:
+        outputs: Outputs of a model, [N, ...].
+    """
+    finite: NDArray[np.bool_] = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    return finite
+
+
 def latency(model: Path | bytes, feed: Mapping[str, NDArray[Any]]) -> float:
     """Returns how long an ONNX model takes for one answer, in ms: the median of 200, on one thread.
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import pydantic
     from numpy.typing import NDArray
 
+MAX_FILE_BYTES = 32 * 2**20  # of a file that is decoded for a prediction
+
 
 class RequestDecoder(Protocol):
     """Decodes requests to inputs of the exported model: `images` or `tables`.

@@ -1,24 +1,26 @@
-"""Pictures: read from a source, split and written to disk."""
+"""Pictures: read from a source, checked, split and written to disk."""
 
 import csv
 import hashlib
 import shutil
 import struct
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from .. import contracts, prepared
+from ..contracts import Splits
 from ..core.errors import UserError
-from ..inputs import images as inputs_images
-from . import splits as preparation_splits
+from ..inputs.images import ImageError, open_image, to_array
+from ..prepared import PREPARED, SPLITS
+from .splits import assign, replaced, require_every_class, require_examples, write_manifest
 
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # height, width in pixels
 OnInvalid = Literal["stop", "drop"]
@@ -26,11 +28,11 @@ SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".gif
 
 
 class Example(NamedTuple):
-    """One labelled picture.
+    """One labeled picture.
 
     Attributes:
-        name: What a person calls it: a path or a row number.
-        label: Index into the source's classes; the number to predict where the source has none.
+        name: Its name for people: a path or a row number.
+        label: Index into the source's classes; the number to predict if the source has no classes.
         digest: Hash of the decoded pixels before resizing: the same picture has the same digest in any file format.
         image: uint8 [H, W, C], pixel values 0..255.
     """
@@ -42,24 +44,24 @@ class Example(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A file that is no usable example: its path and what is wrong with it."""
+    """A file that cannot be used: its path and the reason."""
 
     path: str
     reason: str
 
 
 class Source(NamedTuple):
-    """What a data source gives.
+    """A data source of pictures.
 
     Attributes:
-        classes: Names of the classes, labels index into it; empty where labels are numbers.
+        classes: Names of the classes, labels index into it; empty if labels are numbers.
         shape: (H, W, C) of every image.
         size: Number of items that `items` yields.
         items: Examples and problems, in a reproducible order.
-        path: Where the data lie, None for data that ship inside a package.
+        path: Folder of the data, None for data that ship inside a package.
         max_pixels: The largest picture accepted, here and by the service.
-        on_invalid: What a file that cannot be used does: `stop` the run (all of them are listed first) or be dropped.
-        target_name: What is predicted.
+        on_invalid: `stop` ends the run at files that cannot be used, once all of them are listed; `drop` skips them.
+        target_name: Name of the quantity to predict.
     """
 
     classes: list[str]
@@ -78,101 +80,77 @@ class Source(NamedTuple):
 
 
 def read_example(file: Path, name: Path, classes: list[str], shape: tuple[int, int, int], max_pixels: int) -> Example:
+    """The picture in a file, labeled with the class folder that it lies in.
+
+    Args:
+        file: The file.
+        name: Its path below the folder that holds the class folders.
+        classes: Names of the classes.
+        shape: (H, W, C) to convert to.
+        max_pixels: The most pixels accepted.
+
+    Raises:
+        ImageError: If the file cannot be used.
+    """
     if len(name.parts) < 2:
-        raise inputs_images.ImageError("lies in no class folder: move it into one")
+        raise ImageError("lies in no class folder: move it into one")
     expected = SUFFIXES.get(file.suffix.lower())
     if expected is None:
-        raise inputs_images.ImageError(f"its name does not end in {', '.join(SUFFIXES)}: rename or remove it")
-    image = inputs_images.open_image(file.read_bytes(), max_pixels)
+        raise ImageError(f"its name does not end in {', '.join(SUFFIXES)}: rename or remove it")
+    image = open_image(file.read_bytes(), max_pixels)
     if image.format != expected:
-        raise inputs_images.ImageError(f"is named {file.suffix} but holds {image.format}: rename it")
-    label = classes.index(name.parts[0])
-    return Example(name.as_posix(), label, digest(image), inputs_images.to_array(image, shape))
+        raise ImageError(f"is named {file.suffix} but holds {image.format}: rename it")
+    # "/" on every system, so that the bytes written do not depend on it.
+    return Example(name.as_posix(), classes.index(name.parts[0]), pixel_digest(image), to_array(image, shape))
 
 
-def digest(image: Image.Image) -> str:
-    """Returns the hash of an image's pixels, the same whichever lossless format the file had.
+def pixel_digest(image: Image.Image) -> str:
+    """Hash of an image's pixels, the same for all lossless file formats.
 
-    Grey pictures count as colour, since an animation or palette file can hold the same picture only as colour.
+    Gray pictures are hashed as color: a GIF or a palette can hold the same picture only as color.
     """
     return hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes()).hexdigest()
 
 
-def write(source: Source, splits: contracts.Splits, folder: Path = prepared.PREPARED) -> dict[str, Any]:
-    """Streams a source to disk, one picture in memory at a time.
+def write(source: Source, splits: Splits, folder: Path = PREPARED) -> dict[str, Any]:
+    """Writes a source to disk as a stream, one picture in memory at a time.
 
-    An exact duplicate stays: its content decides its split, so that it cannot leak. The same picture under two classes
-    is a problem, since one of them is wrong; with two numbers it was measured twice.
+    Exact duplicates are kept: the content of a picture decides its split, so that they cannot leak. The same picture
+    in two classes is a problem, because one of the labels is wrong; with two numbers it was measured twice.
 
     Args:
-        source: Where the pictures come from.
+        source: The pictures.
         splits: Seed and fractions of the split.
-        folder: Where to write; replaced as a whole once everything is written.
+        folder: The folder to write; replaced as a whole at the end.
 
     Returns:
-        The report: examples by split, and by class where there are classes, what was skipped, duplicates.
+        The content of reports/data.json: examples by split and class, skipped files, duplicates.
 
     Raises:
-        UserError: Where files cannot be used and the source says `stop`, or a split has no example, of some class.
+        UserError: If files cannot be used and the source says `stop`, or if a split lacks examples, of any class.
     """
     from tqdm import tqdm
 
-    classes = source.classes
-    labels: dict[str, list[float]] = {split: [] for split in prepared.SPLITS}
-    digests = {split: hashlib.sha256() for split in prepared.SPLITS}
-    problems: list[tuple[str, str]] = []
+    problems: list[Problem] = []
     duplicates: list[tuple[str, str]] = []
-    seen: dict[str, tuple[str, float]] = {}
-    with preparation_splits.replaced(folder) as temporary:
+    with replaced(folder) as temporary:
         with ExitStack() as stack:
-            raw, index = {}, {}
-            for split in prepared.SPLITS:
-                raw[split] = stack.enter_context((temporary / split / "images.raw").open("wb"))
-                rows = stack.enter_context((temporary / split / "index.csv").open("w", newline="", encoding="utf-8"))
-                index[split] = csv.writer(rows, lineterminator="\n")
-                index[split].writerow(["name", "label", "digest"])
-            for item in tqdm(source.items, "prepare", source.size, unit=" images", disable=None):
-                if isinstance(item, Problem):
-                    problems.append((item.path, item.reason))
-                    continue
-                first, label = seen.setdefault(item.digest, (item.name, item.label))
-                if classes and label != item.label:
-                    reason = f"is the same picture as {first}, under another class: remove one"
-                    problems.append((item.name, reason))
-                    continue
-                if first != item.name:
-                    duplicates.append((item.name, first))
-                split, pixels = preparation_splits.assign(item.digest, splits), item.image.tobytes()
-                raw[split].write(pixels)
-                digests[split].update(pixels + struct.pack(">I" if classes else ">d", item.label))
-                labels[split].append(item.label)
-                index[split].writerow([item.name, classes[int(item.label)] if classes else item.label, item.digest])
-        _refuse(problems, source)
-        examples = {split: len(labels[split]) for split in prepared.SPLITS}
-        targets = {s: np.asarray(labels[s], np.int64 if classes else np.float64) for s in prepared.SPLITS}
-        described: dict[str, Any] = {
-            "input": "images",
-            "target": "classification" if classes else "regression",
-            "target_name": source.target_name,
-            "shape": list(source.shape),
-            "max_pixels": source.max_pixels,
-            "examples": examples,
-            "digests": {split: digests[split].hexdigest() for split in prepared.SPLITS},
-        }
-        by_class = {}
-        if classes:
-            counts = {s: np.bincount(targets[s], minlength=len(classes)).tolist() for s in prepared.SPLITS}
-            preparation_splits.require_every_class(classes, counts)
-            described |= {"classes": classes, "counts": counts}
-            by_class["classes"] = {s: dict(zip(classes, counts[s], strict=True)) for s in prepared.SPLITS}
-        preparation_splits.require_examples(examples)
-        for split in prepared.SPLITS:
-            _to_npy(temporary / split / "images.raw", (examples[split], *source.shape))
-            np.save(temporary / split / "targets.npy", targets[split])
-        preparation_splits.write_manifest(described, temporary)
+            writers = {split: stack.enter_context(_SplitWriter(temporary / split, source.classes)) for split in SPLITS}
+            items = tqdm(source.items, "prepare", source.size, unit=" images", disable=None)
+            for example in _usable(items, bool(source.classes), problems, duplicates):
+                writers[assign(example.digest, splits)].add(example)
+        _report_problems(problems, source)
+        if source.classes:
+            require_every_class(source.classes, _class_counts(writers, source.classes))
+        require_examples({split: len(writer.labels) for split, writer in writers.items()})
+        for writer in writers.values():
+            writer.finish(source.shape)
+        manifest = _manifest(source, writers)
+        write_manifest(manifest, temporary)
+    by_class = {split: dict(zip(source.classes, n, strict=True)) for split, n in manifest.get("counts", {}).items()}
     return {
-        "examples": examples,
-        **by_class,
+        "examples": manifest["examples"],
+        **({"classes": by_class} if by_class else {}),
         "skipped": len(problems),
         "skipped_files": [list(problem) for problem in problems],
         "duplicates": len(duplicates),
@@ -180,20 +158,98 @@ def write(source: Source, splits: contracts.Splits, folder: Path = prepared.PREP
     }
 
 
-def _refuse(problems: list[tuple[str, str]], source: Source) -> None:
+def _usable(
+    items: Iterator[Example | Problem], has_classes: bool, problems: list[Problem], duplicates: list[tuple[str, str]]
+) -> Iterator[Example]:
+    """Yields the examples that can be used; adds the others to `problems`, copies of earlier ones to `duplicates`."""
+    seen: dict[str, tuple[str, float]] = {}
+    for item in items:
+        if isinstance(item, Problem):
+            problems.append(item)
+            continue
+        first, label = seen.setdefault(item.digest, (item.name, item.label))
+        if has_classes and label != item.label:
+            problems.append(Problem(item.name, f"is the same picture as {first}, under another class: remove one"))
+            continue
+        if first != item.name:
+            duplicates.append((item.name, first))
+        yield item
+
+
+def _report_problems(problems: list[Problem], source: Source) -> None:
     for path, reason in problems:
         print(f"prepare: {path}: {reason}", file=sys.stderr)
     if problems and source.on_invalid == "stop":
         raise UserError(
-            f"{len(problems)} of {source.size} files cannot be used, all of them are listed above: mend or "
-            "remove them, or set data.on_invalid: drop in conf/"
+            f"{len(problems)} of {source.size} files cannot be used, they are listed above: fix or remove them, or set "
+            "data.on_invalid: drop in conf/"
         )
 
 
-def _to_npy(raw: Path, shape: tuple[int, ...]) -> None:
-    # The number of rows is known only now, and comes first in a .npy file.
-    with raw.with_suffix(".npy").open("wb") as file, raw.open("rb") as rows:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        shutil.copyfileobj(rows, file, 1 << 20)
-    raw.unlink()
+class _SplitWriter:
+    """The files of one split while they are written.
+
+    Attributes:
+        labels: Labels of the examples, in order.
+        content: SHA-256 of pixels and labels.
+    """
+
+    def __init__(self, folder: Path, classes: list[str]) -> None:
+        self.labels: list[float] = []
+        self.content = hashlib.sha256()
+        self._folder, self._classes = folder, classes
+        self._pixels = (folder / "images.raw").open("wb")
+        self._rows = (folder / "index.csv").open("w", newline="", encoding="utf-8")
+        self._index = csv.writer(self._rows, lineterminator="\n")
+        self._index.writerow(["name", "label", "digest"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pixels.close()
+        self._rows.close()
+
+    def add(self, example: Example) -> None:
+        """Appends an example."""
+        pixels = example.image.tobytes()
+        self._pixels.write(pixels)
+        self.content.update(pixels + struct.pack(">I" if self._classes else ">d", example.label))
+        self.labels.append(example.label)
+        label = self._classes[int(example.label)] if self._classes else example.label
+        self._index.writerow([example.name, label, example.digest])
+
+    def finish(self, shape: tuple[int, int, int]) -> None:
+        """Turns the closed files into images.npy and targets.npy."""
+        # The number of rows is known only now, and comes first in a .npy file.
+        raw = self._folder / "images.raw"
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+            "fortran_order": False,
+            "shape": (len(self.labels), *shape),
+        }
+        with raw.with_suffix(".npy").open("wb") as file, raw.open("rb") as pixels:
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(pixels, file, 1 << 20)
+        raw.unlink()
+        np.save(self._folder / "targets.npy", np.asarray(self.labels, np.int64 if self._classes else np.float64))
+
+
+def _class_counts(writers: Mapping[str, _SplitWriter], classes: list[str]) -> dict[str, list[int]]:
+    counts = {split: Counter(writer.labels) for split, writer in writers.items()}
+    return {split: [count[label] for label in range(len(classes))] for split, count in counts.items()}
+
+
+def _manifest(source: Source, writers: Mapping[str, _SplitWriter]) -> dict[str, Any]:
+    manifest: dict[str, Any] = {
+        "input": "images",
+        "target": "classification" if source.classes else "regression",
+        "target_name": source.target_name,
+        "shape": list(source.shape),
+        "max_pixels": source.max_pixels,
+        "examples": {split: len(writer.labels) for split, writer in writers.items()},
+        "digests": {split: writer.content.hexdigest() for split, writer in writers.items()},
+    }
+    if source.classes:
+        manifest |= {"classes": source.classes, "counts": _class_counts(writers, source.classes)}
+    return manifest

@@ -1,6 +1,5 @@
-"""Prepared pictures on disk, and what a model is fitted on."""
+"""Prepared pictures on disk, and the inputs that a model is fitted on."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,31 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import contracts, prepared
+from .. import contracts
 from ..core import config
+from . import PREPARED
 
 SECTION = "augmentation"
 
 
-def load(split: str, folder: Path = prepared.PREPARED) -> NDArray[np.uint8]:
-    """Returns the pictures of a split, uint8 [N, H, W, C], read-only and on disk.
+def load(split: str, folder: Path = PREPARED) -> NDArray[np.uint8]:
+    """The pictures of a split, uint8 [N, H, W, C], read-only and memory-mapped.
 
     Args:
         split: `train`, `validation` or `test`.
-        folder: Where the prepared data lie.
+        folder: Folder of the prepared data.
     """
     array: NDArray[np.uint8] = np.load(folder / split / "images.npy", mmap_mode="r")
     return array
 
 
-def names(split: str, folder: Path = prepared.PREPARED) -> list[str]:
-    """Returns the examples' names of a split, in the order of its rows."""
-    with (folder / split / "index.csv").open(newline="", encoding="utf-8") as rows:
-        return [row["name"] for row in csv.DictReader(rows)]
-
-
 def inputs(manifest: contracts.Manifest, section: Mapping[str, Any]) -> contracts.Inputs:
-    """Returns what a model is fitted on.
+    """The inputs that a model is fitted on.
 
     Args:
         manifest: Of the prepared data.
@@ -49,7 +43,7 @@ def inputs(manifest: contracts.Manifest, section: Mapping[str, Any]) -> contract
 
 
 def feeds(split: str, batch_size: int = 256) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Yields what the exported model is asked with, in the order of the rows.
+    """Yields batches of inputs for the exported model, in the order of the rows.
 
     Args:
         split: `train`, `validation` or `test`.
@@ -61,5 +55,5 @@ def feeds(split: str, batch_size: int = 256) -> Iterator[dict[str, NDArray[np.fl
 
 
 def describe(manifest: contracts.Manifest) -> dict[str, Any]:
-    """Returns what the service must know of pictures."""
+    """The part of models/model.json that describes pictures."""
     return {"shape": manifest["shape"], "max_pixels": manifest["max_pixels"]}

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from ..core.config import Section
 from ..core.text import number
-from ..evaluation.measures import Measure, bootstrap
+from ..evaluation.metrics import Metrics, bootstrap
 
 
 class Limits(Section):
@@ -101,7 +101,7 @@ class Metric(NamedTuple):
     name: str
     higher: bool
 
-    def better(self, own: Measure, other: Measure, weights: NDArray[np.float64]) -> float:
+    def better(self, own: Metrics, other: Metrics, weights: NDArray[np.float64]) -> float:
         """Returns by how much a version is better than another one.
 
         Args:
@@ -132,7 +132,7 @@ def absolute(metrics: Mapping[str, float], limits: Mapping[str, Limits]) -> list
     return found
 
 
-def champion(metric: Metric, own: Measure, other: Measure, examples: int, settings: Comparison) -> Gate:
+def champion(metric: Metric, own: Metrics, other: Metrics, examples: int, settings: Comparison) -> Gate:
     """Tests whether a version is not worse than the champion (non-inferiority, by a paired bootstrap interval).
 
     The same resamples are drawn for both, so that what makes an example hard for either does not blur the
@@ -153,12 +153,12 @@ def champion(metric: Metric, own: Measure, other: Measure, examples: int, settin
 
     found = bootstrap(difference, examples, settings.resamples, settings.confidence, settings.seed)[metric.name]
     least = -settings.margin * abs(other(np.ones(examples))[metric.name])
-    shown = f"better by {number(found['value'])} ({number(found['low'])} to {number(found['high'])})"
-    return Gate(f"{metric.name} and champion", shown, f"interval from {number(least)}", found["low"] >= least)
+    shown = f"better by {number(found.value)} ({number(found.low)} to {number(found.high)})"
+    return Gate(f"{metric.name} and champion", shown, f"interval from {number(least)}", (found.low or 0.0) >= least)
 
 
 def slices(
-    metric: Metric, own: Measure, other: Measure, groups: Mapping[str, NDArray[np.bool_]], settings: Slices
+    metric: Metric, own: Metrics, other: Metrics, groups: Mapping[str, NDArray[np.bool_]], settings: Slices
 ) -> Gate:
     """Compares a version with the champion in each group of test examples.
 

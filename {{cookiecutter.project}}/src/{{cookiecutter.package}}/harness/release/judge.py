@@ -82,7 +82,7 @@ def judge(candidate: StoredModel, champion: StoredModel | None, settings: "Gates
 
     from .. import prepared
     from .. import targets as harness_targets
-    from ..evaluation.measures import grouped
+    from ..evaluation.metrics import grouped
     from ..exported import inference
     from . import gates
 
@@ -106,9 +106,9 @@ def judge(candidate: StoredModel, champion: StoredModel | None, settings: "Gates
                 f"note: {stored.name} was trained on other data; it may know some of these test data", file=sys.stderr
             )
         outputs = inference.predict(stored.model, modality.feeds("test"))
-        if bad := int((~np.isfinite(outputs)).any(1).sum()):
-            raise errors.UserError(f"{stored.name} answers no finite number for {bad} of {len(targets)} test examples")
-        return evaluator.measured(outputs, targets, stored.description)
+        if bad := int((~inference.finite_rows(outputs)).sum()):
+            raise errors.UserError(f"{stored.name} does not answer with a finite number for {bad} of {len(targets)} test examples")
+        return evaluator.metrics(outputs, targets, stored.description)
 
     mine = measured(candidate)
     metrics = mine(np.ones(len(targets)))
@@ -140,7 +140,7 @@ def judge(candidate: StoredModel, champion: StoredModel | None, settings: "Gates
     if settings.size_mb is not None:
         found.append(gates.at_most("size", candidate.model.stat().st_size / 1e6, settings.size_mb, " MB"))
     if settings.calibration is not None:
-        found.append(gates.at_most("calibration", evaluator.miscalibration(metrics), settings.calibration))
+        found.append(gates.at_most("calibration", evaluator.calibration_error(metrics), settings.calibration))
     return found
 
 

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..core.paths import NAME
+from ..exported import NOT_FINITE
 from ..inputs.contracts import ArrayDecoder
 from .admission import Admission
 from .body import Bodies, uploaded_file
@@ -210,7 +211,7 @@ class ModelService:
     def _run(self, feeds: dict[str, Array]) -> Array:
         output: Array = self._session.run([self._target.OUTPUT], feeds)[0]
         if not self._numpy.isfinite(output).all():  # JSON has no infinity
-            raise Refusal(400, "the model's answer is no finite number: a value is too extreme")
+            raise Refusal(400, NOT_FINITE)
         return output
 
     def _answer(self, output: Array, request: Request) -> Response:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from ..inputs.contracts import MAX_FILE_BYTES
+
 
 class Limits(NamedTuple):
     """Bounds of requests, for each process.
@@ -14,6 +16,6 @@ class Limits(NamedTuple):
     """
 
     instances: int = 256
-    body_bytes: int = 32 * 2**20
+    body_bytes: int = MAX_FILE_BYTES
     held_bytes: int = 128 * 2**20
     pending: int = 128

@@ -1,24 +1,25 @@
-from collections.abc import Callable, Mapping
+"""Classification: head, loss and answers of a model with a probability for each class."""
+
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contracts import Description, Head, Manifest, Tensor
+
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float32] | NDArray[np.float64]
-Manifest = Mapping[str, Any]
-Tensor = Any  # of Keras
 OUTPUT = "probabilities"
 METRIC = "accuracy"
 HIGHER_IS_BETTER = True
 
 
-def head(manifest: Manifest, train_targets: Labels) -> Callable[[Tensor], Tensor]:
-    """Returns the layers that turn the last hidden tensor into probabilities: p_k = exp(z_k) / sum_j exp(z_j).
+def head(manifest: Manifest, train_targets: Labels) -> Head:
+    """Layers from the last hidden tensor to the probabilities: p_k = exp(z_k) / sum_j exp(z_j).
 
     Args:
-        manifest: Of the prepared data.
-        train_targets: int64 [N].
+        manifest: Manifest of the prepared data.
+        train_targets: Labels of the training split, int64 [N].
     """
 
     def apply(x: Tensor) -> Tensor:
@@ -30,11 +31,11 @@ def head(manifest: Manifest, train_targets: Labels) -> Callable[[Tensor], Tensor
 
 
 def compile_arguments(manifest: Manifest, train_targets: Labels) -> dict[str, Any]:
-    """Returns what Keras minimises and measures: -log p(true class), and the share of right answers.
+    """Loss and metric for `keras.Model.compile`: cross-entropy -log p(true class), and accuracy.
 
     Args:
-        manifest: Of the prepared data.
-        train_targets: int64 [N].
+        manifest: Manifest of the prepared data.
+        train_targets: Labels of the training split, int64 [N].
     """
     import keras
 
@@ -42,16 +43,16 @@ def compile_arguments(manifest: Manifest, train_targets: Labels) -> dict[str, An
 
 
 def calibrate(outputs: Probabilities, targets: Labels) -> dict[str, Any]:
-    """Returns nothing: the probabilities are given as the model answers them, and measured by `ece`."""
+    """Nothing: the probabilities are the model's own; the metric `ece` says how well they are calibrated."""
     return {}
 
 
-def answers(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns what the service says of each example: the most probable class, and the probability of each.
+def answers(outputs: NDArray[np.float32], description: Description) -> list[dict[str, Any]]:
+    """Answers of the service: for each example the most probable class, and the probability of each class.
 
     Args:
-        outputs: float32 [N, K].
-        description: The content of models/model.json.
+        outputs: Probabilities, float32 [N, K].
+        description: Content of models/model.json.
     """
     classes = description["classes"]
     return [
@@ -60,19 +61,19 @@ def answers(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> lis
     ]
 
 
-def counts(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> dict[str, int]:
-    """Returns how many examples got which label, for the service's metrics.
+def counts(outputs: NDArray[np.float32], description: Description) -> dict[str, int]:
+    """Predicted class -> number of examples, for the metrics of the service.
 
     Args:
-        outputs: float32 [N, K].
-        description: The content of models/model.json.
+        outputs: Probabilities, float32 [N, K].
+        description: Content of models/model.json.
     """
-    labels, found = np.unique(outputs.argmax(axis=1), return_counts=True)
-    return {description["classes"][label]: int(count) for label, count in zip(labels, found, strict=True)}
+    labels, examples = np.unique(outputs.argmax(axis=1), return_counts=True)
+    return {description["classes"][label]: int(count) for label, count in zip(labels, examples, strict=True)}
 
 
-def answer_schema(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the JSON schema of one of `answers`."""
+def answer_schema(description: Description) -> dict[str, Any]:
+    """The JSON schema of one of `answers`."""
     classes = description["classes"]
     probability = {"type": "number", "minimum": 0, "maximum": 1}
     return {

@@ -1,27 +1,29 @@
-from collections.abc import Callable, Mapping
+"""Regression: head, loss and answers of a model that predicts a number, with prediction intervals."""
+
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contracts import Description, Head, Manifest, Tensor
+from ..core.errors import UserError
+
 Numbers = NDArray[np.float64]
-Manifest = Mapping[str, Any]
-Tensor = Any  # of Keras
 OUTPUT = "prediction"
 METRIC = "mae"
 HIGHER_IS_BETTER = False
-LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the intervals whose width models/model.json keeps
-LEVEL = 0.9  # of those that the service gives; one of LEVELS
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the intervals whose width is in models/model.json
+LEVEL = 0.9  # of the intervals in the answers of the service; one of LEVELS
 
 
-def head(manifest: Manifest, train_targets: Numbers) -> Callable[[Tensor], Tensor]:
-    """Returns the layers that turn the last hidden tensor into the prediction, mean + deviation * z, in its units.
+def head(manifest: Manifest, train_targets: Numbers) -> Head:
+    """Layers from the last hidden tensor to the prediction, mean + deviation * z, in the target's units.
 
-    Gradient descent thus learns z, whose mean is 0 and deviation 1, whatever the units are.
+    Gradient descent learns z, whose mean is 0 and deviation 1 in any units.
 
     Args:
-        manifest: Of the prepared data.
-        train_targets: float64 [N].
+        manifest: Manifest of the prepared data.
+        train_targets: Targets of the training split, float64 [N].
     """
     mean, deviation = _scale(train_targets)
 
@@ -34,14 +36,14 @@ def head(manifest: Manifest, train_targets: Numbers) -> Callable[[Tensor], Tenso
 
 
 def compile_arguments(manifest: Manifest, train_targets: Numbers) -> dict[str, Any]:
-    """Returns what Keras minimises and measures.
+    """Loss and metric for `keras.Model.compile`: scaled squared error, and mean absolute error.
 
-    The loss is the squared error in units of the training targets' standard deviation, 1 for always answering the mean;
-    the metric is the mean absolute error in the target's own units.
+    The squared error is in units of the training targets' standard deviation: it is 1 for always predicting the mean.
+    The mean absolute error is in the target's own units.
 
     Args:
-        manifest: Of the prepared data.
-        train_targets: float64 [N].
+        manifest: Manifest of the prepared data.
+        train_targets: Targets of the training split, float64 [N].
     """
     import keras
 
@@ -54,10 +56,6 @@ def compile_arguments(manifest: Manifest, train_targets: Numbers) -> dict[str, A
 
 
 def _scale(train_targets: Numbers) -> tuple[float, float]:
-    from ..core.errors import (
-        UserError,  # here, not above: the service lacks what it needs
-    )
-
     largest = float(np.abs(train_targets).max())
     if largest > 1e37:
         raise UserError(
@@ -65,58 +63,69 @@ def _scale(train_targets: Numbers) -> tuple[float, float]:
             "power of ten"
         )
     mean, deviation = float(train_targets.mean()), float(train_targets.std())
-    return mean, deviation or 1.0  # all of them are equal: there is nothing to learn but the mean
+    return mean, deviation or 1.0  # if all targets are equal, there is nothing to learn but the mean
 
 
 def calibrate(outputs: NDArray[np.floating[Any]], targets: Numbers) -> dict[str, Any]:
-    """Returns half the width of the prediction interval for each of `LEVELS`.
+    """Half-widths of the prediction intervals for `LEVELS`, by split-conformal calibration.
 
-    It is the ceil((n + 1) level)-th smallest of the n absolute errors on the validation split, which the model was not
-    fitted on (Lei et al., algorithm 2). Where that is more than n, there are too few examples for the level: None.
+    The half-width is the ceil((n + 1) level)-th smallest of the n absolute errors on the validation split, which the
+    model was not fitted on (Lei et al., algorithm 2). If that rank is above n, there are too few examples for the
+    level: None.
 
     Args:
         outputs: Predictions of the validation split, float [n, 1].
-        targets: Its targets, float64 [n].
+        targets: Targets of the validation split, float64 [n].
 
     Returns:
-        The number of examples, and level -> half the width in the target's units.
+        The number of examples, and level -> half-width in the target's units.
     """
     errors = np.sort(np.abs(outputs[:, 0].astype(np.float64) - targets))
-    # Minus a little: 0.95 * 60 is 57, and not the next number above that floats make of it.
+    # Minus a little: 0.95 * 60 is 57, but floating-point rounding could make it slightly larger.
     ranks = [int(np.ceil((len(errors) + 1) * level - 1e-9)) for level in LEVELS]
     widths = [float(errors[rank - 1]) if rank <= len(errors) else None for rank in ranks]
     return {"examples": len(errors), "half_widths": dict(zip(map(str, LEVELS), widths, strict=True))}
 
 
-def answers(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns what the service says of each example: the number, and both ends of its interval at `LEVEL`.
+def half_width(description: Description, level: float = LEVEL) -> float | None:
+    """Half-width of the prediction intervals at a level; None if the validation split was too small for it.
 
     Args:
-        outputs: float32 [N, 1].
-        description: The content of models/model.json.
+        description: Content of models/model.json.
+        level: One of `LEVELS`.
+    """
+    half: float | None = description["calibration"]["half_widths"][str(level)]
+    return half
+
+
+def answers(outputs: NDArray[np.float32], description: Description) -> list[dict[str, Any]]:
+    """Answers of the service: for each example the number, and both ends of its interval at `LEVEL`.
+
+    Args:
+        outputs: Predictions, float32 [N, 1].
+        description: Content of models/model.json.
 
     Returns:
-        value, low, high; both ends are None where the validation split was too small for an interval.
+        value, low, high; both ends are None if the intervals are not defined.
     """
-    half = description["calibration"]["half_widths"][str(LEVEL)]
-    return [
-        {"value": value, "low": None if half is None else value - half, "high": None if half is None else value + half}
-        for value in outputs[:, 0].tolist()
-    ]
+    values, half = outputs[:, 0].tolist(), half_width(description)
+    if half is None:
+        return [{"value": value, "low": None, "high": None} for value in values]
+    return [{"value": value, "low": value - half, "high": value + half} for value in values]
 
 
-def counts(outputs: NDArray[np.float32], description: Mapping[str, Any]) -> dict[str, int]:
-    """Returns how many examples were answered, for the service's metrics: numbers have no label.
+def counts(outputs: NDArray[np.float32], description: Description) -> dict[str, int]:
+    """Number of examples, for the metrics of the service; numbers have no label.
 
     Args:
-        outputs: float32 [N, 1].
-        description: The content of models/model.json.
+        outputs: Predictions, float32 [N, 1].
+        description: Content of models/model.json.
     """
     return {"": len(outputs)}
 
 
-def answer_schema(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the JSON schema of one of `answers`."""
+def answer_schema(description: Description) -> dict[str, Any]:
+    """The JSON schema of one of `answers`."""
     end = {"type": "number", "nullable": True}  # as OpenAPI 3.0, which BentoML writes, says null
     return {
         "type": "object",

@@ -1,16 +1,16 @@
-"""Stage `prepare`: stops at or drops what cannot be used, and says so; nothing leaks between splits."""
+"""Stage `prepare` on pictures: files that cannot be used stop it or are dropped; nothing leaks between splits."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
 import pytest
 import yaml
-from support import PACKAGE
-from my_experiment.harness.core import errors
 from my_experiment.harness import prepared
-from my_experiment.harness.prepared import images as prepared_images
-from my_experiment.stages import prepare as stages_prepare
+from my_experiment.harness.core.errors import UserError
+from my_experiment.stages import prepare
+from support import PACKAGE, picture_names
 
 Draw = Callable[..., Path]
 PICTURES = Path("data/raw/images")
@@ -32,20 +32,18 @@ def run(workspace: Path, draw: Draw) -> Callable[..., dict[str, Any]]:
             "max_pixels": 10_000,
             "on_invalid": on_invalid,
         }
-        prepare = {"seed": seed, "validation": 0.3, "test": 0.3}
-        Path("params.yaml").write_text(yaml.safe_dump({"data": data, "prepare": prepare}), encoding="utf-8")
-        stages_prepare.main()
+        section = {"seed": seed, "validation": 0.3, "test": 0.3}
+        Path("params.yaml").write_text(yaml.safe_dump({"data": data, "prepare": section}), encoding="utf-8")
+        prepare.main()
         report: dict[str, Any] = json.loads(Path("reports/data.json").read_text(encoding="utf-8"))
         return report
 
     return run
 
 
-
 def splits() -> dict[str, str]:
     """Name -> split of every prepared example."""
-    return {name: split for split in prepared.SPLITS for name in prepared_images.names(split)}
-
+    return {name: split for split in prepared.SPLITS for name in picture_names(split)}
 
 
 def test_good_pictures_are_prepared(run: Callable[..., dict[str, Any]]) -> None:
@@ -58,7 +56,6 @@ def test_good_pictures_are_prepared(run: Callable[..., dict[str, Any]]) -> None:
     assert (report["skipped"], report["duplicates"]) == (0, 0)
 
 
-
 def test_the_same_data_give_the_same_bytes(run: Callable[..., dict[str, Any]]) -> None:
     def written() -> dict[Path, bytes]:
         return {
@@ -69,7 +66,6 @@ def test_the_same_data_give_the_same_bytes(run: Callable[..., dict[str, Any]]) -
     first = written()
     run()
     assert written() == first
-
 
 
 def test_more_pictures_move_none(run: Callable[..., dict[str, Any]], draw: Draw) -> None:
@@ -85,13 +81,11 @@ def test_more_pictures_move_none(run: Callable[..., dict[str, Any]], draw: Draw)
     assert before.items() <= after.items()
 
 
-
 def test_another_seed_moves_some(run: Callable[..., dict[str, Any]]) -> None:
     run()
     before = splits()
     run(seed=1)
     assert splits() != before
-
 
 
 @pytest.fixture
@@ -102,17 +96,17 @@ def broken(run: object) -> list[str]:
     return [str(PICTURES / "cat/empty.png"), str(PICTURES / "dog/notes.txt")]
 
 
-
 def test_it_stops_at_files_that_cannot_be_used(
     run: Callable[..., dict[str, Any]], broken: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(errors.UserError, match=r"^2 of 62 files cannot be used.*data\.on_invalid: drop") as error:
+    with pytest.raises(UserError, match=r"^2 of 62 files cannot be used.*data\.on_invalid: drop") as error:
         run()
     assert "\n" not in str(error.value)
-    told = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines() if line.startswith("prepare: data")]
-    assert told == broken
+    reported = [
+        line.split(": ")[1] for line in capsys.readouterr().err.splitlines() if line.startswith("prepare: data")
+    ]
+    assert reported == broken
     assert not Path("reports/data.json").exists()
-
 
 
 def test_it_drops_files_that_cannot_be_used(
@@ -122,9 +116,8 @@ def test_it_drops_files_that_cannot_be_used(
     assert sum(report["examples"].values()) == 60
     assert report["skipped"] == 2
     assert [path for path, _ in report["skipped_files"]] == broken
-    told = capsys.readouterr().err
-    assert all(f"prepare: {path}: " in told for path in broken)
-
+    output = capsys.readouterr().err
+    assert all(f"prepare: {path}: " in output for path in broken)
 
 
 def test_duplicates_lie_in_one_split(run: Callable[..., dict[str, Any]]) -> None:
@@ -133,17 +126,16 @@ def test_duplicates_lie_in_one_split(run: Callable[..., dict[str, Any]]) -> None
     report = run()
     assert report["duplicates"] == 30
     assert sorted(report["duplicate_files"])[0] == ["cat/00.png", "cat/00-copy.png"]
-    found = splits()
+    by_name = splits()
     for copy, original in report["duplicate_files"]:
-        assert found[copy] == found[original]
-
+        assert by_name[copy] == by_name[original]
 
 
 def test_one_picture_under_two_classes_is_a_problem(
     run: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (PICTURES / "dog/00.png").write_bytes((PICTURES / "cat/00.png").read_bytes())
-    with pytest.raises(errors.UserError, match=r"^1 of 60 files"):
+    with pytest.raises(UserError, match=r"^1 of 60 files"):
         run()
     assert "dog/00.png: is the same picture as cat/00.png, under another class" in capsys.readouterr().err
     report = run(on_invalid="drop")
@@ -151,25 +143,19 @@ def test_one_picture_under_two_classes_is_a_problem(
     assert "dog/00.png" not in splits()
 
 
-
 def test_a_split_without_a_class_is_refused(run: Callable[..., dict[str, Any]], draw: Draw) -> None:
     draw(PICTURES / "bird/1.png", seed=900)
-    with pytest.raises(errors.UserError, match=r"class 'bird' has no example in split \w+; class 'bird' has no example"):
+    with pytest.raises(UserError, match=r"class 'bird' has no example in split \w+; class 'bird' has no example"):
         run()
-
 
 
 def test_an_empty_class_is_refused(run: Callable[..., dict[str, Any]]) -> None:
     (PICTURES / "bird").mkdir()
-    with pytest.raises(errors.UserError, match="class 'bird' has no example in split train"):
+    with pytest.raises(UserError, match="class 'bird' has no example in split train"):
         run()
-
 
 
 def test_data_that_dvc_does_not_watch_are_refused(run: Callable[..., dict[str, Any]]) -> None:
     PICTURES.rename("elsewhere")
-    with pytest.raises(errors.UserError, match=r"^data\.path: elsewhere is no dependency of the stage.*dvc\.yaml$"):
+    with pytest.raises(UserError, match=r"^data\.path: elsewhere is no dependency of the stage.*dvc\.yaml$"):
         run("elsewhere")
-
-
-

@@ -5,10 +5,11 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+
 import numpy as np
 import pytest
+from my_experiment.harness.inputs import images
 from PIL import Image
-from my_experiment.harness.inputs import images as inputs_images
 
 SHAPE, LIMIT = (7, 9, 3), 10_000
 Draw = Callable[..., Path]
@@ -20,38 +21,34 @@ def npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-
 @pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_right_size_is_left_untouched(tmp_path: Path, draw: Draw, suffix: str, channels: int) -> None:
     options = {"lossless": True} if suffix == "webp" else {}
     file = draw(tmp_path / f"x.{suffix}", **options)
     expected = np.asarray(Image.open(file).convert("L" if channels == 1 else "RGB")).reshape(7, 9, channels)
-    found = inputs_images.decode(file.read_bytes(), (7, 9, channels), LIMIT)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, expected)
-
+    pixels = images.decode(file.read_bytes(), (7, 9, channels), LIMIT)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, expected)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 @pytest.mark.parametrize("shape", [(7, 9, 1), (7, 9, 3), (1, 1, 1), (20, 30, 3)])
-def test_every_mode_gets_shape_and_colours(tmp_path: Path, draw: Draw, mode: str, shape: tuple[int, int, int]) -> None:
+def test_every_mode_gets_shape_and_colors(tmp_path: Path, draw: Draw, mode: str, shape: tuple[int, int, int]) -> None:
     if mode == "I;16":
         file = tmp_path / "x.png"
         Image.fromarray(np.full((7, 9), 0x80FF, np.uint16)).save(file)
     else:
         file = draw(tmp_path / "x.png", mode=mode)
-    found = inputs_images.decode(file.read_bytes(), shape, LIMIT)
-    assert (found.shape, found.dtype) == (shape, np.uint8)
+    pixels = images.decode(file.read_bytes(), shape, LIMIT)
+    assert (pixels.shape, pixels.dtype) == (shape, np.uint8)
     if mode == "I;16":
-        assert (found == 0x80).all()
-
+        assert (pixels == 0x80).all()
 
 
 def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     Image.new("RGBA", (9, 7), (255, 0, 0, 0)).save(tmp_path / "x.png")
-    assert (inputs_images.decode((tmp_path / "x.png").read_bytes(), SHAPE, LIMIT) == 255).all()
-
+    assert (images.decode((tmp_path / "x.png").read_bytes(), SHAPE, LIMIT) == 255).all()
 
 
 def test_a_picture_stands_upright(tmp_path: Path, draw: Draw) -> None:
@@ -59,58 +56,54 @@ def test_a_picture_stands_upright(tmp_path: Path, draw: Draw) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held on its side: turn by 90 degrees clockwise to see it upright
     upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
-    found = inputs_images.decode((tmp_path / "turned.png").read_bytes(), SHAPE, LIMIT)
-    np.testing.assert_array_equal(found, np.asarray(upright))
-
+    pixels = images.decode((tmp_path / "turned.png").read_bytes(), SHAPE, LIMIT)
+    np.testing.assert_array_equal(pixels, np.asarray(upright))
 
 
 def test_an_animation_gives_its_first_picture(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (9, 7), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
-    found = inputs_images.decode((tmp_path / "x.gif").read_bytes(), SHAPE, LIMIT)
-    assert (found == (255, 0, 0)).all()
-
+    pixels = images.decode((tmp_path / "x.gif").read_bytes(), SHAPE, LIMIT)
+    assert (pixels == (255, 0, 0)).all()
 
 
 @pytest.mark.parametrize("cut", range(0, 100, 9))
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "webp"])
 def test_a_cut_file_is_refused_in_one_line(tmp_path: Path, draw: Draw, suffix: str, cut: int) -> None:
     data = draw(tmp_path / f"x.{suffix}", size=(40, 40)).read_bytes()
-    with pytest.raises(inputs_images.ImageError) as error:
-        inputs_images.decode(data[: len(data) * cut // 100], SHAPE, LIMIT)
+    with pytest.raises(images.ImageError) as error:
+        images.decode(data[: len(data) * cut // 100], SHAPE, LIMIT)
     assert str(error.value) and "\n" not in str(error.value)
-
 
 
 def test_the_header_alone_decides_what_is_too_large(tmp_path: Path, draw: Draw) -> None:
     data = bytearray(draw(tmp_path / "x.png").read_bytes())
     data[16:24] = struct.pack(">II", 40_000, 40_000)  # a decompression bomb: few bytes that announce 1.6e9 pixels
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    with pytest.raises(inputs_images.ImageError, match=r"PNG image of 40000 x 40000 pixels; the limit is 10,000 pixels"):
-        inputs_images.decode(bytes(data), SHAPE, LIMIT)
-
+    with pytest.raises(images.ImageError, match=r"PNG image of 40000 x 40000 pixels; the limit is 10,000 pixels"):
+        images.decode(bytes(data), SHAPE, LIMIT)
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", bytes(1000), b"%PDF-1.7"])
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
-    with pytest.raises(inputs_images.ImageError):
-        inputs_images.decode(data, SHAPE, LIMIT)
-
+    with pytest.raises(images.ImageError):
+        images.decode(data, SHAPE, LIMIT)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_an_array_is_read_as_it_was_saved(dtype: type) -> None:
     array = np.arange(2 * 7 * 9 * 3).reshape(2, *SHAPE) % 256
-    found = inputs_images.from_npy(npy(array.astype(dtype)), {"shape": SHAPE}, 2)["image"]
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, array)
+    pixels = images.from_npy(npy(array.astype(dtype)), {"shape": SHAPE}, 2)["image"]
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(pixels, array)
 
-UNREADABLE = "not an array as numpy.save writes it"
+
+UNREADABLE = "not an array in the format of numpy.save"
 BLACK = np.zeros((2, *SHAPE), np.float32)
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (b"", UNREADABLE),
         (b"hello", UNREADABLE),
@@ -132,17 +125,13 @@ BLACK = np.zeros((2, *SHAPE), np.float32)
         (npy(BLACK * np.nan), "pixel values must be from 0 to 255"),
     ],
 )
-def test_an_array_that_cannot_be_used_is_refused_in_one_line(data: bytes, told: str) -> None:
+def test_an_array_that_cannot_be_used_is_refused_in_one_line(data: bytes, message: str) -> None:
     with pytest.raises(ValueError) as error:
-        inputs_images.from_npy(data, {"shape": SHAPE}, 3)
-    assert told in str(error.value) and "\n" not in str(error.value)
-
+        images.from_npy(data, {"shape": SHAPE}, 3)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_header_that_announces_terabytes_allocates_nothing() -> None:
     data = npy(np.zeros((3, *SHAPE), np.uint8)).replace(b"(3, 7, 9, 3), }          ", b"(3, 7, 9, 3333333333), } ")
     with pytest.raises(ValueError, match="it is uint8, 3 x 7 x 9 x 3333333333"):
-        inputs_images.from_npy(data, {"shape": SHAPE}, 3)
-
-
-
+        images.from_npy(data, {"shape": SHAPE}, 3)

@@ -1,20 +1,22 @@
-"""Data sources: what is a usable picture goes on, what is not is told with its path and the reason."""
+"""Sources of pictures, and their prepared form: files that cannot be used are reported with path and reason."""
 
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
-from support import ROOT
-from my_experiment.data import images as data_images
-from my_experiment.harness import contracts
-from my_experiment.harness.core import errors
-from my_experiment.harness.preparation import images as preparation_images
+from my_experiment.data.images import digits, image_folder
 from my_experiment.harness import prepared
+from my_experiment.harness.contracts import Splits
+from my_experiment.harness.core import config
+from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.preparation.images import Example, Problem, Source, write
 from my_experiment.harness.prepared import images as prepared_images
+from PIL import Image
+from support import ROOT, picture_names
 
 Draw = Callable[..., Path]
 
@@ -27,7 +29,6 @@ def folder(tmp_path: Path, draw: Draw) -> Path:
     return tmp_path / "pictures"
 
 
-
 def read(folder: Path, **changes: Any) -> Any:
     """Opens the folder as a source."""
     settings = {
@@ -38,22 +39,19 @@ def read(folder: Path, **changes: Any) -> Any:
         "on_invalid": "stop",
         **changes,
     }
-    return data_images.image_folder(**settings)
-
+    return image_folder(**settings)
 
 
 def problems(folder: Path, **changes: Any) -> dict[str, str]:
     """Path below the folder -> reason, of everything that cannot be used."""
     items = read(folder, **changes).items
-    found = [item for item in items if isinstance(item, preparation_images.Problem)]
-    return {Path(problem.path).relative_to(folder).as_posix(): problem.reason for problem in found}
-
+    return {Path(item.path).relative_to(folder).as_posix(): item.reason for item in items if isinstance(item, Problem)}
 
 
 @pytest.mark.parametrize("suffix", ["png", "PNG", "jpg", "jpeg", "bmp", "gif", "webp"])
 @pytest.mark.parametrize(("mode", "size"), [("L", (9, 7)), ("RGB", (30, 20)), ("RGB", (1, 1))])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_formats_colours_and_sizes(
+def test_formats_colors_and_sizes(
     folder: Path, draw: Draw, suffix: str, mode: str, size: tuple[int, int], channels: int
 ) -> None:
     draw(folder / f"cat/x.{suffix}", seed=3, size=size, mode=mode)
@@ -68,17 +66,14 @@ def test_formats_colours_and_sizes(
     assert len({item.digest for item in items}) == 3
 
 
-
 def test_pictures_are_read_as_they_are(folder: Path) -> None:
     first = next(read(folder).items)
     np.testing.assert_array_equal(first.image, np.asarray(Image.open(folder / "cat/1.png")))
 
 
-
 def test_sub_folders_of_a_class_belong_to_it(folder: Path, draw: Draw) -> None:
     draw(folder / "dog/small/old/x.png", seed=3)
     assert [(item.name, item.label) for item in read(folder).items][-1] == ("dog/small/old/x.png", 1)
-
 
 
 def test_the_same_pixels_have_the_same_digest_in_any_lossless_format(folder: Path, draw: Draw) -> None:
@@ -89,15 +84,13 @@ def test_the_same_pixels_have_the_same_digest_in_any_lossless_format(folder: Pat
     assert len(set(same)) == 1
 
 
-
 def damage(file: Path, content: bytes) -> None:
-    """Writes a file whatever its content is worth."""
+    """Writes a file with any content."""
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(content)
 
 
-
-def test_unusable_files_are_told_with_their_reason(folder: Path, draw: Draw) -> None:
+def test_files_that_cannot_be_used_are_reported_with_the_reason(folder: Path, draw: Draw) -> None:
     good = (folder / "cat/1.png").read_bytes()
     damage(folder / "cat/empty.png", b"")
     damage(folder / "cat/text.png", b"no picture at all")
@@ -110,8 +103,8 @@ def test_unusable_files_are_told_with_their_reason(folder: Path, draw: Draw) -> 
     draw(folder / "cat/huge.png", size=(200, 51))
     (folder / "cat/gone.png").symlink_to(folder / "nowhere.png")
     (folder / "cat/folder.png").mkdir()
-    found = problems(folder)
-    named = {
+    reasons = problems(folder)
+    expected = {
         "cat/empty.png": "the file is empty",
         "cat/text.png": "not a readable PNG",
         "cat/cut.png": "truncated or damaged PNG",
@@ -123,12 +116,11 @@ def test_unusable_files_are_told_with_their_reason(folder: Path, draw: Draw) -> 
         "cat/huge.png": "PNG image of 200 x 51 pixels; the limit is 10,000 pixels",
         "cat/gone.png": "No such file or directory",
     }
-    assert set(found) == set(named)
-    for name, reason in named.items():
-        assert found[name].startswith(reason)
-    assert read(folder).size == len(named) + 2
+    assert set(reasons) == set(expected)
+    for name, reason in expected.items():
+        assert reasons[name].startswith(reason)
+    assert read(folder).size == len(expected) + 2
     assert not problems(folder, max_pixels=10_200).keys() & {"cat/huge.png"}
-
 
 
 def test_links_that_lead_in_circles_end(folder: Path) -> None:
@@ -137,21 +129,19 @@ def test_links_that_lead_in_circles_end(folder: Path) -> None:
     assert problems(folder) == {"cat/loop.png": "Too many levels of symbolic links"}
 
 
-
 def test_pictures_as_cameras_and_printers_write_them(folder: Path, draw: Draw) -> None:
     draw(folder / "cat/cmyk.jpg", seed=3, mode="CMYK")
     draw(folder / "cat/palette.png", seed=4, mode="P")
     draw(folder / "cat/transparent.png", seed=5, mode="RGBA")
     Image.fromarray(np.arange(63, dtype=np.uint16).reshape(7, 9) * 1000).save(folder / "dog/deep.png")
-    frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (9, 7), color) for color in ("red", "blue")]
     frames[0].save(folder / "dog/moving.gif", save_all=True, append_images=frames[1:])
     assert problems(folder) == {}
-    found = {item.name: item.image for item in read(folder).items}
-    assert len(found) == 7
-    assert {image.shape for image in found.values()} == {(7, 9, 3)}
-    assert (found["dog/moving.gif"] == (255, 0, 0)).all()  # its first picture
-    assert found["dog/deep.png"].max() == 62_000 >> 8  # the high byte
-
+    images = {item.name: item.image for item in read(folder).items}
+    assert len(images) == 7
+    assert {image.shape for image in images.values()} == {(7, 9, 3)}
+    assert (images["dog/moving.gif"] == (255, 0, 0)).all()  # its first picture
+    assert images["dog/deep.png"].max() == 62_000 >> 8  # the high byte
 
 
 def test_hidden_files_are_ignored(folder: Path) -> None:
@@ -163,12 +153,10 @@ def test_hidden_files_are_ignored(folder: Path) -> None:
     assert problems(folder) == {}
 
 
-
 def test_a_link_to_a_picture_is_a_picture(folder: Path, draw: Draw) -> None:
     (folder / "dog/2.png").symlink_to(draw(folder.parent / "elsewhere.png", seed=9))
     assert problems(folder) == {}
     assert [item.name for item in read(folder).items][-1] == "dog/2.png"
-
 
 
 def test_classes_and_names_may_be_in_any_script(folder: Path, draw: Draw) -> None:
@@ -177,27 +165,25 @@ def test_classes_and_names_may_be_in_any_script(folder: Path, draw: Draw) -> Non
     assert problems(folder) == {}
 
 
-
 def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(errors.UserError, match=r"data\.path: there is no folder .*dvc add"):
+    with pytest.raises(UserError, match=r"data\.path: there is no folder .*dvc add"):
         read(tmp_path / "nowhere")
-
 
 
 def test_one_class_is_too_few(tmp_path: Path, draw: Draw) -> None:
     draw(tmp_path / "pictures/cat/1.png")
-    with pytest.raises(errors.UserError, match=r"1 class folder\(s\), at least 2 are needed"):
+    with pytest.raises(UserError, match=r"1 class folder\(s\), at least 2 are needed"):
         read(tmp_path / "pictures")
 
 
-
 def test_the_digits_are_all_there() -> None:
-    source = data_images.digits(image_size=(8, 8), channels=1)
+    source = digits(image_size=(8, 8), channels=1)
     items = list(source.items)
     assert len(items) == source.size == 1797
     assert source.classes == [str(digit) for digit in range(10)]
     pixels = np.stack([item.image for item in items])
     assert (pixels.shape, pixels.min(), pixels.max()) == ((1797, 8, 8, 1), 0, 255)
+
 
 CLASSES, SHAPE = ["cat", "dog"], (2, 3, 1)
 
@@ -206,35 +192,34 @@ def examples(numbers: range) -> Iterator[Any]:
     """An example for each number; the same number gives the same example."""
     for number in numbers:
         image = np.full(SHAPE, number % 256, np.uint8)
-        yield preparation_images.Example(f"{number}.png", number % 2, f"digest of {number}", image)
+        yield Example(f"{number}.png", number % 2, f"digest of {number}", image)
 
 
-
-def write(folder: Path, items: Iterator[Any]) -> None:
-    """Writes them with a third each for validation and test."""
-    splits = contracts.Splits(0, 1 / 3, 1 / 3)
-    preparation_images.write(preparation_images.Source(CLASSES, SHAPE, 0, items, max_pixels=99), splits, folder)
-
+def prepare(folder: Path, items: Iterator[Any]) -> None:
+    """Writes examples, a third each for validation and test."""
+    write(Source(CLASSES, SHAPE, 0, items, max_pixels=99), Splits(0, 1 / 3, 1 / 3), folder)
 
 
 def test_other_examples_move_none(tmp_path: Path) -> None:
-    write(tmp_path / "few", examples(range(0, 300, 3)))
-    write(tmp_path / "many", examples(range(300)))
+    prepare(tmp_path / "few", examples(range(0, 300, 3)))
+    prepare(tmp_path / "many", examples(range(300)))
     for split in prepared.SPLITS:
-        few, many = (prepared_images.names(split, tmp_path / folder) for folder in ("few", "many"))
+        few, many = (picture_names(split, tmp_path / folder) for folder in ("few", "many"))
         assert few
         assert few == [name for name in many if int(name.removesuffix(".png")) % 3 == 0]
 
 
-
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    write(tmp_path / "prepared", examples(range(100)))
+    prepare(tmp_path / "prepared", examples(range(100)))
     manifest = prepared.manifest(tmp_path / "prepared")
     assert (manifest["classes"], manifest["shape"], manifest["max_pixels"]) == (CLASSES, list(SHAPE), 99)
     total = 0
     for split in prepared.SPLITS:
-        images, labels = prepared_images.load(split, tmp_path / "prepared"), prepared.targets(split, tmp_path / "prepared")
-        numbers = [int(name.removesuffix(".png")) for name in prepared_images.names(split, tmp_path / "prepared")]
+        images, labels = (
+            prepared_images.load(split, tmp_path / "prepared"),
+            prepared.targets(split, tmp_path / "prepared"),
+        )
+        numbers = [int(name.removesuffix(".png")) for name in picture_names(split, tmp_path / "prepared")]
         assert isinstance(images, np.memmap)
         assert not images.flags.writeable
         assert (images.dtype, images.shape, labels.dtype) == (np.uint8, (len(numbers), *SHAPE), np.int64)
@@ -245,10 +230,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert total == 100
 
 
-
 def test_the_same_examples_give_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("one", "two"):
-        write(tmp_path / folder, examples(range(50)))
+        prepare(tmp_path / folder, examples(range(50)))
     one, two = (
         {file.relative_to(tmp_path / folder): file.read_bytes() for file in (tmp_path / folder).rglob("*.*")}
         for folder in ("one", "two")
@@ -257,21 +241,18 @@ def test_the_same_examples_give_the_same_bytes(tmp_path: Path) -> None:
     assert one == two
 
 
-
 def test_another_label_changes_the_digest(tmp_path: Path) -> None:
-    write(tmp_path / "one", examples(range(50)))
-    write(tmp_path / "two", (example._replace(label=1 - example.label) for example in examples(range(50))))
+    prepare(tmp_path / "one", examples(range(50)))
+    prepare(tmp_path / "two", (example._replace(label=1 - example.label) for example in examples(range(50))))
     one, two = (prepared.manifest(tmp_path / folder)["digests"] for folder in ("one", "two"))
     assert not set(one.values()) & set(two.values())
-
 
 
 def test_names_survive_any_character(tmp_path: Path) -> None:
     names = ['cat/a,b "c".png', "Lövå ✨/ü.png", "dog/line\nbreak.png"]
     odd = (example._replace(name=name) for example, name in zip(examples(range(300, 303)), names, strict=True))
-    write(tmp_path / "prepared", itertools.chain(examples(range(50)), odd))
-    assert {name for split in prepared.SPLITS for name in prepared_images.names(split, tmp_path / "prepared")} >= set(names)
-
+    prepare(tmp_path / "prepared", itertools.chain(examples(range(50)), odd))
+    assert {name for split in prepared.SPLITS for name in picture_names(split, tmp_path / "prepared")} >= set(names)
 
 
 @pytest.mark.parametrize(
@@ -286,11 +267,7 @@ def test_names_survive_any_character(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_in_the_configuration_is_one_line(key: str, value: Any, line: str) -> None:
-    from my_experiment.harness.core import config
     section = yaml.safe_load((ROOT / "conf/data/image_folder.yaml").read_text(encoding="utf-8"))
-    with pytest.raises(errors.UserError) as error:
+    with pytest.raises(UserError) as error:
         config.check({"data": {**section, key: value}}, {}, {"data"})
     assert str(error.value).splitlines()[1:] == [f"  {line}"]
-
-
-

@@ -1,25 +1,25 @@
-"""Stage `evaluate` on pictures: reports what the exported model does on the test split, the same bytes each time."""
+"""Stage `evaluate` on pictures: metrics, plots and card of the exported model, the same bytes each time."""
 
 import base64
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 import yaml
+from my_experiment.harness import prepared
+from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.evaluation import card, report, workspace
+from my_experiment.harness.evaluation.images import examples
+from my_experiment.harness.inputs.images import decode
+from my_experiment.harness.preparation import splits
+from my_experiment.harness.prepared.images import load
+from my_experiment.stages import evaluate
 from onnx import helper, numpy_helper
 from support import PACKAGE
-from my_experiment.harness.core import errors
-from my_experiment.harness.evaluation import card
-from my_experiment.harness.evaluation import images as evaluation_images
-from my_experiment.harness.evaluation import report
-from my_experiment.harness.inputs import images as inputs_images
-from my_experiment.harness.preparation import splits
-from my_experiment.harness import prepared
-from my_experiment.harness.prepared import images as prepared_images
-from my_experiment.stages import evaluate
 
 CLASSES, SHAPE = ["dark", "light"], (2, 2, 1)
 WRONG = {3, 7}  # labelled against their brightness
@@ -53,10 +53,9 @@ def save_model(bias: float = 2.56) -> None:
     Path("models/model.json").write_text(json.dumps(description), encoding="utf-8")
 
 
-
 @pytest.fixture
 def trained(workspace: Path) -> Path:
-    """What the stages before leave behind."""
+    """The results of the earlier stages."""
     levels = np.random.default_rng(0).permutation(np.r_[10:110:5, 150:250:5]).astype(np.uint8)
     labels = np.array([int(level > 128) ^ (row in WRONG) for row, level in enumerate(levels)])
     with splits.replaced() as folder:
@@ -86,28 +85,26 @@ def trained(workspace: Path) -> Path:
     return workspace
 
 
-
 def reports() -> dict[Path, bytes]:
     """Every file that the stage writes."""
     return {file: file.read_bytes() for file in (Path("models/page.json"), *Path("reports").rglob("*.*"))}
 
 
-
 def test_reports(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main()
-    report: dict[str, Any] = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
+    metrics: dict[str, Any] = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
     low, high = json.loads(Path("reports/intervals.json").read_text(encoding="utf-8"))["accuracy"]
-    assert low < report["accuracy"] == 38 / 40 <= high
-    assert report["baseline_accuracy"] == np.bincount(prepared.targets("test")).max() / 40
+    assert low < metrics["accuracy"] == 38 / 40 <= high
+    assert metrics["baseline_accuracy"] == np.bincount(prepared.targets("test")).max() / 40
     rows = Path("reports/plots/confusion.csv").read_text(encoding="utf-8").splitlines()
     assert sum(row.split(",")[0] != row.split(",")[1] for row in rows[1:]) == len(WRONG)
-    card = Path("reports/model_card.md").read_text(encoding="utf-8")
-    assert "classifies grey pictures of 2 x 2 pixels as one of 2 classes (dark, light)." in card
-    assert "**95.0% of 40 test examples are classified rightly instead of " in card
-    assert "the weights are those of epoch 1: validation loss 0.4000" in card
-    assert r"| `data.path` | `a\|b` |" in card
+    text = Path("reports/model_card.md").read_text(encoding="utf-8")
+    assert "classifies gray pictures of 2 x 2 pixels as one of 2 classes (dark, light)." in text
+    assert "**95.0% of 40 test examples are correctly classified, compared with " in text
+    assert "the weights are those of epoch 1: validation loss 0.4000" in text
+    assert r"| `data.path` | `a\|b` |" in text
     for plot in ("confusion_matrix", "learning_curves", "reliability", "mistakes"):
-        assert f"(plots/{plot}.png)" in card
+        assert f"(plots/{plot}.png)" in text
         assert Path(f"reports/plots/{plot}.png").read_bytes().startswith(b"\x89PNG")
     # There is no dvc.lock here, so that nothing can be logged: that costs a warning and no result.
     assert "All results are on disk" in capsys.readouterr().err
@@ -116,51 +113,68 @@ def test_reports(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reports() == first
 
 
-
 def test_examples_for_the_page(trained: Path) -> None:
-    """Evenly spread over the targets, decoded to the very pixels of the split, and none where none are wanted."""
+    """Evenly spaced over the targets, decoded to the exact pixels of the split, and none if none are configured."""
     evaluate.main()
-    shown = json.loads(Path("models/page.json").read_bytes())["examples"]
-    assert [example["actual"] for example in shown] == ["dark", "dark", "light"]
+    examples = json.loads(Path("models/page.json").read_bytes())["examples"]
+    assert [example["actual"] for example in examples] == ["dark", "dark", "light"]
     targets = prepared.targets("test")
-    split = {(row.tobytes(), CLASSES[target]) for row, target in zip(prepared_images.load("test"), targets, strict=True)}
-    for example in shown:
+    split = {(row.tobytes(), CLASSES[target]) for row, target in zip(load("test"), targets, strict=True)}
+    for example in examples:
         assert set(example) == {"actual", "file"}
-        pixels = inputs_images.decode(base64.b64decode(example["file"]), SHAPE, 100)
+        pixels = decode(base64.b64decode(example["file"]), SHAPE, 100)
         assert (pixels.tobytes(), example["actual"]) in split
     assert "3 examples of the test split are in models/page.json" in Path("reports/model_card.md").read_text("utf-8")
-    assert report.shown(targets, prepared.manifest(), 0) == card.shipped(0) == []
+    assert report.page_examples(workspace.predict(workspace.read()), 0) == card.examples_on_the_page(0) == []
 
 
-
-def test_colour_pictures_are_examples_too(trained: Path) -> None:
+def test_color_pictures_are_examples_too(trained: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), np.uint8)
     np.save("data/prepared/test/images.npy", pixels)
-    found = [inputs_images.decode(base64.b64decode(each["file"]), (3, 4, 3), 100) for each in evaluation_images.examples([1, 0])]
-    np.testing.assert_array_equal(found, pixels[::-1])
-
+    decoded = [decode(base64.b64decode(example["file"]), (3, 4, 3), 100) for example in examples([1, 0])]
+    np.testing.assert_array_equal(decoded, pixels[::-1])
 
 
 def test_a_model_without_mistakes_has_a_report_as_well(trained: Path) -> None:
-    np.save("data/prepared/test/targets.npy", (prepared_images.load("test")[:, 0, 0, 0] > 128).astype(np.int64))
+    np.save("data/prepared/test/targets.npy", (load("test")[:, 0, 0, 0] > 128).astype(np.int64))
     evaluate.main()
     assert Path("reports/plots/mistakes.png").exists()
-    assert "classified rightly instead of 50.0%" in Path("reports/model_card.md").read_text(encoding="utf-8")
-
+    assert "correctly classified, compared with 50.0%" in Path("reports/model_card.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda: np.save("data/prepared/test/targets.npy", np.zeros(0, np.int64)), "test split is empty.*prepare.test"),
-        (lambda: save_model(bias=np.nan), "no finite number for 40 of 40 test examples"),
+        (lambda: save_model(bias=np.nan), "not a finite number for 40 of 40 test examples"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_a_line(trained: Path, spoil: Any, message: str) -> None:
+def test_a_split_or_a_model_that_cannot_be_evaluated_is_an_error_in_one_line(
+    trained: Path, spoil: Any, message: str
+) -> None:
     spoil()
-    with pytest.raises(errors.UserError, match=message):
+    with pytest.raises(UserError, match=message):
         evaluate.main()
     assert not Path("reports/metrics.json").exists()
 
 
+def test_a_metric_is_added_in_one_place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function and its line in `METRICS`: then it is in the metrics, the intervals and the card."""
+    from my_experiment.harness.evaluation import classification
+    from my_experiment.harness.evaluation.metrics import Metric, mean
 
+    def brier(labels: Any, probabilities: Any) -> Any:
+        return mean(((probabilities - np.eye(2)[labels]) ** 2).sum(1))
+
+    monkeypatch.setitem(classification.METRICS, "brier", Metric("Brier score", "lower", brier))
+    evaluate.main()
+    metrics, intervals = (
+        json.loads(Path(f"reports/{name}.json").read_text(encoding="utf-8")) for name in ("metrics", "intervals")
+    )
+    test = workspace.predict(workspace.read())
+    expected = ((test.outputs - np.eye(2)[test.targets]) ** 2).sum(1).mean()
+    assert metrics["brier"] == pytest.approx(expected, rel=1e-6)
+    low, high = intervals["brier"]
+    assert low < metrics["brier"] < high
+    (line,) = [line for line in Path("reports/model_card.md").read_text("utf-8").splitlines() if "Brier score" in line]
+    assert line.endswith("| - | lower |")

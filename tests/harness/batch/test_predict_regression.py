@@ -1,0 +1,3 @@
+"""Batch prediction, in bakes with a regression."""
+
+from test_predict import *  # noqa: F403

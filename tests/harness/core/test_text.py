@@ -1,0 +1,50 @@
+"""Numbers and tables as text."""
+
+from typing import Any
+
+import pytest
+from my_experiment.harness.core import text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.95, "0.95"),
+        (1.0, "1"),
+        (0.0, "0"),
+        (41.234, "41.23"),
+        (-1234.4, "-1234"),
+        (123456.7, "123,457"),
+        (0.00012345, "0.0001234"),
+        (1.5e-7, "1.5e-07"),
+        (2.5e15, "2.5e+15"),
+        (None, "-"),
+        (float("nan"), "-"),
+    ],
+)
+def test_numbers_are_written_as_a_person_reads_them(value: Any, expected: str) -> None:
+    assert text.number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "baseline", "expected"),
+    [
+        (1.0, 1.0, "no better"),
+        (0.0, 0.0, "no better"),
+        (1.1, 1.0, "the model is worse than that"),
+        (0.1, 0.0, "the model is worse than that"),
+        (0.75, 1.0, "25% lower"),
+        (0.0, 1.0, "100% lower"),
+    ],
+)
+def test_a_model_is_compared_with_its_baseline(error: float, baseline: float, expected: str) -> None:
+    assert text.compared(error, baseline, "lower") == expected
+
+
+def test_a_table_escapes_its_cells() -> None:
+    assert text.table(("a", "b|c"), [("x|y", 1), ("two\nlines", None)]) == [
+        r"| a | b\|c |",
+        "|---|---:|",
+        r"| x\|y | 1 |",
+        "| two lines | None |",
+    ]
