@@ -1,5 +1,6 @@
-"""A sweep from its command line to its experiment, with workers that are told what to do instead of training."""
+"""A sweep from its command line to its experiment, with workers that do not train."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -7,159 +8,160 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
 import pytest
 import yaml
-from support import PACKAGE
 from my_experiment.harness.core import config
-from my_experiment.harness.core import errors
-from my_experiment.harness.core import stages
-from my_experiment.harness.sweep import experiment
-from my_experiment.harness.sweep import launchers
-from my_experiment.harness.sweep import main
-from my_experiment.harness.sweep import report
+from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.core.paths import SOURCES
+from my_experiment.harness.sweep import experiment, main, plan, report, trials
 from my_experiment.harness.sweep import study as studies
-from my_experiment.harness.sweep import trials
+from my_experiment.harness.sweep.launchers import local, process
+from my_experiment.harness.sweep.settings import Sweep
 
-LOCAL = {"_target_": f"{PACKAGE}.sweep.launchers.local"}
+LOCAL = {"_target_": "my_experiment.harness.sweep.launchers.local.launch"}
 
 
 @pytest.fixture(autouse=True)
-def _own_storage(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _fast_in_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
-    monkeypatch.setattr(main, "LOOK", 0.01)
-    monkeypatch.setattr(main, "SYNC", 0.01)
+    monkeypatch.setattr(main, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(main, "WATCH_SECONDS", 0.01)
 
 
-
-def opened(budget: int, name: str = "s") -> Any:
-    """A study whose trials choose between nothing and nothing."""
-    made = studies.create(name, ["val_loss"], {"sampler": "random", "seed": 0, "fixed": [], "space": {}})
-    made.set_user_attr("budget", budget)
-    return made
-
+def new_study(budget: int, name: str = "s") -> Any:
+    """A study whose trials have no parameters."""
+    study = studies.create(name, {"val_loss": "minimize"}, {"sampler": "random", "seed": 0, "fixed": [], "space": {}})
+    study.set_user_attr("budget", budget)
+    return study
 
 
 def parameters(*overrides: str) -> dict[str, Any]:
-    """What a trial with these overrides is trained with."""
-    found: dict[str, Any] = experiment.composed(overrides)
-    return found
-
+    """The configuration of a trial with these overrides."""
+    return experiment.composed(overrides)
 
 
 def works(monkeypatch: pytest.MonkeyPatch, work: Callable[[Any], Any]) -> None:
-    """Has the launcher `local` start a worker that does this with a trial, and with what the worker returns end."""
+    """Makes the launcher `local` start a worker that calls `work` with each trial; a text from it is its loss."""
 
     def launcher(_: Any, folder: Path) -> list[str]:
-        own, worker = studies.load(folder.name), uuid.uuid4().hex
-        with studies.place(folder.name).worker(worker):
-            while trial := studies.claim(own, worker):
+        study, worker = studies.load(folder.name), uuid.uuid4().hex
+        with studies.worker_lock(folder.name, worker):
+            while trial := studies.claim(study, worker):
                 if reason := work(trial):
                     return [reason]
-                own.tell(trial, trial.number / 10)
+                study.tell(trial, trial.number / 10)
         return []
 
-    monkeypatch.setattr(launchers, "local", launcher)
+    monkeypatch.setattr(local, "launch", launcher)
 
+
+def test_the_environment_of_a_worker_is_that_of_the_stage_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    assert process.train_variables() == {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
+    assert process.train_environment() == {
+        "PYTHONPATH": f"{SOURCES}{os.pathsep}elsewhere",
+        "PYTHONHASHSEED": "0",
+        "MALLOC_ARENA_MAX": "1",
+    }
+    text = Path("dvc.yaml").read_text(encoding="utf-8")
+    Path("dvc.yaml").write_text(text.replace("MALLOC_ARENA_MAX=1", "XLA_FLAGS='--a --b=1'"), encoding="utf-8")
+    assert process.train_variables() == {"PYTHONHASHSEED": "0", "XLA_FLAGS": "--a --b=1"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sweep=tpe", "sweep.metrics=[val_loss,latency]"], "sweep.pruner: trials are stopped by one metric only"),
-        (["train/strategy=multi_worker"], "train/strategy: a trial is trained by one worker"),
+        (["sweep=tpe", "sweep.metrics=[val_loss,latency]"], "sweep.pruner: trials are pruned by one metric only"),
+        (["train/strategy=multi_worker"], "train/strategy: one worker trains a trial"),
     ],
 )
-def test_what_would_be_in_vain_is_refused(arguments: list[str], message: str) -> None:
+def test_unsupported_combinations_are_rejected(arguments: list[str], message: str) -> None:
     model = [] if "strategy" in config.compose() else ["model=mlp"]
-    with pytest.raises(errors.UserError) as error:
-        main.read([*model, *arguments])
+    with pytest.raises(UserError) as error:
+        plan.read([*model, *arguments])
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
-
-def test_a_trial_that_kills_its_workers_ends_no_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = opened(budget=2)
-    studies.fill(made, {"good": {}, "bad": {}})
-    works(monkeypatch, lambda trial: "killed" if trial.user_attrs["planned"] == "bad" else None)
-    main.attend(made, LOCAL)
-    states = [trial.state.name for trial in made.get_trials()]
+def test_a_trial_that_kills_its_workers_does_not_end_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = new_study(budget=2)
+    studies.enqueue(study, {"good": {}, "bad": {}})
+    works(monkeypatch, lambda trial: "killed" if trial.user_attrs["plan_key"] == "bad" else None)
+    main.attend(study, LOCAL)
+    states = [trial.state.name for trial in study.get_trials()]
     assert states.count("COMPLETE") == 1 and states.count("FAIL") == studies.ATTEMPTS
-    assert main.remaining(made) == 0
+    assert studies.remaining(study) == 0
 
 
-
-def test_workers_that_take_no_trial_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launchers, "local", lambda work, folder: ["no memory"])
-    with pytest.raises(errors.UserError, match=r"^no worker could take a trial: no memory$"):
-        main.attend(opened(budget=1), LOCAL)
-
+def test_workers_that_claim_no_trial_end_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "launch", lambda work, folder: ["no memory"])
+    with pytest.raises(UserError, match=r"^no worker could claim a trial: no memory$"):
+        main.attend(new_study(budget=1), LOCAL)
 
 
-def test_no_worker_is_started_for_what_others_are_at(
+def test_no_worker_is_started_for_trials_of_other_workers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made, told = opened(budget=1), ""
-    monkeypatch.delattr(launchers, "local")
-    with studies.place("s").worker("other"):
-        trial = studies.claim(made, "other")
+    study, output = new_study(budget=1), ""
+    monkeypatch.delattr(local, "launch")
+    with studies.worker_lock("s", "other"):
+        trial = studies.claim(study, "other")
         thread = threading.Thread(target=main.attend, args=(studies.load("s"), LOCAL))
         thread.start()
         deadline = time.monotonic() + 60
-        while "waiting" not in (told := told + capsys.readouterr().err):
+        while "waiting" not in (output := output + capsys.readouterr().err):
             assert thread.is_alive() and time.monotonic() < deadline
             time.sleep(0.01)  # between two looks at the condition
-        made.tell(trial, 0.5)
+        study.tell(trial, 0.5)
         thread.join()
-    assert told + capsys.readouterr().err == "sweep s: waiting for 1 trial of other workers\n"
+    assert output + capsys.readouterr().err == "sweep s: waiting for 1 trial of other workers\n"
 
 
-
-def test_an_interrupted_sweep_says_what_is_left(
+def test_an_interrupted_sweep_prints_the_trials_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(trial: Any) -> None:
         raise KeyboardInterrupt
 
-    made = opened(budget=3)
+    study = new_study(budget=3)
     works(monkeypatch, interrupted)
-    with pytest.raises(SystemExit) as ended:
-        stages.run(lambda: main.launch(made, LOCAL), interrupted="it goes on")
-    assert ended.value.code == 130
-    assert capsys.readouterr().err.splitlines()[-2:] == ["sweep s: 3 trials are left", "interrupted: it goes on"]
-    assert [trial.user_attrs.get("attempt", 1) for trial in made.get_trials()] == [1, 1]
+    with pytest.raises(KeyboardInterrupt):
+        main.launch(study, LOCAL)
+    assert capsys.readouterr().err.splitlines()[-1] == "sweep s: 3 trials are left"
+    assert [trial.user_attrs.get("attempt", 1) for trial in study.get_trials()] == [1, 1]
 
 
-
-def test_a_storage_that_cannot_be_read_costs_the_watcher_one_warning(
+def test_an_unreadable_storage_is_one_warning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    made, told, deadline = opened(budget=1), "", time.monotonic() + 60
-    with main.watched(made):
+    study, output, deadline = new_study(budget=1), "", time.monotonic() + 60
+    with main.watched(study):
         with sqlite3.connect("sweeps/optuna.db") as store:
             store.execute("drop table trials")
-        while "warning" not in (told := told + capsys.readouterr().err):
+        while "warning" not in (output := output + capsys.readouterr().err):
             assert time.monotonic() < deadline
             time.sleep(0.01)  # between two looks at the condition
-    told += capsys.readouterr().err
-    assert told.startswith("warning: how far the sweep is cannot be read: ") and told.count("\n") == 1
-
+    output += capsys.readouterr().err
+    assert output.startswith("warning: the progress of the sweep cannot be read: ") and output.count("\n") == 1
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_repetitions_are_those_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repetitions_follow_the_present_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """More seeds, and another trial among the best, in a study whose repetitions are there already."""
     import optuna
 
-    made = opened(budget=3)
+    study = new_study(budget=3)
 
     def add(score: float, seed: int | None) -> None:
         attributes = {"overrides": [f"a={score}"], "seed": seed}
-        made.add_trial(optuna.trial.create_trial(value=score, user_attrs=attributes))
+        study.add_trial(optuna.trial.create_trial(value=score, user_attrs=attributes))
 
     def repeated(seeds: int) -> list[tuple[int, int, bool]]:
-        section = main.search.Sweep.model_construct(seeds=seeds, top=2, metrics=["val_loss"])
-        repeats = main.repeat(made, main.Search(section, LOCAL, made.user_attrs["plan"], ""))
-        return [(one.number, len(one.values), one.low == one.high) for one in trials.rank(made, repeats)]
+        settings = Sweep.model_construct(seeds=seeds, top=2)
+        search = plan.Search(settings, {"val_loss": "minimize"}, LOCAL, study.user_attrs["plan"], "")
+        repeats = main.repeat(study, search)
+        assert repeats is not None
+        return [(entry.number, len(entry.scores), entry.low == entry.high) for entry in trials.rank(study, repeats)]
 
     works(monkeypatch, lambda trial: None)
     monkeypatch.setattr(main, "launch", main.attend)  # without MLflow, whose import takes longer than all of this
@@ -169,29 +171,29 @@ def test_repetitions_are_those_of_today(monkeypatch: pytest.MonkeyPatch) -> None
     assert repeated(2) == [(1, 1, True), (0, 2, False)]
     add(0.25, seed=4)
     assert repeated(2) == [(1, 1, True), (2, 2, False)]
-    given = [trial.user_attrs["given"] for trial in studies.load("s-seeds").get_trials()]
-    assert given == [[f"a={score}", f"train.seed={seed}"] for score, seed in ((0.5, 1), (0.5, 2), (0.25, 5), (0.25, 6))]
-    (winner,) = trials.winners(made, studies.load("s-seeds"))
+    overrides = [trial.user_attrs["repeat_overrides"] for trial in studies.load("s-seeds").get_trials()]
+    assert overrides == [
+        [f"a={score}", f"train.seed={seed}"] for score, seed in ((0.5, 1), (0.5, 2), (0.25, 5), (0.25, 6))
+    ]
+    (winner,) = trials.winners(study, studies.load("s-seeds"))
     assert winner.number == 1
-    assert report.comment(made, studies.load("s-seeds"), winner).endswith(
+    assert report.comment(study, studies.load("s-seeds"), winner).endswith(
         "; over every seed val_loss -0.5, 95 % interval -0.5 to -0.5"
     )
 
 
-
-def test_an_experiment_gives_what_the_trial_did() -> None:
+def test_an_experiment_reproduces_the_trial() -> None:
     overrides = ["experiment=mlp", "model.units=[8]"]
     path = experiment.write("mine", "mine", overrides, parameters(*overrides), "Trial 3")
     assert parameters("experiment=mine") == parameters(*overrides)
     assert yaml.safe_load(path.read_text())["model"]["units"] == [8]
     # One that could not be chosen so: `debug` comes after `experiment`.
-    with pytest.raises(errors.UserError, match=r"^conf/experiment/other.yaml is not written, .* debug=limit$") as error:
+    with pytest.raises(UserError, match=r"^conf/experiment/other.yaml is not written, .* debug=limit$") as error:
         experiment.write("other", "other", ["debug=limit"], parameters("debug=limit"), "Trial 4")
     assert "\n" not in str(error.value) and not Path("conf/experiment/other.yaml").exists()
 
 
-
-def test_what_is_no_longer_on_the_front_is_removed() -> None:
+def test_experiments_no_longer_on_the_front_are_removed() -> None:
     written = {"front": "front", "front-1": "front", "front-2": "front", "front-20": "front-20"}
     files = {name: Path(f"conf/experiment/{name}.yaml") for name in written}
     for name, by in written.items():
@@ -199,8 +201,5 @@ def test_what_is_no_longer_on_the_front_is_removed() -> None:
     experiment.forget("front", [files["front-2"]])
     assert [name for name, file in files.items() if file.exists()] == ["front-2", "front-20"]
     experiment.refuse_foreign("front", front=False)
-    with pytest.raises(errors.UserError, match=r"^conf/experiment/front-20\.yaml is there and was not written by"):
+    with pytest.raises(UserError, match=r"^conf/experiment/front-20\.yaml exists and was not written by"):
         experiment.refuse_foreign("front", front=True)
-
-
-

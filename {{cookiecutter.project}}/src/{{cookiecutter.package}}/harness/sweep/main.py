@@ -56,8 +56,7 @@ def command(overrides: tuple[str, ...]) -> None:
     try:
         sweep(overrides)
     except KeyboardInterrupt:
-        print("the same command continues this sweep", file=sys.stderr)
-        raise
+        raise KeyboardInterrupt("the same command continues the sweep") from None
 
 
 def sweep(overrides: Sequence[str]) -> None:
@@ -72,7 +71,7 @@ def sweep(overrides: Sequence[str]) -> None:
     search = plans.read(overrides)
     settings = search.settings
     experiment.refuse_foreign(search.name, len(settings.metrics) > 1)
-    study = studies.create(search.name, settings.metrics, search.plan)
+    study = studies.create(search.name, search.objectives, search.plan)
     budget = settings.trials or 0
     if settings.sampler == "grid":
         combinations = space.grid(space.distributions(search.plan["space"]))[: settings.trials]
@@ -198,7 +197,7 @@ def repeat(study: "optuna.Study", search: plans.Search) -> "optuna.Study | None"
     if not repetitions:
         return None
     plan = {**search.plan, "fixed": [], "space": {}, "sampler": "random", "pruner": "none"}
-    repeats = studies.create(study.study_name + studies.REPEATS, search.settings.metrics, plan)
+    repeats = studies.create(study.study_name + studies.REPEATS, search.objectives, plan)
     repeats.set_user_attr("planned", list(repetitions))
     repeats.set_user_attr("seedless", [trial.number for trial in best if trial.user_attrs["seed"] is None])
     repeats.set_user_attr("budget", len(repetitions))

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import configuration, prepared, targets
+from ..contracts import Target
 from ..core import config, programs
 from ..core.errors import UserError
-from . import space, worker
+from . import samplers, space, worker
+from .samplers import Direction
 from .settings import LATENCY, Sweep
 
 
@@ -19,12 +21,14 @@ class Search(NamedTuple):
 
     Attributes:
         settings: Section `sweep`.
+        objectives: Metric -> its direction.
         launcher: Section `launcher`.
         plan: What identifies the search, as JSON holds it.
         data_md5: MD5 of data/prepared in dvc.lock.
     """
 
     settings: Sweep
+    objectives: dict[str, Direction]
     launcher: Mapping[str, Any]
     plan: dict[str, Any]
     data_md5: str
@@ -55,7 +59,7 @@ def read(arguments: Sequence[str]) -> Search:
     _refuse_unsupported(settings, sections["train"])
     data_md5 = require_prepared(sections)
     manifest = prepared.manifest()
-    _refuse_unknown_metric(settings, manifest)
+    objectives = _objectives(settings, targets.target(manifest))
     plan = {
         **{key: own["sweep"][key] for key in ("sampler", "seed", "metrics", "pruner", "warmup")},
         "space": space.resolve(own["sweep"]["space"], overrides),
@@ -67,7 +71,7 @@ def read(arguments: Sequence[str]) -> Search:
     }
     if settings.sampler != "grid" and not plan["space"]:
         raise UserError("sweep.space: it is empty: name parameters in conf/sweep/space/ or on the command line")
-    return Search(settings, own["launcher"], json.loads(json.dumps(plan)), data_md5)
+    return Search(settings, objectives, own["launcher"], json.loads(json.dumps(plan)), data_md5)
 
 
 def _sections(name: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -86,10 +90,12 @@ def _refuse_unsupported(settings: Sweep, train: Mapping[str, Any]) -> None:
         raise UserError("sweep.trials: set the number of trials, sweep.trials=50 for instance")
 
 
-def _refuse_unknown_metric(settings: Sweep, manifest: Mapping[str, Any]) -> None:
-    known = ["val_loss", f"val_{targets.target(manifest).METRIC}", LATENCY]
+def _objectives(settings: Sweep, target: Target) -> dict[str, Direction]:
+    """The metrics that are optimized -> their directions."""
+    known = ["val_loss", f"val_{target.METRIC}", LATENCY]
     if unknown := [metric for metric in settings.metrics if metric not in known]:
         raise UserError(f"sweep.metrics: {unknown[0]} is not measured here: choose from {', '.join(known)}")
+    return {metric: samplers.direction(metric, target) for metric in settings.metrics}
 
 
 def require_prepared(sections: Mapping[str, Any]) -> str:

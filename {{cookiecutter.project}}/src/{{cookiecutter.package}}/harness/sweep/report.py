@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core import text
 from . import trials
 from .trials import FINISHED, STATES, Ranked
 
@@ -36,8 +37,8 @@ def comment(study: "Study", repeats: "Study | None", trial: "FrozenTrial") -> st
 def _over_seeds(entry: Ranked, metric: str) -> str:
     count = len(entry.scores)
     seeds = "every seed" if entry.seedless else "1 seed" if count == 1 else f"{count} seeds"
-    text = f"over {seeds} {metric} {entry.mean:.5g}"
-    return text if math.isnan(entry.low) else f"{text}, 95 % interval {entry.low:.5g} to {entry.high:.5g}"
+    mean = f"over {seeds} {metric} {entry.mean:.5g}"
+    return mean if math.isnan(entry.low) else f"{mean}, 95 % interval {entry.low:.5g} to {entry.high:.5g}"
 
 
 def summary(study: "Study") -> str:
@@ -179,17 +180,11 @@ def _row(trial: "FrozenTrial", metrics: Sequence[str], scores: Sequence[str]) ->
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows as text in columns; columns of numbers are aligned right."""
-    columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    numeric = [all(cell == "-" or _is_number(cell) for cell in column[1:]) for column in columns]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    columns = []
+    for column in zip(*rows, strict=True):
+        numeric = all(cell == "-" or _is_number(cell) for cell in column[1:])
+        columns.append([cell.rjust(max(map(len, column))) for cell in column] if numeric else column)
+    return "\n".join(text.aligned(list(zip(*columns, strict=True))))
 
 
 def _is_number(cell: str) -> bool:

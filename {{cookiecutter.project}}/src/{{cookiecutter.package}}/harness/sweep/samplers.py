@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from ..training import epochs
+from ..contracts import Target
 
 if TYPE_CHECKING:
     import optuna
+
+Direction = Literal["maximize", "minimize"]
 
 
 def sampler(name: str, seed: int, number: int) -> "optuna.samplers.BaseSampler":
@@ -45,6 +47,11 @@ def pruner(name: str, warmup: int) -> "optuna.pruners.BasePruner":
     return optuna.pruners.NopPruner()
 
 
-def direction(metric: str) -> Literal["maximize", "minimize"]:
-    """The direction in which a metric improves."""
-    return "maximize" if epochs.mode(metric) == "max" else "minimize"
+def direction(metric: str, target: Target) -> Direction:
+    """The direction in which a metric of a trial improves.
+
+    Args:
+        metric: An objective of the sweep.
+        target: The target, which knows the direction of its own metric; a loss and the latency are better if lower.
+    """
+    return "maximize" if metric == f"val_{target.METRIC}" and target.HIGHER_IS_BETTER else "minimize"

@@ -7,7 +7,7 @@ trial whose worker's lock is free is lost: it is recorded as failed, and its par
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,12 +78,12 @@ def load(name: str) -> "optuna.Study":
     return optuna.load_study(study_name=name, storage=storage())
 
 
-def create(name: str, metrics: Sequence[str], plan: Mapping[str, Any]) -> "optuna.Study":
+def create(name: str, objectives: Mapping[str, samplers.Direction], plan: Mapping[str, Any]) -> "optuna.Study":
     """A study, made if it is missing.
 
     Args:
         name: Name of the study.
-        metrics: The objectives.
+        objectives: Metric -> its direction.
         plan: What identifies the search: trials of different plans cannot be compared.
 
     Raises:
@@ -95,14 +95,14 @@ def create(name: str, metrics: Sequence[str], plan: Mapping[str, Any]) -> "optun
         study = optuna.create_study(
             study_name=name,
             storage=storage(),
-            directions=[samplers.direction(metric) for metric in metrics],
+            directions=list(objectives.values()),
             load_if_exists=True,
         )
         existing = study.user_attrs.get("plan")
         if existing is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(list(metrics))
+                study.set_metric_names(list(objectives))
             study.set_user_attr("plan", dict(plan))
     if existing is not None and existing != plan:
         changed = sorted(key for key in {*existing, *plan} if existing.get(key) != plan.get(key))
