@@ -1,4 +1,4 @@
-"""The end of a sweep: conf/experiment/<name>.yaml, which says what the winner does otherwise than the defaults."""
+"""conf/experiment/<name>.yaml: how the best trial of a sweep differs from the defaults."""
 
 import glob
 import re
@@ -11,125 +11,144 @@ from typing import Any
 
 import yaml
 
-from ..core import config
+from ..core import config, files
 from ..core.errors import UserError
 from . import worker
 
-FOLDER = config.CONF / "experiment"
 GROUP = "experiment"
+FOLDER = config.CONF / GROUP
+_ABSENT = object()
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes lists in one line, as the files of conf/ do."""
+    """Writes a list in one line, as the files of conf/ do."""
 
 
 _Dumper.add_representer(list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, True))
 
 
 def refuse_foreign(study: str, front: bool) -> None:
-    """Stops where a file was not written by this study, and would be lost.
+    """Raises if the sweep would overwrite a file that it has not written.
 
     Args:
-        study: Its name.
+        study: Name of the study.
         front: Whether it writes a file for each trial of a Pareto front.
 
     Raises:
-        UserError: Naming the file.
+        UserError: With the file.
     """
+    suffix = r"(-[0-9]+)?" if front else ""
     for path in sorted(FOLDER.glob("*.yaml")):
-        if re.fullmatch(rf"{re.escape(study)}{r'(-[0-9]+)?' if front else ''}", path.stem) and not _own(path, study):
-            raise UserError(f"{path} is there and was not written by the sweep {study}: choose another sweep.name")
+        if re.fullmatch(re.escape(study) + suffix, path.stem) and not _written_by(study, path):
+            raise UserError(f"{path} exists and was not written by the sweep {study}: choose another sweep.name")
 
 
 def write(name: str, study: str, overrides: Sequence[str], parameters: Mapping[str, Any], comment: str) -> Path:
-    """Writes an experiment with which the pipeline does what a trial did.
+    """Writes the experiment with which the pipeline reproduces a trial.
 
     Args:
-        name: Of the experiment.
-        study: Of the study.
-        overrides: Of the trial.
-        parameters: Dotted key -> value: what the trial was trained with.
-        comment: Which trial, and its score.
+        name: Name of the experiment.
+        study: Name of the study.
+        overrides: The trial's overrides.
+        parameters: The trial's configuration, as dotted key -> value.
+        comment: The trial's number and score.
 
     Returns:
         The file.
 
     Raises:
-        UserError: Where it would not compose to the trial's parameters, and is therefore not written.
+        UserError: If it would not compose to the trial's configuration; it is then not written.
     """
     refuse_foreign(study, name != study)
-    chosen = groups(overrides)
-    base = composed([f"{group}={choice}" for group, choice in chosen.items()])
-    content: dict[str, Any] = {}
-    for key, value in parameters.items():
-        if key not in base or base[key] != value:
-            section = content
-            *parents, last = key.split(".")
-            for parent in parents:
-                section = section.setdefault(parent, {})
-            section[last] = value
-    lines = ["# @package _global_", f"# {_signature(study)}", f"# {comment}", f"# dvc exp run -S {GROUP}={name}"]
-    if chosen:
-        lines += ["defaults:", *(f"  - override /{group}: {choice}" for group, choice in chosen.items())]
-    text = "\n".join(lines) + "\n"
-    if content:
-        text += ("\n" if chosen else "") + yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text = _text(name, study, overrides, parameters, comment)
     path = FOLDER / f"{name}.yaml"
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            conf = Path(shutil.copytree(config.CONF, Path(folder, config.CONF)))
-            (conf / GROUP).mkdir(exist_ok=True)
-            (conf / GROUP / path.name).write_text(text, encoding="utf-8")
-            found = composed([f"{GROUP}={name}"], conf)
-        if other := sorted(key for key, value in found.items() if parameters.get(key) != value):
-            raise UserError(f"{', '.join(other)} would be another")
+        other = sorted(key for key, value in _tried(path.name, text).items() if parameters.get(key) != value)
+        if other:
+            raise UserError(f"{', '.join(other)} would differ")
     except UserError as error:
         raise UserError(
-            f"{path} is not written, it would not give what the trial did: {str(error).replace(f'{folder}/', '')}; "
-            f"write it by hand, from {shlex.join(overrides)}"
+            f"{path} is not written, it would not reproduce the trial: {error}; write it by hand, from "
+            f"{shlex.join(overrides)}"
         ) from error
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    files.write_text(path, text)
     return path
 
 
-def forget(study: str, kept: Collection[Path]) -> None:
-    """Removes what a study has written before it went on, and what is no longer among its best.
+def _text(name: str, study: str, overrides: Sequence[str], parameters: Mapping[str, Any], comment: str) -> str:
+    """The content of the file: the choices and values that differ from the defaults."""
+    choices = groups(overrides)
+    defaults = composed([f"{group}={choice}" for group, choice in choices.items()])
+    lines = ["# @package _global_", f"# {_signature(study)}", f"# {comment}", f"# dvc exp run -S {GROUP}={name}"]
+    if choices:
+        lines += ["defaults:", *(f"  - override /{group}: {choice}" for group, choice in choices.items())]
+    text = "\n".join(lines) + "\n"
+    if content := _nested({key: value for key, value in parameters.items() if defaults.get(key, _ABSENT) != value}):
+        text += "\n" if choices else ""
+        text += yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value, as nested mappings."""
+    content: dict[str, Any] = {}
+    for key, value in flat.items():
+        section = content
+        *parents, last = key.split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    return content
+
+
+def _tried(file: str, text: str) -> dict[str, Any]:
+    """The configuration of a training with an experiment, composed in a copy of conf/."""
+    with tempfile.TemporaryDirectory() as folder:
+        conf = Path(shutil.copytree(config.CONF, Path(folder, config.CONF)))
+        files.write_text(conf / GROUP / file, text)
+        try:
+            return composed([f"{GROUP}={Path(file).stem}"], conf)
+        except UserError as error:
+            raise UserError(str(error).replace(f"{folder}/", "")) from error
+
+
+def forget(study: str, written: Collection[Path]) -> None:
+    """Removes the experiments of a study's earlier commands that are no longer among its best trials.
 
     Args:
-        study: Its name.
-        kept: What it has written now.
+        study: Name of the study.
+        written: The experiments of the present command.
     """
-    for path in set(FOLDER.glob(f"{glob.escape(study)}*.yaml")) - set(kept):
-        if _own(path, study):
+    for path in set(FOLDER.glob(f"{glob.escape(study)}*.yaml")) - set(written):
+        if _written_by(study, path):
             path.unlink()
 
 
 def groups(overrides: Sequence[str]) -> dict[str, str]:
-    """Returns group -> choice, for those that differ from the defaults and do not follow from another one.
+    """Group -> choice, if it differs from the defaults and does not follow from another choice.
 
     Args:
-        overrides: Of the trial.
+        overrides: The trial's overrides.
     """
-    wanted, have, chosen = config.choices(overrides=overrides), config.choices(), dict[str, str]()
+    wanted, present, chosen = config.choices(overrides=overrides), config.choices(), dict[str, str]()
     for group in sorted(wanted, key=lambda group: group != "model"):  # a linear model chooses its training itself
-        if group != GROUP and wanted[group] is not None and have.get(group) != wanted[group]:
+        if group != GROUP and wanted[group] is not None and present.get(group) != wanted[group]:
             chosen[group] = wanted[group]
-            have = config.choices(overrides=[f"{key}={choice}" for key, choice in chosen.items()])
+            present = config.choices(overrides=[f"{key}={choice}" for key, choice in chosen.items()])
     return chosen
 
 
 def composed(overrides: Sequence[str], conf: Path = config.CONF) -> dict[str, Any]:
-    """Returns what a training depends on, flat.
+    """The configuration of a training, as dotted key -> value.
 
     Args:
-        overrides: In Hydra's grammar.
+        overrides: Overrides in Hydra's grammar.
         conf: The folder with config.yaml and its groups.
     """
     return worker.parameters(yaml.safe_load(config.compose(conf, overrides=overrides)))
 
 
-def _own(path: Path, study: str) -> bool:
+def _written_by(study: str, path: Path) -> bool:
     return f"# {_signature(study)}\n" in path.read_text(encoding="utf-8")
 
 

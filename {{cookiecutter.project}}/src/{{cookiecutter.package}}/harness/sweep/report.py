@@ -1,107 +1,130 @@
-"""What a sweep found: the best trials, in tables for the terminal, and all trials in one file; pictures are in `plots`.
-
-Trials count as Optuna keeps them; what a worker adds to a trial is said in `study`.
-"""
+"""The report of a sweep: its best trials as tables for the terminal, and all trials as CSV; pictures are in `plots`."""
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..core import text
 from . import trials
-from .trials import FINISHED, STATES
+from .trials import FINISHED, STATES, Ranked
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
+ALWAYS_COUNTED = ("complete", "pruned", "failed")
+
 
 def comment(study: "Study", repeats: "Study | None", trial: "FrozenTrial") -> str:
-    """Returns a line that says what a trial has reached.
+    """The number and the scores of a trial, in one line.
 
     Args:
         study: The search.
         repeats: The study of the repetitions.
-        trial: Of the search.
+        trial: A trial of the search.
     """
     scores = ", ".join(f"{name} {value:.9g}" for name, value in zip(trials.metrics(study), trial.values, strict=True))
-    said = f"Trial {trial.number} of {len(trials.in_states(study, *FINISHED))}: {scores}"
-    for one in trials.rank(study, repeats) if repeats is not None else ():
-        if one.number == trial.number and one.values:
-            seeds = "every seed" if one.exact else f"{len(one.values)} seed{'s' * (len(one.values) > 1)}"
-            said += f"; over {seeds} {trials.metrics(study)[0]} {one.mean:.5g}"
-            said += "" if math.isnan(one.low) else f", 95 % interval {one.low:.5g} to {one.high:.5g}"
-    return said
+    line = f"Trial {trial.number} of {len(trials.in_states(study, *FINISHED))}: {scores}"
+    ranked = trials.rank(study, repeats) if repeats is not None else []
+    for entry in ranked:
+        if entry.number == trial.number and entry.scores:
+            line += f"; {_over_seeds(entry, trials.metrics(study)[0])}"
+    return line
+
+
+def _over_seeds(entry: Ranked, metric: str) -> str:
+    count = len(entry.scores)
+    seeds = "every seed" if entry.seedless else "1 seed" if count == 1 else f"{count} seeds"
+    mean = f"over {seeds} {metric} {entry.mean:.5g}"
+    return mean if math.isnan(entry.low) else f"{mean}, 95 % interval {entry.low:.5g} to {entry.high:.5g}"
 
 
 def summary(study: "Study") -> str:
-    """Returns one line that says how many trials ended how; lost ones, which are tried again, are no failed ones."""
-    counts = dict.fromkeys(("complete", "pruned", "failed", "lost", "running", "waiting"), 0)
+    """The number of trials in each state, in one line; a lost trial, which is queued again, has not failed."""
+    counts = dict.fromkeys((*ALWAYS_COUNTED, "lost", "running", "waiting"), 0)
     every = trials.in_states(study)
     for trial in every:
         lost = trial.state.name == "FAIL" and "error" not in trial.user_attrs
         counts["lost" if lost else STATES[trial.state.name]] += 1
-    always = ("complete", "pruned", "failed")
-    said = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in always)
-    return f"{len(every)} trial{'' if len(every) == 1 else 's'}: {said}"
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state in ALWAYS_COUNTED)
+    return f"{len(every)} trial{'' if len(every) == 1 else 's'}: {states}"
 
 
 def table(study: "Study", top: int) -> str:
-    """Returns the best trials, or the Pareto front, as aligned text.
+    """The best trials, or the Pareto front, as aligned text.
 
     Args:
         study: The search.
-        top: The most rows.
+        top: Maximum number of rows.
     """
-    found = trials.best(study, top)
-    if not found:
+    best = trials.best(study, top)
+    if not best:
         return "no trial is complete"
-    columns = _varying(trials.in_states(study, "COMPLETE", "PRUNED", "FAIL"))
+    columns = _varying(trials.in_states(study, *FINISHED))
     rows = [["rank", "trial", *trials.metrics(study), *trials.short(columns).values(), "epochs", "seconds"]]
-    for place, trial in enumerate(found, 1):
-        chosen, spent = trials.settings(trial), trials.seconds(trial)
-        rows.append(
-            [
-                *map(str, (place, trial.number)),
-                *(f"{value:.5g}" for value in trial.values),
-                *(trials.text(chosen[column]) if column in chosen else "-" for column in columns),
-                str(_epochs(trial)),
-                "-" if spent is None else f"{spent:.1f}",
-            ]
-        )
+    for place, trial in enumerate(best, 1):
+        scores = [f"{value:.5g}" for value in trial.values]
+        seconds = _number(trials.seconds(trial), ".1f")
+        rows.append([str(place), str(trial.number), *scores, *_cells(trial, columns), str(_epochs(trial)), seconds])
     return _aligned(rows)
 
 
 def seeds_table(study: "Study", repeats: "Study") -> str:
-    """Returns the ranking over seeds as aligned text.
+    """The ranking over seeds, as aligned text.
 
     Args:
         study: The search.
-        repeats: The study of the repetitions of its best trials.
+        repeats: The study of the repetitions.
     """
     ranked = trials.rank(study, repeats)
     if not ranked:
         return "no repetition is finished"
-    known = {trial.number: trial for trial in trials.in_states(study)}
-    columns = _varying([known[one.number] for one in ranked if one.number in known])
-    name = trials.metrics(repeats)[0]
-    rows = [["rank", "trial", f"mean {name}", "95 % interval", "seeds", "failed", "in the search"]]
+    searched = {trial.number: trial for trial in trials.in_states(study)}
+    columns = _varying([searched[entry.number] for entry in ranked if entry.number in searched])
+    mean = f"mean {trials.metrics(repeats)[0]}"
+    rows = [["rank", "trial", mean, "95 % interval", "seeds", "failed", "in the search"]]
     rows[0] += trials.short(columns).values()
-    for place, one in enumerate(ranked, 1):
-        trial = known.get(one.number)
-        searched = f"{trial.values[0]:.5g}" if trial is not None and trial.values else "-"
-        chosen = trials.settings(trial) if trial is not None else {}
-        interval = "-" if math.isnan(one.low) else f"{one.low:.5g} to {one.high:.5g}"
-        mean = "-" if math.isnan(one.mean) else f"{one.mean:.5g}"
-        seeds = "any" if one.exact else str(len(one.values))
-        rows.append([str(place), str(one.number), mean, interval, seeds, str(one.failed), searched])
-        rows[-1] += [trials.text(chosen[column]) if column in chosen else "-" for column in columns]
+    for place, entry in enumerate(ranked, 1):
+        trial = searched.get(entry.number)
+        rows.append([str(place), str(entry.number), *_interval(entry), str(entry.failed), _score(trial)])
+        rows[-1] += _cells(trial, columns)
     return _aligned(rows)
 
 
+def _interval(entry: Ranked) -> list[str]:
+    """The cells mean, 95 % interval and seeds."""
+    interval = "-" if math.isnan(entry.low) else f"{entry.low:.5g} to {entry.high:.5g}"
+    return [_number(entry.mean, ".5g"), interval, "any" if entry.seedless else str(len(entry.scores))]
+
+
+def _score(trial: "FrozenTrial | None") -> str:
+    return f"{trial.values[0]:.5g}" if trial is not None and trial.values else "-"
+
+
+def _cells(trial: "FrozenTrial | None", columns: Sequence[str]) -> list[str]:
+    """The parameters of a trial, "-" for one that it has not."""
+    parameters = trials.parameters(trial) if trial is not None else {}
+    return [trials.text(parameters[column]) if column in parameters else "-" for column in columns]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None or math.isnan(value) else format(value, form)
+
+
+def _varying(shown: Sequence["FrozenTrial"]) -> list[str]:
+    """The override keys that differ between trials, or all keys if none does."""
+    values: list[Mapping[str, Any]] = [trials.parameters(trial) for trial in shown]
+    return trials.varying(values) or list(dict.fromkeys(key for parameters in values for key in parameters))
+
+
+def _epochs(trial: "FrozenTrial") -> int:
+    return len(trial.user_attrs.get("history", ())) or len(trial.intermediate_values)
+
+
 def write(study: "Study", repeats: "Study | None", folder: Path) -> list[Path]:
-    """Writes the pictures, and all trials as trials.csv; of the repetitions seeds.png and seeds.csv.
+    """Writes the pictures and trials.csv, and seeds.png and seeds.csv of the repetitions.
 
     Args:
         study: The search.
@@ -111,78 +134,60 @@ def write(study: "Study", repeats: "Study | None", folder: Path) -> list[Path]:
     Returns:
         The pictures of the search.
     """
-    from . import plots  # here: matplotlib takes a second, which `--help` need not
+    from . import plots  # here: importing matplotlib takes a second, also for `--help`
+    from .plots import seeds
 
-    drawn = plots.draw(study, folder)
+    pictures = plots.draw(study, folder)
     write_csv(study, folder / "trials.csv")
     if repeats is not None:
-        plots.seeds(study, repeats, folder / "seeds.png")
+        seeds.draw(study, repeats, folder / "seeds.png")
         write_csv(repeats, folder / "seeds.csv")
-    return drawn
+    return pictures
 
 
 def write_csv(study: "Study", path: Path) -> None:
-    """Writes all trials, a row each; only complete ones have the objectives' values.
+    """Writes a row for each trial; only complete trials have values of the objectives.
 
     Args:
-        study: The search.
+        study: The study.
         path: The CSV file to write.
     """
-    every, names = trials.in_states(study), trials.metrics(study)
-    more = sorted({name for trial in every for name in trial.user_attrs.get("scores", {})} - set(names))
-    keys = list(dict.fromkeys(key for trial in every for key in trials.settings(trial)))
+    every, metrics = trials.in_states(study), trials.metrics(study)
+    scores = sorted({name for trial in every for name in trial.user_attrs.get("scores", {})} - set(metrics))
+    keys = list(dict.fromkeys(key for trial in every for key in trials.parameters(trial)))
+    columns = ["number", "state", *metrics, *scores, *keys, "repeat_of", "seed", "epochs", "seconds", "error"]
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["number", "state", *names, *more, *keys, "repeat_of", "seed", "epochs", "seconds", "error"])
-        for trial in every:
-            own, scores, chosen = trial.user_attrs, trial.user_attrs.get("scores", {}), trials.settings(trial)
-            writer.writerow(
-                [
-                    trial.number,
-                    STATES[trial.state.name],
-                    *(trial.values if trial.state.name == "COMPLETE" else [None] * len(names)),
-                    *(scores.get(name) for name in more),
-                    *(chosen.get(key) for key in keys),
-                    *(
-                        own.get("repeat_of"),
-                        own.get("seed"),
-                        _epochs(trial),
-                        trials.seconds(trial),
-                        trials.error(trial),
-                    ),
-                ]
-            )
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_row(trial, metrics, scores) for trial in every)
 
 
-def _varying(shown: Sequence["FrozenTrial"]) -> list[str]:
-    """Returns the override keys that do not have one value in all trials; all keys where none varies."""
-    values: dict[str, set[str]] = {}
-    for trial in shown:
-        for key, value in trials.settings(trial).items():
-            values.setdefault(key, set()).add(repr(value))
-    return [key for key, found in values.items() if len(found) > 1] or list(values)
-
-
-def _epochs(trial: "FrozenTrial") -> int:
-    return len(trial.user_attrs.get("history", ())) or len(trial.intermediate_values)
+def _row(trial: "FrozenTrial", metrics: Sequence[str], scores: Sequence[str]) -> dict[str, Any]:
+    attributes = trial.user_attrs
+    return {
+        **trials.parameters(trial),
+        **{name: attributes.get("scores", {}).get(name) for name in scores},
+        **(dict(zip(metrics, trial.values, strict=True)) if trial.state.name == "COMPLETE" else {}),
+        "number": trial.number,
+        "state": STATES[trial.state.name],
+        "repeat_of": attributes.get("repeat_of"),
+        "seed": attributes.get("seed"),
+        "epochs": _epochs(trial),
+        "seconds": trials.seconds(trial),
+        "error": trials.error(trial),
+    }
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Returns columns side by side; those that hold numbers stand on the right."""
-    columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    right = [all(cell == "-" or _numeric(cell) for cell in column[1:]) for column in columns]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(row, widths, right, strict=True)
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    """Rows as text in columns; columns of numbers are aligned right."""
+    columns = []
+    for column in zip(*rows, strict=True):
+        numeric = all(cell == "-" or _is_number(cell) for cell in column[1:])
+        columns.append([cell.rjust(max(map(len, column))) for cell in column] if numeric else column)
+    return "\n".join(text.aligned(list(zip(*columns, strict=True))))
 
 
-def _numeric(cell: str) -> bool:
+def _is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:

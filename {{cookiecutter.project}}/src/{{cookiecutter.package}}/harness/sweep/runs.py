@@ -1,8 +1,7 @@
-"""MLflow: every finished trial of a sweep becomes a run, child of the sweep's run.
+"""MLflow runs of a sweep: one for each finished trial, below a run of the sweep.
 
-The study holds all that is logged, and only the process that started the sweep logs it: workers never wait for a
-server. Logging is done in steps of which each can be the last: the next sync finds a half-logged run by its tag and
-completes it.
+The study holds everything that is logged, and only the process that started the sweep logs it, so workers never wait
+for a server. Logging may stop after any of its steps: the next one finds an incomplete run by its tag and completes it.
 """
 
 import functools
@@ -11,45 +10,45 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.errors import one_line
 from ..tracking import git, store
-from ..tracking import store as tracking_store
 from . import report, trials
 from . import study as studies
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Metric, Param, Run
     from optuna import Study
     from optuna.trial import FrozenTrial
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 PARAMETERS, METRICS = 100, 1000  # MLflow's limits for one call
 PARAMETER, TAG = 6000, 5000  # and for one value, in characters
-RETRY = 300.0  # seconds; to find out that a server is away takes up to half a minute
-_away: dict[str, float] = {}  # which stores were, and when: a warning each is enough for a process
+RETRY = 300.0  # seconds until a server that did not answer is asked again: waiting for it takes half a minute
+_unreachable_since: dict[str, float] = {}  # store -> time; a process warns once for each store
 
 
 def sync_or_warn(study: "Study") -> bool:
-    """Logs what has finished; a tracking server that is away costs a warning, never the sweep.
+    """Logs the finished trials, or warns if the tracking server does not answer: the sweep goes on.
 
     Args:
         study: A search, or the repetitions of its best trials.
 
     Returns:
-        Whether all that has finished is logged.
+        Whether every finished trial is logged.
     """
-    if time.monotonic() < _away.get(store.uri(), -RETRY) + RETRY:
+    if time.monotonic() < _unreachable_since.get(store.uri(), -RETRY) + RETRY:
         return False
     return _or_warn(functools.partial(sync, study))
 
 
 def finish_or_warn(study: "Study", repeats: "Study | None", folder: Path) -> bool:
-    """Logs the end of a sweep as `finish` does, or warns as `sync_or_warn` does.
+    """Logs the result of a sweep as `finish` does, or warns.
 
     Args:
         study: The search.
@@ -63,13 +62,13 @@ def finish_or_warn(study: "Study", repeats: "Study | None", folder: Path) -> boo
 
 
 def stop_or_warn(study: "Study") -> bool:
-    """Marks a sweep's run as stopped, where it has one; the next command on this sweep has it running again.
+    """Marks the run of a sweep as stopped, or warns; the next command of this sweep marks it as running.
 
     Args:
         study: The search, or the repetitions of its best trials.
 
     Returns:
-        Whether it is marked.
+        Whether a run is marked.
     """
     parent = study.user_attrs.get("mlflow_run")
     return parent is not None and _or_warn(lambda: store.client().set_terminated(parent, "KILLED"))
@@ -78,36 +77,35 @@ def stop_or_warn(study: "Study") -> bool:
 def _or_warn(log: Callable[[], None]) -> bool:
     try:
         log()
-    except Exception as error:  # whatever the store raises: network, database, permissions
-        if store.uri() not in _away:
-            reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # of any class: network, database, permissions
+        if store.uri() not in _unreachable_since:
             print(
-                f"warning: MLflow at {store.uri()} could not be reached, trials are not logged: {reason}\n"
-                "         The study keeps them; the next command on this sweep logs them.",
+                f"warning: MLflow at {store.uri()} could not be reached, trials are not logged: {one_line(error)}\n"
+                "         The study keeps them; the next command of this sweep logs them.",
                 file=sys.stderr,
             )
-        _away[store.uri()] = time.monotonic()
+        _unreachable_since[store.uri()] = time.monotonic()
         return False
     return True
 
 
 def sync(study: "Study") -> None:
-    """Logs every finished trial that is not logged yet; where there is none, MLflow is not even imported.
+    """Logs the finished trials that are not logged yet; without any, MLflow is not imported.
 
     Args:
         study: A search, or the repetitions of its best trials, which become children of the search's run.
 
     Raises:
-        mlflow.exceptions.MlflowException: Where the store fails.
+        mlflow.exceptions.MlflowException: If the store fails.
     """
     if _unlogged(study, study.user_attrs.get("mlflow_run", "")):
         _log(study)
 
 
 def finish(study: "Study", repeats: "Study | None", folder: Path) -> None:
-    """Logs what is still missing, and the sweep's result: the best trial, its scores, the pictures and the tables.
+    """Logs missing trials and the result of the sweep: the best trial, its scores, pictures and tables.
 
-    What is best may change when the sweep goes on, and MLflow's parameters may not: it is kept in tags.
+    The best trial is logged as tags: it may change when the sweep continues, and parameters in MLflow may not.
 
     Args:
         study: The search.
@@ -115,145 +113,159 @@ def finish(study: "Study", repeats: "Study | None", folder: Path) -> None:
         folder: The study's folder; its PNG and CSV files are logged.
 
     Raises:
-        mlflow.exceptions.MlflowException: Where the store fails.
+        mlflow.exceptions.MlflowException: If the store fails.
     """
     from mlflow.entities import Metric, RunTag
 
     parent = _log(study)
     if repeats is not None:
         _log(repeats)
-    winners, names = trials.winners(study, repeats), trials.metrics(study)
-    text = f"{report.summary(study)}\n\n```\n{report.table(study, 10)}\n```"
-    tags, values = {"mlflow.note.content": text}, dict[str, float]()
-    if repeats is not None:
-        tags["mlflow.note.content"] += f"\n\n```\n{report.seeds_table(study, repeats)}\n```"
-    if len(names) > 1:
-        tags["pareto_front"] = ", ".join(str(trial.number) for trial in winners)
-    elif winners:
-        tags["best_trial"] = str(winners[0].number)
-        tags["best_overrides"] = shlex.join(winners[0].user_attrs.get("overrides", []))
-        values = _scores(winners[0])
-        for one in trials.rank(study, repeats) if repeats is not None else ():
-            if one.number == winners[0].number:
-                found = {"mean": one.mean, "low": one.low, "high": one.high}
-                values |= {f"{name}_{names[0]}": value for name, value in found.items() if math.isfinite(value)}
+    winners = trials.winners(study, repeats)
+    tags = {"mlflow.note.content": _note(study, repeats), **_result(study, winners)}
+    scores = _winner_scores(study, repeats, winners)
     now, step = round(time.time() * 1000), len(trials.in_states(study, *trials.FINISHED))
-    with tracking_store.one_at_a_time():
-        store = tracking_store.client()
-        logged = [Metric(name, value, now, step) for name, value in values.items()]
-        store.log_batch(parent, logged, tags=[RunTag(name, value[:TAG]) for name, value in tags.items()])
-        for pattern in ("*.png", "*.csv"):
-            for file in sorted(folder.glob(pattern)):
-                store.log_artifact(parent, str(file), "sweep")
-        store.set_terminated(parent, "FINISHED")
+    with store.one_at_a_time():
+        client = store.client()
+        metrics = [Metric(name, value, now, step) for name, value in scores.items()]
+        client.log_batch(parent, metrics, tags=[RunTag(name, value[:TAG]) for name, value in tags.items()])
+        for file in [*sorted(folder.glob("*.png")), *sorted(folder.glob("*.csv"))]:
+            client.log_artifact(parent, str(file), "sweep")
+        client.set_terminated(parent, "FINISHED")
+
+
+def _note(study: "Study", repeats: "Study | None") -> str:
+    """The description of the sweep's run, in Markdown."""
+    note = f"{report.summary(study)}\n\n```\n{report.table(study, 10)}\n```"
+    return note if repeats is None else f"{note}\n\n```\n{report.seeds_table(study, repeats)}\n```"
+
+
+def _result(study: "Study", winners: Sequence["FrozenTrial"]) -> dict[str, str]:
+    """The tags that name the best trial, or the Pareto front."""
+    if len(study.directions) > 1:
+        return {"pareto_front": ", ".join(str(trial.number) for trial in winners)}
+    if not winners:
+        return {}
+    overrides = winners[0].user_attrs.get("overrides", [])
+    return {"best_trial": str(winners[0].number), "best_overrides": shlex.join(overrides)}
+
+
+def _winner_scores(study: "Study", repeats: "Study | None", winners: Sequence["FrozenTrial"]) -> dict[str, float]:
+    """The scores of the best trial, and their mean over seeds with its interval."""
+    if len(study.directions) > 1 or not winners:
+        return {}
+    scores, metric = _scores(winners[0]), trials.metrics(study)[0]
+    ranked = trials.rank(study, repeats) if repeats is not None else []
+    for entry in ranked:
+        if entry.number == winners[0].number:
+            over_seeds = {"mean": entry.mean, "low": entry.low, "high": entry.high}
+            scores |= {f"{name}_{metric}": value for name, value in over_seeds.items() if math.isfinite(value)}
+    return scores
 
 
 def _unlogged(study: "Study", parent: str) -> list["FrozenTrial"]:
-    """Returns the finished trials that are not known to be children of a run.
+    """The finished trials that are not known to be children of a run.
 
-    Which are known is kept in the study: MLflow takes a second to list a thousand children.
+    The study keeps the numbers of the known ones: MLflow takes a second to list a thousand children.
     """
-    own = study.user_attrs
-    known = set(own.get("mlflow_logged", ())) if own.get("mlflow_run") == parent else set()
-    return [trial for trial in trials.in_states(study, *trials.FINISHED) if trial.number not in known]
+    attributes = study.user_attrs
+    logged = set(attributes.get("mlflow_logged", ())) if attributes.get("mlflow_run") == parent else set()
+    return [trial for trial in trials.in_states(study, *trials.FINISHED) if trial.number not in logged]
 
 
 def _log(study: "Study") -> str:
-    """Logs what is missing; returns the id of the sweep's run."""
+    """Logs missing trials; returns the id of the sweep's run."""
     search = _search(study)
-    with studies.place(search.study_name).one_at_a_time("mlflow"):
-        store = tracking_store.client()
-        experiment = tracking_store.experiment(store)
-        parent = _parent(store, experiment, search)
+    with studies.lock(search.study_name, "mlflow"):
+        client = store.client()
+        experiment = store.experiment(client)
+        parent = _parent(client, experiment, search)
         common = _origin(search) | {"mlflow.parentRunId": parent}
         missing = _unlogged(study, parent)
         if study.user_attrs.get("mlflow_run") != parent:
-            # In this order: killed in between, a list that belongs to another run must not be taken for this one's.
+            # In this order: if the process is killed in between, the list of another run is not taken for this one's.
             study.set_user_attr("mlflow_logged", [])
             study.set_user_attr("mlflow_run", parent)
-        key, known = _key(study), study.user_attrs["mlflow_logged"]
+        key, logged = _key(study), study.user_attrs["mlflow_logged"]
         try:
             for trial in missing:
-                with tracking_store.one_at_a_time():  # SQLite has one writer; others have their turn between two trials
-                    _log_trial(store, experiment, parent, trial, _tags(study.study_name, key, trial) | common)
-                known.append(trial.number)
+                with store.one_at_a_time():  # for each trial: other processes may write to SQLite in between
+                    _log_trial(client, experiment, trial, _tags(study.study_name, key, trial) | common)
+                logged.append(trial.number)
         finally:
             if missing:
-                study.set_user_attr("mlflow_logged", known)
+                study.set_user_attr("mlflow_logged", logged)
     return parent
 
 
 def _search(study: "Study") -> "Study":
-    """Returns the search whose best trials a study repeats, or the study itself where it repeats none."""
+    """The search whose best trials a study repeats, or the study itself."""
     if any("repeat_of" in trial.user_attrs for trial in trials.in_states(study)):
         return studies.load(study.study_name.removesuffix(studies.REPEATS))
     return study
 
 
 def _origin(study: "Study") -> dict[str, str]:
-    """Returns the tags that say what the trials were made from."""
-    found = {"data_md5": study.user_attrs.get("data_md5"), "git_commit": git.git("rev-parse", "HEAD")}
-    return {name: value for name, value in found.items() if value}
+    """The tags for the data and the code of the trials."""
+    origin = {"data_md5": study.user_attrs.get("data_md5"), "git_commit": git.git("rev-parse", "HEAD")}
+    return {name: value for name, value in origin.items() if value}
 
 
 def _key(study: "Study") -> str:
-    """Returns what tells a study from any other of its name, in this storage or in one that was deleted."""
+    """A unique id of a study, also if another one of its name was deleted."""
     if "mlflow_key" not in study.user_attrs:
         study.set_user_attr("mlflow_key", uuid.uuid4().hex)
     return str(study.user_attrs["mlflow_key"])
 
 
-def _parent(store: "MlflowClient", experiment: str, study: "Study") -> str:
-    """Returns the id of the sweep's run, made where it is missing, and running."""
+def _parent(client: "MlflowClient", experiment: str, study: "Study") -> str:
+    """The id of the sweep's run, which is made if it is missing, and marked as running."""
     key = _key(study)
-    with tracking_store.one_at_a_time():
-        found = _find(store, experiment, key)
-        if found is None:
+    with store.one_at_a_time():
+        run = _find(client, experiment, key)
+        if run is None:
             started = [trial.datetime_start for trial in trials.in_states(study) if trial.datetime_start is not None]
             tags = {"sweep": study.study_name, "sweep_key": key, **_origin(study)}
-            found = store.create_run(experiment, _milliseconds(min(started, default=None)), tags, study.study_name)
-        elif found.info.status != "RUNNING":
-            store.update_run(found.info.run_id, "RUNNING")
-    return str(found.info.run_id)
+            run = client.create_run(experiment, _milliseconds(min(started, default=None)), tags, study.study_name)
+        elif run.info.status != "RUNNING":
+            client.update_run(run.info.run_id, "RUNNING")
+    return str(run.info.run_id)
 
 
-def _find(store: "MlflowClient", experiment: str, key: str) -> "Run | None":
-    found = store.search_runs([experiment], f"tags.sweep_key = '{key}'", max_results=1)
-    return found[0] if found else None
+def _find(client: "MlflowClient", experiment: str, key: str) -> "Run | None":
+    runs = client.search_runs([experiment], f"tags.sweep_key = '{key}'", max_results=1)
+    return runs[0] if runs else None
 
 
-def _log_trial(
-    store: "MlflowClient", experiment: str, parent: str, trial: "FrozenTrial", tags: Mapping[str, str]
-) -> None:
+def _log_trial(client: "MlflowClient", experiment: str, trial: "FrozenTrial", tags: Mapping[str, str]) -> None:
     """Makes or completes the run of a finished trial."""
-    from mlflow.entities import Param
-
-    run = _find(store, experiment, tags["sweep_key"])
+    run = _find(client, experiment, tags["sweep_key"])
     if run is None:
         started = _milliseconds(trial.datetime_start or trial.datetime_complete)
-        # With its tags in one call: there is no run that could not be found again.
-        run = store.create_run(experiment, started, tags, f"{tags['sweep']}-{trial.number}")
+        # With its tags in the same call: every run can be found again.
+        run = client.create_run(experiment, started, tags, f"{tags['sweep']}-{trial.number}")
     run_id, status = run.info.run_id, STATUS[trials.STATES[trial.state.name]]
-    if run.data.tags.get("mlflow.parentRunId") != parent:  # of a sweep's run that somebody deleted
-        store.set_tag(run_id, "mlflow.parentRunId", parent)
-    if run.info.status == status:
-        return
-    # What the search chose, such as `model: cnn`, beside what that stands for in the whole configuration.
-    chosen = {**trials.settings(trial), **trial.user_attrs.get("parameters", {})}
-    parameters = [Param(_allowed(name), str(value)[:PARAMETER]) for name, value in chosen.items()]
-    measured = _metrics(trial)
-    for start in range(0, max(len(measured), 1), METRICS - PARAMETERS):
-        store.log_batch(
-            run_id, measured[start : start + METRICS - PARAMETERS], parameters[:PARAMETERS] if not start else ()
-        )
+    parent = tags["mlflow.parentRunId"]
+    if run.data.tags.get("mlflow.parentRunId") != parent:  # the former run of the sweep was deleted
+        client.set_tag(run_id, "mlflow.parentRunId", parent)
+    if run.info.status != status:
+        _log_values(client, run_id, _metrics(trial), _parameters(trial))
+        client.set_terminated(run_id, status, _milliseconds(trial.datetime_complete))
+
+
+def _log_values(
+    client: "MlflowClient", run_id: str, metrics: Sequence["Metric"], parameters: Sequence["Param"]
+) -> None:
+    """Logs metrics and parameters, in as few calls as MLflow's limits allow."""
+    size = METRICS - PARAMETERS  # the limit of a call counts both
+    for start in range(0, max(len(metrics), 1), size):
+        client.log_batch(run_id, metrics[start : start + size], () if start else parameters[:PARAMETERS])
     for start in range(PARAMETERS, len(parameters), PARAMETERS):
-        store.log_batch(run_id, params=parameters[start : start + PARAMETERS])
-    store.set_terminated(run_id, status, _milliseconds(trial.datetime_complete))
+        client.log_batch(run_id, params=parameters[start : start + PARAMETERS])
 
 
 def _tags(name: str, key: str, trial: "FrozenTrial") -> dict[str, str]:
-    """Returns the tags by which a trial's run is found."""
-    found = {
+    """The tags by which a trial's run is found."""
+    tags = {
         "sweep": name,
         "sweep_key": f"{key}-{trial.number}",
         "trial": trial.number,
@@ -262,30 +274,38 @@ def _tags(name: str, key: str, trial: "FrozenTrial") -> dict[str, str]:
         "repeat_of": trial.user_attrs.get("repeat_of"),
         "error": trials.error(trial) or None,
     }
-    return {name: str(value)[:TAG] for name, value in found.items() if value is not None}
+    return {name: str(value)[:TAG] for name, value in tags.items() if value is not None}
+
+
+def _parameters(trial: "FrozenTrial") -> list["Param"]:
+    """The choices of the search, `model: cnn` for instance, and the whole configuration that they stand for."""
+    from mlflow.entities import Param
+
+    values = {**trials.parameters(trial), **trial.user_attrs.get("parameters", {})}
+    return [Param(_allowed(name), str(value)[:PARAMETER]) for name, value in values.items()]
 
 
 def _metrics(trial: "FrozenTrial") -> list["Metric"]:
-    """Returns the epochs and the scores, at times that are the same whenever they are logged."""
+    """The epochs and scores, with times that do not depend on when they are logged."""
     from mlflow.entities import Metric
 
     history = trial.user_attrs.get("history", [])
     end = _milliseconds(trial.datetime_complete) or 0
     start = _milliseconds(trial.datetime_start) or end
-    # No epoch's own time is known: spread over the trial, so that curves can be drawn over time as well.
+    # The time of an epoch is not recorded: epochs are spread over the trial, for curves over time.
     epochs = [
         Metric(_allowed(name), float(value), round(start + (end - start) * (epoch + 1) / len(history)), epoch)
         for epoch, row in enumerate(history)
         for name, value in row.items()
     ]
-    more = _scores(trial)
+    scores = _scores(trial)
     if (seconds := trials.seconds(trial)) is not None:
-        more["seconds"] = seconds
-    return [*epochs, *(Metric(name, value, end, 0) for name, value in more.items())]
+        scores["seconds"] = seconds
+    return [*epochs, *(Metric(name, value, end, 0) for name, value in scores.items())]
 
 
 def _scores(trial: "FrozenTrial") -> dict[str, float]:
-    """Returns the scores by name: `best_val_loss`, because under `val_loss` MLflow shows the last epoch."""
+    """The scores: `val_loss` is named `best_val_loss`, because MLflow shows the last epoch under `val_loss`."""
     scores = trial.user_attrs.get("scores", {})
     return {
         _allowed(f"best_{name}" if name.startswith("val_") else name): float(value) for name, value in scores.items()
@@ -293,7 +313,7 @@ def _scores(trial: "FrozenTrial") -> dict[str, float]:
 
 
 def _allowed(name: str) -> str:
-    """Returns a name with what MLflow does not allow in it (`+` of an override, for instance) as underscores."""
+    """A name without what MLflow does not allow, such as the `+` of an override."""
     return "".join(letter if letter.isalnum() or letter in "_-. :/" else "_" for letter in name.lstrip("+"))[:250]
 
 

@@ -1,13 +1,13 @@
-"""Trials of a study: ranked, and their values as text."""
+"""Trials of a study: their values as text, the best of them, and their ranking over seeds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import search
+from . import space
 from . import study as studies
 
 if TYPE_CHECKING:
@@ -16,150 +16,171 @@ if TYPE_CHECKING:
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
-ENOUGH = 10  # complete trials, to say which parameters are important
+ENOUGH = 10  # complete trials, for the importance of parameters
 
 
 class Ranked(NamedTuple):
-    """A trial that was repeated over seeds.
+    """A trial and its repetitions over seeds.
 
     Attributes:
-        number: The trial's, in the search.
-        mean: Of the scores; NaN where every repetition failed.
+        number: Number of the trial in the search.
+        mean: Mean of the scores; NaN if every repetition failed.
         low: Lower end of the mean's 95 % interval; NaN with fewer than two scores.
         high: Upper end.
-        values: The scores.
-        failed: How many repetitions gave none.
-        exact: Whether it needs no repetition, because its model is solved without a seed.
+        scores: Scores of the repetitions.
+        failed: Number of repetitions without a score.
+        seedless: Whether the model has an exact solution that depends on no seed, so that it was not repeated.
     """
 
     number: int
     mean: float
     low: float
     high: float
-    values: tuple[float, ...]
+    scores: tuple[float, ...]
     failed: int
-    exact: bool = False
+    seedless: bool = False
+
+
+def in_states(study: "Study", *states: str) -> list["FrozenTrial"]:
+    """The trials in these of Optuna's states, or in any state if none is named, by number."""
+    return [trial for trial in study.get_trials(deepcopy=False) if not states or trial.state.name in states]
 
 
 def metrics(study: "Study") -> list[str]:
-    """Returns the name of each objective."""
+    """The name of each objective."""
     return study.metric_names or [f"score_{index}" for index in range(len(study.directions))]
 
 
 def signs(study: "Study") -> NDArray[np.float64]:
-    """Returns what makes each objective a loss: 1 where less is better, else -1."""
+    """The factor that makes each objective a loss: 1 if lower is better, else -1."""
     return np.array([-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in study.directions])
 
 
-def settings(trial: "FrozenTrial") -> dict[str, Any]:
-    """Returns what the search chose for a trial: override key -> value, without the condition on which it was asked."""
-    return {override(name): search.rounded(value, trial.distributions[name]) for name, value in trial.params.items()}
+def parameters(trial: "FrozenTrial") -> dict[str, Any]:
+    """The values that the search chose for a trial: override key -> value."""
+    return {override_key(name): space.rounded(value, trial.distributions[name]) for name, value in trial.params.items()}
+
+
+def varying(values: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The parameters that differ between trials.
+
+    Args:
+        values: Parameter -> value, for each trial.
+    """
+    levels: dict[str, set[str]] = {}
+    for parameters in values:
+        for name, value in parameters.items():
+            levels.setdefault(name, set()).add(repr(value))
+    return [name for name, level in levels.items() if len(level) > 1]
 
 
 def seconds(trial: "FrozenTrial") -> float | None:
-    """Returns how long a trial has trained; where a worker could not tell, how long the trial was open."""
+    """Duration of a trial's training; the time that the trial was open if its worker was lost."""
     if "seconds" in trial.user_attrs:
         return float(trial.user_attrs["seconds"])
     return trial.duration.total_seconds() if trial.duration else None
 
 
 def error(trial: "FrozenTrial") -> str:
-    """Returns why a trial failed, or nothing; a worker that dies cannot say why."""
+    """Why a trial failed, or an empty text; a killed worker cannot record a reason."""
     lost = "its worker was stopped or died" if trial.state.name == "FAIL" else ""
     return str(trial.user_attrs.get("error", lost))
 
 
 def best(study: "Study", top: int | None = None) -> list["FrozenTrial"]:
-    """Returns the complete trials, the best first; of several objectives the Pareto front, the best in the first first.
+    """The best trials; with several objectives, the Pareto front, sorted by the first.
 
-    A trial is on the front where no other is as good in every objective and better in one.
+    A trial is on the front if no other is as good in every objective and better in one.
 
     Args:
         study: The search.
-        top: The most trials to return; None for all.
+        top: Maximum number of trials; None for all.
     """
     complete = in_states(study, "COMPLETE")
     losses = np.array([trial.values for trial in complete]).reshape(len(complete), len(study.directions)) * signs(study)
     front: Sequence[int] = range(len(complete))
     if len(study.directions) > 1:
-        front = [
-            index
-            for index, own in enumerate(losses)
-            if not ((losses <= own).all(axis=1) & (losses < own).any(axis=1)).any()
-        ]
+        front = [index for index, loss in enumerate(losses) if not _dominated(loss, losses)]
     ordered = sorted(front, key=lambda index: (*losses[index], complete[index].number))
     return [complete[index] for index in ordered[:top]]
 
 
+def _dominated(loss: NDArray[np.float64], losses: NDArray[np.float64]) -> bool:
+    return bool(((losses <= loss).all(axis=1) & (losses < loss).any(axis=1)).any())
+
+
 def winners(study: "Study", repeats: "Study | None" = None) -> list["FrozenTrial"]:
-    """Returns what a sweep ends in: the best trial, over seeds where it was repeated, or the Pareto front.
+    """The result of a sweep: the Pareto front, or the best trial, over seeds if it was repeated.
 
     Args:
         study: The search.
         repeats: The study of the repetitions.
     """
-    found = best(study)
+    trials = best(study)
     if len(study.directions) > 1:
-        return found
-    ranked = [one.number for one in rank(study, repeats) if one.values] if repeats is not None else []
-    return [trial for trial in found if trial.number == ranked[0]] if ranked else found[:1]
+        return trials
+    ranked = [entry.number for entry in rank(study, repeats) if entry.scores] if repeats is not None else []
+    return [trial for trial in trials if trial.number == ranked[0]] if ranked else trials[:1]
 
 
 def rank(study: "Study", repeats: "Study") -> list[Ranked]:
     """Ranks trials by the mean of their first objective over seeds.
-
-    The interval is Student's: mean +- t(0.975, n - 1) s / sqrt(n) (Student, The Probable Error of a Mean, 1908).
 
     Args:
         study: The search.
         repeats: The study of the repetitions.
 
     Returns:
-        The best mean first; those of which a repetition failed after all others.
+        The best mean first; trials with a failed repetition after all others.
     """
+    searched = in_states(study)
+    ranked = []
+    for number in repeats.user_attrs.get("seedless", ()):
+        score = searched[number].values[0]
+        ranked.append(Ranked(number, score, score, score, (score,), 0, seedless=True))
+    ranked += [_ranked(number, scores) for number, scores in _repetitions(repeats).items()]
+    sign = signs(repeats)[0]
+
+    def place(entry: Ranked) -> tuple[bool, float, int]:
+        return entry.failed > 0, math.inf if math.isnan(entry.mean) else sign * entry.mean, entry.number
+
+    return sorted(ranked, key=place)
+
+
+def _repetitions(repeats: "Study") -> dict[int, list[float | None]]:
+    """Trial of the search -> the score of each of its repetitions, None for a failed one."""
+    repetitions: dict[int, dict[Any, float | None]] = {}
+    for trial in studies.planned(repeats):
+        if trial.state.name in ("COMPLETE", "FAIL"):
+            # A lost repetition is queued again under the same key: its score counts, not its loss.
+            key = trial.user_attrs.get("plan_key", trial.number)
+            scores = repetitions.setdefault(trial.user_attrs["repeat_of"], {})
+            scores[key] = trial.values[0] if trial.state.name == "COMPLETE" else scores.get(key)
+    return {number: [scores[key] for key in sorted(scores)] for number, scores in repetitions.items()}
+
+
+def _ranked(number: int, repetitions: Sequence[float | None]) -> Ranked:
+    """A trial with Student's interval: mean +- t(0.975, n - 1) s / sqrt(n) (The Probable Error of a Mean, 1908)."""
     from scipy.stats import t
 
-    repeated: dict[int, dict[int, float | None]] = {}
-    for trial in studies.wanted(repeats):
-        if trial.state.name not in ("COMPLETE", "FAIL"):
-            continue
-        # A lost repetition is tried again: of one that was planned, a score is what counts.
-        planned = trial.user_attrs.get("planned", trial.number)
-        scores = repeated.setdefault(trial.user_attrs["repeat_of"], {})
-        scores[planned] = trial.values[0] if trial.state.name == "COMPLETE" else scores.get(planned)
-    exact = {number: in_states(study)[number].values[0] for number in repeats.user_attrs.get("exact", ())}
-    ranked = [Ranked(number, score, score, score, (score,), 0, exact=True) for number, score in exact.items()]
-    for number, scores in repeated.items():
-        values = np.array([scores[planned] for planned in sorted(scores) if scores[planned] is not None])
-        mean = float(values.mean()) if len(values) else math.nan
-        half = (
-            float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-            if len(values) > 1
-            else math.nan
-        )
-        ranked.append(Ranked(number, mean, mean - half, mean + half, tuple(values.tolist()), len(scores) - len(values)))
-    sign = signs(repeats)[0]
-    return sorted(
-        ranked, key=lambda one: (one.failed > 0, math.inf if math.isnan(one.mean) else sign * one.mean, one.number)
-    )
-
-
-def in_states(study: "Study", *states: str) -> list["FrozenTrial"]:
-    """Returns the trials in these of Optuna's states (all states where none is named), by number."""
-    return [one for one in study.get_trials(deepcopy=False) if not states or one.state.name in states]
+    scores = np.array([score for score in repetitions if score is not None])
+    count = len(scores)
+    mean = float(scores.mean()) if count else math.nan
+    half = float(t.ppf(0.975, count - 1) * scores.std(ddof=1) / count**0.5) if count > 1 else math.nan
+    return Ranked(number, mean, mean - half, mean + half, tuple(scores.tolist()), len(repetitions) - count)
 
 
 def short(keys: Sequence[str]) -> dict[str, str]:
-    """Returns what to call override keys: their last part, where no two have the same."""
+    """Override key -> its last part, or the whole key if another one ends alike."""
     last = {key: key.rpartition(".")[2] for key in keys}
     return {key: last[key] if list(last.values()).count(last[key]) == 1 else key for key in keys}
 
 
 def text(value: Any) -> str:
-    """Returns a setting as it is shown."""
+    """A value as tables and pictures show it."""
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
-def override(name: str) -> str:
-    """Returns the override key of a parameter, without the condition on which it was asked for."""
+def override_key(name: str) -> str:
+    """The override key of a parameter, without its condition."""
     return name.rpartition(": ")[2]

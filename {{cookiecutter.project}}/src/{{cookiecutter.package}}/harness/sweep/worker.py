@@ -1,4 +1,4 @@
-"""A worker: takes trials from a study and trains them as the stage `train` does, until none is left."""
+"""A worker of a sweep: claims trials and trains them as the stage `train` does, until none is left."""
 
 import functools
 import gc
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import configuration, contracts, prepared, targets
 from ..core import config
-from ..core.errors import UserError
+from ..core.errors import UserError, one_line
 from ..training import epochs
-from . import search
+from . import samplers, space
 from . import study as studies
+from .settings import LATENCY
 
 if TYPE_CHECKING:
     import optuna
@@ -26,75 +27,77 @@ def work(name: str, threads: int | None = None) -> None:
     """Runs trials of a study until none is left.
 
     Args:
-        name: Of the study.
-        threads: How many threads a trial may compute with, where the configuration leaves it open.
+        name: Name of the study.
+        threads: Number of threads that compute, unless the configuration sets it.
     """
     study, worker = studies.load(name), uuid.uuid4().hex
     plan = study.user_attrs["plan"]
-    study.pruner = search.pruner(plan["pruner"], plan["warmup"])
-    searched, chosen = search.distributions(plan["space"]), {**plan["base"], **plan["choices"]}
+    study.pruner = samplers.pruner(plan["pruner"], plan["warmup"])
+    searched, fixed = space.distributions(plan["space"]), {**plan["base"], **plan["choices"]}
     logging.getLogger("tensorflow").addFilter(no_retracing)
-    with studies.place(name).worker(worker):
+    with studies.worker_lock(name, worker):
         while trial := studies.claim(study, worker):
-            given = trial.user_attrs.get("given")  # a repetition's; what is searched otherwise
-            overrides = plan["fixed"] + (search.suggest(trial, searched, chosen) if given is None else given)
-            run(study, trial, overrides, threads)
+            repeated = trial.user_attrs.get("repeat_overrides")  # a repetition chooses nothing from the space
+            chosen = space.suggest(trial, searched, fixed) if repeated is None else repeated
+            run(study, trial, plan["fixed"] + chosen, threads)
 
 
 def no_retracing(record: logging.LogRecord) -> bool:
-    """Holds back a warning of TensorFlow, which takes the models of trials for one that is traced again and again."""
+    """Filters out a warning of TensorFlow, which takes the models of many trials for one that is retraced."""
     return "triggered tf.function retracing" not in record.getMessage()
 
 
 @functools.cache  # once in a process
 def freeze() -> None:
-    """Spares garbage collections what TensorFlow itself consists of: looking through that takes a third of a second."""
+    """Excludes TensorFlow's own objects from garbage collection: scanning them takes a third of a second."""
     gc.freeze()
 
 
 def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], threads: int | None) -> None:
-    """Trains one trial and records how it ended; whatever goes wrong in it is its own failure.
+    """Trains a trial and records its end; any error is recorded as the trial's failure.
 
     Args:
         study: The study.
-        trial: Has its parameters.
+        trial: The trial, with its parameters.
         overrides: Its configuration.
         threads: As in `work`.
     """
     import optuna
 
-    plan, started, history = study.user_attrs["plan"], time.monotonic(), list[dict[str, float]]()
+    metrics, started, history = study.user_attrs["plan"]["metrics"], time.monotonic(), list[dict[str, float]]()
 
     def report(epoch: int, measured: Mapping[str, float]) -> None:
         history.append({name: significant(value) for name, value in measured.items()})
-        if len(plan["metrics"]) == 1 and plan["metrics"][0] in measured:
-            trial.report(history[-1][plan["metrics"][0]], epoch)
+        if len(metrics) == 1 and metrics[0] in measured:
+            trial.report(history[-1][metrics[0]], epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    values, state, error = None, optuna.trial.TrialState.FAIL, ""
+    values, state = None, optuna.trial.TrialState.FAIL
     try:
         scores = train(study, trial, overrides, threads, report)
-        values, state = [scores[metric] for metric in plan["metrics"]], optuna.trial.TrialState.COMPLETE
+        values, state = [scores[metric] for metric in metrics], optuna.trial.TrialState.COMPLETE
         trial.set_user_attr("scores", scores)
     except optuna.TrialPruned:
         state = optuna.trial.TrialState.PRUNED
-    except UserError as refused:
-        error = str(refused)
-    except Exception as raised:  # out of memory, a layer that does not fit: the sweep goes on
-        error = f"{type(raised).__name__}: {' '.join(str(raised).split())[:300]}"
-        log = studies.place(study.study_name).folder / f"trial-{trial.number}.txt"
-        log.write_text(traceback.format_exc(), encoding="utf-8")
-        error += f" (all of it: {log})"
+    except Exception as error:  # no memory, a layer that does not fit: the sweep continues
+        trial.set_user_attr("error", _failure(study.study_name, trial.number, error))
     finally:
         if keras := sys.modules.get("keras"):
             keras.utils.clear_session()
             freeze()
-    if error:
-        trial.set_user_attr("error", error)
     trial.set_user_attr("history", history)
     trial.set_user_attr("seconds", round(time.monotonic() - started, 3))
     study.tell(trial, values, state)
+
+
+def _failure(name: str, number: int, error: Exception) -> str:
+    """Why a trial failed, in one line; the traceback of an unexpected error is written to the study's folder."""
+    if isinstance(error, UserError):
+        return str(error)
+    log = studies.folder(name) / f"trial-{number}.txt"
+    log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return f"{type(error).__name__}: {one_line(error)} (traceback: {log})"
 
 
 def train(
@@ -104,17 +107,37 @@ def train(
 
     Args:
         study: The study.
-        trial: What was done is recorded in it.
+        trial: The trial; its configuration is recorded in it.
         overrides: Its configuration.
         threads: As in `work`.
-        report: Is told each epoch.
+        report: Callback after each epoch.
 
     Returns:
-        Metric -> value of the kept epoch, and the latency where it is optimised.
+        Metric -> value of the epoch whose weights are kept; the latency if it is an objective.
 
     Raises:
-        UserError: Where the configuration is not valid, or training fails.
+        UserError: If the configuration is not valid, or the training fails.
     """
+    sections = _configure(study, trial, overrides, threads)
+    manifest = prepared.manifest()
+    inputs = encoded(json.dumps([manifest["digests"], sections[prepared.modality(manifest).SECTION]]))
+    started = time.monotonic()
+    try:
+        fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest, report)
+    finally:
+        trial.set_user_attr("fit_seconds", round(time.monotonic() - started, 3))
+    best = fitted.history.iloc[epochs.kept(fitted.history, sections["train"])]
+    scores = {name: significant(best[name]) for name in fitted.history if name.startswith("val_")}
+    if LATENCY in study.user_attrs["plan"]["metrics"]:
+        with studies.lock(study.study_name, LATENCY):  # one measurement at a time
+            scores[LATENCY] = latency(fitted, inputs, manifest)
+    return scores
+
+
+def _configure(
+    study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], threads: int | None
+) -> dict[str, Any]:
+    """The configuration of a trial, checked and recorded in the trial."""
     from omegaconf import OmegaConf
 
     text = config.compose(overrides=overrides)
@@ -126,42 +149,29 @@ def train(
     trial.set_user_attr("parameters", parameters(sections))
     trial.set_user_attr("seed", sections["train"].get("seed"))
     configuration.check(text)
-    plan, manifest = study.user_attrs["plan"], prepared.manifest()
-    other = {key for key, value in config.flatten({k: sections[k] for k in ("data", "prepare")}).items()
-             if plan["base"].get(key) != value}  # fmt: skip
-    if other:
-        raise UserError(f"{' and '.join(sorted(other))}: trials share data/prepared, which was made with another value")
-    modality = prepared.modality(manifest)
-    inputs = encoded(json.dumps([manifest["digests"], sections[modality.SECTION]]))
-    started = time.monotonic()
-    try:
-        fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest, report)
-    finally:
-        trial.set_user_attr("fit_seconds", round(time.monotonic() - started, 3))
-    kept = fitted.history.iloc[epochs.kept(fitted.history, sections["train"])]
-    scores = {name: significant(kept[name]) for name in fitted.history if name.startswith("val_")}
-    if search.LATENCY in plan["metrics"]:
-        with studies.place(study.study_name).one_at_a_time(search.LATENCY):
-            scores[search.LATENCY] = latency(fitted, inputs, manifest)
-    return scores
+    shared = config.flatten({name: sections[name] for name in ("data", "prepare")})
+    base = study.user_attrs["plan"]["base"]
+    if changed := sorted(key for key, value in shared.items() if base.get(key) != value):
+        raise UserError(f"{' and '.join(changed)}: trials share data/prepared, which was made with another value")
+    return dict(sections)
 
 
 def significant(value: Any) -> float:
-    """Returns a number as reports/history.csv holds it."""
+    """A number as reports/history.csv holds it."""
     return float(f"{float(value):.9g}")
 
 
 def parameters(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a training depends on, flat."""
+    """The part of the configuration on which a training depends, as dotted key -> value."""
     return config.flatten({key: value for key, value in sections.items() if key != "evaluate"})
 
 
 @functools.lru_cache(maxsize=1)
 def encoded(key: str) -> contracts.Inputs:
-    """Returns what a model is fitted on; encoded once for trials that encode alike.
+    """The encoded training data, kept for later trials with the same encoding.
 
     Args:
-        key: JSON of the data's digests and of the section that says how they are encoded.
+        key: The data's digests and the section that configures the encoding, as JSON.
     """
     manifest = prepared.manifest()
     inputs: contracts.Inputs = prepared.modality(manifest).inputs(manifest, json.loads(key)[1])
@@ -169,12 +179,12 @@ def encoded(key: str) -> contracts.Inputs:
 
 
 def latency(fitted: contracts.Fitted, inputs: contracts.Inputs, manifest: contracts.Manifest) -> float:
-    """Returns how long the exported model takes for one answer, in ms: the median of 200, on one thread.
+    """Milliseconds in which the exported model answers on one thread: the median of 200 measurements.
 
     Args:
         fitted: The trained model.
-        inputs: What it was fitted on.
-        manifest: Of the prepared data.
+        inputs: The data that it was fitted on.
+        manifest: The manifest of the prepared data.
     """
     from ..exported import inference
     from ..training import export

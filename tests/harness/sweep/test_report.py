@@ -6,30 +6,31 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import optuna
 import pytest
+from my_experiment.harness.sweep import plots, report, trials
+from my_experiment.harness.sweep.plots import importances, seeds
 from PIL import Image
-from my_experiment.harness.sweep import plots
-from my_experiment.harness.sweep import report
-from my_experiment.harness.sweep import trials
 
 CNN, MLP = "model=cnn: model.dropout", "model=mlp: model.dropout"
 
 
-def study(directions: str = "maximize", name: str = "digits") -> Any:
+def new_study(directions: str = "maximize", name: str = "digits") -> Any:
     """An empty study of `val_accuracy`, and of `latency` where it has a second direction."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    ways: list[Any] = directions.split()
-    made = optuna.create_study(study_name=name, directions=ways)
+    names: list[Any] = directions.split()
+    study = optuna.create_study(study_name=name, directions=names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        made.set_metric_names(["val_accuracy", "latency"][: len(ways)])
-    return made
+        study.set_metric_names(["val_accuracy", "latency"][: len(names)])
+    return study
 
 
-
-def add(to: Any, values: float | list[float] | None, params: dict[str, Any] | None = None, **attributes: Any) -> None:
+def add(
+    study: Any, values: float | list[float] | None, params: dict[str, Any] | None = None, **attributes: Any
+) -> None:
     """Adds a trial: complete where it has values, else failed, or in the state given."""
     trial = optuna.trial
     kinds: dict[type, Callable[[str], Any]] = {
@@ -40,7 +41,7 @@ def add(to: Any, values: float | list[float] | None, params: dict[str, Any] | No
     history = [{"loss": 1 / (epoch + 1), "val_accuracy": epoch / 20} for epoch in range(attributes.pop("epochs", 3))]
     state = attributes.pop("state", trial.TrialState.FAIL if values is None else trial.TrialState.COMPLETE)
     params = params or {}
-    to.add_trial(
+    study.add_trial(
         trial.create_trial(
             state=state,
             values=[values] if isinstance(values, float) else values,
@@ -51,73 +52,67 @@ def add(to: Any, values: float | list[float] | None, params: dict[str, Any] | No
     )
 
 
-
 def searched(trials: int, directions: str = "maximize") -> Any:
     """A study with conditional parameters, pruned and failed trials; only the learning rate matters."""
-    made, random = study(directions), np.random.default_rng(0)
+    study, random = new_study(directions), np.random.default_rng(0)
     for number in range(trials):
         rate, model = float(10 ** random.uniform(-5, -1)), ("cnn", "mlp")[number % 2]
         params = {"train.learning_rate": rate, "model": model, "train.batch_size": int(random.integers(1, 256))}
         params[CNN if model == "cnn" else MLP] = float(random.uniform(0.1, 0.6))
         score = math.exp(-((math.log10(rate) + 3) ** 2))
         if number % 7 == 5:
-            add(made, None, params, error="out of memory", epochs=1)
+            add(study, None, params, error="out of memory", epochs=1)
         elif number % 7 == 6:
-            add(made, None, params, state=optuna.trial.TrialState.PRUNED, epochs=2)
+            add(study, None, params, state=optuna.trial.TrialState.PRUNED, epochs=2)
         else:
-            add(made, [score, 1000 * rate][: len(directions.split())], params, scores={"val_loss": 1 - score})
-    return made
-
+            add(study, [score, 1000 * rate][: len(directions.split())], params, scores={"val_loss": 1 - score})
+    return study
 
 
 @pytest.mark.parametrize(("direction", "best"), [("maximize", [2, 0, 1]), ("minimize", [1, 0, 2])])
 def test_the_best_trial_comes_first(direction: str, best: list[int]) -> None:
-    made = study(direction)
+    study = new_study(direction)
     for score in (0.5, 0.1, 0.9):
-        add(made, score)
-    add(made, None)
-    assert [trial.number for trial in trials.best(made)] == best
+        add(study, score)
+    add(study, None)
+    assert [trial.number for trial in trials.best(study)] == best
 
 
-
-def test_of_two_objectives_the_pareto_front_is_ranked() -> None:
-    made = study("maximize minimize")
+def test_with_two_objectives_the_pareto_front_is_ranked() -> None:
+    study = new_study("maximize minimize")
     for values in ([0.5, 1.0], [0.9, 5.0], [0.5, 2.0], [0.8, 5.0], [0.95, 9.0]):
-        add(made, values)
-    assert [trial.number for trial in trials.best(made)] == [4, 1, 0]
-    assert {trial.number for trial in made.best_trials} == {4, 1, 0}
+        add(study, values)
+    assert [trial.number for trial in trials.best(study)] == [4, 1, 0]
+    assert {trial.number for trial in study.best_trials} == {4, 1, 0}
 
 
-
-def test_the_table_shows_what_varies() -> None:
-    made = study()
-    add(made, 0.5, {"train.learning_rate": 0.001, "train.epochs": 7, "model": "cnn", CNN: 0.25})
-    add(made, 0.75, {"train.learning_rate": 0.02, "train.epochs": 7, "model": "mlp"}, epochs=12)
-    add(made, 0.25, {"train.learning_rate": 0.02, "train.epochs": 7, "model": "mlp", MLP: 0.125})
-    assert report.table(made, 2).splitlines() == [
+def test_the_table_has_the_parameters_that_vary() -> None:
+    study = new_study()
+    add(study, 0.5, {"train.learning_rate": 0.001, "train.epochs": 7, "model": "cnn", CNN: 0.25})
+    add(study, 0.75, {"train.learning_rate": 0.02, "train.epochs": 7, "model": "mlp"}, epochs=12)
+    add(study, 0.25, {"train.learning_rate": 0.02, "train.epochs": 7, "model": "mlp", MLP: 0.125})
+    assert report.table(study, 2).splitlines() == [
         "rank  trial  val_accuracy  learning_rate  model  dropout  epochs  seconds",
         "   1      1          0.75           0.02  mlp          -      12      1.5",
         "   2      0           0.5          0.001  cnn       0.25       3      1.5",
     ]
 
 
-
-def test_the_summary_counts_lost_trials_apart() -> None:
-    made = study()
-    assert report.summary(made) == "0 trials: 0 complete, 0 pruned, 0 failed"
-    add(made, 0.5)
-    add(made, None, error="out of memory")
-    add(made, None)
-    made.ask()
-    assert report.summary(made) == "4 trials: 1 complete, 0 pruned, 1 failed, 1 lost, 1 running"
-
+def test_the_summary_counts_lost_trials_separately() -> None:
+    study = new_study()
+    assert report.summary(study) == "0 trials: 0 complete, 0 pruned, 0 failed"
+    add(study, 0.5)
+    add(study, None, error="out of memory")
+    add(study, None)
+    study.ask()
+    assert report.summary(study) == "4 trials: 1 complete, 0 pruned, 1 failed, 1 lost, 1 running"
 
 
 def test_all_trials_are_written(tmp_path: Path) -> None:
-    made = study()
-    add(made, 0.5, {"model": "cnn", CNN: 0.25}, seed=3, scores={"val_accuracy": 0.5, "val_loss": 1.5})
-    add(made, None, {"model": "mlp", MLP: 0.125}, error='a line, with "quotes"')
-    report.write_csv(made, tmp_path / "trials.csv")
+    study = new_study()
+    add(study, 0.5, {"model": "cnn", CNN: 0.25}, seed=3, scores={"val_accuracy": 0.5, "val_loss": 1.5})
+    add(study, None, {"model": "mlp", MLP: 0.125}, error='a line, with "quotes"')
+    report.write_csv(study, tmp_path / "trials.csv")
     with (tmp_path / "trials.csv").open(encoding="utf-8") as file:
         first, second = csv.DictReader(file)
     assert first == {
@@ -128,9 +123,8 @@ def test_all_trials_are_written(tmp_path: Path) -> None:
     assert (second["model.dropout"], second["error"]) == ("0.125", 'a line, with "quotes"')
 
 
-
 def test_repeated_trials_are_ranked_by_their_mean() -> None:
-    repeats = study(name="digits-seeds")
+    repeats = new_study(name="digits-seeds")
     for seed, score in enumerate((0.8, 0.9, 1.0)):
         add(repeats, score, repeat_of=4, seed=seed)
     for seed, score in enumerate((0.95, 0.93)):
@@ -138,61 +132,57 @@ def test_repeated_trials_are_ranked_by_their_mean() -> None:
     add(repeats, 0.99, repeat_of=2, seed=0)
     add(repeats, None, repeat_of=2, seed=1, error="out of memory")
     add(repeats, None, repeat_of=9, seed=0)
-    first, second, third, last = trials.rank(study(), repeats)
-    assert [one.number for one in (first, second, third, last)] == [7, 4, 2, 9]
+    first, second, third, last = trials.rank(new_study(), repeats)
+    assert [entry.number for entry in (first, second, third, last)] == [7, 4, 2, 9]
     # t(0.975, 2) = 4.303 (Student's table); s = 0.1, n = 3
     assert (second.mean, second.low, second.high) == pytest.approx((0.9, 0.9 - 0.2484, 0.9 + 0.2484), abs=1e-4)
-    assert second.values == (0.8, 0.9, 1.0)
-    assert (third.failed, third.values, math.isnan(third.low)) == (1, (0.99,), True)
-    assert (last.failed, last.values, math.isnan(last.mean)) == (1, (), True)
+    assert second.scores == (0.8, 0.9, 1.0)
+    assert (third.failed, third.scores, math.isnan(third.low)) == (1, (0.99,), True)
+    assert (last.failed, last.scores, math.isnan(last.mean)) == (1, (), True)
 
 
-
-def test_a_repetition_that_was_lost_and_tried_again_did_not_fail() -> None:
-    repeats = study("minimize")
-    add(repeats, None, repeat_of=1, planned=0)
-    add(repeats, 0.25, repeat_of=3, planned=1)
-    add(repeats, 0.75, repeat_of=3, planned=2)
-    add(repeats, 0.5, repeat_of=1, planned=0)
-    assert [(one.number, one.failed, one.values) for one in trials.rank(study(), repeats)] == [
+def test_a_requeued_repetition_has_not_failed() -> None:
+    repeats = new_study("minimize")
+    add(repeats, None, repeat_of=1, plan_key=0)
+    add(repeats, 0.25, repeat_of=3, plan_key=1)
+    add(repeats, 0.75, repeat_of=3, plan_key=2)
+    add(repeats, 0.5, repeat_of=1, plan_key=0)
+    assert [(entry.number, entry.failed, entry.scores) for entry in trials.rank(new_study(), repeats)] == [
         (1, 0, (0.5,)),
         (3, 0, (0.25, 0.75)),
     ]
 
 
-
-def test_what_a_sweep_ends_in() -> None:
-    made, repeats = study(), study(name="digits-seeds")
-    assert trials.winners(made) == []
-    add(made, 0.75)
-    add(made, 0.5)
-    assert [trial.number for trial in trials.winners(made, repeats)] == [0]
-    assert report.comment(made, None, made.trials[0]) == "Trial 0 of 2: val_accuracy 0.75"
+def test_winners_and_their_comments() -> None:
+    study, repeats = new_study(), new_study(name="digits-seeds")
+    assert trials.winners(study) == []
+    add(study, 0.75)
+    add(study, 0.5)
+    assert [trial.number for trial in trials.winners(study, repeats)] == [0]
+    assert report.comment(study, None, study.trials[0]) == "Trial 0 of 2: val_accuracy 0.75"
     for number, score in ((0, 0.25), (1, 0.5), (1, 0.5)):
         add(repeats, score, repeat_of=number)
-    (winner,) = trials.winners(made, repeats)
-    assert report.comment(made, repeats, winner) == (
+    (winner,) = trials.winners(study, repeats)
+    assert report.comment(study, repeats, winner) == (
         "Trial 1 of 2: val_accuracy 0.5; over 2 seeds val_accuracy 0.5, 95 % interval 0.5 to 0.5"
     )
-    front = study("maximize minimize")
+    front = new_study("maximize minimize")
     for values in ([0.5, 1.0], [0.75, 2.0], [0.5, 3.0]):
         add(front, values)
     assert [trial.number for trial in trials.winners(front)] == [1, 0]
 
 
-
-def test_the_table_of_seeds_sets_mean_and_search_side_by_side() -> None:
-    made, repeats = study(), study(name="digits-seeds")
-    add(made, 0.5, {"train.learning_rate": 0.001})
-    add(made, 0.75, {"train.learning_rate": 0.02})
-    assert report.seeds_table(made, repeats) == "no repetition is finished"
+def test_the_table_of_seeds_has_the_mean_and_the_score_in_the_search() -> None:
+    study, repeats = new_study(), new_study(name="digits-seeds")
+    add(study, 0.5, {"train.learning_rate": 0.001})
+    add(study, 0.75, {"train.learning_rate": 0.02})
+    assert report.seeds_table(study, repeats) == "no repetition is finished"
     for seed, score in enumerate((0.5, 0.5, 0.5)):
         add(repeats, score, repeat_of=1, seed=seed)
-    assert report.seeds_table(made, repeats).splitlines() == [
+    assert report.seeds_table(study, repeats).splitlines() == [
         "rank  trial  mean val_accuracy  95 % interval  seeds  failed  in the search  learning_rate",
         "   1      1                0.5  0.5 to 0.5         3       0           0.75           0.02",
     ]
-
 
 
 @pytest.mark.parametrize(
@@ -201,7 +191,7 @@ def test_the_table_of_seeds_sets_mean_and_search_side_by_side() -> None:
      (40, 5, "maximize minimize")],
 )  # fmt: skip
 @pytest.mark.filterwarnings("error")
-def test_pictures_are_drawn_where_there_is_something_to_see(
+def test_pictures_are_drawn_if_there_are_enough_trials(
     tmp_path: Path, trials: int, enough: int, directions: str
 ) -> None:
     drawn = plots.draw(searched(trials, directions), tmp_path)
@@ -212,23 +202,21 @@ def test_pictures_are_drawn_where_there_is_something_to_see(
             assert len(picture.getcolors(maxcolors=1 << 24) or ()) > 5
 
 
-
 @pytest.mark.filterwarnings("error")
 def test_odd_studies_are_drawn(tmp_path: Path) -> None:
-    made = study("minimize")
+    study = new_study("minimize")
     for number in range(12):  # one parameter, all scores alike; names that are no formula, values that are no curve
-        add(made, 0.5, {"model": ("$x$", "[64, 32]")[number % 2]}, history=[{"val_accuracy": math.nan}])
-    names = [path.name for path in plots.draw(made, tmp_path)]
+        add(study, 0.5, {"model": ("$x$", "[64, 32]")[number % 2]}, history=[{"val_accuracy": math.nan}])
+    names = [path.name for path in plots.draw(study, tmp_path)]
     assert names == ["history.png", "parallel_coordinates.png", "slices.png"]
-    add(made, 1e12, {"model": "cnn"})
-    assert "history.png" in [path.name for path in plots.draw(made, tmp_path)]
-
+    add(study, 1e12, {"model": "cnn"})
+    assert "history.png" in [path.name for path in plots.draw(study, tmp_path)]
 
 
 def test_the_same_trials_give_the_same_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        repeats = study(name="digits-seeds")
+        repeats = new_study(name="digits-seeds")
         add(repeats, 0.5, repeat_of=0)
         report.write(searched(12), repeats, tmp_path / name)
     first, second = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b"))
@@ -236,28 +224,23 @@ def test_the_same_trials_give_the_same_files(tmp_path: Path) -> None:
     assert {"history.png", "seeds.png", "trials.csv", "seeds.csv"} < set(first)
 
 
-
 @pytest.mark.parametrize("directions", ["maximize", "minimize maximize"])
-def test_what_decides_is_most_important(directions: str) -> None:
-    shares = plots.importances(searched(60, directions))
+def test_the_parameter_that_matters_is_the_most_important(directions: str) -> None:
+    shares = importances.shares(searched(60, directions))
     assert next(iter(shares)) == "train.learning_rate"
     assert np.sum(list(shares.values()), axis=0) == pytest.approx(1)
     assert CNN in shares
 
 
-
 @pytest.mark.filterwarnings("error")
 def test_seeds_are_drawn(tmp_path: Path) -> None:
-    made, repeats = study(), study(name="digits-seeds")
+    study, repeats = new_study(), new_study(name="digits-seeds")
     path = tmp_path / "seeds.png"
-    assert not plots.seeds(made, repeats, path)
-    add(made, 0.75)
+    assert not seeds.draw(study, repeats, path)
+    add(study, 0.75)
     add(repeats, 0.5, repeat_of=0, seed=0)
-    assert plots.seeds(made, repeats, path)
+    assert seeds.draw(study, repeats, path)
     for seed in range(1, 5):
         add(repeats, 0.5 + seed / 100, repeat_of=0, seed=seed)
     add(repeats, None, repeat_of=1, seed=0)
-    assert plots.seeds(made, repeats, path)
-
-
-
+    assert seeds.draw(study, repeats, path)

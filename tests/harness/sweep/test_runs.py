@@ -8,27 +8,30 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+
 import pytest
+from my_experiment.harness.sweep import report, runs, samplers, trials
+from my_experiment.harness.sweep import study as studies
+from my_experiment.harness.tracking import store as mlflow_store
 
 PROCESSES = 8
 STARTED = datetime(2025, 1, 2, 3, 4, 5)
 
 
-def study(name: str = "digits", *metrics: str) -> Any:
+def open_study(name: str = "digits", *metrics: str) -> Any:
     """A study in the working directory; the same one when asked for again."""
-    from my_experiment.harness.sweep import study as studies
-    return studies.create(name, metrics or ["val_accuracy"], {})
+    directions: dict[str, samplers.Direction] = {"val_accuracy": "maximize", "latency": "minimize"}
+    return studies.create(name, {metric: directions[metric] for metric in metrics or ["val_accuracy"]}, {})
 
 
-
-def add(to: Any, state: str = "COMPLETE", score: float = 0.5, epochs: int = 3, **attributes: Any) -> None:
+def add(study: Any, state: str = "COMPLETE", score: float = 0.5, epochs: int = 3, **attributes: Any) -> None:
     """Adds a finished trial that took a minute, as a worker leaves it."""
     import optuna
 
-    number = len(to.trials)
+    number = len(study.trials)
     trial = optuna.trial.create_trial(
         state=optuna.trial.TrialState[state],
-        values=[score, 2.0][: len(to.directions)] if state == "COMPLETE" else None,
+        values=[score, 2.0][: len(study.directions)] if state == "COMPLETE" else None,
         params={"model": "cnn"},
         distributions={"model": optuna.distributions.CategoricalDistribution(("cnn", "mlp"))},
         user_attrs={
@@ -42,18 +45,15 @@ def add(to: Any, state: str = "COMPLETE", score: float = 0.5, epochs: int = 3, *
         },
     )
     trial.datetime_start, trial.datetime_complete = STARTED, STARTED + timedelta(minutes=1)
-    to.add_trial(trial)
-
+    study.add_trial(trial)
 
 
 def logged(**tags: str) -> list[Any]:
     """The runs in the store with these tags, by trial."""
-    tracking = module("tracking")
-    store = tracking.client()
-    wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
-    runs = store.search_runs([tracking.experiment(store)], wanted, max_results=1000)
-    return sorted(runs, key=lambda run: int(run.data.tags.get("trial", -1)))
-
+    client = mlflow_store.client()
+    condition = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+    matching = client.search_runs([mlflow_store.experiment(client)], condition, max_results=1000)
+    return sorted(matching, key=lambda run: int(run.data.tags.get("trial", -1)))
 
 
 @pytest.fixture
@@ -64,7 +64,6 @@ def fresh(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return workspace
 
 
-
 @pytest.fixture
 def store(fresh: Path, empty_store: Path) -> Path:
     """The working directory, with a store in it."""
@@ -72,20 +71,18 @@ def store(fresh: Path, empty_store: Path) -> Path:
     return fresh
 
 
-
 def test_every_finished_trial_becomes_a_run(store: Path) -> None:
-    runs, tracking = module("sweep.runs"), module("tracking")
-    made = study()
-    made.set_user_attr("data_md5", "aa.dir")
-    add(made)
-    add(made, "PRUNED", epochs=1)
-    add(made, "FAIL", error="the loss became NaN", history=[{"loss": float("nan")}], scores={})
-    add(made, "FAIL", seed=None, history=[], parameters={})
-    made.ask()  # still running
-    runs.sync(made)
+    study = open_study()
+    study.set_user_attr("data_md5", "aa.dir")
+    add(study)
+    add(study, "PRUNED", epochs=1)
+    add(study, "FAIL", error="the loss became NaN", history=[{"loss": float("nan")}], scores={})
+    add(study, "FAIL", seed=None, history=[], parameters={})
+    study.ask()  # still running
+    runs.sync(study)
     parent, *children = logged(sweep="digits")
     assert parent.info.run_name == "digits"
-    assert made.user_attrs["mlflow_run"] == parent.info.run_id
+    assert study.user_attrs["mlflow_run"] == parent.info.run_id
     assert [child.info.status for child in children] == ["FINISHED", "KILLED", "FAILED", "FAILED"]
     assert [child.data.tags["state"] for child in children] == ["complete", "pruned", "failed", "failed"]
     assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
@@ -110,52 +107,45 @@ def test_every_finished_trial_becomes_a_run(store: Path) -> None:
     )
     assert best.info.start_time == round(STARTED.timestamp() * 1000)
     assert best.info.end_time - best.info.start_time == 60_000
-    epochs = tracking.client().get_metric_history(best.info.run_id, "val_accuracy")
+    epochs = mlflow_store.client().get_metric_history(best.info.run_id, "val_accuracy")
     assert [(epoch.step, epoch.value) for epoch in epochs] == [(0, 0), (1, 0.1), (2, 0.2)]
 
 
-
 def test_it_is_logged_once(fresh: Path) -> None:
-    runs = module("sweep.runs")
-    made = study()
-    runs.sync(made)
+    study = open_study()
+    runs.sync(study)
     assert not (fresh / "mlflow.db").exists()  # nothing is finished
-    add(made)
-    runs.sync(made)
+    add(study)
+    runs.sync(study)
     before = [run.info.run_id for run in logged(sweep="digits")]
-    made.set_user_attr("mlflow_logged", [])  # as if killed before it was noted
-    add(made)
-    runs.sync(made)
-    runs.sync(made)
+    study.set_user_attr("mlflow_logged", [])  # as if killed before it was noted
+    add(study)
+    runs.sync(study)
+    runs.sync(study)
     after = [run.info.run_id for run in logged(sweep="digits")]
     assert (len(before), len(after)) == (2, 3)
     assert after[:2] == before
 
 
-
 def test_long_trials_keep_to_the_limits_of_one_call(store: Path) -> None:
-    from my_experiment.harness.sweep import runs
-    from my_experiment.harness.tracking import store as tracking_store
-    made = study()
+    study = open_study()
     parameters = {f"model.layer_{index}": "x" * 7000 for index in range(250)}
-    add(made, epochs=700, parameters=parameters, error="y" * 9000)
-    runs.sync(made)
+    add(study, epochs=700, parameters=parameters, error="y" * 9000)
+    runs.sync(study)
     run = logged(trial="0")[0]
     assert len(run.data.params) == 251
     assert {len(value) for name, value in run.data.params.items() if name != "model"} == {6000}
-    assert len(tracking_store.client().get_metric_history(run.info.run_id, "loss")) == 700
-
+    assert len(mlflow_store.client().get_metric_history(run.info.run_id, "loss")) == 700
 
 
 def test_repetitions_are_children_of_the_same_run(store: Path) -> None:
-    runs = module("sweep.runs")
-    made, repeats = study(), study("digits-seeds")
-    add(made, score=0.75)
-    add(made, score=0.5)
+    study, repeats = open_study(), open_study("digits-seeds")
+    add(study, score=0.75)
+    add(study, score=0.5)
     for seed, score in enumerate((0.25, 0.5)):
         add(repeats, score=score, repeat_of=0, seed=seed)
         add(repeats, score=score + 0.25, repeat_of=1, seed=seed)
-    runs.finish(made, repeats, store)
+    runs.finish(study, repeats, store)
     parent, *children = logged(sweep="digits")
     repetitions = logged(sweep="digits-seeds")
     assert len(children) == 2
@@ -166,51 +156,44 @@ def test_repetitions_are_children_of_the_same_run(store: Path) -> None:
     assert parent.data.metrics["low_val_accuracy"] < 0.625 < parent.data.metrics["high_val_accuracy"]
 
 
-
-def test_the_end_is_logged_and_can_be_logged_again(store: Path) -> None:
-    runs, report, tracking = module("sweep.runs"), module("sweep.report"), module("tracking")
-    made, folder = study(), store / "sweep"
+def test_the_result_is_logged_and_can_be_logged_again(store: Path) -> None:
+    study, folder = open_study(), store / "sweep"
     folder.mkdir()
-    add(made, score=0.5)
+    add(study, score=0.5)
     for score, best, overrides in ((0.25, "0", "model=cnn train.seed=0"), (0.75, "2", "model=cnn train.seed=2")):
-        add(made, score=score)
-        report.write_csv(made, folder / "trials.csv")
-        runs.finish(made, None, folder)
+        add(study, score=score)
+        report.write_csv(study, folder / "trials.csv")
+        runs.finish(study, None, folder)
         parent = logged(sweep="digits")[0]
         assert parent.info.status == "FINISHED"
         assert parent.data.metrics["best_val_accuracy"] == max(0.5, score)
         assert (parent.data.tags["best_trial"], parent.data.tags["best_overrides"]) == (best, overrides)
         assert "rank  trial  val_accuracy" in parent.data.tags["mlflow.note.content"]
-        files = tracking.client().list_artifacts(parent.info.run_id, "sweep")
+        files = mlflow_store.client().list_artifacts(parent.info.run_id, "sweep")
         assert [file.path for file in files] == ["sweep/trials.csv"]  # and no lock
     assert len(logged(sweep="digits")) == 4
 
 
-
-def test_a_stopped_sweep_runs_again_when_it_goes_on(store: Path) -> None:
-    runs = module("sweep.runs")
-    made = study()
-    assert not runs.stop_or_warn(made)  # nothing is logged yet
-    found = []
-    for go_on in (runs.stop_or_warn, runs.sync, runs.stop_or_warn, lambda made: runs.finish(made, None, store)):
-        add(made)
-        runs.sync(made)
-        add(made)
-        go_on(made)
-        found.append(logged(sweep="digits")[0].info.status)
-    assert found == ["KILLED", "RUNNING", "KILLED", "FINISHED"]
+def test_a_stopped_sweep_is_marked_as_running_when_it_continues(store: Path) -> None:
+    study = open_study()
+    assert not runs.stop_or_warn(study)  # nothing is logged yet
+    statuses = []
+    for go_on in (runs.stop_or_warn, runs.sync, runs.stop_or_warn, lambda study: runs.finish(study, None, store)):
+        add(study)
+        runs.sync(study)
+        add(study)
+        go_on(study)
+        statuses.append(logged(sweep="digits")[0].info.status)
+    assert statuses == ["KILLED", "RUNNING", "KILLED", "FINISHED"]
 
 
-
-def test_the_pictures_are_files_of_the_sweeps_run(store: Path) -> None:
-    from my_experiment.harness.tracking import store as tracking_store
+def test_pictures_are_artifacts_of_the_sweeps_run(store: Path) -> None:
     import optuna
 
-    runs, report = module("sweep.runs"), module("sweep.report")
-    made, folder = study(), store / "sweep"
+    study, folder = open_study(), store / "sweep"
     interval: Any = optuna.distributions.FloatDistribution(0, 1)
-    for number in range(report.ENOUGH):
-        made.add_trial(
+    for number in range(trials.ENOUGH):
+        study.add_trial(
             optuna.trial.create_trial(
                 value=number / 10,
                 params={"train.a": number / 10, "model.b": number * 7 % 10 / 10},
@@ -218,87 +201,73 @@ def test_the_pictures_are_files_of_the_sweeps_run(store: Path) -> None:
                 user_attrs={"history": [{"val_accuracy": number / 10}]},
             )
         )
-    report.write(made, None, folder)
-    runs.finish(made, None, folder)
+    report.write(study, None, folder)
+    runs.finish(study, None, folder)
     pictures = {"history.png", "importances.png", "parallel_coordinates.png", "slices.png", "learning_curves.png"}
     assert {file.name for file in folder.iterdir()} == {*pictures, "trials.csv"}
-    files = tracking_store.client().list_artifacts(logged(sweep="digits")[0].info.run_id, "sweep")
+    files = mlflow_store.client().list_artifacts(logged(sweep="digits")[0].info.run_id, "sweep")
     assert {file.path for file in files} == {f"sweep/{file.name}" for file in folder.iterdir()}
 
 
-
-def test_of_two_objectives_the_front_is_logged(store: Path) -> None:
-    from my_experiment.harness.sweep import runs
-    made = study("digits", "val_accuracy", "latency")
-    add(made, score=0.5)
-    add(made, score=0.75)
-    runs.finish(made, None, store)
+def test_with_two_objectives_the_front_is_logged(store: Path) -> None:
+    study = open_study("digits", "val_accuracy", "latency")
+    add(study, score=0.5)
+    add(study, score=0.75)
+    runs.finish(study, None, store)
     assert logged(sweep="digits")[0].data.tags["pareto_front"] == "1"
 
 
-
 def test_a_sweep_without_a_finished_trial_ends(store: Path) -> None:
-    from my_experiment.harness.sweep import runs
-    runs.finish(study(), None, store)
+    runs.finish(open_study(), None, store)
     assert "no trial is complete" in logged(sweep="digits")[0].data.tags["mlflow.note.content"]
 
 
-
-def test_a_deleted_study_of_the_same_name_is_another_sweep(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from my_experiment.harness.sweep import runs
+def test_a_study_with_the_name_of_a_deleted_one_is_another_sweep(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for storage in ("sqlite:///a.db", "b.log"):
         monkeypatch.setenv("OPTUNA_STORAGE", storage)
-        made = study()
-        add(made)
-        runs.sync(made)
+        study = open_study()
+        add(study)
+        runs.sync(study)
     assert len(logged(sweep="digits", trial="0")) == 2
     assert len({run.data.tags["mlflow.parentRunId"] for run in logged(sweep="digits", trial="0")}) == 2
 
 
-
 def test_children_of_a_deleted_run_get_a_new_one(store: Path) -> None:
-    from my_experiment.harness.tracking import store as tracking_store
-    runs = module("sweep.runs")
-    made = study()
-    add(made)
-    runs.sync(made)
-    old = made.user_attrs["mlflow_run"]
-    tracking_store.client().delete_run(old)
-    runs.finish(made, None, store)
+    study = open_study()
+    add(study)
+    runs.sync(study)
+    old = study.user_attrs["mlflow_run"]
+    mlflow_store.client().delete_run(old)
+    runs.finish(study, None, store)
     parent, child = logged(sweep="digits")
     assert parent.info.run_id != old
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
-
-def test_the_runs_of_a_sweep_are_no_training(store: Path) -> None:
-    from my_experiment.harness.sweep import runs
-    made = study()
-    add(made)
-    runs.finish(made, None, store)
+def test_runs_of_a_sweep_have_no_tags_of_a_training(store: Path) -> None:
+    study = open_study()
+    add(study)
+    runs.finish(study, None, store)
     for run in logged(sweep="digits"):
         assert not {"training_key", "model_md5", "dvc_exp_name"} & set(run.data.tags)
 
 
-
-def test_a_server_that_is_away_costs_one_warning(
+def test_an_unreachable_server_is_one_warning(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = module("sweep.runs")
-    made = study()
-    add(made)
+    study = open_study()
+    add(study)
     there = os.environ["MLFLOW_TRACKING_URI"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert not runs.sync_or_warn(made)
+    assert not runs.sync_or_warn(study)
     said = capsys.readouterr().err
     assert said.startswith("warning: MLflow at http://127.0.0.1:9 could not be reached")
     assert len(said.splitlines()) == 2
     monkeypatch.setenv("MLFLOW_TRACKING_URI", there)
-    add(made)
-    assert runs.sync_or_warn(made)
+    add(study)
+    assert runs.sync_or_warn(study)
     assert [run.data.tags["trial"] for run in logged(sweep="digits")[1:]] == ["0", "1"]
-
 
 
 def enter(folder: Path) -> None:
@@ -307,10 +276,8 @@ def enter(folder: Path) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
 
 
-
 def dies(folder: Path, call: int) -> None:
     """Logs the end of a sweep, and dies before this call to one of the two stores."""
-    from my_experiment.harness.sweep import runs
     enter(folder)
     import mlflow
     import optuna
@@ -328,18 +295,15 @@ def dies(folder: Path, call: int) -> None:
     for name in ("create_run", "log_batch", "set_terminated", "log_artifact"):
         setattr(mlflow.MlflowClient, name, counted(getattr(mlflow.MlflowClient, name)))
     optuna.Study.set_user_attr = counted(optuna.Study.set_user_attr)  # type: ignore[method-assign]
-    runs.finish(study(), study("digits-seeds"), Path("sweep"))
-
+    runs.finish(open_study(), open_study("digits-seeds"), Path("sweep"))
 
 
 def meets(folder: Path, index: int, barrier: Any) -> None:
     """Logs a sweep at the same moment as others."""
-    from my_experiment.harness.sweep import runs
     enter(folder)
-    made = study(f"sweep-{index % (PROCESSES - 1)}")
+    study = open_study(f"sweep-{index % (PROCESSES - 1)}")
     barrier.wait()
-    runs.finish(made, None, Path(made.study_name))
-
+    runs.finish(study, None, Path(study.study_name))
 
 
 def processes() -> Any:
@@ -349,15 +313,13 @@ def processes() -> Any:
     return context
 
 
-
 @pytest.mark.slow
-def test_killed_before_any_call_the_next_one_completes(store: Path) -> None:
-    from my_experiment.harness.tracking import store as tracking_store
+def test_a_killed_process_is_completed_by_the_next(store: Path) -> None:
     (store / "sweep").mkdir()
     (store / "sweep" / "trials.csv").write_text("number\n0\n", encoding="utf-8")
-    add(study())
-    add(study(), "PRUNED", parameters={f"train.p{index}": 0 for index in range(120)})
-    add(study("digits-seeds"), repeat_of=0, seed=1)
+    add(open_study())
+    add(open_study(), "PRUNED", parameters={f"train.p{index}": 0 for index in range(120)})
+    add(open_study("digits-seeds"), repeat_of=0, seed=1)
     for call in range(40):
         process = processes().Process(target=dies, args=(store, call))
         process.start()
@@ -378,15 +340,14 @@ def test_killed_before_any_call_the_next_one_completes(store: Path) -> None:
     assert len(second.data.params) == 121
     for run in (first, second, repetition):
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert len(tracking_store.client().get_metric_history(run.info.run_id, "loss")) == 3
-
+        assert len(mlflow_store.client().get_metric_history(run.info.run_id, "loss")) == 3
 
 
 @pytest.mark.slow
-def test_sweeps_that_meet_on_a_fresh_store_lose_nothing(fresh: Path) -> None:
+def test_sweeps_on_a_fresh_store_lose_nothing(fresh: Path) -> None:
     for index in range(PROCESSES - 1):  # two of the processes share a study
         for _ in range(3):
-            add(study(f"sweep-{index}"))
+            add(open_study(f"sweep-{index}"))
     context = processes()
     barrier = context.Barrier(PROCESSES)
     started = [context.Process(target=meets, args=(fresh, index, barrier)) for index in range(PROCESSES)]
@@ -399,6 +360,3 @@ def test_sweeps_that_meet_on_a_fresh_store_lose_nothing(fresh: Path) -> None:
         parent, *children = logged(sweep=f"sweep-{index}")
         assert [run.data.tags["trial"] for run in children] == ["0", "1", "2"]
         assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
-
-
-

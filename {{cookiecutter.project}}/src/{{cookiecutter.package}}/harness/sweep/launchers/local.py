@@ -1,0 +1,19 @@
+"""Launcher `local`: one worker, in this process."""
+
+from pathlib import Path
+
+from .process import Work
+
+
+def launch(work: Work, folder: Path) -> list[str]:
+    """Runs one worker in this process, on all processors.
+
+    Args:
+        work: The worker's loop.
+        folder: The study's folder.
+
+    Returns:
+        An empty list: no worker can be lost, an error of the worker is raised.
+    """
+    work(None)
+    return []

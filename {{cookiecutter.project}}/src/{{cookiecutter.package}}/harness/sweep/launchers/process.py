@@ -1,0 +1,105 @@
+"""What all launchers share: the environment of a worker, its process, and why it was lost."""
+
+import importlib
+import itertools
+import os
+import re
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import UserError, one_line
+from ...core.paths import SOURCES
+
+Work = Callable[[int | None], None]  # a worker's loop, with the number of its threads; None: one for each processor
+POLL_SECONDS = 1.0
+
+
+def train_variables() -> dict[str, str]:
+    """The environment variables of the stage `train`, as dvc.yaml sets them.
+
+    Python and glibc read them when a process starts. PYTHONPATH is left out: it is relative to the project.
+    """
+    from yaml import safe_load
+
+    command = safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["cmd"]
+    assignments = itertools.takewhile(lambda word: "=" in word, shlex.split(command))
+    variables = dict(word.split("=", 1) for word in assignments)
+    variables.pop("PYTHONPATH", None)
+    return variables
+
+
+def train_environment() -> dict[str, str]:
+    """The variables of the stage `train`, and a PYTHONPATH that holds in every folder."""
+    inherited = os.environ.get("PYTHONPATH")
+    paths = [str(SOURCES), inherited] if inherited else [str(SOURCES)]
+    return {"PYTHONPATH": os.pathsep.join(paths), **train_variables()}
+
+
+def environment() -> dict[str, str]:
+    """The environment of a worker's process: that of the stage `train`, without progress bars."""
+    return train_environment() | {"TQDM_DISABLE": "1"}
+
+
+def run(work: Work, threads: int | None, root: Path, parent: int | None = None) -> str | None:
+    """Runs a worker in a process of its own.
+
+    Args:
+        work: The worker's loop.
+        threads: Number of threads that compute.
+        root: The project's root.
+        parent: Process with which the worker ends; None if its launcher ends it.
+
+    Returns:
+        None, or in one line why the worker ended early.
+    """
+    os.chdir(root)
+    # Ctrl-C reaches every process of the terminal, but the parent stops its workers itself. submitit ignores SIGTERM,
+    # so that a cancelled job would run until SLURM kills it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    return loss(lambda: work(threads))
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process after its parent: `kill -9` leaves the parent no time to do it."""
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os._exit(1)
+
+
+def loss(result: Callable[[], str | None]) -> str | None:
+    """Why a worker was lost, in one line, or None.
+
+    Args:
+        result: Returns what `run` returned; raises if the worker raised, or if its engine lost the process.
+    """
+    try:
+        return result()
+    except Exception as error:  # of any class: each engine has its own for a dead process, a lost node, no memory
+        return reason(error)
+
+
+def reason(error: Exception) -> str:
+    """The text of an error in one line, with its class unless a person can correct it."""
+    if signals := re.search(r"exit codes of the workers are {(.+?)}", str(error)):  # the useful part of loky's text
+        return f"ended by {signals[1]}; the system sends SIGKILL to a process when memory runs out"
+    return one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"
+
+
+def engine(package: str) -> Any:
+    """The package that runs the workers.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise UserError(f"launcher: {error.name} is not installed: run `uv pip install {package}`") from error

@@ -1,0 +1,103 @@
+"""Launcher `ray`: tasks on a Ray cluster, or on a cluster of this machine alone."""
+
+import functools
+import logging
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from ...core.errors import UserError
+from . import process
+from .process import Work
+
+OBJECT_STORE = 100 << 20  # bytes; a worker returns one short text
+
+
+def launch(
+    work: Work,
+    folder: Path,
+    *,
+    workers: PositiveInt,
+    address: Annotated[str, Field(pattern=r"^(auto|[^/]+:\d+)$")] | None,
+    cpus: PositiveInt,
+    gpus: NonNegativeFloat,
+) -> list[str]:
+    """Runs workers as Ray tasks, spread over the nodes.
+
+    Args:
+        work: The worker's loop; it can be pickled.
+        folder: The study's folder.
+        workers: Number of workers.
+        address: The cluster's head, `host:6379`; `auto` for the cluster of this machine; None starts one here.
+        cpus: Processors of a worker, and its threads.
+        gpus: GPUs of a worker; with 0.5 two workers share one.
+
+    Returns:
+        A line for each lost worker.
+
+    Raises:
+        UserError: If Ray is missing, the cluster cannot be joined, or this machine has too few processors.
+    """
+    engine = _connect(address)
+    try:
+        _refuse_unplaceable(engine.nodes(), address, cpus, gpus)
+        task = engine.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD")(process.run)
+        running = {task.remote(work, cpus, Path.cwd()): number for number in range(1, workers + 1)}
+        lines: list[str] = []
+        while running:
+            (ended,), _ = engine.wait(list(running))
+            number = running.pop(ended)
+            if loss := process.loss(functools.partial(engine.get, ended)):
+                lines.append(f"worker {number} of {workers}: {loss}")
+        return lines
+    finally:
+        engine.shutdown()  # stops every task that still runs
+
+
+def _connect(address: str | None) -> Any:
+    """Joins a cluster, or starts one here; returns the module `ray`."""
+    if address not in (None, "auto"):
+        _refuse_unreachable(str(address))
+    # Ray reads both when it is imported. Under `uv run` it would upload the project, with its data, to each node.
+    os.environ |= {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    engine = process.engine("ray")
+    options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    # Processes of a cluster that is already running inherit no environment from this one.
+    storage = {name: value for name, value in os.environ.items() if name == "OPTUNA_STORAGE"}
+    try:
+        engine.init(
+            address or "local",
+            runtime_env={"env_vars": process.environment() | storage},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(options if address is None else {}),
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        cluster = f"the cluster at {address}" if address else "a cluster on this machine"
+        raise UserError(f"launcher.address: Ray cannot reach {cluster}: {process.reason(error)}") from error
+    return engine
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Raises if no process listens at an address; Ray would try for two minutes."""
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(f"launcher.address: no Ray cluster answers at {address}: {error}") from error
+
+
+def _refuse_unplaceable(nodes: Sequence[Mapping[str, Any]], address: str | None, cpus: int, gpus: float) -> None:
+    """Raises, or warns if nodes may join, when no node is large enough for a worker; Ray would wait silently."""
+    resources = [node["Resources"] for node in nodes if node["Alive"]]
+    if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in resources):
+        return
+    problem = f"no node has the {cpus} CPUs and {gpus:g} GPUs that launcher.cpus and launcher.gpus require"
+    if address is None:
+        raise UserError(f"launcher: {problem}: lower them, or set launcher.address")
+    print(f"launcher: {problem}: waiting until one joins the cluster", file=sys.stderr)

@@ -1,0 +1,57 @@
+"""Samplers and pruners of Optuna, as section `sweep` names them."""
+
+from typing import TYPE_CHECKING, Literal
+
+from ..contracts import Target
+
+if TYPE_CHECKING:
+    import optuna
+
+Direction = Literal["maximize", "minimize"]
+
+
+def sampler(name: str, seed: int, number: int) -> "optuna.samplers.BaseSampler":
+    """The sampler of one trial.
+
+    Each trial has a sampler of its own: one for all trials would repeat its first random numbers after a restart.
+
+    Args:
+        name: Key `sampler` of the section.
+        seed: Key `seed` of the section.
+        number: Number of the trial.
+    """
+    import numpy as np
+    import optuna
+
+    trial_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    if name == "tpe":  # J. Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011
+        return optuna.samplers.TPESampler(seed=trial_seed, constant_liar=True)
+    if name == "cmaes":  # N. Hansen, A. Ostermeier, Evolutionary Computation 9, 2001
+        return optuna.samplers.CmaEsSampler(seed=trial_seed, warn_independent_sampling=False)
+    return optuna.samplers.RandomSampler(seed=trial_seed)
+
+
+def pruner(name: str, warmup: int) -> "optuna.pruners.BasePruner":
+    """The pruner of a study.
+
+    Args:
+        name: Key `pruner` of the section.
+        warmup: Epochs in which no trial is pruned.
+    """
+    import optuna
+
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=warmup)
+    if name == "halving":  # L. Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, warmup))
+    return optuna.pruners.NopPruner()
+
+
+def direction(metric: str, target: Target) -> Direction:
+    """The direction in which a metric of a trial improves.
+
+    Args:
+        metric: An objective of the sweep.
+        target: The target, which knows the direction of its own metric; a loss and the latency are better if lower.
+    """
+    return "maximize" if metric == f"val_{target.METRIC}" and target.HIGHER_IS_BETTER else "minimize"
