@@ -78,7 +78,8 @@ REPLACED = {
 
 def blocks(text: str) -> list[list[str]]:
     """Gives the commands of each shell block of a Markdown text."""
-    return [block.strip().splitlines() for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)]
+    found = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    return [[line for line in block.strip().splitlines() if not line.startswith("#")] for block in found]
 
 
 def commands(text: str) -> list[str]:
