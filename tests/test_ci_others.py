@@ -825,7 +825,7 @@ def test_without_a_token_nothing_is_trained(changes: BakedProject, copy: Copy, a
     for provider, token in {"gitlab": "RETRAIN_TOKEN", "travis": "GITHUB_TOKEN"}.items():
         done = retrained(project, provider, api, **{token: ""})
         assert done.returncode != 0
-        assert f"{token}: is not set: README, Continuous integration, says how" in done.stdout + done.stderr
+        assert f"{token}: is not set: docs/ci-{provider}.md says how" in done.stdout + done.stderr
         assert "make retrain" not in done.stdout
 
 

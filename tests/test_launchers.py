@@ -231,15 +231,15 @@ def test_ray_says_what_is_wrong(start: Start, ray_cluster: "Cluster") -> None:
     large.interrupt()
 
 
-def test_ray_trains_what_the_readme_shows(quick_project: BakedProject, copy: Copy, ray_cluster: "Cluster") -> None:
-    """A real sweep, a worker on each node: what is there to look for mistakes, as it stands in the README."""
+def test_ray_trains_what_the_page_shows(quick_project: BakedProject, copy: Copy, ray_cluster: "Cluster") -> None:
+    """A real sweep, a worker on each node: what is there to look for mistakes, as it stands in the page on sweeps."""
     project = copy(quick_project)
-    (line,) = re.findall(r"^python -m \S+ (.* debug=limit)\b", project.read("README.md"), re.MULTILINE)
+    (line,) = re.findall(r"^python -m \S+ sweep (.* debug=limit)$", project.read("docs/sweep.md"), re.MULTILINE)
     launcher = ("launcher=ray", f"launcher.address={ray_cluster.address}", "launcher.workers=2")
-    done = project.run(*SWEEP, *line.split(), *launcher, "sweep.name=readme", env={"PYTHONPATH": "src"})
+    done = project.run(*SWEEP, *line.split(), *launcher, "sweep.name=page", env={"PYTHONPATH": "src"})
     quiet(done)
-    assert "sweep readme: 0 of 2 trials have ended, 2 are left" in done.stderr
-    assert {"cnn", "mlp"} <= set(done.stdout.split())
+    assert "sweep page: 0 of 2 trials have ended, 2 are left" in done.stderr
+    assert {"16", "32"} <= set(done.stdout.split())
     assert "no experiment is written" in done.stdout and project.git_status() == ""
 
 

@@ -137,12 +137,14 @@ def write_wine(path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def tutorial(bake: Callable[..., BakedProject], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tutorial]:
-    """Follows "Your own table" of the generated README, as it stands there, from the generation to the prediction."""
+    """Follows the page on tables, as it stands there, from the generation to the prediction."""
     project = bake(task="tabular-classification")
     home, port = tmp_path_factory.mktemp("user"), free_port()
     write_wine(home / "table.csv")
-    (section,) = re.findall(r"^## Your own table\n(.*?)^## ", project.read("README.md"), re.M | re.S)
+    (section,) = re.findall(r"^## Your own table\n(.*?)^## ", project.read("docs/tables.md"), re.M | re.S)
+    (request,) = re.findall(r"^curl --form .*", project.read("docs/requests-tables.md"), re.M)
     first, second = blocks(section)
+    second += ["make serve", request]
     # `cookiecutter`, `make setup` (test_demo runs it) and `source` come before; the environment is linked here.
     assert 3 + len(first) + len(second) < 10
     server, answer = None, ""
