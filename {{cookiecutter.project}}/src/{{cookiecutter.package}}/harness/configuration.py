@@ -1,13 +1,13 @@
-"""params.yaml: composed from conf/, checked, and never overwritten after an edit by hand."""
+"""params.yaml: composed from conf/, checked, and not overwritten after an edit by hand."""
 
-import hashlib
 import sys
-from pathlib import Path
 from typing import Any
 
-from .core import config, errors
+from .core import config, files
+from .core.errors import UserError
 from .evaluation.settings import Evaluate
 from .preparation.settings import Prepare
+from .tracking import lockfile
 from .training import fit
 
 SCHEMAS: dict[str, type[config.Section]] = {"prepare": Prepare, "evaluate": Evaluate}
@@ -21,61 +21,71 @@ def check(text: str) -> None:
         text: The configuration as YAML.
 
     Raises:
-        cli.UserError: With a line for each problem.
+        UserError: With a line for each problem.
+    """
+    content = parse(text)
+    if missing := sorted(REQUIRED - content.keys()):
+        raise UserError(f"conf/config.yaml: its defaults must choose {' and '.join(missing)}")
+    if isinstance(content["train"], dict):
+        fit.refuse_steps(content["train"])
+    config.check(content, SCHEMAS, {folder.name for folder in config.CONF.iterdir() if folder.is_dir()})
+    fit.refuse_mismatch(content["model"], config.target(content["train"]["_target_"]))
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The sections of a composed configuration.
+
+    Args:
+        text: The configuration as YAML.
     """
     from omegaconf import OmegaConf
 
-    raw: Any = OmegaConf.to_container(OmegaConf.create(text))
-    if missing := sorted(REQUIRED - set(raw)):
-        raise errors.UserError(f"conf/config.yaml: its defaults must choose {' and '.join(missing)}")
-    if isinstance(raw["train"], dict):
-        fit.refuse_steps(raw["train"])
-    config.check(raw, SCHEMAS, {folder.name for folder in config.CONF.iterdir() if folder.is_dir()})
-    fit.refuse_mismatch(raw["model"], config.target(raw["train"]["_target_"]))
+    content: Any = OmegaConf.to_container(OmegaConf.create(text))
+    return dict(content)
 
 
 def refuse_hand_edit(composed: str) -> None:
-    """Stops where params.yaml holds something that neither DVC nor this stage has written.
+    """Rejects a params.yaml that neither DVC nor the stage `config` has written.
 
     Args:
-        composed: What conf/ gives now.
+        composed: The configuration that conf/ gives now.
 
     Raises:
-        cli.UserError: Naming the two right ways to change a value.
+        UserError: With the two right ways to change a value.
     """
     params = config.PARAMS
     if not params.exists() or params.read_text(encoding="utf-8") == composed:
         return
-    if hashlib.md5(params.read_bytes(), usedforsecurity=False).hexdigest() != recorded_hash():
-        raise errors.UserError(
+    if files.digest(params, "md5") != recorded_hash():
+        raise UserError(
             f"{params} was changed by hand (or by an experiment that was stopped): {'; '.join(changes(composed))}. "
             f"Nothing was overwritten. Edit conf/ or use `dvc exp run -S key=value`; `rm {params}` drops the change"
         )
 
 
 def recorded_hash() -> str | None:
-    """Returns the MD5 of params.yaml that dvc.lock records, if any."""
-    from omegaconf import OmegaConf
-
-    lock = Path("dvc.lock")
-    recorded: Any = OmegaConf.to_container(OmegaConf.load(lock)) if lock.exists() else {}
-    stage = recorded.get("stages", {}).get("config", {})
-    return next((out["md5"] for out in stage.get("outs", []) if out["path"] == str(config.PARAMS)), None)
+    """The MD5 of params.yaml in dvc.lock, if it has one."""
+    stages = lockfile.stages(lockfile.read_lock()) if lockfile.LOCK.exists() else {}
+    return stages["config"].outputs.get(str(config.PARAMS)) if "config" in stages else None
 
 
 def changes(composed: str) -> list[str]:
-    """Returns `key: old -> new` for every value in which params.yaml and `composed` differ."""
-    from omegaconf import OmegaConf
+    """`key: old -> new` for each value in which params.yaml and another configuration differ.
 
-    old, new = config.flatten(config.read()), config.flatten(OmegaConf.to_container(OmegaConf.create(composed)))
-    return [f"{k}: {old.get(k)} -> {new.get(k)}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+    Args:
+        composed: The other configuration, as YAML.
+    """
+    old, new = config.flatten(config.read()), config.flatten(parse(composed))
+    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
 
 def write(composed: str) -> None:
-    """Writes params.yaml in one step and prints what changed."""
+    """Writes params.yaml in one step and prints what changed.
+
+    Args:
+        composed: The configuration as YAML.
+    """
     if config.PARAMS.exists():
         for change in changes(composed):
             print(f"config: {change}", file=sys.stderr)
-    temporary = config.PARAMS.with_suffix(".tmp")
-    temporary.write_text(composed, encoding="utf-8")
-    temporary.replace(config.PARAMS)
+    files.write_text(config.PARAMS, composed)

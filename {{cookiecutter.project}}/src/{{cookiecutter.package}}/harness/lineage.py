@@ -1,127 +1,178 @@
-"""Where a model comes from: commit - data - parameters - run - version - Bento - image, from any one of them.
-
-    python -m <package>.lineage                   the workspace
-    python -m <package>.lineage COMMIT            a commit, branch, tag or DVC experiment
-    python -m <package>.lineage RUN               an MLflow run id
-    python -m <package>.lineage MODEL/VERSION     a registered version; MODEL@ALIAS; with or without models:/
-    python -m <package>.lineage SERVICE:VERSION   a Bento, or an image by name, id or digest
-    python -m <package>.lineage HASH              of data, code or model (model_version of an answer), or a training key
-    python -m <package>.lineage KEY=VALUE         a parameter; where several trainings match, their runs are listed
+"""Lineage: commit, data, parameters, run, version, Bento and image of a model, from any one of them.
 
 A training is identified by a key made of its inputs as dvc.lock records them: code, data and parameters. The same
-inputs give the same key in every clone, so that neither a cache hit nor a new commit loses the way to the run.
+inputs give the same key in every clone, so that the run is found also after a cache hit or from a new commit.
 """
 
 import contextlib
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
-from .core import errors, stages
+import click
+
+from .core.errors import UserError
 from .core.paths import NAME
-from .packaging import bento
-from .tracking import git, lockfile
-from .tracking import runs as tracking_runs
+from .packaging import bento, engines
+from .release import versions
+from .tracking import git, lockfile, runs, store
 from .tracking.lockfile import Training
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+Labels = Mapping[str, str]
+Bentos = Mapping[str, Labels]  # tag -> labels
+
+
+class Origin(NamedTuple):
+    """A training with its commit and run.
+
+    Attributes:
+        training: The training; without inputs and parameters if no commit and no run here has them.
+        commit: The commit that holds it, if known.
+        uncommitted: Whether the files that were trained, or packed, differed from the commit.
+        run: Its MLflow run, or one that gave the same model.
+        sha256: SHA-256 of models/model.onnx, if known.
+    """
+
+    training: Training
+    commit: str | None
+    uncommitted: bool
+    run: "Run | None"
+    sha256: str | None = None
+
+    def tag(self, name: str) -> str | None:
+        """A tag of the run, or None.
+
+        Args:
+            name: The tag.
+        """
+        value: str | None = self.run.data.tags.get(name) if self.run else None
+        return value
 
 
 def chain(name: str | None) -> list[tuple[str, str]]:
-    """Finds the whole chain from one of its links.
+    """The whole chain from one of its links.
 
     Args:
         name: A commit, an MLflow run id, a registered version, a Bento tag, an image, a hash, a parameter's value as
             `key=value`, or None for the workspace.
 
     Returns:
-        (link, value) rows in order; where `name` is of several trainings, a row for the run of each.
+        (link, value) rows in order; if several trainings match, a row for the run of each.
 
     Raises:
-        UserError: Where `name` is nothing of that kind.
+        UserError: If nothing here has this name.
     """
-    from .packaging import engines
-    from .release import versions
-
-    bentos, run = bento.stored_bentos(), None
-    carried: dict[str, str] = {}
-    named = git.commit_named(name) if name else None
-    if name and not named and not (carried := bentos.get(name) or engines.labels_of(name) or {}):
-        run = tracking_runs.get(versions.run_of(name) or name)
-        runs = [run] if run else tracking_runs.search(name)
-        if len(runs) > 1:
-            return [("run", tracking_runs.in_short(one)) for one in runs]
-        run = next(iter(runs), None)
-        if run is None:  # recorded elsewhere: Bentos and commits know hashes, too
-            carried = next((labelled for labelled in bentos.values() if tracking_runs.is_of(name, labelled)), {})
-            named = None if carried or not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name) else git.holding(name)
-            if not carried and not named:
-                raise errors.UserError(
-                    f"{name!r} is no commit, MLflow run, registered version, Bento, image, hash or parameter found here"
-                )
-    if carried:
-        # Its labels, not the commit: it may have been built from a workspace that was not committed.
-        commit, more = carried.get("git_commit"), carried.get("git_dirty") == "true"
-        key, model = carried.get("training_key", ""), carried.get("model_md5", "")
-        run = tracking_runs.resolve(key, model)
-        known = [tracking_runs.training_of(run)] if run else []
-        with contextlib.suppress(errors.UserError):
-            known.append(lockfile.training(lockfile.read_lock(commit)))
-        # Another training may have given the same model: its code is not this one's.
-        found = next((one for one in known if one.key == key), Training(key, {}, {}, model))
-    elif run:
-        if "sweep" in run.data.tags:
-            raise errors.UserError(
-                f"{name} is a run of the sweep {run.data.tags['sweep']}: it left no model; its winner is "
-                "conf/experiment/, reproduce that"
-            )
-        found = tracking_runs.training_of(run)
-        commit, more = git.holding(found.model), False
+    bentos = bento.stored_bentos()
+    if name is None:
+        origin = _of_workspace()
+    elif commit := git.commit_named(name):
+        origin = _of_commit(commit)
+    elif labels := bentos.get(name) or engines.labels_of(name):
+        origin = _of_labels(labels)
     else:
-        found = lockfile.training(lockfile.read_lock(named))
-        commit = named or lockfile.committed(found)
-        run = tracking_runs.resolve(found.key, found.model)
-        more = named is None and lockfile.uncommitted(commit)
-    registered = versions.versions_of(found.model)
-    tags = run.data.tags if run else {}
-    # Where no commit of this clone holds it, the registry still says which one does; a run, where it started from.
-    commit = commit or next(filter(None, registered.values()), tags.get("git_commit"))
-    packed = [tag for tag, labelled in bentos.items() if labelled.get("model_md5") == found.model]
-    sha256 = tags.get("model_sha256") or carried.get("model_sha256")
-    changes = " (and uncommitted changes)" * more
-    # The run may be that of another training, which gave the same model.
-    changes += " (trained with uncommitted changes)" * (
-        {"training_key": found.key, "git_dirty": "true"}.items() <= tags.items()
+        run = runs.get(versions.run_of(name) or name)
+        matches = [run] if run else runs.search(name)
+        if len(matches) > 1:
+            return [("run", runs.in_short(match)) for match in matches]
+        origin = _of_run(matches[0], name) if matches else _of_hash(name, bentos)
+    return _rows(origin, bentos)
+
+
+def _of_workspace() -> Origin:
+    training = lockfile.training(lockfile.read_lock())
+    commit = lockfile.committed(training)
+    return Origin(training, commit, lockfile.uncommitted(commit), runs.resolve(training.key, training.model))
+
+
+def _of_commit(commit: str) -> Origin:
+    training = lockfile.training(lockfile.read_lock(commit))
+    return Origin(training, commit, False, runs.resolve(training.key, training.model))
+
+
+def _of_labels(labels: Labels) -> Origin:
+    """The origin of a Bento or image: its labels name a training that may not have been committed."""
+    commit, key, model = (labels.get(label, "") for label in ("git_commit", "training_key", "model_md5"))
+    run = runs.resolve(key, model)
+    recorded = [runs.training_of(run)] if run else []
+    with contextlib.suppress(UserError):
+        recorded.append(lockfile.training(lockfile.read_lock(commit or None)))
+    # Another training may have given the same model; its code is not the code of this one.
+    training = next((known for known in recorded if known.key == key), Training(key, {}, {}, model))
+    return Origin(training, commit or None, labels.get("git_dirty") == "true", run, labels.get("model_sha256"))
+
+
+def _of_run(run: "Run", name: str) -> Origin:
+    if "sweep" in run.data.tags:
+        raise UserError(
+            f"{name} is a run of the sweep {run.data.tags['sweep']}, which left no model: reproduce the winner of the "
+            "sweep, which is in conf/experiment/"
+        )
+    training = runs.training_of(run)
+    return Origin(training, git.holding(training.model), False, run)
+
+
+def _of_hash(name: str, bentos: Bentos) -> Origin:
+    """The origin of a hash that no run here has: it was logged elsewhere, and Bentos and commits may have it."""
+    if labels := next((labels for labels in bentos.values() if runs.is_of(name, labels)), None):
+        return _of_labels(labels)
+    if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name) and (commit := git.holding(name)):
+        return _of_commit(commit)
+    raise UserError(
+        f"{name!r} is no commit, MLflow run, registered version, Bento, image, hash or parameter found here"
     )
+
+
+def _rows(origin: Origin, bentos: Bentos) -> list[tuple[str, str]]:
+    training = origin.training
+    registered = versions.versions_of(training.model)
+    # If no commit of this clone holds it, the registry knows which one does, and the run where it started.
+    commit = origin.commit or next(filter(None, registered.values()), origin.tag("git_commit"))
+    inputs = [
+        ("data" if path.startswith("data/") else "code", f"{path} {md5}")
+        for path, md5 in sorted(training.inputs.items())
+    ]
+    sha256 = origin.tag("model_sha256") or origin.sha256
+    packed = [tag for tag, labels in bentos.items() if labels.get("model_md5") == training.model]
     return [
-        ("commit", f"{commit or 'none'}{changes}"),
-        *(
-            ("data" if path.startswith("data/") else "code", f"{path} {md5}")
-            for path, md5 in sorted(found.inputs.items())
-        ),
-        *(("parameter", f"{key} = {value}") for key, value in sorted(found.parameters.items())),
-        *([] if found.inputs else [("data", "unknown, as are code and parameters: no commit or run here has them")]),
-        ("training", found.key),
-        ("run", run.info.run_id if run else f"none recorded: `python -m {NAME} log` logs it"),
-        ("model", f"models/model.onnx md5 {found.model}" + (f" sha256 {sha256}" if sha256 else "")),
+        ("commit", f"{commit or 'none'}{_changes(origin)}"),
+        *(inputs or [("data", "unknown, as are code and parameters: no commit or run here has them")]),
+        *(("parameter", f"{key} = {value}") for key, value in sorted(training.parameters.items())),
+        ("training", training.key),
+        ("run", origin.run.info.run_id if origin.run else f"none recorded: `python -m {NAME} log` logs it"),
+        ("model", f"{lockfile.MODEL} md5 {training.model}" + (f" sha256 {sha256}" if sha256 else "")),
         ("version", ", ".join(registered) or "none registered"),
         ("bento", ", ".join(packed) or "none built"),
-        *(("image", stored) for stored in engines.describe(found.model) or ["none here"]),
+        *(("image", stored) for stored in engines.describe(training.model) or ["none here"]),
     ]
 
 
-def main() -> None:
-    """Prints the chain."""
-    import argparse
+def _changes(origin: Origin) -> str:
+    changes = " (and uncommitted changes)" if origin.uncommitted else ""
+    # The run may be that of another training, which gave the same model.
+    if origin.tag("training_key") == origin.training.key and origin.tag("git_dirty") == "true":
+        changes += " (trained with uncommitted changes)"
+    return changes
 
-    parser = argparse.ArgumentParser(prog=f"python -m {NAME} lineage", description=(__doc__ or "").split("\n")[0])
-    links = "a commit, run id, registered version, Bento tag, image, hash or key=value; default: the workspace"
-    parser.add_argument("name", nargs="?", help=links)
-    name = parser.parse_args().name
 
-    from .tracking import store
+@click.command()
+@click.argument("name", required=False)
+def command(name: str | None) -> None:
+    """Find commit, data, parameters, run, version, Bento and image of a model, from any one of them.
 
+    \b
+    NAME is one of:
+      (nothing)        the workspace
+      COMMIT           a commit, branch, tag or DVC experiment
+      RUN              an MLflow run id
+      MODEL/VERSION    a registered version, or MODEL@ALIAS, with or without models:/
+      NAME:VERSION     a Bento, or an image by name, id or digest
+      HASH             of data, code or model (model_version of an answer), or a training key
+      KEY=VALUE        a parameter; if several trainings match, their runs are listed
+    """  # noqa: D301  (click reads the backspace: the lines below it stay as they are)
     with store.in_one_line():
-        found = chain(name)
-    for link, value in found:
+        rows = chain(name)
+    for link, value in rows:
         print(f"{link:<10} {value}")
-
-
-if __name__ == "__main__":
-    stages.run(main)

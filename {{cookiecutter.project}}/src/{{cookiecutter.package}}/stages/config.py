@@ -1,3 +1,5 @@
+"""Stage `config`: composes conf/ into params.yaml."""
+
 import os
 
 from ..harness import configuration
@@ -9,8 +11,7 @@ def main() -> None:
     if "DVC_EXP_NAME" not in os.environ:  # `dvc repro`: DVC itself does not look at conf/ (treeverse/dvc#10750)
         composed = config.compose()
         configuration.refuse_hand_edit(composed)
-        # Checked before it is written: a bad conf/ leaves the last good params.yaml in place.
-        configuration.check(composed)
+        configuration.check(composed)  # before it is written: a bad conf/ leaves the last good params.yaml in place
         configuration.write(composed)
     configuration.check(config.PARAMS.read_text(encoding="utf-8"))
 

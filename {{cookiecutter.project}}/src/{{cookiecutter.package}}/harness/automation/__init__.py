@@ -1,1 +1,1 @@
-"""CI of a commit's results, and retraining."""
+"""What CI runs: checks of a commit's results, and retraining."""

@@ -1,1 +1,1 @@
-"""The model registry and its gates."""
+"""The model registry, and the gates that a version must pass to become champion."""

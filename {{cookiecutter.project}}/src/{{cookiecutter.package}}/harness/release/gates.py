@@ -1,87 +1,41 @@
-"""Gates: through what a version must pass to become champion; plain functions of what was measured."""
+"""Promotion gates: the checks that a version must pass to become champion.
+
+A gate of your own is a function in your part of the package, and an entry in conf/gates/default.yaml that names it:
+
+    custom:
+      nodes: {_target_: <package>.gates.nodes, most: 1000}
+
+The function takes the `Evidence`, and its settings as keyword-only parameters, and returns a `Gate`:
+
+    def nodes(evidence: Evidence, *, most: int) -> Gate:
+        return at_most("nodes", len(onnx.load(evidence.candidate.model).graph.node), most)
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from ..core.config import Section
+from .. import evaluation, prepared
+from ..core import config, text
+from ..core.errors import UserError
 from ..core.text import number
-from ..evaluation.metrics import Metrics, bootstrap
+from ..evaluation.measures import Measure, bootstrap, grouped
+from .settings import Comparison, Gates, Limits, Slices
 
-
-class Limits(Section):
-    """Between what a metric must lie, ends included.
-
-    Attributes:
-        min: The least, if any.
-        max: The most, if any.
-    """
-
-    min: float | None = None
-    max: float | None = None
-
-
-class Comparison(Section):
-    """How a version is compared with the champion.
-
-    Attributes:
-        margin: By how much it may be worse, as a share of the champion's value.
-        confidence: Of the bootstrap interval, between 0 and 1.
-        resamples: Number of bootstrap resamples.
-        seed: Of the bootstrap.
-    """
-
-    margin: NonNegativeFloat
-    confidence: Annotated[float, Field(gt=0, lt=1)]
-    resamples: Annotated[int, Field(ge=100)]
-    seed: NonNegativeInt
-
-
-class Slices(Section):
-    """How parts of the test split are compared with the champion.
-
-    Attributes:
-        margin: By how much a part may be worse, as a share of the champion's value on all test examples.
-        examples: Smaller parts are not judged.
-        columns: Of a table, what the model is asked with or `data.group`; their values are parts too.
-    """
-
-    margin: NonNegativeFloat
-    examples: PositiveInt
-    columns: list[str]
-
-
-class Gates(Section):
-    """Section `gates` of conf/gates.yaml; None switches a gate off.
-
-    Attributes:
-        absolute: Metric -> between what it must lie.
-        champion: The comparison on all test examples.
-        slices: The comparison on parts of them.
-        latency_ms: The most that one answer of the exported model may take.
-        size_mb: The largest that the exported model may be, in 10^6 bytes.
-        calibration: The largest error of calibration.
-    """
-
-    absolute: dict[str, Limits]
-    champion: Comparison | None
-    slices: Slices | None
-    latency_ms: PositiveFloat | None
-    size_mb: PositiveFloat | None
-    calibration: NonNegativeFloat | None
+Groups = Mapping[str, NDArray[np.bool_]]  # name of a group -> its test examples, bool [N]
 
 
 class Gate(NamedTuple):
-    """What came out at a gate.
+    """The outcome of a gate.
 
     Attributes:
-        name: The gate's.
-        measured: What was found, for a person.
-        wanted: What is asked for.
-        passed: None where there is nothing to judge.
+        name: Name of the gate.
+        measured: The measured value, for a person.
+        wanted: The condition, for a person.
+        passed: Whether it is met; None if there is nothing to judge.
     """
 
     name: str
@@ -91,82 +45,161 @@ class Gate(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """What versions are compared by.
+    """The metric that versions are compared by.
 
     Attributes:
-        name: As the target calls it.
-        higher: Whether more of it is better.
+        name: Its name in reports/metrics.json.
+        higher: Whether higher is better.
     """
 
     name: str
     higher: bool
 
-    def better(self, own: Metrics, other: Metrics, weights: NDArray[np.float64]) -> float:
-        """Returns by how much a version is better than another one.
+    def better(self, candidate: Measure, champion: Measure, weights: NDArray[np.float64]) -> float:
+        """By how much the candidate is better than the champion.
 
         Args:
-            own: The version's metrics.
-            other: The other's.
-            weights: Of the examples, float64 [N].
+            candidate: The candidate's metrics.
+            champion: The champion's metrics.
+            weights: Weights of the test examples, float64 [N].
         """
-        difference = own(weights)[self.name] - other(weights)[self.name]
+        difference = candidate(weights)[self.name] - champion(weights)[self.name]
         return (difference if self.higher else -difference) + 0.0  # no -0.0
 
 
+class Scored(NamedTuple):
+    """A model with its answers to the test examples.
+
+    Attributes:
+        model: The ONNX file.
+        description: The content of its model.json.
+        outputs: Its answers, float32 [N, ...].
+        measure: Weights of the test examples, float64 [N] -> metrics; NaN where one is undefined.
+    """
+
+    model: Path
+    description: Mapping[str, Any]
+    outputs: NDArray[np.float32]
+    measure: Measure
+
+
+class Evidence(NamedTuple):
+    """The facts that gates judge by.
+
+    Attributes:
+        candidate: The version that is to become champion.
+        champion: The present champion, if there is one to compare with.
+        metric: The metric that they are compared by.
+        metrics: Metrics of the candidate on the test split; NaN where one is undefined.
+        manifest: The manifest of data/prepared.
+        targets: Targets of the test examples [N].
+        batch: The first batch of test inputs: input -> array.
+    """
+
+    candidate: Scored
+    champion: Scored | None
+    metric: Metric
+    metrics: Mapping[str, float]
+    manifest: Mapping[str, Any]
+    targets: NDArray[Any]
+    batch: Mapping[str, NDArray[Any]]
+
+
+def judge(evidence: Evidence, settings: Gates) -> list[Gate]:
+    """The outcome of every gate that is switched on.
+
+    Args:
+        evidence: The facts.
+        settings: The gates.
+
+    Raises:
+        UserError: If a gate names a metric or a column that does not exist.
+    """
+    outcomes = absolute(evidence.metrics, settings.absolute)
+    if evidence.champion:
+        outcomes += _compared(evidence, evidence.champion, settings)
+    if settings.latency_ms is not None:
+        from ..exported import inference
+
+        latency = inference.latency(evidence.candidate.model, evidence.batch)
+        outcomes.append(at_most("latency", latency, settings.latency_ms, " ms"))
+    if settings.size_mb is not None:
+        size = evidence.candidate.model.stat().st_size / 1e6
+        outcomes.append(at_most("size", size, settings.size_mb, " MB"))
+    if settings.calibration is not None:
+        error = evaluation.evaluator(evidence.manifest).miscalibration(evidence.metrics)
+        outcomes.append(at_most("calibration", error, settings.calibration))
+    return outcomes + [config.instantiate(section, evidence) for section in settings.custom.values()]
+
+
+def _compared(evidence: Evidence, other: Scored, settings: Gates) -> list[Gate]:
+    metric, pair = evidence.metric, (evidence.candidate.measure, other.measure)
+    outcomes = []
+    if settings.champion:
+        outcomes.append(champion(metric, *pair, len(evidence.targets), settings.champion))
+    if settings.slices:
+        outcomes.append(slices(metric, *pair, groups(evidence, settings.slices.columns), settings.slices))
+    return outcomes
+
+
 def absolute(metrics: Mapping[str, float], limits: Mapping[str, Limits]) -> list[Gate]:
-    """Holds test metrics against limits; an undefined one does not pass.
+    """The gates of test metrics; an undefined metric does not pass.
 
     Args:
         metrics: Metric -> value, NaN where undefined.
-        limits: Metric -> limits.
+        limits: Metric -> its range.
+
+    Raises:
+        UserError: If a metric does not exist.
     """
-    found = []
-    for name, limit in limits.items():
-        ends = [
-            f"at {word} {number(end)}" for word, end in (("least", limit.min), ("most", limit.max)) if end is not None
-        ]
-        value = metrics[name]
-        passed = (limit.min is None or value >= limit.min) and (limit.max is None or value <= limit.max)
-        undefined = bool(np.isnan(value))
-        found.append(Gate(name, "undefined" if undefined else number(value), ", ".join(ends), passed and not undefined))
-    return found
+    if unknown := [name for name in limits if name not in metrics]:
+        raise UserError(f"gates.absolute: {unknown[0]} is not measured; choose from {', '.join(metrics)}")
+    return [_absolute(name, metrics[name], limit) for name, limit in limits.items()]
 
 
-def champion(metric: Metric, own: Metrics, other: Metrics, examples: int, settings: Comparison) -> Gate:
+def _absolute(name: str, value: float, limit: Limits) -> Gate:
+    wanted = [
+        f"at {word} {number(end)}" for word, end in (("least", limit.min), ("most", limit.max)) if end is not None
+    ]
+    if np.isnan(value):
+        return Gate(name, "undefined", ", ".join(wanted), False)
+    low, high = (limit.min is None or value >= limit.min), (limit.max is None or value <= limit.max)
+    return Gate(name, number(value), ", ".join(wanted), low and high)
+
+
+def champion(metric: Metric, candidate: Measure, other: Measure, examples: int, settings: Comparison) -> Gate:
     """Tests whether a version is not worse than the champion (non-inferiority, by a paired bootstrap interval).
 
     The same resamples are drawn for both, so that what makes an example hard for either does not blur the
-    difference. That no difference is found would prove little on a small test split: the interval's worse end
-    must lie within the margin (G. Piaggio et al., Reporting of Noninferiority and Equivalence Randomized Trials, JAMA
-    308, 2012).
+    difference. To find no difference would prove little on a small test split: the interval's worse end must lie
+    within the margin (G. Piaggio et al., Reporting of Noninferiority and Equivalence Randomized Trials, JAMA 308,
+    2012).
 
     Args:
-        metric: What is compared.
-        own: The version's metrics.
-        other: The champion's.
+        metric: The metric to compare.
+        candidate: The candidate's metrics.
+        other: The champion's metrics.
         examples: Number of test examples.
         settings: Margin and bootstrap.
     """
 
     def difference(weights: NDArray[np.float64]) -> dict[str, float]:
-        return {metric.name: metric.better(own, other, weights)}
+        return {metric.name: metric.better(candidate, other, weights)}
 
-    found = bootstrap(difference, examples, settings.resamples, settings.confidence, settings.seed)[metric.name]
+    interval = bootstrap(difference, examples, settings.resamples, settings.confidence, settings.seed)[metric.name]
     least = -settings.margin * abs(other(np.ones(examples))[metric.name])
-    shown = f"better by {number(found.value)} ({number(found.low)} to {number(found.high)})"
-    return Gate(f"{metric.name} and champion", shown, f"interval from {number(least)}", (found.low or 0.0) >= least)
+    measured = f"better by {number(interval['value'])} ({number(interval['low'])} to {number(interval['high'])})"
+    return Gate(f"{metric.name} and champion", measured, f"interval from {number(least)}", interval["low"] >= least)
 
 
-def slices(
-    metric: Metric, own: Metrics, other: Metrics, groups: Mapping[str, NDArray[np.bool_]], settings: Slices
-) -> Gate:
+def slices(metric: Metric, candidate: Measure, other: Measure, groups: Groups, settings: Slices) -> Gate:
     """Compares a version with the champion in each group of test examples.
 
     Args:
-        metric: What is compared.
-        own: The version's metrics.
-        other: The champion's.
-        groups: What the group is called -> bool [N].
+        metric: The metric to compare.
+        candidate: The candidate's metrics.
+        other: The champion's metrics.
+        groups: The groups.
         settings: Margin, and the smallest group that is judged.
     """
     judged = {name: group.astype(np.float64) for name, group in groups.items() if group.sum() >= settings.examples}
@@ -174,42 +207,84 @@ def slices(
         return Gate("slices", f"all have less than {settings.examples} examples", "", None)
     examples = len(next(iter(judged.values())))
     least = -settings.margin * abs(other(np.ones(examples))[metric.name])
-    better = {name: metric.better(own, other, group) for name, group in judged.items()}
+    better = {name: metric.better(candidate, other, group) for name, group in judged.items()}
     worst = sorted(better, key=lambda name: better[name])
-    failed = [name for name in worst if not better[name] >= least]
-    shown = ", ".join(f"{number(better[name])} ({name})" for name in (failed or worst)[:3])
-    more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-    return Gate(f"slices ({len(judged)})", f"better by {shown}{more}", f"at least {number(least)}", not failed)
+    failed = [name for name in worst if not better[name] >= least]  # NaN fails
+    listed = ", ".join(f"{number(better[name])} ({name})" for name in (failed or worst)[:3])
+    rest = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
+    return Gate(f"slices ({len(judged)})", f"better by {listed}{rest}", f"at least {number(least)}", not failed)
+
+
+def groups(evidence: Evidence, columns: Sequence[str]) -> Groups:
+    """The groups of test examples: those of the target, and those of columns.
+
+    Args:
+        evidence: The facts.
+        columns: Names of inputs, or of the column `data.group`.
+
+    Raises:
+        UserError: If a column does not exist.
+    """
+    manifest = evidence.manifest
+    modality, group = prepared.modality(manifest), manifest.get("group")  # the group is no input of the model
+    known = [name for name, values in evidence.batch.items() if values.ndim == 1]
+    known += [group] if group is not None else []
+    if unknown := [name for name in columns if name not in known]:
+        choices = f"choose from {', '.join(known)}" if known else "pictures have none"
+        raise UserError(f"gates.slices.columns: {unknown[0]} is neither an input nor data.group: {choices}")
+    result: dict[str, NDArray[np.bool_]] = evaluation.evaluator(manifest).groups(evidence.targets, manifest)
+    for name in columns:
+        values = (
+            modality.groups("test")
+            if name == group
+            else np.concatenate([batch[name] for batch in modality.feeds("test")])
+        )
+        result |= grouped(name, values)
+    return result
 
 
 def at_most(name: str, value: float | None, limit: float, unit: str = "") -> Gate:
-    """Holds a number against the largest that passes; None is nothing to judge.
+    """The gate of a number with an upper limit.
 
     Args:
-        name: The gate's.
-        value: What was measured.
-        limit: The largest that passes.
-        unit: Of both.
+        name: Name of the gate.
+        value: The measured value; None if there is nothing to judge.
+        limit: The largest value that passes.
+        unit: Unit of both.
     """
     wanted = f"at most {number(limit)}{unit}"
-    return Gate(name, "nothing to judge", wanted, None) if value is None else (
-        Gate(name, f"{number(value)}{unit}", wanted, value <= limit)
-    )  # fmt: skip
+    if value is None:
+        return Gate(name, "nothing to judge", wanted, None)
+    return Gate(name, f"{number(value)}{unit}", wanted, value <= limit)
 
 
-def table(found: Sequence[Gate]) -> str:
-    """Returns what came out, a line a gate."""
-    rows = [("gate", "", "measured", "wanted"), *_rows(found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+def failed(outcomes: Sequence[Gate]) -> list[str]:
+    """The names of the gates that are not passed.
+
+    Args:
+        outcomes: Outcomes of all gates.
+    """
+    return [gate.name for gate in outcomes if gate.passed is False]
 
 
-def markdown(found: Sequence[Gate]) -> str:
-    """Returns the same as a Markdown table."""
-    rows = [("", "gate", "measured", "wanted"), ("---",) * 4, *_rows(found)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+def table(outcomes: Sequence[Gate]) -> str:
+    """The outcomes as plain text, a line for each gate.
+
+    Args:
+        outcomes: Outcomes of all gates.
+    """
+    return "\n".join(text.aligned([("gate", "", "measured", "wanted"), *_rows(outcomes)]))
 
 
-def _rows(found: Sequence[Gate]) -> list[tuple[str, str, str, str]]:
+def markdown(outcomes: Sequence[Gate]) -> str:
+    """The outcomes as a Markdown table.
+
+    Args:
+        outcomes: Outcomes of all gates.
+    """
+    return "\n".join(text.table(("", "gate", "measured", "wanted"), _rows(outcomes), words=4))
+
+
+def _rows(outcomes: Sequence[Gate]) -> list[tuple[str, str, str, str]]:
     words = {True: "passed", False: "FAILED", None: "-"}
-    return [(words[gate.passed], gate.name, gate.measured, gate.wanted) for gate in found]
+    return [(words[gate.passed], gate.name, gate.measured, gate.wanted) for gate in outcomes]

@@ -1,13 +1,6 @@
-"""The model registry: what is ready to be served, which version is, and which one was before.
+"""The model registry: versions of the model, the champion among them, and the champions before it.
 
-    python -m <package>.registry register                      the model of dvc.lock: a version, alias challenger
-    python -m <package>.registry promote                       challenger becomes champion if it passes conf/gates
-    python -m <package>.registry promote 3 gates.latency_ms=50     version 3, another gate (Hydra's grammar)
-    python -m <package>.registry rollback                      the champion before becomes champion again
-    python -m <package>.registry show                          versions and aliases
-    python -m <package>.registry unlock                        after a command that died while it wrote
-
-MLflow keeps it, in the store of the runs. Who writes holds a lock there, for moments: see `exclusive`.
+MLflow keeps it, in the store of the runs. A command that writes holds a lock there, for moments: see `mutex`.
 """
 
 import json
@@ -17,90 +10,104 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core import errors, stages
+import click
+
+from ..core import text
+from ..core.errors import UserError
 from ..tracking import git, lockfile, runs, store
-from ..tracking import store as tracking_store
 from . import judge, mutex, versions
 from .versions import BEFORE, CHALLENGER, CHAMPION, MODEL
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
 
-    from .gates import Gates
+    from .settings import Gates
 
-CARD = 5000  # characters that a database keeps of a description
+DESCRIPTION = 5000  # characters that a database keeps of a version's description
+HISTORY = 1000  # champions that a version remembers
 
 
 def register() -> str:
-    """Registers the model of dvc.lock and makes it challenger; the same training is the same version.
+    """Registers the model of dvc.lock as challenger; the same training is the same version.
 
     Returns:
         What was done, for a person.
 
     Raises:
-        UserError: Where the model is in no commit, or its training in no run.
+        UserError: If no commit holds the model, or no run its training.
     """
-    import mlflow
-
     trained = lockfile.training(lockfile.read_lock())
     commit = git.holding(trained.model)
     if commit is None:
-        raise errors.UserError("no commit holds this model: commit dvc.lock first, so that others can reproduce it")
-    store = tracking_store.client()
+        raise UserError("no commit holds this model: commit dvc.lock first, so that others can reproduce it")
+    registry = store.client()
     run = runs.resolve(trained.key, trained.model)
     if run is None or not (run.outputs and run.outputs.model_outputs):
-        raise errors.UserError(
-            f"this training is in no run of {tracking_store.uri()}: `python -m {MODEL}.tracking` logs it"
-        )
-    recorded = runs.training_of(run)  # a cache hit's key may be another one than that of the run
-    tags = {
-        "training_key": recorded.key,
-        "data_md5": run.data.tags["data_md5"],
-        "model_md5": recorded.model,
-        "model_sha256": run.data.tags["model_sha256"],
-        "git_commit": commit,
-        **{name: str(value) for name, value in run.data.metrics.items() if name.startswith("test_")},
-    }
+        raise UserError(f"this training is in no run of {store.uri()}: `python -m {MODEL} log` logs it")
+    key = runs.training_of(run).key  # after a cache hit not the key of dvc.lock
+    description = model_card(run)
+    with mutex.exclusive(registry):
+        if not versions.aliases(registry):
+            _create(registry)
+        known = next(iter(versions.search(registry, training_key=key)), None)
+        version = known or _new_version(registry, run, commit, description)
+        number = str(version.version)
+        alias = CHAMPION if versions.aliases(registry).get(CHAMPION) == number else CHALLENGER
+        if alias == CHALLENGER:
+            registry.set_registered_model_alias(MODEL, CHALLENGER, number)
+    return f"{MODEL}/{number}{' was registered before' if known else ''}, alias {alias}"
+
+
+def model_card(run: "Run") -> str:
+    """The model card that a run logged, cut to the length that the registry keeps.
+
+    Args:
+        run: The run.
+    """
+    import mlflow
+
+    path, run_id = "reports/model_card.md", run.info.run_id
     with tempfile.TemporaryDirectory() as folder:
-        card = mlflow.artifacts.download_artifacts(
-            run_id=run.info.run_id, artifact_path="reports/model_card.md", dst_path=folder
-        )
-        text = Path(card).read_text(encoding="utf-8")
-    if len(text) > CARD:
-        rest = f"\n\n(The rest: reports/model_card.md of run {run.info.run_id})"
-        text = text[: CARD - len(rest)] + rest
-    logged = run.outputs.model_outputs[-1].model_id
-    with mutex.exclusive(store):
-        if not versions.aliases(store):
-            _create(store)
-        found = next(iter(versions.search(store, training_key=recorded.key)), None)
-        known = found is not None
-        if found is None:
-            found = store.create_model_version(
-                MODEL, f"models:/{logged}", run.info.run_id, tags, description=text, model_id=logged
-            )
-        number = str(found.version)
-        champion = versions.aliases(store).get(CHAMPION) == number
-        if not champion:
-            store.set_registered_model_alias(MODEL, CHALLENGER, number)
-    return f"{MODEL}/{number}{' was registered before' * known}, alias {CHAMPION if champion else CHALLENGER}"
+        card = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
+        content = card.read_text(encoding="utf-8")
+    if len(content) <= DESCRIPTION:
+        return content
+    rest = f"\n\n(The rest: {path} of run {run_id})"
+    return content[: DESCRIPTION - len(rest)] + rest
 
 
-def _create(store: "MlflowClient") -> None:
+def _create(registry: "MlflowClient") -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        store.create_registered_model(MODEL)
+        registry.create_registered_model(MODEL)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
 
+def _new_version(registry: "MlflowClient", run: "Run", commit: str, description: str) -> "ModelVersion":
+    training, model_id = runs.training_of(run), run.outputs.model_outputs[-1].model_id
+    tags = {
+        "training_key": training.key,
+        "data_md5": run.data.tags["data_md5"],
+        "model_md5": training.model,
+        "model_sha256": run.data.tags["model_sha256"],
+        "git_commit": commit,
+        **{name: str(value) for name, value in run.data.metrics.items() if name.startswith("test_")},
+    }
+    return registry.create_model_version(
+        MODEL, f"models:/{model_id}", run.info.run_id, tags, description=description, model_id=model_id
+    )
+
+
 def promote(name: str, settings: "Gates") -> str:
     """Makes a version champion if it passes every gate; otherwise nothing changes.
 
-    The gates take their time and hold no lock. Only if the champion is still the one that was compared with does
-    the alias move; otherwise the version is compared with the new one.
+    The gates take their time and hold no lock. The alias moves only if the champion is still the one that the version
+    was compared with; otherwise the version is compared with the new champion.
 
     Args:
         name: Number or alias of the version.
@@ -110,35 +117,59 @@ def promote(name: str, settings: "Gates") -> str:
         What was done, for a person.
 
     Raises:
-        UserError: Where a gate is not passed, or cannot be judged.
+        UserError: If a gate is not passed, or cannot be judged.
+    """
+    registry = store.client()
+    version = versions.version(registry, name)
+    number = str(version.version)
+    while True:
+        before = versions.aliases(registry).get(CHAMPION)
+        if before == number:
+            return f"{MODEL}/{number} is {CHAMPION} already"
+        champion = versions.version(registry, before) if before else None
+        require_passed(version, champion, settings)
+        now = _replace(registry, number, champion)
+        if now == before:
+            return f"{MODEL}/{number} is {CHAMPION}" + (f" instead of {MODEL}/{before}" if before else "")
+        print(f"{MODEL}/{now} has become {CHAMPION} meanwhile: once more", file=sys.stderr)
+
+
+def require_passed(version: "ModelVersion", champion: "ModelVersion | None", settings: "Gates") -> None:
+    """Puts a version through the gates and prints their outcomes.
+
+    Args:
+        version: The version.
+        champion: The champion, if there is one.
+        settings: The gates.
+
+    Raises:
+        UserError: If a gate is not passed, or cannot be judged.
     """
     from . import gates
 
-    store = tracking_store.client()
-    own = versions.version(store, name)
-    number = str(own.version)
+    label = f"{MODEL}/{version.version}"
     with tempfile.TemporaryDirectory() as folder:
-        while True:
-            before = versions.aliases(store).get(CHAMPION)
-            if before == number:
-                return f"{MODEL}/{number} is {CHAMPION} already"
-            champion = versions.version(store, before) if before else None
-            other = judge.fetch(champion, Path(folder)) if champion and judge.compares(settings) else None
-            found = judge.judge(judge.fetch(own, Path(folder)), other, settings)
-            against = f", compared with {MODEL}/{before}" if before else f"; there is no {CHAMPION} yet"
-            print(f"{MODEL}/{number}{against}\n\n{gates.table(found)}\n", flush=True)
-            if failed := [gate.name for gate in found if gate.passed is False]:
-                raise errors.UserError(f"{MODEL}/{number} does not pass: {', '.join(failed)}; no alias was moved")
-            with mutex.exclusive(store) as held:
-                now = versions.aliases(store)
-                if now.get(CHAMPION) == before:
-                    earlier = [*versions.champions_before(champion), str(before)] if champion else []
-                    _move(store, number, earlier, held)
-                    # Last: without it, nothing is wrong but that the champion is called challenger, too.
-                    if now.get(CHALLENGER) == number:
-                        store.delete_registered_model_alias(MODEL, CHALLENGER)
-                    return f"{MODEL}/{number} is {CHAMPION}" + (f" instead of {MODEL}/{before}" if before else "")
-            print(f"{MODEL}/{now.get(CHAMPION)} has become {CHAMPION} meanwhile: once more", file=sys.stderr)
+        other = judge.fetch(champion, Path(folder)) if champion and judge.compares(settings) else None
+        outcomes = judge.judge(judge.fetch(version, Path(folder)), other, settings)
+    beside = f", compared with {MODEL}/{champion.version}" if champion else f"; there is no {CHAMPION} yet"
+    print(f"{label}{beside}\n\n{gates.table(outcomes)}\n", flush=True)
+    if failed := gates.failed(outcomes):
+        raise UserError(f"{label} does not pass: {', '.join(failed)}; no alias was moved")
+
+
+def _replace(registry: "MlflowClient", number: str, champion: "ModelVersion | None") -> str | None:
+    """Makes a version champion if the champion is still the same one; returns the champion before."""
+    before = str(champion.version) if champion else None
+    with mutex.exclusive(registry) as require_lock:
+        aliases = versions.aliases(registry)
+        if aliases.get(CHAMPION) != before:
+            return aliases.get(CHAMPION)
+        earlier = [*versions.champions_before(champion), str(before)] if champion else []
+        _move(registry, number, earlier, require_lock)
+        # Last: an interruption before it only leaves the champion with both aliases.
+        if aliases.get(CHALLENGER) == number:
+            registry.delete_registered_model_alias(MODEL, CHALLENGER)
+    return before
 
 
 def rollback() -> str:
@@ -148,70 +179,100 @@ def rollback() -> str:
         What was done, for a person.
 
     Raises:
-        UserError: Where there is none.
+        UserError: If there is no champion, or none before it.
     """
-    store = tracking_store.client()
-    number = str(versions.version(store, CHAMPION).version)
-    with mutex.exclusive(store) as held:
-        champion = versions.version(store, CHAMPION)
+    registry = store.client()
+    number = str(versions.version(registry, CHAMPION).version)
+    with mutex.exclusive(registry) as require_lock:
+        champion = versions.version(registry, CHAMPION)
         if str(champion.version) != number:
-            raise errors.UserError(f"{MODEL}/{champion.version} has become {CHAMPION} meanwhile: nothing was moved")
-        there = {str(one.version) for one in versions.search(store)}
-        earlier = [one for one in versions.champions_before(champion) if one in there]  # others were deleted
+            raise UserError(f"{MODEL}/{champion.version} has become {CHAMPION} meanwhile: nothing was moved")
+        existing = {str(version.version) for version in versions.search(registry)}
+        earlier = [before for before in versions.champions_before(champion) if before in existing]
         if not earlier:
-            raise errors.UserError(f"{MODEL}/{number} is the first {CHAMPION}: there is none before; nothing was moved")
-        _move(store, earlier[-1], earlier[:-1], held)
+            raise UserError(f"{MODEL}/{number} is the first {CHAMPION}: there is none before; nothing was moved")
+        _move(registry, earlier[-1], earlier[:-1], require_lock)
     return f"{MODEL}/{earlier[-1]} is {CHAMPION} again instead of {MODEL}/{number}"
 
 
-def _move(store: "MlflowClient", number: str, earlier: Sequence[str], held: Callable[[], None]) -> None:
+def _move(registry: "MlflowClient", number: str, earlier: Sequence[str], require_lock: Callable[[], None]) -> None:
     # In this order: the tag alone changes nothing, and setting the alias is one transaction.
-    store.set_model_version_tag(MODEL, number, BEFORE, json.dumps(list(earlier[-1000:])))
-    held()
-    store.set_registered_model_alias(MODEL, CHAMPION, number)
+    registry.set_model_version_tag(MODEL, number, BEFORE, json.dumps(list(earlier[-HISTORY:])))
+    require_lock()
+    registry.set_registered_model_alias(MODEL, CHAMPION, number)
 
 
 def show() -> str:
-    """Returns the versions with their aliases, the latest first."""
-    store = tracking_store.client()
-    named = versions.aliases(store)
-    rows = [("version", "aliases", "commit", "run", "model")]
-    for one in versions.search(store):
-        # A version may have been registered otherwise, in MLflow's page for instance, and then has none of these.
-        commit, sha256 = (one.tags.get(name, "-")[:12] for name in ("git_commit", "model_sha256"))
-        short = commit, one.run_id or "-", sha256
-        rows.append((f"{MODEL}/{one.version}", versions.aliases_of(named, one) or "-", *short))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    if CHAMPION in named and (earlier := versions.champions_before(versions.version(store, CHAMPION))):
+    """The versions with their aliases, the latest first, as a table."""
+    registry = store.client()
+    aliases = versions.aliases(registry)
+    rows = [
+        (
+            f"{MODEL}/{version.version}",
+            versions.aliases_of(aliases, version) or "-",
+            # A version that was registered in another way, on MLflow's page for instance, has none of these.
+            version.tags.get("git_commit", "-")[:12],
+            version.run_id or "-",
+            version.tags.get("model_sha256", "-")[:12],
+        )
+        for version in versions.search(registry)
+    ]
+    if not rows:
+        return f"{MODEL} has no version: `python -m {MODEL} registry register`"
+    lines = text.aligned([("version", "aliases", "commit", "run", "model"), *rows])
+    if CHAMPION in aliases and (earlier := versions.champions_before(versions.version(registry, CHAMPION))):
         lines.append(f"champions before, the latest last: {', '.join(earlier)}")
-    return "\n".join(lines) if len(rows) > 1 else f"{MODEL} has no version: `python -m {MODEL}.registry register`"
+    return "\n".join(lines)
 
 
-def main() -> None:
-    """Runs the command that the command line names."""
-    import argparse
+@click.group()
+def command() -> None:
+    """Register, promote, roll back and list versions of the model.
 
-    parser = argparse.ArgumentParser(prog=f"python -m {MODEL}.registry", description=(__doc__ or "").split("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("register", help="the model of dvc.lock becomes a version, alias challenger")
-    promoted = commands.add_parser("promote", help="a version becomes champion if it passes conf/gates")
-    promoted.add_argument(
-        "arguments", nargs="*", metavar="VERSION|KEY=VALUE", help="default: challenger, conf/gates.yaml"
-    )
-    commands.add_parser("rollback", help="the champion before becomes champion again")
-    commands.add_parser("show", help="versions and aliases")
-    commands.add_parser("unlock", help="after a command that died while it wrote")
-    given = parser.parse_args()
-    with store.in_one_line():
-        if given.command == "promote":
-            names = [argument for argument in given.arguments if "=" not in argument] or [CHALLENGER]
-            if len(names) > 1:
-                raise errors.UserError(f"promote one version at a time, not {' and '.join(names)}")
-            print(promote(names[0], judge.read_gates([argument for argument in given.arguments if "=" in argument])))
-        else:
-            print({"register": register, "rollback": rollback, "show": show, "unlock": mutex.unlock}[given.command]())
+    The registry is in MLflow, beside the runs. `challenger` is the version that was registered last, `champion` the
+    one to serve.
+    """
 
 
-if __name__ == "__main__":
-    stages.run(main)
+@command.command("register")
+@store.in_one_line()
+def _register() -> None:
+    """Register the model of dvc.lock as challenger."""
+    print(register())
+
+
+@command.command("promote")
+@click.argument("arguments", nargs=-1, metavar="[VERSION] [KEY=VALUE]...")
+@store.in_one_line()
+def _promote(arguments: tuple[str, ...]) -> None:
+    """Make a version champion if it passes the gates.
+
+    VERSION is a number or an alias; without it, the challenger. KEY=VALUE changes a setting of conf/gates.yaml in
+    Hydra's grammar; gates.latency_ms=50 for instance.
+    """
+    overrides = [argument for argument in arguments if "=" in argument]
+    names = [argument for argument in arguments if "=" not in argument] or [CHALLENGER]
+    if len(names) > 1:
+        raise UserError(f"promote one version at a time, not {' and '.join(names)}")
+    print(promote(names[0], judge.read_gates(overrides)))
+
+
+@command.command("rollback")
+@store.in_one_line()
+def _rollback() -> None:
+    """Make the champion before champion again."""
+    print(rollback())
+
+
+@command.command("show")
+@store.in_one_line()
+def _show() -> None:
+    """List versions and aliases."""
+    print(show())
+
+
+@command.command("unlock")
+@store.in_one_line()
+def _unlock() -> None:
+    """Remove the lock of a command that died while it wrote."""
+    print(mutex.unlock())

@@ -1,99 +1,123 @@
-"""Registered versions and their aliases."""
+"""Registered versions of the model, and their aliases."""
 
 import json
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..core import errors
+from ..core.errors import UserError
 from ..core.paths import NAME
 from ..tracking import store
-from ..tracking import store as tracking_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-MODEL = NAME
+MODEL = NAME  # of the registered model
 CHALLENGER, CHAMPION = "challenger", "champion"
 # Version tag: the champions before this one, the latest last, as JSON. It counts only while the version is champion.
 BEFORE = "champions_before"
 
 
-def aliases(store: "MlflowClient") -> dict[str, str]:
-    """Returns alias -> version; empty where nothing was registered."""
+def aliases(registry: "MlflowClient") -> dict[str, str]:
+    """Alias -> version; empty if no version is registered.
+
+    Args:
+        registry: The MLflow store.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
-        return {alias: str(version) for alias, version in store.get_registered_model(MODEL).aliases.items()}
+        return {alias: str(number) for alias, number in registry.get_registered_model(MODEL).aliases.items()}
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return {}
 
 
-def version(store: "MlflowClient", name: str) -> "ModelVersion":
-    """Returns a registered version.
+def version(registry: "MlflowClient", name: str) -> "ModelVersion":
+    """A registered version.
 
     Args:
-        store: The registry.
+        registry: The MLflow store.
         name: Its number, or an alias.
 
     Raises:
-        UserError: Where there is none.
+        UserError: If no version has this name.
     """
     from mlflow.exceptions import MlflowException
 
-    number = name if name.isdigit() else aliases(store).get(name)
+    number = name if name.isdigit() else aliases(registry).get(name)
     if number is None:
-        raise errors.UserError(f"no version of {MODEL} is {name}: see `python -m {MODEL}.registry show`")
+        raise UserError(f"no version of {MODEL} is {name}: see `python -m {MODEL} registry show`")
     try:
-        return store.get_model_version(MODEL, number)
+        return registry.get_model_version(MODEL, number)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        raise errors.UserError(f"{MODEL} has no version {number}: see `python -m {MODEL}.registry show`") from None
+        raise UserError(f"{MODEL} has no version {number}: see `python -m {MODEL} registry show`") from None
 
 
-def search(store: "MlflowClient", **tags: str) -> "list[ModelVersion]":
-    """Returns the versions that carry these tags, the latest first."""
-    wanted = [f"name = '{MODEL}'", *(f"tags.{name} = '{value}'" for name, value in tags.items())]
-    found = store.search_model_versions(" and ".join(wanted), max_results=1000)
-    return sorted(found, key=lambda one: -int(one.version))
+def search(registry: "MlflowClient", **tags: str) -> "list[ModelVersion]":
+    """The versions with these tags, the latest first.
+
+    Args:
+        registry: The MLflow store.
+        **tags: Tag -> value.
+    """
+    query = [f"name = '{MODEL}'", *(f"tags.{name} = '{value}'" for name, value in tags.items())]
+    registered = registry.search_model_versions(" and ".join(query), max_results=1000)
+    return sorted(registered, key=lambda version: int(version.version), reverse=True)
 
 
 def versions_of(model: str) -> dict[str, str]:
-    """Returns `<model>/<version> (aliases)` -> git commit, of the versions that are a model.
+    """The versions of a model: `<model>/<version> (aliases)` -> git commit.
 
     Args:
         model: MD5 of models/model.onnx.
     """
-    store = tracking_store.client()
-    named = aliases(store)
-    found = {}
-    for one in search(store, model_md5=model):
-        own = aliases_of(named, one)
-        found[f"{MODEL}/{one.version}" + (f" ({own})" if own else "")] = one.tags.get("git_commit", "")
-    return found
+    registry = store.client()
+    names = aliases(registry)
+    commits = {}
+    for registered in search(registry, model_md5=model):
+        given = aliases_of(names, registered)
+        label = f"{MODEL}/{registered.version}" + (f" ({given})" if given else "")
+        commits[label] = registered.tags.get("git_commit", "")
+    return commits
 
 
-def aliases_of(named: dict[str, str], found: "ModelVersion") -> str:
-    return ", ".join(sorted(alias for alias, number in named.items() if number == str(found.version)))
+def aliases_of(names: Mapping[str, str], registered: "ModelVersion") -> str:
+    """The aliases of a version, separated by commas.
+
+    Args:
+        names: Alias -> version.
+        registered: The version.
+    """
+    return ", ".join(sorted(alias for alias, number in names.items() if number == str(registered.version)))
 
 
 def run_of(name: str) -> str | None:
-    """Returns the MLflow run of a registered version; None where `name` is none.
+    """The id of the MLflow run of a registered version, or None if `name` does not have that form.
 
     Args:
         name: `<model>/<version>` or `<model>@<alias>`, with or without `models:/`.
+
+    Raises:
+        UserError: If there is no such version, or it has no run.
     """
     match = re.fullmatch(rf"(?:models:/)?{re.escape(MODEL)}(?:/(\d+)|@([\w-]+))", name)
     if match is None:
         return None
-    found = version(store.client(), match[1] or match[2])
-    if not found.run_id:
-        raise errors.UserError(f"{MODEL}/{found.version} names no run: `registry register` has not registered it")
-    return str(found.run_id)
+    registered = version(store.client(), match[1] or match[2])
+    if not registered.run_id:
+        raise UserError(f"{MODEL}/{registered.version} names no run: `registry register` has not registered it")
+    return str(registered.run_id)
 
 
 def champions_before(champion: "ModelVersion") -> list[str]:
+    """The versions that were champion before this one, the latest last.
+
+    Args:
+        champion: The present champion.
+    """
     return [str(number) for number in json.loads(champion.tags.get(BEFORE, "[]"))]

@@ -1,1 +1,1 @@
-"""Runs, and the commit, data and parameters of each."""
+"""Experiment tracking: git commits, dvc.lock and MLflow runs."""

@@ -2,36 +2,53 @@
 
 import contextlib
 import os
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..core import errors
+from ..core import programs
+from ..core.errors import UserError
+
+# Hooks are for people: one of pre-commit's would check out files of DVC, and a work tree has no .venv for the others.
+HOOKLESS = ("git", "-c", f"core.hooksPath={os.devnull}")
 
 
 def git(*arguments: str) -> str | None:
-    """Returns what git prints, or None where it fails or is missing."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    """The output of a git command, or None if git fails or is missing."""
+    return programs.answer("git", *arguments)
 
 
-def dirty(*written: str) -> bool:
-    """Says whether files of this project differ from HEAD.
+def run(*arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Runs git without hooks.
 
     Args:
-        written: Files that do not count.
+        *arguments: The git command and its arguments.
+        cwd: Folder to run it in; None for the present one.
+        env: Its whole environment; None for that of this process.
+
+    Returns:
+        Its output.
+
+    Raises:
+        UserError: If git fails, with its reason.
+    """
+    return programs.run(*HOOKLESS, *arguments, cwd=cwd, env=env)
+
+
+def dirty(*exclude: str) -> bool:
+    """Whether files of this project differ from HEAD.
+
+    Args:
+        *exclude: Files that do not count.
     """
     # The repository may hold other projects, too.
-    return bool(git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in written)))
+    return bool(git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in exclude)))
 
 
 def holding(model: str) -> str | None:
-    """Returns the first commit whose dvc.lock holds a model: a run only knows the one that it started from.
+    """The first commit whose dvc.lock records a model.
 
-    One of a branch or tag, which others have too; otherwise the one that `dvc exp run` has made.
+    A run knows only the commit from which it started. Commits of branches and tags, which others have too, come
+    before those that only `dvc exp run` has made.
 
     Args:
         model: MD5 of models/model.onnx.
@@ -43,10 +60,10 @@ def holding(model: str) -> str | None:
 
 
 def commit_named(name: str) -> str | None:
-    """Returns the commit that a name stands for: one of git's, or that of a DVC experiment.
+    """The commit of a git revision or of a DVC experiment.
 
     Args:
-        name: Anything that git resolves, or what `dvc exp show` calls the experiment.
+        name: Anything that git resolves, or the name of an experiment as in `dvc exp show`.
     """
     experiments = ("for-each-ref", "--sort=-committerdate", "--count=1", "--format=%(objectname)")
     return (
@@ -58,25 +75,26 @@ def commit_named(name: str) -> str | None:
 
 @contextlib.contextmanager
 def work_tree(commit: str, label: str, folder: Path) -> Iterator[Path]:
-    """Checks a commit out beside the workspace, and removes it afterwards.
+    """A checkout of a commit beside the workspace, removed afterwards.
 
     Args:
         commit: The commit.
-        label: Whose commit it is, for messages.
-        folder: Where to; must not exist.
+        label: What belongs to the commit, for messages.
+        folder: The folder to make; must not exist.
 
     Yields:
         The project's root in it.
 
     Raises:
-        UserError: Where this clone does not have it.
+        UserError: If this clone does not have the commit.
     """
-    # Without hooks: one of pre-commit's would check DVC's files out.
-    add = ["git", "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--quiet", "--detach", str(folder), commit]
-    added = subprocess.run(add, capture_output=True, text=True, check=False)
-    if added.returncode:
-        reason = " ".join(added.stderr.split())
-        raise errors.UserError(f"{label} is of commit {commit}: git fetch, or dvc exp pull, brings it here ({reason})")
+    try:
+        run("worktree", "add", "--quiet", "--detach", str(folder), commit)
+    except UserError as error:
+        raise UserError(
+            f"{label} is of commit {commit}, which cannot be checked out here ({error}): `git fetch` or "
+            "`dvc exp pull` may bring it"
+        ) from None
     try:
         yield folder / (git("rev-parse", "--show-prefix") or "")
     finally:

@@ -1,46 +1,44 @@
 """Labels of a Bento: commit, dvc.lock, run, model and metrics."""
 
-import hashlib
-import json
 import os
-import subprocess
 import sys
-from pathlib import Path
 
-from ..core.paths import SOURCES
+from ..core import files, programs
+from ..core.paths import MODELS, NAME, REPORTS, SOURCES
 from . import lockfile
-from .lockfile import PACKED
 
 
 def labels() -> dict[str, str]:
-    """Returns what a Bento built from this workspace should carry: commit, dvc.lock, run, model and metrics.
+    """The labels of a Bento built from this workspace.
 
-    Needs git and files only; the run is asked for in a process of its own, because importing MLflow takes seconds and
-    whoever asks may be about to serve.
+    They come from git and files alone. A process of its own looks up the MLflow run, because importing MLflow takes
+    seconds, and BentoML imports the service, which calls this function, also to serve.
+
+    Returns:
+        Label -> value; empty without a dvc.lock.
 
     Raises:
-        UserError: Where what would be packed is not what dvc.lock records.
+        UserError: If an output to be packed differs from dvc.lock.
     """
-    if not Path("dvc.lock").exists():
+    if not lockfile.LOCK.exists():
         return {}
-    lockfile.check(PACKED)
-    lock = lockfile.read_lock()
-    trained = lockfile.training(lock)
+    lockfile.check(lockfile.PACKED)
+    trained = lockfile.training(lockfile.read_lock())
     commit = lockfile.committed(trained)
-    found = {
-        "git_commit": commit or "",
+    content = {
+        "git_commit": commit,
         "git_dirty": str(lockfile.uncommitted(commit)).lower(),
-        "dvc_lock": hashlib.sha256(lock.encode()).hexdigest(),
+        "dvc_lock": files.digest(lockfile.LOCK),
         "training_key": trained.key,
         "model_md5": trained.model,
+        "mlflow_run": _run_id(trained),
+        "model_sha256": files.read_json(MODELS / "model.json")["sha256"],
     }
-    asked = subprocess.run(
-        [sys.executable, "-m", f"{__package__}.log", "--find", trained.key, trained.model],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(SOURCES)},  # also where the package is not installed
-    )  # fmt: skip
-    found["mlflow_run"] = asked.stdout.strip()
-    found["model_sha256"] = json.loads(Path("models/model.json").read_text(encoding="utf-8"))["sha256"]
-    metrics = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
-    found |= {f"test_{name}": str(value) for name, value in metrics.items()}
-    return {name: value for name, value in found.items() if value}
+    content |= {f"test_{name}": str(value) for name, value in files.read_json(REPORTS / "metrics.json").items()}
+    return {name: value for name, value in content.items() if value}
+
+
+def _run_id(trained: lockfile.Training) -> str | None:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}  # the package need not be installed
+    command = (sys.executable, "-m", NAME, "log", "--find", trained.key, trained.model)
+    return programs.answer(*command, env=environment)

@@ -1,4 +1,4 @@
-"""dvc.lock: which training it records, and whether files are what it records."""
+"""dvc.lock: the stages as they last ran, and whether files are what it records."""
 
 import hashlib
 import json
@@ -6,18 +6,37 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core import config, errors
+from ..core import config, files
+from ..core.errors import UserError
 from . import git
 
-# What a Bento holds of the pipeline's outputs, or says of them in its labels.
-PACKED = ("models/model.json", "models/model.onnx", "models/page.json", "reports/metrics.json")
+LOCK = Path("dvc.lock")
+MODEL = "models/model.onnx"
+# Outputs of the pipeline that a Bento holds (`include` in bentofile.yaml) or quotes in its labels.
+PACKED = ("models/model.json", MODEL, "models/page.json", "reports/metrics.json")
+
+
+class Stage(NamedTuple):
+    """A stage in dvc.lock.
+
+    Attributes:
+        command: The command that it ran.
+        inputs: Path -> MD5.
+        parameters: Section of params.yaml -> its value.
+        outputs: Path -> MD5, which ends in ".dir" for a folder.
+    """
+
+    command: str
+    inputs: dict[str, str]
+    parameters: dict[str, Any]
+    outputs: dict[str, str]
 
 
 class Training(NamedTuple):
-    """What dvc.lock says of one training.
+    """A training in dvc.lock.
 
     Attributes:
-        key: SHA-256 of the inputs: code, data and parameters.
+        key: SHA-256 of its inputs: code, data and parameters.
         inputs: Path -> MD5 of what the stages `prepare` and `train` read.
         parameters: Dotted key -> value.
         model: MD5 of models/model.onnx.
@@ -29,107 +48,153 @@ class Training(NamedTuple):
     model: str
 
 
+def stages(lock: str) -> dict[str, Stage]:
+    """The stages of a dvc.lock by name.
+
+    Args:
+        lock: The text of dvc.lock; "" has no stages.
+    """
+    from yaml import safe_load
+
+    def hashes(items: Iterable[dict[str, str]]) -> dict[str, str]:
+        return {item["path"]: item["md5"] for item in items}
+
+    return {
+        name: Stage(
+            str(stage.get("cmd")),
+            hashes(stage.get("deps", [])),
+            stage.get("params", {}).get("params.yaml", {}),
+            hashes(stage.get("outs", [])),
+        )
+        for name, stage in (safe_load(lock) or {}).get("stages", {}).items()
+    }
+
+
+def lock_at(commit: str) -> str | None:
+    """The text of dvc.lock in a commit, or None if it has none.
+
+    Args:
+        commit: Anything that git resolves to a commit.
+    """
+    return git.git("show", f"{commit}:./{LOCK}")
+
+
 def read_lock(commit: str | None = None) -> str:
-    """Returns the text of dvc.lock in the workspace or in a commit.
+    """The text of dvc.lock in the workspace or in a commit.
 
     Args:
         commit: Anything that git resolves to a commit; None for the workspace.
 
     Raises:
-        UserError: Where there is none.
+        UserError: If there is none.
     """
-    if commit is not None:
-        text = git.git("show", f"{commit}:./dvc.lock")
-    else:
-        text = Path("dvc.lock").read_text(encoding="utf-8") if Path("dvc.lock").exists() else None
-    if text is None:
-        raise errors.UserError(f"{commit or 'the workspace'} has no dvc.lock: run `dvc repro`")
+    if commit is None and LOCK.exists():
+        return LOCK.read_text(encoding="utf-8")
+    if commit is None or (text := lock_at(commit)) is None:
+        raise UserError(f"{commit or 'the workspace'} has no dvc.lock: run `dvc repro`")
     return text
 
 
+def stage(lock: str, name: str) -> Stage:
+    """A stage of a dvc.lock.
+
+    Args:
+        lock: The text of dvc.lock.
+        name: The stage's name.
+
+    Raises:
+        UserError: If the stage has not run.
+    """
+    recorded = stages(lock)
+    if name not in recorded:
+        raise UserError(f"dvc.lock has no stage {name}: run `dvc repro`")
+    return recorded[name]
+
+
 def training(lock: str) -> Training:
-    """Reads a training from dvc.lock.
+    """The training in a dvc.lock.
 
     Args:
         lock: The text of dvc.lock.
 
     Raises:
-        UserError: Where the stage `train` has not run.
+        UserError: If the stage `train` has not run.
     """
-    from yaml import safe_load
-
-    stages = safe_load(lock)["stages"]
-    if "train" not in stages:
-        raise errors.UserError("dvc.lock has no stage train: run `dvc repro`")
-    stage = stages["train"]
-    read = {dependency["path"]: dependency["md5"] for dependency in stage["deps"]}
-    parameters = stage["params"]["params.yaml"]
-    key = hashlib.sha256(json.dumps([read, parameters], sort_keys=True).encode()).hexdigest()
-    prepare = stages.get("prepare", {"deps": [], "params": {}})
+    train = stage(lock, "train")
+    prepare = stages(lock).get("prepare", Stage("", {}, {}, {}))
+    inputs = json.dumps([train.inputs, train.parameters], sort_keys=True)
     return Training(
-        key,
-        {dependency["path"]: dependency["md5"] for dependency in prepare["deps"]} | read,
-        config.flatten(prepare["params"].get("params.yaml", {}) | parameters),
-        next(out["md5"] for out in stage["outs"] if out["path"] == "models/model.onnx"),
+        hashlib.sha256(inputs.encode()).hexdigest(),
+        prepare.inputs | train.inputs,
+        config.flatten(prepare.parameters | train.parameters),
+        train.outputs[MODEL],
     )
 
 
-def stale(files: Iterable[str], root: Path = Path()) -> list[str]:
-    """Returns the files that are missing, or not what dvc.lock records of its training.
-
-    git brings dvc.lock alone: until `dvc checkout`, it speaks of other files than those that lie beside it.
+def files_of(*names: str) -> list[str]:
+    """The files, without folders, that stages of the workspace's dvc.lock wrote.
 
     Args:
-        files: Outputs of the pipeline.
-        root: The project's.
-    """
-    from yaml import safe_load
-
-    lock = (root / "dvc.lock").read_text(encoding="utf-8")
-    recorded: dict[str, str] = {}
-    model = training(lock).model
-    for stage in safe_load(lock)["stages"].values():
-        read = {dependency["path"]: dependency["md5"] for dependency in stage.get("deps", [])}
-        if read.get("models/model.onnx", model) == model:  # not the evaluation that `dvc repro train` left behind
-            recorded |= {out["path"]: out["md5"] for out in stage.get("outs", [])}
-
-    def is_recorded(name: str) -> bool:
-        file = root / name
-        return file.is_file() and hashlib.md5(file.read_bytes()).hexdigest() == recorded.get(name)
-
-    return [name for name in files if not is_recorded(name)]
-
-
-def check(files: Iterable[str]) -> None:
-    """Stops where outputs of the workspace are not those of its dvc.lock, in whose name they would be passed on.
+        *names: The stages' names.
 
     Raises:
-        UserError: Naming them.
+        UserError: If a stage has not run.
+    """
+    outputs = [output for name in names for output in stage(read_lock(), name).outputs.items()]
+    return [path for path, md5 in outputs if not md5.endswith(".dir")]
+
+
+def stale(paths: Iterable[str], root: Path = Path()) -> list[str]:
+    """Outputs that are missing or differ from what dvc.lock records for its training.
+
+    After `git checkout`, dvc.lock describes other outputs than those on disk until `dvc checkout`.
+
+    Args:
+        paths: Output files of the pipeline.
+        root: The project's root.
+    """
+    lock = (root / LOCK).read_text(encoding="utf-8")
+    model = training(lock).model
+    recorded: dict[str, str] = {}
+    for ran in stages(lock).values():
+        if ran.inputs.get(MODEL, model) == model:  # not an evaluation of before `dvc repro train`
+            recorded |= ran.outputs
+    return [
+        path for path in paths if not (root / path).is_file() or files.digest(root / path, "md5") != recorded.get(path)
+    ]
+
+
+def check(paths: Iterable[str]) -> None:
+    """Rejects outputs of the workspace that differ from its dvc.lock, under whose hashes they would be published.
+
+    Args:
+        paths: Output files of the pipeline.
+
+    Raises:
+        UserError: With the names of the files that differ.
     """
     read_lock()
-    if found := stale(files):
-        raise errors.UserError(
-            f"not what dvc.lock records, or missing: {', '.join(found)}: `dvc checkout` or `dvc repro`"
-        )
+    if differing := stale(paths):
+        raise UserError(f"not what dvc.lock records, or missing: {', '.join(differing)}: `dvc checkout` or `dvc repro`")
 
 
 def uncommitted(commit: str | None) -> bool:
-    """Says whether the workspace is more than a commit: by a changed file, or by results that the commit does not hold.
+    """Whether the workspace differs from a commit, by a changed file or by results that the commit does not hold.
 
     Args:
-        commit: The one that `committed` found for it.
+        commit: The commit that `committed` returned.
     """
-    return git.dirty("dvc.lock", "params.yaml") or git.git("show", f"{commit}:./dvc.lock") != read_lock().strip()
+    return git.dirty(str(LOCK), str(config.PARAMS)) or lock_at(str(commit)) != read_lock().strip()
 
 
 def committed(trained: Training) -> str | None:
-    """Returns the commit of the workspace's training.
+    """The commit of the workspace's training.
 
-    That is HEAD, unless its dvc.lock has another model: after `dvc exp run` it is the experiment's own commit.
+    It is HEAD, unless HEAD records another model: after `dvc exp run` it is the commit of the experiment.
 
     Args:
-        trained: From dvc.lock in the workspace.
+        trained: The training in the workspace's dvc.lock.
     """
-    if trained.model not in (git.git("show", "HEAD:./dvc.lock") or "") and (commit := git.holding(trained.model)):
+    if trained.model not in (lock_at("HEAD") or "") and (commit := git.holding(trained.model)):
         return commit
     return git.git("rev-parse", "HEAD")

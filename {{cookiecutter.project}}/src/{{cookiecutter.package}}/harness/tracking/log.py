@@ -1,6 +1,4 @@
-"""MLflow: the results on disk become a run, found again by the key of its inputs.
-
-    python -m <package>.tracking        logs the workspace's results, for when the server was away
+"""MLflow logging: the results on disk become a run, which the key of their inputs identifies.
 
 Everything is logged from what the pipeline left on disk, so that logging now and logging later are the same. One
 training is one run: logging it again completes or refreshes that run and never makes a second.
@@ -9,32 +7,33 @@ training is one run: logging it again completes or refreshes that run and never 
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core import errors, stages
-from ..core.paths import NAME
+import click
+
+from ..core import files
+from ..core.errors import UserError, one_line
+from ..core.paths import DATA_REPORT, HISTORY, MODELS, NAME, REPORTS
 from . import git, lockfile, runs, store
-from . import store as tracking_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
+    from mlflow.models import ModelSignature
+    from numpy.typing import NDArray
+    from onnx import ModelProto, ValueInfoProto
 
-MODELS, REPORTS = Path("models"), Path("reports")
-# What is logged of the stages before `evaluate`, and of it.
-TRAINED = ("models/model.json", "models/model.onnx", "reports/data.json", "reports/history.csv")
-EVALUATED = ("models/page.json", "reports/intervals.json", "reports/metrics.json", "reports/model_card.md")
+BATCH = 1000  # metrics in one call of MLflow
 
 
 def log_or_warn() -> None:
-    """Logs what `evaluate` has written; a tracking server that is away costs a warning, never the results."""
+    """Logs what the stage `evaluate` has written; any error is a warning, because the results are on disk."""
     try:
-        log(TRAINED)  # dvc.lock will have the hashes of the others when the stage has ended
-    except Exception as error:  # whatever the store raises (network, database, permissions), training has succeeded
-        reason, again = " ".join(str(error).split())[:300], "After that"
-        if not isinstance(error, errors.UserError):
+        log(("prepare", "train"))  # dvc.lock gets the hashes of `evaluate` when that has ended
+    except Exception as error:  # whatever the store raises: network, database, permissions
+        reason, again = one_line(error), "After that"
+        if not isinstance(error, UserError):
             reason, again = f"MLflow at {store.uri()} could not be reached: {reason}", "Once it is back"
         print(
             f"warning: the run is not logged: {reason}\n"
@@ -43,80 +42,94 @@ def log_or_warn() -> None:
         )
 
 
-def log(recorded: Sequence[str] = TRAINED + EVALUATED) -> str:
+def log(stages: Sequence[str] = ("prepare", "train", "evaluate")) -> str:
     """Logs parameters, epochs, metrics, plots and model of the workspace.
 
     Args:
-        recorded: What must be as dvc.lock records it, in whose name it is logged.
+        stages: The stages whose outputs must be those of dvc.lock, under whose hashes they are logged.
 
     Returns:
         The run's id.
 
     Raises:
-        UserError: Where the pipeline has not run, or something else lies there than dvc.lock records.
-        mlflow.exceptions.MlflowException: Where the store fails.
+        UserError: If the pipeline has not run, or an output differs from dvc.lock.
+        mlflow.exceptions.MlflowException: If the store fails.
     """
-    lockfile.check(recorded)
+    lockfile.check(lockfile.files_of(*stages))
     training = lockfile.training(lockfile.read_lock())
-    metrics, intervals, data = (
-        json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("metrics", "intervals", "data")
-    )
-    values = {f"test_{name}": value for name, value in metrics.items()}
-    for name, (low, high) in intervals.items():
-        values |= {f"test_{name}_low": low, f"test_{name}_high": high}
-    # What `prepare` did about bad data.
-    values |= {f"data_{name}": data[name] for name in ("skipped", "imputed", "duplicates") if name in data}
-    with tracking_store.one_at_a_time():
-        store = tracking_store.client()
+    with store.one_at_a_time():
+        client = store.client()
         run = runs.find(training_key=training.key)
         if run is None or run.info.status != "FINISHED":
-            run = log_training(store, training, run)
-    for name, value in values.items():
-        store.log_metric(run.info.run_id, name, value)
-    store.log_artifacts(run.info.run_id, str(REPORTS), "reports")
-    store.log_artifact(run.info.run_id, str(MODELS / "page.json"))  # a Bento of the registered model wants it
-    return str(run.info.run_id)
+            run = log_training(client, training, run)
+    run_id = str(run.info.run_id)
+    for name, value in results().items():
+        client.log_metric(run_id, name, value)
+    client.log_artifacts(run_id, str(REPORTS), "reports")
+    client.log_artifact(run_id, str(MODELS / "page.json"))  # for a Bento of the registered model
+    return run_id
 
 
-def log_training(store: "MlflowClient", training: lockfile.Training, run: "Run | None") -> "Run":
-    """Makes or completes the run of a training.
+def results() -> dict[str, float]:
+    """The test metrics with their intervals, and the counts of corrected data, by their names in MLflow."""
+    values = {f"test_{name}": value for name, value in files.read_json(REPORTS / "metrics.json").items()}
+    for name, (low, high) in files.read_json(REPORTS / "intervals.json").items():
+        values |= {f"test_{name}_low": low, f"test_{name}_high": high}
+    data = files.read_json(DATA_REPORT)
+    return values | {f"data_{name}": data[name] for name in ("skipped", "imputed", "duplicates") if name in data}
+
+
+def log_training(client: "MlflowClient", training: lockfile.Training, run: "Run | None") -> "Run":
+    """Creates or completes the run of a training.
 
     Args:
-        store: The MLflow store.
-        training: From dvc.lock.
+        client: The MLflow store.
+        training: The training in dvc.lock.
         run: The run that an interrupted logging left, if any.
 
     Returns:
         The finished run.
     """
-    import pandas as pd
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Param, RunTag
 
     if run is None:
-        run = store.create_run(
-            tracking_store.experiment(store), tags=tags(training), run_name=os.environ.get("DVC_EXP_NAME")
-        )
-    run_id, started = run.info.run_id, run.info.start_time
-    history = pd.read_csv(REPORTS / "history.csv")
-    # The run's own start as time stamp: logging the same epochs once more after an interruption changes nothing.
-    epochs = [
+        run = client.create_run(store.experiment(client), tags=tags(training), run_name=os.environ.get("DVC_EXP_NAME"))
+    run_id = run.info.run_id
+    metrics = epochs(run.info.start_time)
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics[start : start + BATCH])
+    parameters = [Param(key, str(value)) for key, value in training.parameters.items()]
+    description = files.read_json(MODELS / "model.json")
+    client.log_batch(run_id, params=parameters, tags=[RunTag("model_sha256", description["sha256"])])
+    log_model(run_id, description)
+    client.set_terminated(run_id, "FINISHED")
+    return client.get_run(run_id)
+
+
+def epochs(started: int) -> "list[Metric]":
+    """The metrics of every epoch in reports/history.csv.
+
+    Args:
+        started: Time stamp of all of them, in ms; that of the run's start, so that logging again changes nothing.
+    """
+    import pandas as pd
+    from mlflow.entities import Metric
+
+    history = pd.read_csv(HISTORY)
+    return [
         Metric(str(name), float(row[name]), started, int(row["epoch"]))
         for row in history.to_dict("records")
         for name in history.columns.drop("epoch")
     ]
-    parameters = [Param(key, str(value)) for key, value in training.parameters.items()]
-    for start in range(0, max(len(epochs), 1), 1000):  # MLflow's limit for one call
-        store.log_batch(run_id, epochs[start : start + 1000], parameters if start == 0 else ())
-    model_tags = {"model_sha256": model_description()["sha256"]}
-    store.log_batch(run_id, tags=[RunTag(name, value) for name, value in model_tags.items()])
-    log_model(run_id)
-    store.set_terminated(run_id, "FINISHED")
-    return store.get_run(run_id)
 
 
 def tags(training: lockfile.Training) -> dict[str, str]:
-    """Returns the tags by which a run is found: key, data and code hashes, commit, DVC experiment."""
-    found = {
+    """The tags that identify a run: key, hashes of data and code, commit, DVC experiment.
+
+    Args:
+        training: The training in dvc.lock.
+    """
+    content = {
         "training_key": training.key,
         "inputs": json.dumps(training.inputs, sort_keys=True),
         "data_md5": training.inputs["data/prepared"],
@@ -125,52 +138,32 @@ def tags(training: lockfile.Training) -> dict[str, str]:
         "git_dirty": str(git.dirty("dvc.lock", "params.yaml")).lower(),
         "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in content.items() if value}
 
 
-def model_description() -> Mapping[str, Any]:
-    """Returns models/model.json."""
-    content: Mapping[str, Any] = json.loads((MODELS / "model.json").read_text(encoding="utf-8"))
-    return content
+def log_model(run_id: str, description: dict[str, Any]) -> None:
+    """Logs the ONNX model with its signature and an input example, for `mlflow.pyfunc.load_model`.
 
-
-def log_model(run_id: str) -> None:
-    """Logs the ONNX model with its signature and an input example, loadable by `mlflow.pyfunc.load_model`."""
+    Args:
+        run_id: The run.
+        description: The content of models/model.json.
+    """
     from importlib.metadata import version
 
     import mlflow
-    import numpy as np
     import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-    from onnx.helper import tensor_dtype_to_np_dtype
 
-    from .. import prepared
-
-    description = model_description()
     graph = onnx.load(MODELS / "model.onnx")
-    first = next(iter(prepared.modality(description).feeds("test")))
-    # Text as NumPy's own type: MLflow hands it on as it is, and stumbles over the text columns of pandas 3.
-    example = {name: rows[:1].astype(str) if rows.dtype == object else rows[:1] for name, rows in first.items()}
-
-    def tensor(value: onnx.ValueInfoProto) -> TensorSpec:
-        kind = value.type.tensor_type
-        dtype = np.dtype(str) if kind.elem_type == onnx.TensorProto.STRING else tensor_dtype_to_np_dtype(kind.elem_type)
-        return TensorSpec(dtype, (-1, *(size.dim_value for size in kind.shape.dim[1:])), value.name)
-
-    signature = ModelSignature(
-        Schema([tensor(value) for value in graph.graph.input]), Schema([tensor(value) for value in graph.graph.output])
-    )
     with mlflow.start_run(run_id=run_id):
         mlflow.onnx.log_model(
             graph,
             name="model",
-            signature=signature,
+            signature=signature(graph),
             onnx_execution_providers=["CPUExecutionProvider"],
-            input_example=example,
-            # Explicit: finding them out takes MLflow 14 s and an import of everything installed.
+            input_example=example(description),
+            # Explicit: MLflow takes 14 s to infer them, and imports everything installed.
             pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnx", "onnxruntime")],
-            # One file, the very bytes of models/model.onnx; otherwise the weights would lie beside it, in a file whose
+            # One file, with the bytes of models/model.onnx; otherwise the weights would lie beside it, in a file whose
             # name differs from run to run. With model.json, the service can be built from what is logged.
             save_as_external_data=False,
             extra_files=[str(MODELS / "model.json")],
@@ -178,15 +171,55 @@ def log_model(run_id: str) -> None:
         )
 
 
-def main() -> None:
-    """Logs the workspace's results, or with --find KEY MODEL prints the id of a training's run."""
-    if sys.argv[1:2] == ["--find"]:
-        run = runs.resolve(*sys.argv[2:4])
-        print(run.info.run_id if run else "")
-        return
+def signature(graph: "ModelProto") -> "ModelSignature":
+    """The MLflow signature of an ONNX model.
+
+    Args:
+        graph: The model.
+    """
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+    from onnx import TensorProto
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    def tensor(value: "ValueInfoProto") -> TensorSpec:
+        kind = value.type.tensor_type
+        text = kind.elem_type == TensorProto.STRING
+        dtype = np.dtype(str) if text else tensor_dtype_to_np_dtype(kind.elem_type)
+        return TensorSpec(dtype, (-1, *(size.dim_value for size in kind.shape.dim[1:])), value.name)
+
+    inputs, outputs = ([tensor(value) for value in values] for values in (graph.graph.input, graph.graph.output))
+    return ModelSignature(Schema(inputs), Schema(outputs))
+
+
+def example(description: dict[str, Any]) -> "dict[str, NDArray[Any]]":
+    """The first test example, as input of the exported model.
+
+    Args:
+        description: The content of models/model.json.
+
+    Returns:
+        Input -> array of one row.
+    """
+    from .. import prepared
+
+    batch = next(iter(prepared.modality(description).feeds("test")))
+    # Text as NumPy's own type: MLflow fails on the text columns that pandas 3 would make of objects.
+    return {name: rows[:1].astype(str) if rows.dtype == object else rows[:1] for name, rows in batch.items()}
+
+
+@click.command()
+@click.option("--find", nargs=2, hidden=True)
+def command(find: tuple[str, str] | None) -> None:
+    """Log the results on disk to MLflow, for instance after its server was away.
+
+    One training is one run: logging again completes or refreshes it. MLFLOW_TRACKING_URI names the server; without it
+    the runs are in mlflow.db.
+    """
     with store.in_one_line():
-        print(f"logged as run {log()} in {store.uri()}")
-
-
-if __name__ == "__main__":
-    stages.run(main)
+        if find:  # KEY and MODEL of a training, for labels.py: the id of its run
+            run = runs.resolve(*find)
+            print(run.info.run_id if run else "")
+        else:
+            print(f"logged as run {log()} in {store.uri()}")

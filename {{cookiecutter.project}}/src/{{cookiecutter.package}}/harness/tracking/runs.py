@@ -1,24 +1,25 @@
-"""MLflow runs, found by the key of their inputs."""
+"""MLflow runs of trainings, found by their tags."""
 
 import contextlib
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..core import errors
-from . import lockfile
-from . import store as tracking_store
+from ..core.errors import UserError
+from . import lockfile, store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+MOST = 50_000  # runs that MLflow returns for one search
+
 
 def is_of(name: str, tags: Mapping[str, str]) -> bool:
-    """Says whether a hash names the training or the model of which tags of a run or labels of a Bento speak.
+    """Whether a hash matches the tags of a run, or the labels of a Bento.
 
     Args:
-        name: Training key or MD5, or the first digits of the model's SHA-256, as answers of the service have them.
-        tags: Of a run, or labels.
+        name: A training key, an MD5, or seven or more first digits of the model's SHA-256 (`model_version` in answers).
+        tags: Tags of a run, or labels.
     """
     hashes = tags.get("training_key"), tags.get("model_md5"), *json.loads(tags.get("inputs", "{}")).values()
     sha256 = len(name) >= 7 and tags.get("model_sha256", "").startswith(name)
@@ -26,18 +27,21 @@ def is_of(name: str, tags: Mapping[str, str]) -> bool:
 
 
 def find(**tags: str) -> "Run | None":
-    """Returns the run that carries these tags, if one was logged."""
-    store = tracking_store.client()
-    wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
-    found = store.search_runs([tracking_store.experiment(store)], wanted, max_results=1)
-    return found[0] if found else None
+    """The latest run with these tags, or None.
+
+    Args:
+        **tags: Tag -> value.
+    """
+    client = store.client()
+    query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+    return next(iter(client.search_runs([store.experiment(client)], query, max_results=1)), None)
 
 
 def resolve(key: str, model: str) -> "Run | None":
-    """Returns the run of a training, or the one that gave the same model.
+    """The run of a training, else a run that gave the same model, else None.
 
-    Where an edit of the code leaves the model's bytes as they were, DVC takes the evaluation from its cache, and
-    nothing is logged: the run that first made these bytes is then the one to show.
+    If an edit of the code leaves the model's bytes as they were, DVC takes the evaluation from its cache and logs
+    nothing: the run that first made these bytes stands for it.
 
     Args:
         key: The training's key.
@@ -47,23 +51,26 @@ def resolve(key: str, model: str) -> "Run | None":
 
 
 def get(run_id: str) -> "Run | None":
-    """Returns a run by its id, if there is one."""
+    """The run with an id, or None.
+
+    Args:
+        run_id: The id; any other text is the id of no run.
+    """
     from mlflow.exceptions import MlflowException
 
-    store = tracking_store.client()
     try:
-        return store.get_run(run_id)
+        return store.client().get_run(run_id)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the second: it is no id
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the second: not an id
             raise
         return None
 
 
 def search(name: str) -> "list[Run]":
-    """Returns the runs of trainings that a hash or a parameter names, the latest first.
+    """The runs of trainings that match a hash or a parameter, the latest first.
 
     Args:
-        name: A hash, see `lineage.is_of`, or `key=value`.
+        name: A hash, see `is_of`, or `key=value`.
     """
     from yaml import YAMLError, safe_load
 
@@ -71,32 +78,36 @@ def search(name: str) -> "list[Run]":
     values = {value}
     if parameter:
         with contextlib.suppress(YAMLError):
-            values.add(str(safe_load(value)))  # as it was logged: true is True there
+            values.add(str(safe_load(value)))  # as it was logged: "true" became "True"
 
-    def is_meant(run: "Run") -> bool:
+    def matches(run: "Run") -> bool:
         return run.data.params.get(key) in values if parameter else is_of(name, run.data.tags)
 
-    store = tracking_store.client()
-    every = store.search_runs(
-        [tracking_store.experiment(store)], "tags.training_key LIKE '%'", max_results=50_000
-    )  # its limit
-    return [run for run in every if is_meant(run)]
+    client = store.client()
+    trainings = client.search_runs([store.experiment(client)], "tags.training_key LIKE '%'", max_results=MOST)
+    return [run for run in trainings if matches(run)]
 
 
 def in_short(run: "Run") -> str:
-    """Returns a run in a line, to choose from several."""
-    tags = run.data.tags
-    commit, data, model = (tags.get(name, "?")[:12] for name in ("git_commit", "data_md5", "model_sha256"))
+    """A run in one line, to choose from several.
+
+    Args:
+        run: The run.
+    """
+    commit, data, model = (run.data.tags.get(name, "?")[:12] for name in ("git_commit", "data_md5", "model_sha256"))
     return f"{run.info.run_id} from commit {commit}, data {data}, model {model}"
 
 
 def training_of(run: "Run") -> lockfile.Training:
-    """Returns the training that a run recorded.
+    """The training that a run recorded.
+
+    Args:
+        run: The run.
 
     Raises:
-        UserError: Where it is another kind of run.
+        UserError: If the run is not one of a training.
     """
     tags = run.data.tags
     if "training_key" not in tags:
-        raise errors.UserError(f"run {run.info.run_id} is no training of this pipeline")
+        raise UserError(f"run {run.info.run_id} is no training of this pipeline")
     return lockfile.Training(tags["training_key"], json.loads(tags["inputs"]), run.data.params, tags["model_md5"])

@@ -1,0 +1,88 @@
+"""Differences between two versions of the pipeline's results."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from ..core import programs
+from ..core.programs import DVC
+from ..tracking import lockfile
+
+# For a CI job: the text of a comment or of a pull request, whose first line is the title, and the page of plots.
+REPORT, PLOTS = Path("build/report.md"), Path("build/plots")
+NOISE = (
+    "the same inputs gave other results here, as another kind of processor or an unseeded step does: "
+    "`dvc push` where they were made, so that they need not be made here"
+)
+
+
+class Table(NamedTuple):
+    """A Markdown table of differences.
+
+    Attributes:
+        lines: Its lines; empty if nothing differs.
+        incomplete: Whether values of the earlier version are neither cached nor on the remote.
+    """
+
+    lines: list[str]
+    incomplete: bool
+
+
+def differing(before: str, after: str) -> tuple[list[str], list[str]]:
+    """The paths of inputs and of outputs that differ between two versions of dvc.lock.
+
+    Args:
+        before: The text of one version; "" has no stages.
+        after: The text of the other.
+    """
+    pairs = zip(_contents(before), _contents(after), strict=True)
+    inputs, outputs = (sorted(path for path in old | new if old.get(path) != new.get(path)) for old, new in pairs)
+    return inputs, outputs
+
+
+def _contents(lock: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Path -> MD5 of the inputs that no stage writes, and of the outputs."""
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    for stage in lockfile.stages(lock).values():
+        inputs |= stage.inputs
+        outputs |= stage.outputs
+    return {path: md5 for path, md5 in inputs.items() if path not in outputs}, outputs
+
+
+def table(kind: str, commit: str, *options: str, cwd: Path | None = None) -> Table:
+    """The metrics or parameters that differ between a commit and the workspace.
+
+    Args:
+        kind: `metrics` or `params`.
+        commit: The earlier commit, which heads a column.
+        *options: Options of `dvc metrics diff` or `dvc params diff`.
+        cwd: The project's root; None for the present folder.
+
+    Raises:
+        UserError: If DVC fails.
+    """
+    done = programs.complete(*DVC, kind, "diff", "--md", *options, commit, cwd=cwd)
+    programs.require(done)
+    lines = done.stdout.strip().splitlines()
+    return Table(lines if len(lines) > 2 else [], "failed to load" in done.stderr)  # two lines are the header
+
+
+def plots(commit: str, cwd: Path | None = None) -> None:
+    """Writes the page of plots that shows a commit and the workspace side by side, in build/plots.
+
+    Args:
+        commit: The earlier commit.
+        cwd: The project's root; None for the present folder.
+
+    Raises:
+        UserError: If DVC fails.
+    """
+    clear()
+    PLOTS.mkdir(parents=True)  # DVC makes it for pictures alone
+    programs.run(*DVC, "plots", "diff", "--out", PLOTS.resolve(), commit, cwd=cwd)
+
+
+def clear() -> None:
+    """Removes the page of plots of an earlier comparison."""
+    shutil.rmtree(PLOTS, ignore_errors=True)

@@ -1,0 +1,132 @@
+"""The report of a retraining: the outcome at the gates, and what differs from the commit."""
+
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core import files, text
+from ..core.errors import UserError
+from ..core.paths import MODELS
+from ..exported import model
+from ..release import gates, judge, versions
+from ..tracking import git, lockfile, store
+from . import differences
+from .differences import PLOTS, REPORT
+from .retrain_tree import data_files, read_yaml
+
+if TYPE_CHECKING:
+    from ..release.gates import Gate
+    from ..release.settings import Gates
+
+
+def write(tree: Path, base: str, changed: Sequence[str], settings: "Gates") -> str:
+    """Puts the new model through the gates and writes the report.
+
+    Args:
+        tree: Root of the project in the work tree, reproduced.
+        base: The commit to compare with.
+        changed: The inputs that changed.
+        settings: The gates.
+
+    Returns:
+        The report, as the message of a commit.
+
+    Raises:
+        UserError: If a gate is not passed.
+    """
+    compared, outcomes = judge_new(tree, settings)
+    failed = gates.failed(outcomes)
+    title = verdict(changed, failed)
+    report = f"{title}\n\n{compared}\n\n{gates.markdown(outcomes)}\n\n{differences_from(base, tree)}"
+    files.write_text(REPORT, f"# {report}")
+    print(f"\n{title}\n{compared}\n\n{gates.table(outcomes)}\n", flush=True)
+    if failed:
+        raise UserError(f"the new model does not pass: {', '.join(failed)}; see {REPORT}")
+    return report
+
+
+def judge_new(tree: Path, settings: "Gates") -> tuple[str, "list[Gate]"]:
+    """Puts the new model through the gates, beside the registry's champion if there is one; moves no alias.
+
+    Args:
+        tree: Root of the project in the work tree, reproduced.
+        settings: The gates.
+
+    Returns:
+        A sentence about the comparison, and the outcome of each gate.
+
+    Raises:
+        UserError: If a model does not fit the test data, or the registry cannot be reached.
+    """
+    with contextlib.chdir(tree), store.in_one_line(), tempfile.TemporaryDirectory() as folder:
+        registry = store.client()
+        number = versions.aliases(registry).get(versions.CHAMPION)
+        compares = number is not None and judge.compares(settings)
+        champion = judge.fetch(versions.version(registry, str(number)), Path(folder)) if compares else None
+        data = lockfile.training(lockfile.read_lock()).inputs["data/prepared"]
+        candidate = judge.StoredModel("the new model", MODELS / "model.onnx", model.read(MODELS), data)
+        outcomes = judge.judge(candidate, champion, settings)
+    if champion is None:
+        return f"Not compared with a champion: {'no gate needs it' if number else 'there is none yet'}.", outcomes
+    known = "" if champion.data == data else " It was trained on other data, and may know some of these."
+    return f"Compared with {champion.name}, the champion, on the test data of the new version.{known}", outcomes
+
+
+def verdict(changed: Sequence[str], failed: Sequence[str]) -> str:
+    """The title of the report.
+
+    Args:
+        changed: The inputs that changed; empty for a first result.
+        failed: The gates that are not passed.
+    """
+    reason = f"{some(changed)} changed" if changed else "first results"
+    return f"Retraining ({reason}) " + (f"does NOT pass: {', '.join(failed)}" if failed else "passes every gate")
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three names, and how many follow.
+
+    Args:
+        names: All names.
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def differences_from(base: str, tree: Path) -> str:
+    """Data, metrics and parameters that differ from a commit, as Markdown; also writes the page of plots.
+
+    Args:
+        base: The commit.
+        tree: Root of the project in the work tree, reproduced.
+    """
+    data = []
+    for file in data_files(tree):
+        old, new = git.git("show", f"{base}:./{file}"), (tree / file).read_text(encoding="utf-8")
+        if old is not None and old.strip() != new.strip():
+            data.append((file, size_of(old), size_of(new)))
+    sections = [f"What differs from commit {base[:12]}:"]
+    if data:
+        sections.append("\n".join(text.table(("data", "before", "now"), data, words=3)))
+    for title, kind, options in (("Metrics", "metrics", ["--all"]), ("Parameters", "params", [])):
+        lines = differences.table(kind, base[:12], *options, cwd=tree).lines
+        # DVC calls the work tree "workspace", which is another folder to everybody else.
+        sections += [f"## {title}", "\n".join(lines).replace("workspace", "retrained", 1) or "No change."]
+    differences.plots(base[:12], tree)
+    plots = read_yaml(tree / "dvc.yaml").get("plots", [])
+    names = ", ".join(next(iter(plot)) if isinstance(plot, dict) else plot for plot in plots)
+    return "\n\n".join([*sections, "## Plots", f"{names}: both versions side by side in {PLOTS}/index.html."]) + "\n"
+
+
+def size_of(file: str) -> str:
+    """Number and size of the data files that a .dvc file stands for.
+
+    Args:
+        file: The text of the .dvc file.
+    """
+    from yaml import safe_load
+
+    outs = safe_load(file)["outs"]
+    count = sum(out.get("nfiles", 1) for out in outs)
+    return f"{count} {'file' if count == 1 else 'files'}, {sum(out.get('size', 0) for out in outs):,} bytes"

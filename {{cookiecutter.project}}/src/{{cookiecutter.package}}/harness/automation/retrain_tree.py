@@ -1,0 +1,147 @@
+"""The work tree of a retraining, and the data in it."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..core import programs
+from ..core.errors import UserError
+from ..core.programs import DVC
+from ..tracking import git
+
+TREES = Path(".dvc/tmp/retrain")
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[Path]:
+    """A lock against a second retraining; removes what a killed one has left.
+
+    Yields:
+        A new folder that only this user may read. Each retraining has another one, because a killed one may have left
+        `dvc repro` running in its folder.
+
+    Raises:
+        UserError: If another retraining is running.
+    """
+    from filelock import FileLock, Timeout
+
+    TREES.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{TREES}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError("another retraining is running here: wait for it") from None
+    try:
+        for left in TREES.iterdir():
+            git.git("worktree", "remove", "--force", str(left / "tree"))
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=TREES, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    finally:
+        lock.release()
+
+
+def share_configuration(tree: Path) -> None:
+    """Gives the work tree the DVC cache, remotes and credentials of this project.
+
+    Args:
+        tree: Root of the project in the work tree.
+    """
+    from dvc.config import Config, merge
+
+    here = Path(".dvc").resolve()
+    config = Config(str(here))
+    # With DVC's own reader and writer, because paths in these files are relative to them.
+    with Config(str(tree.resolve() / ".dvc")).edit("local") as local:
+        for level in ("repo", "local"):
+            merge(local, config.load_one(level))
+        local.setdefault("cache", {}).setdefault("dir", str(here / "cache"))
+
+
+def pull_and_update(tree: Path, storage: bool) -> None:
+    """Gets the data of the commit, then updates imports from their origin, in a commit of its own.
+
+    So the MLflow run names a commit that holds the data it was trained on.
+
+    Args:
+        tree: Root of the project in the work tree.
+        storage: Whether DVC has a remote.
+
+    Raises:
+        UserError: If data are neither cached nor on the remote.
+    """
+    if storage:
+        progress("dvc pull")
+        # Outputs that were never pushed are computed.
+        programs.run(*DVC, "pull", "--allow-missing", cwd=tree, progress=True)
+    else:
+        programs.run(*DVC, "checkout", "--allow-missing", cwd=tree)
+    if imports := [file for file in data_files(tree) if "deps" in read_yaml(tree / file)]:
+        progress(f"dvc update {' '.join(imports)}")
+        programs.run(*DVC, "update", *imports, cwd=tree, progress=True)
+    if missing := list(data_states(tree)):
+        raise UserError(f"{missing[0]} is neither in DVC's cache here nor on its remote: `dvc push` where it is")
+    # With the date of its parent, every attempt makes the same commit: a run that comes from the cache names it, too.
+    date = git.run("log", "-1", "--format=%cI", cwd=tree)
+    commit(tree, "Update imported data", *imports, env={"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date})
+
+
+def data_files(folder: Path) -> list[str]:
+    """The .dvc files of the commit.
+
+    Args:
+        folder: Root of the project, in the workspace or a work tree.
+    """
+    return git.run("ls-files", "--", "*.dvc", cwd=folder).splitlines()
+
+
+def data_states(folder: Path) -> dict[str, str]:
+    """Path -> `modified`, `deleted` or `not in cache`, of data that differ from their .dvc file.
+
+    Args:
+        folder: Root of the project, in the workspace or a work tree.
+    """
+    if not (tracked := data_files(folder)):
+        return {}
+    status = json.loads(programs.run(*DVC, "status", "--json", *tracked, cwd=folder))
+    changes = [change for entries in status.values() for change in entries if isinstance(change, dict)]
+    return {path: state for change in changes for path, state in change.get("changed outs", {}).items()}
+
+
+def read_yaml(file: Path) -> Any:
+    """The content of a YAML file.
+
+    Args:
+        file: The file.
+    """
+    from yaml import safe_load
+
+    return safe_load(file.read_text(encoding="utf-8"))
+
+
+def commit(tree: Path, message: str, *paths: str, env: Mapping[str, str] | None = None) -> None:
+    """Commits files of the work tree, if they differ, on no branch.
+
+    Args:
+        tree: Root of the project in the work tree.
+        message: The message.
+        *paths: The files.
+        env: Variables of the environment besides those of this process.
+    """
+    if paths:
+        git.run("add", "--", *paths, cwd=tree)
+    if git.run("status", "--porcelain", "--untracked-files=no", cwd=tree):
+        command = ("commit", "--quiet", "--cleanup=verbatim", "--message", message)
+        git.run(*command, cwd=tree, env={**os.environ, **(env or {})})
+
+
+def progress(line: str) -> None:
+    """Prints what is running, for a person who waits."""
+    click.echo(line, err=True)
