@@ -5,11 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
 import pytest
 import yaml
+from click.testing import CliRunner
+from my_experiment.harness.automation import ci, differences
+from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.tracking import lockfile
 from support import PACKAGE, ROOT
-from my_experiment.harness.automation import ci
-from my_experiment.harness.core import errors
 
 PIPELINE = """
 stages:
@@ -37,22 +40,18 @@ def run(*command: str) -> str:
     return done.stdout.strip()
 
 
-
 def git(*arguments: str) -> str:
     return run("git", "-c", "user.name=A", "-c", "user.email=a@b.c", *arguments)
-
 
 
 def dvc(*arguments: str) -> str:
     return run(sys.executable, "-m", "dvc", *arguments)
 
 
-
 def commit(message: str) -> str:
     git("add", "--all")
     git("commit", "--quiet", "--message", message)
     return git("rev-parse", "--short", "HEAD")
-
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +65,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-
 @pytest.fixture
 def pipeline(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of it is the working directory."""
     shutil.copytree(made, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy")
-
 
 
 def make() -> None:
@@ -89,42 +86,39 @@ def make() -> None:
     commit("Results")
 
 
-
 @pytest.mark.usefixtures("pipeline")
 def test_a_commit_is_reproduced_or_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    ci.reproduced()
-    told = capfd.readouterr().out
-    assert "dvc.lock is that of" in told and "Running stage" not in told
+    assert ci.reproduced() == f"dvc.lock is that of {git('rev-parse', '--short', 'HEAD')}"
+    assert "Running stage" not in capfd.readouterr().out
     # Nothing is stored anywhere: it is computed, and gives the same.
     run("rm", "-r", ".dvc/cache", "reports")
     ci.reproduced()
-    told = capfd.readouterr().out
-    assert "2 files are neither cached nor on the remote" in told and "Running stage 'train'" in told
+    output = capfd.readouterr().out
+    assert "2 files are neither cached nor on the remote" in output and "Running stage 'train'" in output
     # The same inputs, other results: `dvc.lock` is of another machine.
     lock = Path("dvc.lock").read_text()
-    Path("dvc.lock").write_text(lock.replace(ci.contents(lock)[1]["reports/metrics.json"], "a" * 32))
+    Path("dvc.lock").write_text(lock.replace(lockfile.stages(lock)["train"].outputs["reports/metrics.json"], "a" * 32))
     commit("Made elsewhere")
-    with pytest.raises(errors.UserError, match=r"\(reports/metrics.json\); the same inputs gave other results"):
+    with pytest.raises(UserError, match=r"\(reports/metrics.json\); the same inputs gave other results"):
         ci.reproduced()
     capfd.readouterr()
     # Other inputs: it is certain that dvc.lock would change, so that nothing is run.
     Path("params.yaml").write_text("rate: 0.2\n")
     Path("dvc.lock").write_text(lock)
     commit("Not reproduced")
-    with pytest.raises(errors.UserError, match="train would run on other inputs; run `dvc repro`, commit"):
+    with pytest.raises(UserError, match="train would run on other inputs; run `dvc repro`, commit"):
         ci.reproduced()
     assert "Running stage" not in capfd.readouterr().out
     git("rm", "--quiet", "dvc.lock")
     commit("No results")
-    with pytest.raises(errors.UserError, match="HEAD has no dvc"):
+    with pytest.raises(UserError, match="HEAD has no dvc"):
         ci.reproduced()
-
 
 
 @pytest.mark.usefixtures("pipeline")
 def test_the_report_says_what_changed() -> None:
     assert "Nothing has changed" in ci.compare("HEAD")
-    assert not ci.PLOTS.exists()
+    assert not differences.PLOTS.exists()
     first = git("rev-parse", "HEAD")
     Path("params.yaml").write_text("rate: 0.25\n")
     dvc("repro", "--quiet")
@@ -133,37 +127,41 @@ def test_the_report_says_what_changed() -> None:
     assert ["accuracy", "0.9", "0.75", "-0.15"] in table and ["rate", "0.1", "0.25"] in table
     assert first not in text and f"`{first[:7]}`" in text
     assert "New content: `reports/curve.csv`, `reports/metrics.json`." in text
-    assert (ci.PLOTS / "index.html").is_file()
+    assert (differences.PLOTS / "index.html").is_file()
     assert "There are no results at `HEAD~1`: all of them are new." in ci.compare("HEAD~1")
-
 
 
 @pytest.mark.usefixtures("pipeline")
 def test_the_report_wants_a_commit_and_results() -> None:
-    with pytest.raises(errors.UserError, match="BASE=nowhere: git knows no such commit here"):
+    with pytest.raises(UserError, match="BASE=nowhere: git knows no such commit here"):
         ci.compare("nowhere")
     git("switch", "--quiet", "--detach", "HEAD~1")
     assert "Nothing to compare with: this is the first commit." in ci.compare("HEAD~1")
     Path(".git/shallow").write_text(git("rev-parse", "main") + "\n")  # as `git clone --depth 1`
     git("switch", "--quiet", "main")
-    with pytest.raises(errors.UserError, match="BASE=HEAD~1: git knows no such commit here"):
+    with pytest.raises(UserError, match="BASE=HEAD~1: git knows no such commit here"):
         ci.compare("HEAD~1")
     run("rm", "-r", ".dvc/cache", "reports")
-    with pytest.raises(errors.UserError, match=r"no reports/metrics\.json: run `dvc repro`"):
+    with pytest.raises(UserError, match=r"no reports/metrics\.json: run `dvc repro`"):
         ci.compare("HEAD")
-
 
 
 @pytest.mark.usefixtures("pipeline")
 def test_the_command_tells_errors_in_one_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"{PACKAGE}.ci", "report", "nowhere"], capture_output=True, text=True,
+        [sys.executable, "-m", PACKAGE, "ci", "report", "nowhere"], capture_output=True, text=True,
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: BASE=nowhere")
 
+
+@pytest.mark.usefixtures("pipeline")
+def test_the_command_writes_the_report_and_shows_it() -> None:
+    done = CliRunner().invoke(ci.command, ["report", "HEAD"], catch_exceptions=False)
+    assert "Nothing has changed" in done.output
+    assert differences.REPORT.read_text() == done.output.removesuffix("\n")
 
 
 def lock(raw: str = "a", code: str = "b", model: str = "c") -> str:
@@ -182,13 +180,9 @@ def lock(raw: str = "a", code: str = "b", model: str = "c") -> str:
     return str(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
 
-
 def test_what_differs_are_results_and_inputs_that_no_stage_writes() -> None:
-    assert ci.differing(lock(), lock()) == ([], [])
-    assert ci.differing(lock(), lock(code="a comment more")) == (["src/prepare.py"], [])
-    found = ci.differing(lock(), lock(raw="new", model="new"))
+    assert differences.differing(lock(), lock()) == ([], [])
+    assert differences.differing(lock(), lock(code="a comment more")) == (["src/prepare.py"], [])
+    found = differences.differing(lock(), lock(raw="new", model="new"))
     assert found == (["data/raw"], ["data/prepared", "models/model.onnx"])
-    assert ci.differing("stages: {}", lock())[1] == ["data/prepared", "models/model.onnx"]
-
-
-
+    assert differences.differing("", lock())[1] == ["data/prepared", "models/model.onnx"]

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
 import pytest
 import yaml
-from support import PACKAGE, ROOT
 from my_experiment.harness.core import config
-from my_experiment.harness.core import errors
-from my_experiment.stages import config
+from my_experiment.harness.core.errors import UserError
+from my_experiment.stages import config as stage
+from support import PACKAGE, ROOT
 
 CONF, PARAMS = Path("conf/config.yaml"), Path("params.yaml")
 
@@ -19,12 +20,11 @@ CONF, PARAMS = Path("conf/config.yaml"), Path("params.yaml")
 @pytest.fixture
 def reproduced(workspace: Path) -> Path:
     """After `dvc repro`: params.yaml is there, and dvc.lock records it as DVC does."""
-    config.main()
+    stage.main()
     md5 = hashlib.md5(PARAMS.read_bytes(), usedforsecurity=False).hexdigest()
     lock = {"schema": "2.0", "stages": {"config": {"outs": [{"path": "params.yaml", "hash": "md5", "md5": md5}]}}}
     Path("dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
     return workspace
-
 
 
 def edit(path: Path, change: Callable[[dict[str, int]], None]) -> bytes:
@@ -35,22 +35,19 @@ def edit(path: Path, change: Callable[[dict[str, int]], None]) -> bytes:
     return path.read_bytes()
 
 
-
 def test_composed_anew_it_stays_the_same(reproduced: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = PARAMS.read_bytes()
-    config.main()
+    stage.main()
     assert PARAMS.read_bytes() == before
     assert capsys.readouterr() == ("", "")
 
 
-
 def test_an_edit_of_conf_is_composed_and_told(reproduced: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(CONF, lambda prepare: prepare.update(seed=4321))
-    config.main()
+    stage.main()
     assert yaml.safe_load(PARAMS.read_text(encoding="utf-8"))["prepare"]["seed"] == 4321
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("config: prepare.seed: ") and line.endswith(" -> 4321")
-
 
 
 @pytest.mark.parametrize("edited", [[PARAMS], [PARAMS, CONF]])
@@ -61,44 +58,39 @@ def test_a_hand_edit_is_refused_and_kept(reproduced: Path, edited: list[Path], l
     kept = edit(PARAMS, lambda prepare: prepare.update(seed=1234))
     if CONF in edited:
         edit(CONF, lambda prepare: prepare.update(seed=4321))
-    with pytest.raises(errors.UserError) as error:
-        config.main()
+    with pytest.raises(UserError) as error:
+        stage.main()
     assert PARAMS.read_bytes() == kept
     for told in ("params.yaml was changed by hand", "prepare.seed: 1234 -> ", "Edit conf/", "dvc exp run -S"):
         assert told in str(error.value)
 
 
-
 def test_the_same_edit_in_both_places_is_no_conflict(reproduced: Path) -> None:
     edit(CONF, lambda prepare: prepare.update(seed=4321))
     PARAMS.write_text(config.compose(), encoding="utf-8")
-    config.main()
-
+    stage.main()
 
 
 def test_a_bad_conf_leaves_the_last_good_file(reproduced: Path) -> None:
     before = PARAMS.read_bytes()
     edit(CONF, lambda prepare: prepare.update(sede=1))
-    with pytest.raises(errors.UserError, match=r"prepare\.sede: unknown key; did you mean 'seed'\?"):
-        config.main()
+    with pytest.raises(UserError, match=r"prepare\.sede: unknown key; did you mean 'seed'\?"):
+        stage.main()
     assert PARAMS.read_bytes() == before
-
 
 
 def test_an_experiment_keeps_what_dvc_has_composed(reproduced: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "tidy-nail")
     kept = edit(PARAMS, lambda prepare: prepare.update(seed=1234))
-    config.main()
+    stage.main()
     assert PARAMS.read_bytes() == kept
-
 
 
 def test_an_experiment_is_checked(reproduced: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "tidy-nail")
     edit(PARAMS, lambda prepare: prepare.update(sede=1))
-    with pytest.raises(errors.UserError, match=r"prepare\.sede: unknown key"):
-        config.main()
-
+    with pytest.raises(UserError, match=r"prepare\.sede: unknown key"):
+        stage.main()
 
 
 def test_a_mistake_ends_the_command_without_a_traceback(workspace: Path) -> None:
@@ -111,6 +103,3 @@ def test_a_mistake_ends_the_command_without_a_traceback(workspace: Path) -> None
     assert done.stderr.startswith("error: the configuration in conf/ is not valid:\n  prepare.sede: unknown key")
     assert "Traceback" not in done.stderr
     assert not PARAMS.exists()
-
-
-

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 from typing import Any
+
 import pytest
 import yaml
-from support import PACKAGE, ROOT
 from my_experiment.harness import configuration
 from my_experiment.harness.core import config
-from my_experiment.harness.core import errors
+from my_experiment.harness.core.errors import UserError
+from support import PACKAGE, ROOT
 
 # Groups that are a section of the same name; test_experiments.py, test_gates.py and test_sweep.py have the others.
 OTHERS = {"debug", "experiment", "gates", "launcher", "sweep"}
@@ -22,27 +23,23 @@ def shipped() -> str:
     return str(config.compose(ROOT / "conf"))
 
 
-
 @pytest.fixture
 def raw(shipped: str, workspace: Path) -> dict[str, Any]:
     """A valid configuration, to be broken."""
     return {**yaml.safe_load(shipped), "model": dict(MODEL)}
 
 
-
 def problems(raw: dict[str, Any]) -> list[str]:
     """The lines of what the check says, without its heading."""
-    with pytest.raises(errors.UserError) as error:
+    with pytest.raises(UserError) as error:
         configuration.check(yaml.safe_dump(raw))
     heading, *lines = str(error.value).splitlines()
     assert heading == "the configuration in conf/ is not valid:"
     return [line.removeprefix("  ") for line in lines]
 
 
-
 def test_what_ships_is_valid(workspace: Path) -> None:
     configuration.check(config.compose())
-
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -53,7 +50,7 @@ def test_every_option_of_a_group_is_valid(workspace: Path, group: str, option: s
     composed = config.compose()
     try:
         configuration.check(composed.replace("???", "chosen"))  # a table of one's own has no default target
-    except errors.UserError as error:
+    except UserError as error:
         assert option == "exact" and "choose train: default" in str(error)  # not for the default model
     written = yaml.safe_load(Path(f"conf/{group}/{option}.yaml").read_text("utf-8"))
     # An option that chooses one of another group as well holds its own section under its name.
@@ -62,12 +59,10 @@ def test_every_option_of_a_group_is_valid(workspace: Path, group: str, option: s
     assert section.items() <= yaml.safe_load(composed)[group].items()
 
 
-
 def test_a_section_is_read_as_its_type(workspace: Path) -> None:
     Path("params.yaml").write_text(config.compose(), encoding="utf-8")
     settings = config.load("evaluate", configuration.SCHEMAS["evaluate"])
     assert settings.model_dump() == config.read()["evaluate"]
-
 
 
 @pytest.mark.parametrize(
@@ -95,13 +90,11 @@ def test_a_mistake_is_one_line_with_its_key(raw: dict[str, Any], section: str, k
     assert problems(raw) == [line]
 
 
-
 @pytest.mark.parametrize("section", ["data", "model", "train", "prepare", "evaluate"])
 def test_a_missing_key_is_named(raw: dict[str, Any], section: str) -> None:
     key = next(key for key in raw[section] if key not in ("_target_", "strategy"))  # a strategy has a default
     del raw[section][key]
     assert problems(raw) == [f"{section}.{key}: missing, add it"]
-
 
 
 @pytest.mark.parametrize(
@@ -113,9 +106,8 @@ def test_only_functions_of_this_package_are_called(raw: dict[str, Any], target: 
     raw["model"]["_target_"] = target
     (line,) = problems(raw)
     assert line.startswith(f"model._target_: {target!r} ")
-    with pytest.raises(errors.UserError):
+    with pytest.raises(UserError):
         config.instantiate(raw["model"])
-
 
 
 def test_all_mistakes_are_told_at_once(raw: dict[str, Any]) -> None:
@@ -125,19 +117,16 @@ def test_all_mistakes_are_told_at_once(raw: dict[str, Any]) -> None:
     assert named == ["evaluate", "prepare.test", "train.epoch", "trian"]
 
 
-
 def test_an_unknown_section_is_compared_with_those_there_are(raw: dict[str, Any]) -> None:
     raw["trian"] = raw["train"]
     assert problems(raw) == ["trian: unknown section; did you mean 'train'?"]
 
 
-
 @pytest.mark.parametrize("section", ["data", "model"])
 def test_a_choice_that_was_not_made_is_named(raw: dict[str, Any], section: str) -> None:
     del raw[section]
-    with pytest.raises(errors.UserError, match=rf"^conf/config\.yaml: its defaults must choose {section}$"):
+    with pytest.raises(UserError, match=rf"^conf/config\.yaml: its defaults must choose {section}$"):
         configuration.check(yaml.safe_dump(raw))
-
 
 
 @pytest.mark.parametrize(
@@ -152,19 +141,17 @@ def test_a_choice_that_was_not_made_is_named(raw: dict[str, Any], section: str) 
 def test_what_cannot_be_composed_is_one_line(workspace: Path, text: str, named: str) -> None:
     with Path("conf/config.yaml").open("a", encoding="utf-8") as file:
         file.write(f"\n{text}\n")
-    with pytest.raises(errors.UserError, match=named) as error:
+    with pytest.raises(UserError, match=named) as error:
         config.compose()
     assert "\n" not in str(error.value)
-
 
 
 def test_an_option_that_does_not_exist_is_named(workspace: Path) -> None:
     main = Path("conf/config.yaml")
     main.write_text(main.read_text(encoding="utf-8").replace("- train: default", "- train: defualt"), encoding="utf-8")
-    with pytest.raises(errors.UserError, match="train/defualt") as error:
+    with pytest.raises(UserError, match="train/defualt") as error:
         config.compose()
     assert "\n" not in str(error.value)
-
 
 
 def test_a_comment_may_speak_of_the_environment(workspace: Path) -> None:
@@ -173,10 +160,6 @@ def test_a_comment_may_speak_of_the_environment(workspace: Path) -> None:
     config.compose()
 
 
-
 def test_a_missing_params_file_says_what_to_run(workspace: Path) -> None:
-    with pytest.raises(errors.UserError, match="dvc repro"):
+    with pytest.raises(UserError, match="dvc repro"):
         config.load("evaluate", configuration.SCHEMAS["evaluate"])
-
-
-

@@ -1,20 +1,23 @@
 """Gates: what passes, what does not, and what people read about it."""
 
 import json
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pytest
+from my_experiment.harness.core import config
+from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.evaluation import measures
+from my_experiment.harness.release import gates, judge, settings
 from numpy.typing import NDArray
-from my_experiment.harness.core import errors
-from my_experiment.harness.evaluation import metrics as measures
-from my_experiment.harness.release import gates
-from my_experiment.harness.release import judge
 
 ACCURACY, MAE = gates.Metric("score", True), gates.Metric("score", False)
-COMPARISON = gates.Comparison(margin=0.05, confidence=0.95, resamples=300, seed=0)
-SLICES = gates.Slices(margin=0.1, examples=10, columns=[])
+COMPARISON = settings.Comparison(margin=0.05, confidence=0.95, resamples=300, seed=0)
+SLICES = settings.Slices(margin=0.1, examples=10, columns=[])
 
 
 def measure(values: NDArray[Any]) -> Callable[[NDArray[np.float64]], dict[str, float]]:
@@ -22,13 +25,11 @@ def measure(values: NDArray[Any]) -> Callable[[NDArray[np.float64]], dict[str, f
     return lambda weights: {"score": float(weights @ values / weights.sum())}
 
 
-
 def right(examples: int, wrong: int, offset: int = 0) -> NDArray[np.float64]:
     """Which of the examples are answered rightly, all but `wrong` of them."""
     values = np.ones(examples)
     values[offset : offset + wrong] = 0
     return values
-
 
 
 @pytest.mark.parametrize(
@@ -44,9 +45,8 @@ def right(examples: int, wrong: int, offset: int = 0) -> NDArray[np.float64]:
     ],
 )
 def test_absolute_limits(value: float, limits: dict[str, float], passed: bool) -> None:
-    (gate,) = gates.absolute({"score": value}, {"score": gates.Limits(**limits)})
+    (gate,) = gates.absolute({"score": value}, {"score": settings.Limits(**limits)})
     assert gate.passed is passed
-
 
 
 def test_the_same_answers_are_not_worse() -> None:
@@ -56,14 +56,12 @@ def test_the_same_answers_are_not_worse() -> None:
     assert gate.measured == "better by 0 (0 to 0)"
 
 
-
 @pytest.mark.parametrize("metric", [ACCURACY, MAE])
 def test_a_clear_difference_is_seen_in_both_directions(metric: Any) -> None:
     good, bad = measure(right(400, 10)), measure(right(400, 100))
     better, worse = (good, bad) if metric.higher else (bad, good)
     assert gates.champion(metric, better, worse, 400, COMPARISON).passed
     assert not gates.champion(metric, worse, better, 400, COMPARISON).passed
-
 
 
 def test_a_small_test_split_proves_little() -> None:
@@ -75,7 +73,6 @@ def test_a_small_test_split_proves_little() -> None:
     assert not few.passed and many.passed
 
 
-
 def test_the_comparison_is_paired() -> None:
     """Errors of 100 that both make alike hide nothing: unpaired, their spread would drown the difference."""
     shared = np.random.default_rng(0).normal(100, 50, 200)
@@ -84,7 +81,6 @@ def test_the_comparison_is_paired() -> None:
     low, high = (float(end) for end in gate.measured.split("(")[1].rstrip(")").split(" to "))
     assert high - low < 0.1
     assert gate.passed
-
 
 
 def test_one_bad_class_is_named_whatever_the_others_gain() -> None:
@@ -101,12 +97,10 @@ def test_one_bad_class_is_named_whatever_the_others_gain() -> None:
     assert gates.slices(ACCURACY, measure(ours), measure(theirs), {"emu": groups["emu"]}, SLICES).passed is None
 
 
-
 def test_limits_of_latency_and_size() -> None:
     assert gates.at_most("latency", 5.0, 5.0, " ms") == ("latency", "5 ms", "at most 5 ms", True)
     assert gates.at_most("latency", 5.1, 5.0, " ms").passed is False
     assert gates.at_most("calibration", None, 0.1).passed is None
-
 
 
 def test_the_table_says_what_failed() -> None:
@@ -114,7 +108,6 @@ def test_the_table_says_what_failed() -> None:
     assert shown[0].split() == ["gate", "measured", "wanted"]
     assert shown[1].split() == ["FAILED", "size", "9", "MB", "at", "most", "5", "MB"]
     assert shown[2].startswith("-  ")
-
 
 
 def test_groups_of_a_column() -> None:
@@ -131,13 +124,11 @@ def test_groups_of_a_column() -> None:
     assert len(measures.grouped("z", np.array([0.0, 1.0] * 20))) == 2
 
 
-
 def test_the_shipped_gates_are_valid_and_can_be_switched_off(workspace: Path) -> None:
-    settings = judge.read_gates([])
-    assert settings.champion and settings.slices and settings.absolute
+    shipped = judge.read_gates([])
+    assert shipped.champion and shipped.slices and shipped.absolute
     off = judge.read_gates(["gates.champion=null", "gates.slices=null", "gates.latency_ms=null", "gates.size_mb=1"])
     assert (off.champion, off.slices, off.latency_ms, off.size_mb) == (None, None, None, 1)
-
 
 
 @pytest.mark.parametrize(
@@ -151,17 +142,74 @@ def test_the_shipped_gates_are_valid_and_can_be_switched_off(workspace: Path) ->
     ],
 )
 def test_a_wrong_gate_is_named(workspace: Path, override: str, said: str) -> None:
-    with pytest.raises(errors.UserError) as refused:
+    with pytest.raises(UserError) as refused:
         judge.read_gates([override])
     assert said in str(refused.value)
 
 
-
 def test_gates_are_no_parameters(workspace: Path) -> None:
     """A gate that changes must not train anything anew."""
-    from my_experiment.harness.core import config
     assert "latency_ms" not in config.compose()
     assert json.dumps(config.choices()).count("gates") == 0
 
 
+def evidence(outputs: NDArray[np.float32]) -> gates.Evidence:
+    """What gates judge by, of a model with these answers and no champion."""
+    scored = gates.Scored(Path("models/model.onnx"), {}, outputs, measure(right(4, 1)))
+    return gates.Evidence(scored, None, ACCURACY, {"score": 0.75}, {}, np.zeros(4), {})
 
+
+OFF = ["~gates.absolute", "+gates.absolute={}", "gates.latency_ms=null", "gates.size_mb=null", "gates.calibration=null"]
+
+
+@pytest.fixture
+def own_gates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of the project's own with a gate, as in the docstring of `gates`."""
+
+    def largest(evidence: gates.Evidence, *, most: float) -> gates.Gate:
+        return gates.at_most("largest answer", float(evidence.candidate.outputs.max()), most)
+
+    module = types.ModuleType("my_experiment.gates")
+    vars(module)["largest"] = largest
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+@pytest.mark.usefixtures("workspace", "own_gates")
+def test_a_gate_of_ones_own_is_a_function_and_an_entry() -> None:
+    entry = "gates.custom.largest={_target_: my_experiment.gates.largest, most: 2}"
+    shipped = judge.read_gates([*OFF, f"+{entry}"])
+    small, large = (gates.judge(evidence(np.array([[value]], np.float32)), shipped) for value in (1, 3))
+    assert small == [("largest answer", "1", "at most 2", True)]
+    assert large == [("largest answer", "3", "at most 2", False)]
+    assert gates.failed(small) == [] and gates.failed(large) == ["largest answer"]
+
+
+@pytest.mark.usefixtures("workspace", "own_gates")
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{_target_: my_experiment.gates.largest, mots: 2}", "gates.custom.x.mots: unknown key; did you mean 'most'?"),
+        ("{_target_: my_experiment.gates.largest}", "gates.custom.x.most: missing, add it"),
+        ("{_target_: my_experiment.gates.smallest, most: 2}", "'my_experiment.gates.smallest' cannot be imported"),
+        ("{_target_: os.system}", "'os.system' is not in this package"),
+    ],
+)
+def test_a_wrong_gate_of_ones_own_is_named(entry: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        judge.read_gates([f"+gates.custom.x={entry}"])
+    assert message in str(error.value)
+
+
+def test_a_metric_that_is_not_measured_is_named() -> None:
+    with pytest.raises(UserError, match=r"^gates\.absolute: auc is not measured; choose from score$"):
+        gates.absolute({"score": 1.0}, {"auc": settings.Limits(min=0.5)})
+
+
+def test_outcomes_are_a_table_of_markdown() -> None:
+    outcomes = [gates.Gate("slices (2)", "better by -0.2 (a|b)", "at least -0.1", False), gates.at_most("size", 1, 2)]
+    assert gates.markdown(outcomes).splitlines() == [
+        "|  | gate | measured | wanted |",
+        "|---|---|---|---|",
+        r"| FAILED | slices (2) | better by -0.2 (a\|b) | at least -0.1 |",
+        "| passed | size | 1 | at most 2 |",
+    ]
