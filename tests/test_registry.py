@@ -20,7 +20,7 @@ from conftest import VENV, BakedProject, apt_install, free_port, package_python,
 pytestmark = pytest.mark.pipeline
 
 Copy = Callable[[BakedProject], BakedProject]
-REGISTRY = (sys.executable, "-m", "my_experiment.registry")
+REGISTRY = (sys.executable, "-m", "my_experiment", "registry")
 ENV = {"PYTHONPATH": "src"}
 CALIBRATION = "gates.calibration=0.2"  # three epochs make no calibrated probabilities
 
@@ -100,8 +100,8 @@ def race(project: BakedProject, uri: str, *names: str) -> list[tuple[int, str, s
     assert not store.get_registered_model("my_experiment").aliases.get("champion")
     store.delete_registered_model("my_experiment.lock")
     codes = [process.wait(120) for process in processes]
-    told = [(output.read_text(), output.with_suffix(".err").read_text()) for output in outputs]
-    return [(code, *text) for code, text in zip(codes, told, strict=True)]
+    texts = [(output.read_text(), output.with_suffix(".err").read_text()) for output in outputs]
+    return [(code, *text) for code, text in zip(codes, texts, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,13 @@ def project(quick_project: BakedProject, copy: Copy) -> BakedProject:
     """A project whose version 1 is its commit's model, and whose workspace holds an experiment's, better trained."""
     project = copy(quick_project)
     (project.path / "mlflow.db").unlink()  # it names the other project's folder
-    code = "from my_experiment import registry as r, tracking; tracking.log(); print(r.register()); print(r.register())"
+    code = """
+from my_experiment.harness.release import registry
+from my_experiment.harness.tracking import log
+log.log()
+print(registry.register())
+print(registry.register())
+"""
     first, second = package_python(project, code).splitlines()[-2:]
     assert first == "my_experiment/1, alias challenger"
     assert second == "my_experiment/1 was registered before, alias challenger"
@@ -143,37 +149,40 @@ def test_a_worse_one_is_refused_and_a_rollback_restores(project: BakedProject) -
     assert re.search(
         r"^FAILED  accuracy and champion +better by -[\d.]+ \(-[\d.]+ to -?[\d.]+\) ", refused.stdout, re.M
     )
-    told = f"error: my_experiment/1 does not pass: {', '.join(failed)}; no alias was moved"
-    assert refused.stderr.splitlines()[-1] == told
+    message = f"error: my_experiment/1 does not pass: {', '.join(failed)}; no alias was moved"
+    assert refused.stderr.splitlines()[-1] == message
     code = """
 import json
-from my_experiment import lineage, registry as r, tracking
-store = tracking.client()
-steps = [r.aliases(store)]
-r.promote("1", r.read(["gates.champion=null", "gates.slices=null", "gates.calibration=null"]))
-steps.append(r.aliases(store))
-r.rollback()
-steps.append(r.aliases(store))
-version = r.version(store, "champion")
+from my_experiment.harness import lineage
+from my_experiment.harness.release import judge, registry, versions
+from my_experiment.harness.tracking import store
+client = store.client()
+steps = [versions.aliases(client)]
+gates = judge.read_gates(["gates.champion=null", "gates.slices=null", "gates.calibration=null"])
+registry.promote("1", gates)
+steps.append(versions.aliases(client))
+registry.rollback()
+steps.append(versions.aliases(client))
+version = versions.version(client, "champion")
 names = [None, "longer", "my_experiment/2", "models:/my_experiment@champion", version.run_id]
 print(json.dumps({
     "steps": steps, "tags": version.tags, "card": version.description,
     "chains": [lineage.chain(name) for name in names],
 }))
 """
-    found = json.loads(package_python(project, code).splitlines()[-1])
-    assert [step["champion"] for step in found["steps"]] == ["2", "1", "2"]
+    result = json.loads(package_python(project, code).splitlines()[-1])
+    assert [step["champion"] for step in result["steps"]] == ["2", "1", "2"]
     commit = project.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps/*/*/longer").stdout.strip()
     assert commit != project.run("git", "rev-parse", "HEAD").stdout.strip()
     digest = hashlib.sha256((project.path / "models/model.onnx").read_bytes()).hexdigest()
-    tags = found["tags"]
+    tags = result["tags"]
     assert (tags["git_commit"], tags["model_sha256"]) == (commit, digest)
     assert tags["data_md5"] in project.read("dvc.lock")
     assert float(tags["test_accuracy"]) == json.loads(project.read("reports/metrics.json"))["accuracy"]
-    assert found["card"].startswith("# Model card")
+    assert result["card"].startswith("# Model card")
     # From the workspace, the experiment, the version and the run the same, with the experiment's own commit.
-    assert all(chain == found["chains"][0] for chain in found["chains"])
-    chain = dict(found["chains"][0])
+    assert all(chain == result["chains"][0] for chain in result["chains"])
+    chain = dict(result["chains"][0])
     assert chain["commit"] == commit
     assert chain["version"] == "my_experiment/2 (champion)"
 
@@ -182,7 +191,7 @@ def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Pa
     ours = (project.path / "models/model.onnx").read_bytes()
     (project.path / "src/my_experiment/service.py").write_text("this is no Python")
     env = {**ENV, "BENTOML_HOME": str(tmp_path)}
-    command = (sys.executable, "-m", "my_experiment.bento", "--from", "1")
+    command = (sys.executable, "-m", "my_experiment", "bento", "--from", "1")
     project.run(*command, env=env)
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
     assert project.run(*command, env=env).stdout == f"my_experiment:1-{commit[:12]} is built already\n"
@@ -212,13 +221,14 @@ def test_two_race_on_a_server_with_postgresql(project: BakedProject, server: str
     code = f"""
 import os
 os.environ["MLFLOW_TRACKING_URI"] = {server!r}
-from my_experiment import registry as r, tracking
-tracking.log()
-print(r.register())
-store = tracking.client()
-first = r.version(store, "1")
+from my_experiment.harness.release import registry, versions
+from my_experiment.harness.tracking import log, store
+log.log()
+print(registry.register())
+client = store.client()
+first = versions.version(client, "1")
 # Another version that passes every gate, without another training.
-copy = store.create_model_version("my_experiment", first.source, first.run_id,
+copy = client.create_model_version("my_experiment", first.source, first.run_id,
     {{**first.tags, "training_key": "another"}}, model_id=first.source.removeprefix("models:/"))
 print(copy.version)
 """

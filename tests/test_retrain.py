@@ -36,8 +36,8 @@ def retrain(project: BakedProject, *gates: str) -> Result:
     """Runs `make retrain`, and checks that it leaves everything as it was but build/."""
 
     def state() -> list[str]:
-        told = ("rev-parse --abbrev-ref HEAD", "rev-parse HEAD", "status --porcelain")
-        return [project.run("git", *command.split()).stdout for command in told]
+        commands = ("rev-parse --abbrev-ref HEAD", "rev-parse HEAD", "status --porcelain")
+        return [project.run("git", *command.split()).stdout for command in commands]
 
     before = state()
     done = project.run("make", "retrain", f"ARGS={' '.join(gates)}", check=False)
@@ -50,8 +50,8 @@ def retrain(project: BakedProject, *gates: str) -> Result:
 
 def refs(repository: Path) -> dict[str, str]:
     """Gives branch -> commit of a bare repository."""
-    told = execute("git", "for-each-ref", "--format=%(refname:short) %(objectname)", cwd=repository).stdout
-    return dict(line.split() for line in told.splitlines())  # type: ignore[misc]
+    output = execute("git", "for-each-ref", "--format=%(refname:short) %(objectname)", cwd=repository).stdout
+    return dict(line.split() for line in output.splitlines())  # type: ignore[misc]
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,10 @@ def project(
     (project.path / "mlflow.db").unlink()  # it names the other project's folder
     package_python(
         project,
-        "from my_experiment import registry as r, tracking; tracking.log(); r.register();"
-        "tracking.client().set_registered_model_alias(r.MODEL, r.CHAMPION, '1')",
+        "from my_experiment.harness.release import registry, versions\n"
+        "from my_experiment.harness.tracking import log, store\n"
+        "log.log()\nregistry.register()\n"
+        "store.client().set_registered_model_alias(versions.MODEL, versions.CHAMPION, '1')",
     )
     pictures = tmp_path_factory.mktemp("pictures") / "digits"
     draw(pictures, range(500))
@@ -111,8 +113,8 @@ def test_a_model_that_fails_a_gate_is_not_proposed(project: BakedProject, origin
     before = refs(origin)
     done = retrain(project, "gates.size_mb=0.001")
     assert done.returncode == 2  # make's, for the 1 of what it ran
-    (told,) = re.findall(r"^error: .*", done.stderr, re.M)
-    assert told == "error: the new model does not pass: size; no branch was made, see build/report.md"
+    (message,) = re.findall(r"^error: .*", done.stderr, re.M)
+    assert message == "error: the new model does not pass: size; see build/report.md; no branch was made"
     report = project.read("build/report.md").splitlines()
     assert report[0] == "# Retraining (conf, data/raw changed) does NOT pass: size"
     assert report[2].startswith("Compared with my_experiment/1, the champion")
@@ -202,4 +204,6 @@ def test_data_that_are_in_no_commit_are_one_line(project: BakedProject) -> None:
     done = retrain(project)
     assert done.returncode == 2
     (line,) = re.findall(r"^error: .*", done.stderr, re.M)
-    assert line.startswith(f"error: {IMAGES} is not what the commit says: `dvc checkout {IMAGES}` takes that, or `dvc ")
+    assert line.startswith(
+        f"error: {IMAGES} differs from the commit: `dvc checkout {IMAGES}` restores the commit's, or `dvc "
+    )

@@ -17,18 +17,21 @@ ENV = {"PYTHONPATH": "src"}
 
 def runs(project: BakedProject) -> int:
     """Gives the number of runs in the project's store."""
-    code = "from my_experiment import tracking as t; c = t.client(); print(len(c.search_runs([t.experiment(c)])))"
+    code = (
+        "from my_experiment.harness.tracking import store; c = store.client();"
+        "print(len(c.search_runs([store.experiment(c)])))"
+    )
     return int(package_python(project, code).splitlines()[-1])
 
 
 def test_the_run_holds_what_was_done(reproduced_project: BakedProject) -> None:
     code = """
 import json
-from my_experiment import lineage as l, tracking as t
-store = t.client()
-run = t.find(training_key=l.training(l.read_lock()).key)
-history = {name: len(store.get_metric_history(run.info.run_id, name)) for name in ("loss", "val_accuracy")}
-files = [f.path for f in store.list_artifacts(run.info.run_id, "reports/plots")]
+from my_experiment.harness.tracking import lockfile, runs, store
+client = store.client()
+run = runs.find(training_key=lockfile.training(lockfile.read_lock()).key)
+history = {name: len(client.get_metric_history(run.info.run_id, name)) for name in ("loss", "val_accuracy")}
+files = [f.path for f in client.list_artifacts(run.info.run_id, "reports/plots")]
 print(json.dumps({"params": run.data.params, "metrics": run.data.metrics, "tags": run.data.tags, "history": history,
                   "files": files, "status": run.info.status}))
 """
@@ -50,10 +53,10 @@ def test_the_logged_model_predicts_what_the_pipeline_predicts(reproduced_project
     code = """
 import mlflow, numpy as np
 from pathlib import Path
-from my_experiment import lineage as l, tracking as t
-from my_experiment.data import images as pictures
-from my_experiment.inference import predict
-run = t.find(training_key=l.training(l.read_lock()).key)
+from my_experiment.harness.exported.inference import predict
+from my_experiment.harness.prepared import images as pictures
+from my_experiment.harness.tracking import lockfile, runs
+run = runs.find(training_key=lockfile.training(lockfile.read_lock()).key)
 images = pictures.load("test")
 loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
 assert loaded.metadata.signature.inputs.input_names() == ["image"]
@@ -68,7 +71,7 @@ def test_neither_repetition_nor_a_cache_hit_makes_a_second_run(reproduced_projec
     project = copy(reproduced_project)
     (project.path / "mlflow.db").unlink()
     for _ in range(2):
-        project.run(sys.executable, "-m", "my_experiment.tracking", env=ENV)
+        project.run(sys.executable, "-m", "my_experiment", "log", env=ENV)
     project.run("dvc", "repro", "--force", "--single-item", "evaluate")
     assert runs(project) == 1
     # From DVC's run cache: nothing is executed, and the way to the run is still found.
@@ -76,7 +79,7 @@ def test_neither_repetition_nor_a_cache_hit_makes_a_second_run(reproduced_projec
     done = project.run("dvc", "repro", "train", "evaluate")
     assert "is cached - skipping run" in done.stdout
     assert runs(project) == 1
-    shown = project.run(sys.executable, "-m", "my_experiment.lineage", env=ENV).stdout
+    shown = project.run(sys.executable, "-m", "my_experiment", "lineage", env=ENV).stdout
     assert re.search(r"^run +[0-9a-f]{32}$", shown, re.MULTILINE)
 
 
@@ -84,7 +87,7 @@ def test_six_processes_may_meet_a_fresh_store(reproduced_project: BakedProject, 
     project = copy(reproduced_project)
     (project.path / "mlflow.db").unlink()
     results = execute(
-        "bash", "-c", "for i in 1 2 3 4 5 6; do python -m my_experiment.tracking & p+=($!); done; "
+        "bash", "-c", "for i in 1 2 3 4 5 6; do python -m my_experiment log & p+=($!); done; "
         "for i in ${p[@]}; do wait $i || exit 1; done",
         cwd=project.path, env=ENV,
     )  # fmt: skip
@@ -100,10 +103,10 @@ def test_a_server_that_is_away_costs_a_warning_and_is_caught_up_with(
     server_uri = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
     done = project.run("dvc", "repro", "--force", "--single-item", "evaluate", env=server_uri)
     assert "could not be reached" in done.stderr
-    assert "python -m my_experiment.tracking" in done.stderr
+    assert "python -m my_experiment log" in done.stderr
     assert "Traceback" not in done.stderr
     assert project.git_status() == ""
-    refused = project.run(sys.executable, "-m", "my_experiment.tracking", env=ENV | server_uri, check=False)
+    refused = project.run(sys.executable, "-m", "my_experiment", "log", env=ENV | server_uri, check=False)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: MLflow at") and "Traceback" not in refused.stderr
     store = tmp_path_factory.mktemp("server")
@@ -114,7 +117,7 @@ def test_a_server_that_is_away_costs_a_warning_and_is_caught_up_with(
     )  # fmt: skip
     try:
         wait_until_ready(f"http://127.0.0.1:{port}/health", server)
-        logged = project.run(sys.executable, "-m", "my_experiment.tracking", env=ENV | server_uri)
+        logged = project.run(sys.executable, "-m", "my_experiment", "log", env=ENV | server_uri)
         assert "logged as run" in logged.stdout
     finally:
         server.terminate()
@@ -128,7 +131,7 @@ def test_lineage_from_commit_run_and_bento(reproduced_project: BakedProject, cop
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
 
     def shown(*name: str) -> str:
-        return project.run(sys.executable, "-m", "my_experiment.lineage", *name, env=env).stdout
+        return project.run(sys.executable, "-m", "my_experiment", "lineage", *name, env=env).stdout
 
     workspace = shown()
     run = re.search(r"^run +(\w{32})$", workspace, re.MULTILINE)
@@ -136,7 +139,7 @@ def test_lineage_from_commit_run_and_bento(reproduced_project: BakedProject, cop
     assert shown("HEAD") == shown(commit) == shown(run[1]) == shown(tag) == workspace
     for expected in (commit, tag, "data/prepared", "train.learning_rate = 0.001", "models/model.onnx md5"):
         assert expected in workspace
-    refused = project.run(sys.executable, "-m", "my_experiment.lineage", "nothing", env=env, check=False)
+    refused = project.run(sys.executable, "-m", "my_experiment", "lineage", "nothing", env=env, check=False)
     assert refused.returncode == 1
     kinds = "commit, MLflow run, registered version, Bento, image, hash or parameter"
     assert refused.stderr == f"error: 'nothing' is no {kinds} found here\n"

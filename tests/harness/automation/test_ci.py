@@ -1,4 +1,4 @@
-"""What CI asks of a commit, asked of a small pipeline with the real git and DVC."""
+"""Checks of CI on a small pipeline, with the real git and DVC."""
 
 import shutil
 import subprocess
@@ -183,6 +183,6 @@ def lock(raw: str = "a", code: str = "b", model: str = "c") -> str:
 def test_what_differs_are_results_and_inputs_that_no_stage_writes() -> None:
     assert differences.differing(lock(), lock()) == ([], [])
     assert differences.differing(lock(), lock(code="a comment more")) == (["src/prepare.py"], [])
-    found = differences.differing(lock(), lock(raw="new", model="new"))
-    assert found == (["data/raw"], ["data/prepared", "models/model.onnx"])
+    changed = differences.differing(lock(), lock(raw="new", model="new"))
+    assert changed == (["data/raw"], ["data/prepared", "models/model.onnx"])
     assert differences.differing("", lock())[1] == ["data/prepared", "models/model.onnx"]

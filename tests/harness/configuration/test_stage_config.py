@@ -55,14 +55,14 @@ def test_an_edit_of_conf_is_composed_and_told(reproduced: Path, capsys: pytest.C
 def test_a_hand_edit_is_refused_and_kept(reproduced: Path, edited: list[Path], locked: bool) -> None:
     if not locked:
         Path("dvc.lock").unlink()
-    kept = edit(PARAMS, lambda prepare: prepare.update(seed=1234))
+    content = edit(PARAMS, lambda prepare: prepare.update(seed=1234))
     if CONF in edited:
         edit(CONF, lambda prepare: prepare.update(seed=4321))
     with pytest.raises(UserError) as error:
         stage.main()
-    assert PARAMS.read_bytes() == kept
-    for told in ("params.yaml was changed by hand", "prepare.seed: 1234 -> ", "Edit conf/", "dvc exp run -S"):
-        assert told in str(error.value)
+    assert PARAMS.read_bytes() == content
+    for text in ("params.yaml was changed by hand", "prepare.seed: 1234 -> ", "Edit conf/", "dvc exp run -S"):
+        assert text in str(error.value)
 
 
 def test_the_same_edit_in_both_places_is_no_conflict(reproduced: Path) -> None:
@@ -81,9 +81,9 @@ def test_a_bad_conf_leaves_the_last_good_file(reproduced: Path) -> None:
 
 def test_an_experiment_keeps_what_dvc_has_composed(reproduced: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "tidy-nail")
-    kept = edit(PARAMS, lambda prepare: prepare.update(seed=1234))
+    content = edit(PARAMS, lambda prepare: prepare.update(seed=1234))
     stage.main()
-    assert PARAMS.read_bytes() == kept
+    assert PARAMS.read_bytes() == content
 
 
 def test_an_experiment_is_checked(reproduced: Path, monkeypatch: pytest.MonkeyPatch) -> None:

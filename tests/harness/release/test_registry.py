@@ -41,8 +41,7 @@ def crown(client: Client, number: str) -> None:
 
 
 def champion(client: Client) -> str | None:
-    found: str | None = versions.aliases(client).get("champion")
-    return found
+    return versions.aliases(client).get("champion")
 
 
 def test_rollback_goes_back_step_by_step(client: Client) -> None:

@@ -12,16 +12,16 @@ from my_experiment.harness.tracking import labels, lockfile, log, runs
 
 
 def test_a_training_is_read() -> None:
-    found = training(LOCK)
-    assert found.model == "ff"
-    assert found.inputs == {
+    trained = training(LOCK)
+    assert trained.model == "ff"
+    assert trained.inputs == {
         "data/raw": "aa.dir",
         "src/x/images.py": "bb",
         "data/prepared": "cc.dir",
         "src/x/training.py": "dd",
     }
-    assert found.parameters == {"prepare.seed": 0, "train.epochs": 3, "model.units": [8, 4]}
-    assert len(found.key) == 64
+    assert trained.parameters == {"prepare.seed": 0, "train.epochs": 3, "model.units": [8, 4]}
+    assert len(trained.key) == 64
 
 
 def test_the_key_follows_the_inputs() -> None:

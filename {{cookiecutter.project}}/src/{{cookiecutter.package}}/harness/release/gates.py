@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import evaluation, prepared
+from ..contracts import Manifest, PreparedTable
 from ..core import config, text
 from ..core.errors import UserError
 from ..core.text import number
@@ -100,7 +101,7 @@ class Evidence(NamedTuple):
     champion: Scored | None
     metric: Metric
     metrics: Mapping[str, float]
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     targets: NDArray[Any]
     batch: Mapping[str, NDArray[Any]]
 
@@ -225,22 +226,25 @@ def groups(evidence: Evidence, columns: Sequence[str]) -> Groups:
     Raises:
         UserError: If a column does not exist.
     """
-    manifest = evidence.manifest
-    modality, group = prepared.modality(manifest), manifest.get("group")  # the group is no input of the model
+    group = evidence.manifest.get("group")  # no input of the model
     known = [name for name, values in evidence.batch.items() if values.ndim == 1]
     known += [group] if group is not None else []
     if unknown := [name for name in columns if name not in known]:
         choices = f"choose from {', '.join(known)}" if known else "pictures have none"
         raise UserError(f"gates.slices.columns: {unknown[0]} is neither an input nor data.group: {choices}")
-    result: dict[str, NDArray[np.bool_]] = evaluation.evaluator(manifest).groups(evidence.targets, manifest)
+    evaluator = evaluation.evaluator(evidence.manifest)
+    result: dict[str, NDArray[np.bool_]] = evaluator.groups(evidence.targets, evidence.manifest)
     for name in columns:
-        values = (
-            modality.groups("test")
-            if name == group
-            else np.concatenate([batch[name] for batch in modality.feeds("test")])
-        )
-        result |= grouped(name, values)
+        result |= grouped(name, _column(name, evidence.manifest))
     return result
+
+
+def _column(name: str, manifest: Manifest) -> NDArray[Any]:
+    """A column of the test split: an input of the model, or the group."""
+    modality = prepared.modality(manifest)
+    if name == manifest.get("group") and isinstance(modality, PreparedTable):
+        return modality.groups("test")
+    return np.concatenate([batch[name] for batch in modality.feeds("test")])
 
 
 def at_most(name: str, value: float | None, limit: float, unit: str = "") -> Gate:
