@@ -130,22 +130,27 @@ def _rows(origin: Origin, bentos: Bentos) -> list[tuple[str, str]]:
     registered = versions.versions_of(training.model)
     # If no commit of this clone holds it, the registry knows which one does, and the run where it started.
     commit = origin.commit or next(filter(None, registered.values()), origin.tag("git_commit"))
-    inputs = [
-        ("data" if path.startswith("data/") else "code", f"{path} {md5}")
-        for path, md5 in sorted(training.inputs.items())
-    ]
     sha256 = origin.tag("model_sha256") or origin.sha256
     packed = [tag for tag, labels in bentos.items() if labels.get("model_md5") == training.model]
     return [
         ("commit", f"{commit or 'none'}{_changes(origin)}"),
-        *(inputs or [("data", "unknown, as are code and parameters: no commit or run here has them")]),
-        *(("parameter", f"{key} = {value}") for key, value in sorted(training.parameters.items())),
+        *_inputs(training),
         ("training", training.key),
         ("run", origin.run.info.run_id if origin.run else f"none recorded: `python -m {NAME} log` logs it"),
         ("model", f"{lockfile.MODEL} md5 {training.model}" + (f" sha256 {sha256}" if sha256 else "")),
         ("version", ", ".join(registered) or "none registered"),
         ("bento", ", ".join(packed) or "none built"),
         *(("image", stored) for stored in engines.describe(training.model) or ["none here"]),
+    ]
+
+
+def _inputs(training: Training) -> list[tuple[str, str]]:
+    if not training.inputs:
+        return [("data", "unknown, as are code and parameters: no commit or run here has them")]
+    files = sorted(training.inputs.items())
+    return [
+        *(("data" if path.startswith("data/") else "code", f"{path} {md5}") for path, md5 in files),
+        *(("parameter", f"{key} = {value}") for key, value in sorted(training.parameters.items())),
     ]
 
 

@@ -127,8 +127,7 @@ def _differences(commit: str) -> list[str]:
         return [*text, "Nothing has changed: parameters, metrics and plots are the same."]
     if before is not None and metrics.incomplete:
         text.append(f"Metrics of `{commit}` are neither cached nor on the remote: `dvc push` them from there.")
-    text += ["### Metrics", "\n".join(metrics.lines) or "No change."]
-    text += ["### Parameters", "\n".join(parameters.lines) or "No change.", "### Plots"]
+    text += ["### Metrics", metrics.markdown(), "### Parameters", parameters.markdown(), "### Plots"]
     if not any(path.startswith("reports/") for path in outputs):
         return [*text, "No change."]
     differences.plots(commit)

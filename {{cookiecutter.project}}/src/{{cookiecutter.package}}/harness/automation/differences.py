@@ -27,6 +27,10 @@ class Table(NamedTuple):
     lines: list[str]
     incomplete: bool
 
+    def markdown(self) -> str:
+        """The table, or a sentence if nothing differs."""
+        return "\n".join(self.lines) or "No change."
+
 
 def differing(before: str, after: str) -> tuple[list[str], list[str]]:
     """The paths of inputs and of outputs that differ between two versions of dvc.lock.

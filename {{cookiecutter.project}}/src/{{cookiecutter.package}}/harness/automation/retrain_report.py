@@ -86,11 +86,7 @@ def verdict(changed: Sequence[str], failed: Sequence[str]) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first three names, and how many follow.
-
-    Args:
-        names: All names.
-    """
+    """The first three names, and how many follow."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -110,9 +106,9 @@ def differences_from(base: str, tree: Path) -> str:
     if data:
         sections.append("\n".join(text.table(("data", "before", "now"), data, words=3)))
     for title, kind, options in (("Metrics", "metrics", ["--all"]), ("Parameters", "params", [])):
-        lines = differences.table(kind, base[:12], *options, cwd=tree).lines
+        table = differences.table(kind, base[:12], *options, cwd=tree).markdown()
         # DVC calls the work tree "workspace", which is another folder to everybody else.
-        sections += [f"## {title}", "\n".join(lines).replace("workspace", "retrained", 1) or "No change."]
+        sections += [f"## {title}", table.replace("workspace", "retrained", 1)]
     differences.plots(base[:12], tree)
     plots = read_yaml(tree / "dvc.yaml").get("plots", [])
     names = ", ".join(next(iter(plot)) if isinstance(plot, dict) else plot for plot in plots)

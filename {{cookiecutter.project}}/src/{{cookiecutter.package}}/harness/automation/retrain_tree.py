@@ -49,11 +49,7 @@ def alone() -> Iterator[Path]:
 
 
 def share_configuration(tree: Path) -> None:
-    """Gives the work tree the DVC cache, remotes and credentials of this project.
-
-    Args:
-        tree: Root of the project in the work tree.
-    """
+    """Gives the work tree the DVC cache, remotes and credentials of this project."""
     from dvc.config import Config, merge
 
     here = Path(".dvc").resolve()
@@ -94,20 +90,12 @@ def pull_and_update(tree: Path, storage: bool) -> None:
 
 
 def data_files(folder: Path) -> list[str]:
-    """The .dvc files of the commit.
-
-    Args:
-        folder: Root of the project, in the workspace or a work tree.
-    """
+    """The .dvc files of the commit."""
     return git.run("ls-files", "--", "*.dvc", cwd=folder).splitlines()
 
 
 def data_states(folder: Path) -> dict[str, str]:
-    """Path -> `modified`, `deleted` or `not in cache`, of data that differ from their .dvc file.
-
-    Args:
-        folder: Root of the project, in the workspace or a work tree.
-    """
+    """Path -> `modified`, `deleted` or `not in cache`, of data that differ from their .dvc file."""
     if not (tracked := data_files(folder)):
         return {}
     status = json.loads(programs.run(*DVC, "status", "--json", *tracked, cwd=folder))
@@ -116,11 +104,7 @@ def data_states(folder: Path) -> dict[str, str]:
 
 
 def read_yaml(file: Path) -> Any:
-    """The content of a YAML file.
-
-    Args:
-        file: The file.
-    """
+    """The content of a YAML file."""
     from yaml import safe_load
 
     return safe_load(file.read_text(encoding="utf-8"))

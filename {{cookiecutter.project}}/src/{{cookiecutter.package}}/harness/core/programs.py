@@ -25,7 +25,7 @@ def run(
         cwd: Folder to run it in; None for the present one.
         env: Its whole environment; None for that of this process.
         text: Its standard input.
-        progress: Whether a person at a terminal sees its standard error.
+        progress: Whether a person at a terminal sees its standard error, which is then not captured.
 
     Returns:
         Its standard output, without white space at the end.
@@ -39,12 +39,7 @@ def run(
 
 
 def show(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-    """Runs a program whose output a person sees.
-
-    Args:
-        *command: The program and its arguments.
-        cwd: Folder to run it in; None for the present one.
-        env: Its whole environment; None for that of this process.
+    """Runs a program whose output a person sees; for the arguments see `run`.
 
     Raises:
         UserError: If the program is missing or fails.
@@ -58,13 +53,7 @@ def show(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] |
 
 
 def answer(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str | None:
-    """The standard output of a program, or None if it is missing or fails.
-
-    Args:
-        *command: The program and its arguments.
-        cwd: Folder to run it in; None for the present one.
-        env: Its whole environment; None for that of this process.
-    """
+    """The standard output of a program, or None if it is missing or fails; for the arguments see `run`."""
     try:
         return run(*command, cwd=cwd, env=env)
     except UserError:
@@ -78,14 +67,7 @@ def complete(
     text: str = "",
     progress: bool = False,
 ) -> Done:
-    """Runs a program to its end, whatever its exit status.
-
-    Args:
-        *command: The program and its arguments.
-        cwd: Folder to run it in; None for the present one.
-        env: Its whole environment; None for that of this process.
-        text: Its standard input.
-        progress: Whether a person at a terminal sees its standard error, which is then not captured.
+    """Runs a program to its end, whatever its exit status; for the arguments see `run`.
 
     Raises:
         UserError: If the program is missing.

@@ -263,29 +263,17 @@ def at_most(name: str, value: float | None, limit: float, unit: str = "") -> Gat
 
 
 def failed(outcomes: Sequence[Gate]) -> list[str]:
-    """The names of the gates that are not passed.
-
-    Args:
-        outcomes: Outcomes of all gates.
-    """
+    """The names of the gates that are not passed."""
     return [gate.name for gate in outcomes if gate.passed is False]
 
 
 def table(outcomes: Sequence[Gate]) -> str:
-    """The outcomes as plain text, a line for each gate.
-
-    Args:
-        outcomes: Outcomes of all gates.
-    """
+    """The outcomes as plain text, a line for each gate."""
     return "\n".join(text.aligned([("gate", "", "measured", "wanted"), *_rows(outcomes)]))
 
 
 def markdown(outcomes: Sequence[Gate]) -> str:
-    """The outcomes as a Markdown table.
-
-    Args:
-        outcomes: Outcomes of all gates.
-    """
+    """The outcomes as a Markdown table."""
     return "\n".join(text.table(("", "gate", "measured", "wanted"), _rows(outcomes), words=4))
 
 

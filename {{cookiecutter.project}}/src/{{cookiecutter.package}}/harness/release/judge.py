@@ -78,11 +78,7 @@ def fetch(version: "ModelVersion", folder: Path) -> StoredModel:
 
 
 def compares(settings: "Gates") -> bool:
-    """Whether a gate needs the champion.
-
-    Args:
-        settings: The gates.
-    """
+    """Whether a gate needs the champion."""
     return bool(settings.champion or settings.slices)
 
 

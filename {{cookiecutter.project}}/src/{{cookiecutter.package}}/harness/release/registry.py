@@ -158,7 +158,7 @@ def require_passed(version: "ModelVersion", champion: "ModelVersion | None", set
 
 
 def _replace(registry: "MlflowClient", number: str, champion: "ModelVersion | None") -> str | None:
-    """Makes a version champion if the champion is still the same one; returns the champion before."""
+    """Makes a version champion, unless the champion has changed; returns the champion that it found."""
     before = str(champion.version) if champion else None
     with mutex.exclusive(registry) as require_lock:
         aliases = versions.aliases(registry)
@@ -173,7 +173,7 @@ def _replace(registry: "MlflowClient", number: str, champion: "ModelVersion | No
 
 
 def rollback() -> str:
-    """Makes the champion before champion again; repeated, the one before that.
+    """Restores the previous champion; repeated, the one before that.
 
     Returns:
         What was done, for a person.
@@ -260,7 +260,7 @@ def _promote(arguments: tuple[str, ...]) -> None:
 @command.command("rollback")
 @store.in_one_line()
 def _rollback() -> None:
-    """Make the champion before champion again."""
+    """Restore the previous champion."""
     print(rollback())
 
 

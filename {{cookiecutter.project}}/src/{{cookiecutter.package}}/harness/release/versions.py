@@ -20,11 +20,7 @@ BEFORE = "champions_before"
 
 
 def aliases(registry: "MlflowClient") -> dict[str, str]:
-    """Alias -> version; empty if no version is registered.
-
-    Args:
-        registry: The MLflow store.
-    """
+    """Alias -> version; empty if no version is registered."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -59,12 +55,7 @@ def version(registry: "MlflowClient", name: str) -> "ModelVersion":
 
 
 def search(registry: "MlflowClient", **tags: str) -> "list[ModelVersion]":
-    """The versions with these tags, the latest first.
-
-    Args:
-        registry: The MLflow store.
-        **tags: Tag -> value.
-    """
+    """The versions with these tags, the latest first."""
     query = [f"name = '{MODEL}'", *(f"tags.{name} = '{value}'" for name, value in tags.items())]
     registered = registry.search_model_versions(" and ".join(query), max_results=1000)
     return sorted(registered, key=lambda version: int(version.version), reverse=True)
@@ -115,9 +106,5 @@ def run_of(name: str) -> str | None:
 
 
 def champions_before(champion: "ModelVersion") -> list[str]:
-    """The versions that were champion before this one, the latest last.
-
-    Args:
-        champion: The present champion.
-    """
+    """The versions that were champion before this one, the latest last."""
     return [str(number) for number in json.loads(champion.tags.get(BEFORE, "[]"))]

@@ -124,11 +124,7 @@ def epochs(started: int) -> "list[Metric]":
 
 
 def tags(training: lockfile.Training) -> dict[str, str]:
-    """The tags that identify a run: key, hashes of data and code, commit, DVC experiment.
-
-    Args:
-        training: The training in dvc.lock.
-    """
+    """The tags that identify a run: key, hashes of data and code, commit, DVC experiment."""
     content = {
         "training_key": training.key,
         "inputs": json.dumps(training.inputs, sort_keys=True),
@@ -172,11 +168,7 @@ def log_model(run_id: str, description: dict[str, Any]) -> None:
 
 
 def signature(graph: "ModelProto") -> "ModelSignature":
-    """The MLflow signature of an ONNX model.
-
-    Args:
-        graph: The model.
-    """
+    """The MLflow signature of an ONNX model."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -195,9 +187,6 @@ def signature(graph: "ModelProto") -> "ModelSignature":
 
 def example(description: dict[str, Any]) -> "dict[str, NDArray[Any]]":
     """The first test example, as input of the exported model.
-
-    Args:
-        description: The content of models/model.json.
 
     Returns:
         Input -> array of one row.

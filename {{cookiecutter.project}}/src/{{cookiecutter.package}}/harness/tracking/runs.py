@@ -27,11 +27,7 @@ def is_of(name: str, tags: Mapping[str, str]) -> bool:
 
 
 def find(**tags: str) -> "Run | None":
-    """The latest run with these tags, or None.
-
-    Args:
-        **tags: Tag -> value.
-    """
+    """The latest run with these tags, or None."""
     client = store.client()
     query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
     return next(iter(client.search_runs([store.experiment(client)], query, max_results=1)), None)
@@ -89,20 +85,13 @@ def search(name: str) -> "list[Run]":
 
 
 def in_short(run: "Run") -> str:
-    """A run in one line, to choose from several.
-
-    Args:
-        run: The run.
-    """
+    """A run in one line, to choose from several."""
     commit, data, model = (run.data.tags.get(name, "?")[:12] for name in ("git_commit", "data_md5", "model_sha256"))
     return f"{run.info.run_id} from commit {commit}, data {data}, model {model}"
 
 
 def training_of(run: "Run") -> lockfile.Training:
     """The training that a run recorded.
-
-    Args:
-        run: The run.
 
     Raises:
         UserError: If the run is not one of a training.

@@ -54,11 +54,7 @@ def one_at_a_time() -> contextlib.AbstractContextManager[Any]:
 
 
 def experiment(store: "MlflowClient") -> str:
-    """The id of this project's MLflow experiment, which is created if it is missing.
-
-    Args:
-        store: The MLflow store.
-    """
+    """The id of this project's MLflow experiment, which is created if it is missing."""
     from mlflow.exceptions import MlflowException
 
     if existing := store.get_experiment_by_name(NAME):
