@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from my_experiment.harness.core import config
 from my_experiment.harness.core.errors import UserError
-from my_experiment.harness.evaluation import measures
+from my_experiment.harness.evaluation import metrics
 from my_experiment.harness.release import gates, judge, settings
 from numpy.typing import NDArray
 
-ACCURACY, MAE = gates.Metric("score", True), gates.Metric("score", False)
+ACCURACY, MAE = gates.Criterion("score", True), gates.Criterion("score", False)
 COMPARISON = settings.Comparison(margin=0.05, confidence=0.95, resamples=300, seed=0)
 SLICES = settings.Slices(margin=0.1, examples=10, columns=[])
 
@@ -56,12 +56,12 @@ def test_the_same_answers_are_not_worse() -> None:
     assert gate.measured == "better by 0 (0 to 0)"
 
 
-@pytest.mark.parametrize("metric", [ACCURACY, MAE])
-def test_a_clear_difference_is_seen_in_both_directions(metric: Any) -> None:
+@pytest.mark.parametrize("criterion", [ACCURACY, MAE])
+def test_a_clear_difference_is_seen_in_both_directions(criterion: gates.Criterion) -> None:
     good, bad = measure(right(400, 10)), measure(right(400, 100))
-    better, worse = (good, bad) if metric.higher else (bad, good)
-    assert gates.champion(metric, better, worse, 400, COMPARISON).passed
-    assert not gates.champion(metric, worse, better, 400, COMPARISON).passed
+    better, worse = (good, bad) if criterion.higher else (bad, good)
+    assert gates.champion(criterion, better, worse, 400, COMPARISON).passed
+    assert not gates.champion(criterion, worse, better, 400, COMPARISON).passed
 
 
 def test_a_small_test_split_proves_little() -> None:
@@ -112,16 +112,16 @@ def test_the_table_says_what_failed() -> None:
 
 def test_groups_of_a_column() -> None:
     words = np.array(["a", "", "b", "a"], object)
-    assert {name: group.tolist() for name, group in measures.grouped("x", words).items()} == {
+    assert {name: group.tolist() for name, group in metrics.grouped("x", words).items()} == {
         "x missing": [False, True, False, False],
         "x a": [True, False, False, True],
         "x b": [False, False, True, False],
     }
     numbers = np.append(np.arange(100.0), np.nan)
-    groups = measures.grouped("y", numbers)
+    groups = metrics.grouped("y", numbers)
     assert [int(group.sum()) for group in groups.values()] == [1, 25, 25, 25, 25]
     assert np.stack(list(groups.values())).sum(0).tolist() == [1] * 101
-    assert len(measures.grouped("z", np.array([0.0, 1.0] * 20))) == 2
+    assert len(metrics.grouped("z", np.array([0.0, 1.0] * 20))) == 2
 
 
 def test_the_shipped_gates_are_valid_and_can_be_switched_off(workspace: Path) -> None:

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import evaluation, prepared
-from ..contracts import Manifest, PreparedTable
+from ..contracts import Description, Manifest, PreparedTable
 from ..core import config, text
 from ..core.errors import UserError
 from ..core.text import number
-from ..evaluation.measures import Measure, bootstrap, grouped
+from ..evaluation.metrics import Metrics, bootstrap, grouped
 from .settings import Comparison, Gates, Limits, Slices
 
 Groups = Mapping[str, NDArray[np.bool_]]  # name of a group -> its test examples, bool [N]
@@ -45,7 +45,7 @@ class Gate(NamedTuple):
     passed: bool | None
 
 
-class Metric(NamedTuple):
+class Criterion(NamedTuple):
     """The metric that versions are compared by.
 
     Attributes:
@@ -56,7 +56,7 @@ class Metric(NamedTuple):
     name: str
     higher: bool
 
-    def better(self, candidate: Measure, champion: Measure, weights: NDArray[np.float64]) -> float:
+    def better(self, candidate: Metrics, champion: Metrics, weights: NDArray[np.float64]) -> float:
         """By how much the candidate is better than the champion.
 
         Args:
@@ -75,13 +75,13 @@ class Scored(NamedTuple):
         model: The ONNX file.
         description: The content of its model.json.
         outputs: Its answers, float32 [N, ...].
-        measure: Weights of the test examples, float64 [N] -> metrics; NaN where one is undefined.
+        metrics: Weights of the test examples, float64 [N] -> metrics; NaN if one is undefined.
     """
 
     model: Path
-    description: Mapping[str, Any]
+    description: Description
     outputs: NDArray[np.float32]
-    measure: Measure
+    metrics: Metrics
 
 
 class Evidence(NamedTuple):
@@ -90,8 +90,8 @@ class Evidence(NamedTuple):
     Attributes:
         candidate: The version that is to become champion.
         champion: The present champion, if there is one to compare with.
-        metric: The metric that they are compared by.
-        metrics: Metrics of the candidate on the test split; NaN where one is undefined.
+        criterion: The metric that they are compared by.
+        values: Metrics of the candidate on the test split; NaN if one is undefined.
         manifest: The manifest of data/prepared.
         targets: Targets of the test examples [N].
         batch: The first batch of test inputs: input -> array.
@@ -99,8 +99,8 @@ class Evidence(NamedTuple):
 
     candidate: Scored
     champion: Scored | None
-    metric: Metric
-    metrics: Mapping[str, float]
+    criterion: Criterion
+    values: Mapping[str, float]
     manifest: Manifest
     targets: NDArray[Any]
     batch: Mapping[str, NDArray[Any]]
@@ -116,7 +116,7 @@ def judge(evidence: Evidence, settings: Gates) -> list[Gate]:
     Raises:
         UserError: If a gate names a metric or a column that does not exist.
     """
-    outcomes = absolute(evidence.metrics, settings.absolute)
+    outcomes = absolute(evidence.values, settings.absolute)
     if evidence.champion:
         outcomes += _compared(evidence, evidence.champion, settings)
     if settings.latency_ms is not None:
@@ -128,18 +128,18 @@ def judge(evidence: Evidence, settings: Gates) -> list[Gate]:
         size = evidence.candidate.model.stat().st_size / 1e6
         outcomes.append(at_most("size", size, settings.size_mb, " MB"))
     if settings.calibration is not None:
-        error = evaluation.evaluator(evidence.manifest).miscalibration(evidence.metrics)
+        error = evaluation.evaluator(evidence.manifest).calibration_error(evidence.values)
         outcomes.append(at_most("calibration", error, settings.calibration))
     return outcomes + [config.instantiate(section, evidence) for section in settings.custom.values()]
 
 
 def _compared(evidence: Evidence, other: Scored, settings: Gates) -> list[Gate]:
-    metric, pair = evidence.metric, (evidence.candidate.measure, other.measure)
+    criterion, pair = evidence.criterion, (evidence.candidate.metrics, other.metrics)
     outcomes = []
     if settings.champion:
-        outcomes.append(champion(metric, *pair, len(evidence.targets), settings.champion))
+        outcomes.append(champion(criterion, *pair, len(evidence.targets), settings.champion))
     if settings.slices:
-        outcomes.append(slices(metric, *pair, groups(evidence, settings.slices.columns), settings.slices))
+        outcomes.append(slices(criterion, *pair, groups(evidence, settings.slices.columns), settings.slices))
     return outcomes
 
 
@@ -147,7 +147,7 @@ def absolute(metrics: Mapping[str, float], limits: Mapping[str, Limits]) -> list
     """The gates of test metrics; an undefined metric does not pass.
 
     Args:
-        metrics: Metric -> value, NaN where undefined.
+        metrics: Metric -> value, NaN if undefined.
         limits: Metric -> its range.
 
     Raises:
@@ -168,7 +168,7 @@ def _absolute(name: str, value: float, limit: Limits) -> Gate:
     return Gate(name, number(value), ", ".join(wanted), low and high)
 
 
-def champion(metric: Metric, candidate: Measure, other: Measure, examples: int, settings: Comparison) -> Gate:
+def champion(criterion: Criterion, candidate: Metrics, other: Metrics, examples: int, settings: Comparison) -> Gate:
     """Tests whether a version is not worse than the champion (non-inferiority, by a paired bootstrap interval).
 
     The same resamples are drawn for both, so that what makes an example hard for either does not blur the
@@ -177,7 +177,7 @@ def champion(metric: Metric, candidate: Measure, other: Measure, examples: int, 
     2012).
 
     Args:
-        metric: The metric to compare.
+        criterion: The metric to compare.
         candidate: The candidate's metrics.
         other: The champion's metrics.
         examples: Number of test examples.
@@ -185,19 +185,20 @@ def champion(metric: Metric, candidate: Measure, other: Measure, examples: int, 
     """
 
     def difference(weights: NDArray[np.float64]) -> dict[str, float]:
-        return {metric.name: metric.better(candidate, other, weights)}
+        return {criterion.name: criterion.better(candidate, other, weights)}
 
-    interval = bootstrap(difference, examples, settings.resamples, settings.confidence, settings.seed)[metric.name]
-    least = -settings.margin * abs(other(np.ones(examples))[metric.name])
-    measured = f"better by {number(interval['value'])} ({number(interval['low'])} to {number(interval['high'])})"
-    return Gate(f"{metric.name} and champion", measured, f"interval from {number(least)}", interval["low"] >= least)
+    (interval,) = bootstrap(difference, examples, settings.resamples, settings.confidence, settings.seed).values()
+    low, high = interval.low or 0.0, interval.high or 0.0  # None is for metrics without an interval
+    least = -settings.margin * abs(other(np.ones(examples))[criterion.name])
+    measured = f"better by {number(interval.value)} ({number(low)} to {number(high)})"
+    return Gate(f"{criterion.name} and champion", measured, f"interval from {number(least)}", low >= least)
 
 
-def slices(metric: Metric, candidate: Measure, other: Measure, groups: Groups, settings: Slices) -> Gate:
+def slices(criterion: Criterion, candidate: Metrics, other: Metrics, groups: Groups, settings: Slices) -> Gate:
     """Compares a version with the champion in each group of test examples.
 
     Args:
-        metric: The metric to compare.
+        criterion: The metric to compare.
         candidate: The candidate's metrics.
         other: The champion's metrics.
         groups: The groups.
@@ -207,8 +208,8 @@ def slices(metric: Metric, candidate: Measure, other: Measure, groups: Groups, s
     if not judged:
         return Gate("slices", f"all have less than {settings.examples} examples", "", None)
     examples = len(next(iter(judged.values())))
-    least = -settings.margin * abs(other(np.ones(examples))[metric.name])
-    better = {name: metric.better(candidate, other, group) for name, group in judged.items()}
+    least = -settings.margin * abs(other(np.ones(examples))[criterion.name])
+    better = {name: criterion.better(candidate, other, group) for name, group in judged.items()}
     worst = sorted(better, key=lambda name: better[name])
     failed = [name for name in worst if not better[name] >= least]  # NaN fails
     listed = ", ".join(f"{number(better[name])} ({name})" for name in (failed or worst)[:3])

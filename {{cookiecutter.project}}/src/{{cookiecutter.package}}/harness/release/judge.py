@@ -94,9 +94,8 @@ def judge(candidate: StoredModel, champion: StoredModel | None, settings: "Gates
         UserError: If a model does not fit these data, or the configuration names a metric or column that does not
             exist.
     """
-    import numpy as np
-
     from .. import targets
+    from ..evaluation import metrics
     from . import gates
 
     examples = read_examples()
@@ -106,8 +105,8 @@ def judge(candidate: StoredModel, champion: StoredModel | None, settings: "Gates
     evidence = gates.Evidence(
         candidate=scored,
         champion=score(champion, examples, remedy) if champion else None,
-        metric=gates.Metric(target.METRIC, target.HIGHER_IS_BETTER),
-        metrics=scored.measure(np.ones(len(examples.targets))),
+        criterion=gates.Criterion(target.METRIC, target.HIGHER_IS_BETTER),
+        values=metrics.unweighted(scored.metrics, len(examples.targets)),
         manifest=examples.manifest,
         targets=examples.targets,
         batch=examples.batch,
@@ -151,9 +150,9 @@ def score(stored: StoredModel, examples: Examples, remedy: str = "") -> "Scored"
         print(f"note: {stored.name} was trained on other data; it may know some of these test data", file=sys.stderr)
     outputs = inference.predict(stored.model, prepared.modality(examples.manifest).feeds("test"))
     if bad := int((~inference.finite_rows(outputs)).sum()):
-        raise UserError(f"{stored.name} answers no finite number for {bad} of {len(outputs)} test examples")
-    measure = evaluation.evaluator(examples.manifest).measured(outputs, examples.targets, stored.description)
-    return gates.Scored(stored.model, stored.description, outputs, measure)
+        raise UserError(f"{stored.name} does not answer with a finite number for {bad} of {len(outputs)} test examples")
+    metrics = evaluation.evaluator(examples.manifest).metrics(outputs, examples.targets, stored.description)
+    return gates.Scored(stored.model, stored.description, outputs, metrics)
 
 
 def _misfit(stored: StoredModel, examples: Examples) -> str | None:
