@@ -22,7 +22,7 @@ HEADER = "age,mean radius,class\n"
 def parse(instances: Any, most: int = 256) -> Any:
     """The feeds of a JSON body, given as text or as what is in `instances`."""
     body = instances if isinstance(instances, str | bytes) else json.dumps({"instances": instances})
-    request = inputs_tables.request_model(DESCRIPTION, most).model_validate_json(body)
+    request: Any = inputs_tables.request_model(DESCRIPTION, most).model_validate_json(body)
     return inputs_tables.from_json(request.instances, DESCRIPTION)
 
 

@@ -74,7 +74,7 @@ def test_every_kind_of_column_is_recognised(source: Any) -> None:
         "noted": {"type": "time"},
         "y": {"type": "category", "categories": ["0", "1"]},
     }
-    assert len(found["note"].categories) == 500
+    assert len(found["note"].categories or ()) == 500
 
 
 def test_many_texts_are_not_listed(

@@ -178,8 +178,12 @@ def test_a_planted_leak_is_noticed_and_none_is_there() -> None:
             },
         )
         assert list(Path(".dvc/tmp").iterdir()) == []  # what is encoded has no name there: `kill -9` leaves nothing
-        graph = inputs.preprocessing.SerializeToString()
-        return inputs.array("train").tobytes(), manifest["digests"]["train"], graph
+        assert inputs.preprocessing is not None
+        return (
+            inputs.array("train").tobytes(),
+            manifest["digests"]["train"],
+            inputs.preprocessing.SerializeToString(),
+        )
 
     before = fitted()
     changed = rows.copy()

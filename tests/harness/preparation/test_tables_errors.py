@@ -204,7 +204,7 @@ def test_a_quoted_line_end_belongs_to_its_cell() -> None:
     rows["colour ✨"] = rows["colour ✨"].replace("red", 'two\nlines, "quoted"')
     prepare(rows)
     assert rows["id"].isin(division()).all()
-    assert 'two\nlines, "quoted"' in schema.load(Path("schema/table.yaml"))["colour ✨"].categories
+    assert 'two\nlines, "quoted"' in (schema.load(Path("schema/table.yaml"))["colour ✨"].categories or ())
 
 
 def test_all_violations_are_told_at_once(good: dict[Path, bytes], capsys: pytest.CaptureFixture[str]) -> None:
