@@ -22,7 +22,7 @@ HEADER = "age,mean radius,class\n"
 def parse(instances: Any, most: int = 256) -> Any:
     """The feeds of a JSON body, given as text or as what is in `instances`."""
     body = instances if isinstance(instances, str | bytes) else json.dumps({"instances": instances})
-    request = inputs_tables.request_model(DESCRIPTION, most).model_validate_json(body)
+    request: Any = inputs_tables.request_model(DESCRIPTION, most).model_validate_json(body)
     return inputs_tables.from_json(request.instances, DESCRIPTION)
 
 
@@ -99,7 +99,7 @@ def test_a_quoted_cell_is_kept_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "it is empty: a header and at least one row are expected"),
         (b"\n\n", "it is empty: a header and at least one row are expected"),
@@ -121,11 +121,11 @@ def test_a_quoted_cell_is_kept_as_it_is() -> None:
         (HEADER + "1,1,f\n" * 3, "it has more than 2 rows: send it in parts"),
     ],
 )  # fmt: skip
-def test_mistakes_in_csv_are_one_line(data: str | bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_in_csv_are_one_line(data: str | bytes, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs_tables, "MAX_ROWS", 2)
     with pytest.raises(inputs_tables.InputError) as error:
         inputs_tables.from_file(data if isinstance(data, bytes) else data.encode(), DESCRIPTION)
-    assert str(error.value) == said
+    assert str(error.value) == message
 
 
 def test_the_documentation_names_every_column() -> None:

@@ -15,11 +15,11 @@ from my_experiment.harness.preparation import splits
 @pytest.mark.parametrize(("validation", "test"), [(0.15, 0.15), (0.05, 0.4), (0.001, 0.499)])
 def test_the_fractions_are_met(seed: int, validation: float, test: float) -> None:
     count = 5000
-    found = Counter(splits.assign(str(number), Splits(seed, validation, test)) for number in range(count))
+    examples = Counter(splits.assign(str(number), Splits(seed, validation, test)) for number in range(count))
     expected = {"train": 1 - validation - test, "validation": validation, "test": test}
     for split, fraction in expected.items():
         deviation = (fraction * (1 - fraction) / count) ** 0.5
-        assert abs(found[split] / count - fraction) < 4 * deviation
+        assert abs(examples[split] / count - fraction) < 4 * deviation
 
 
 def test_another_seed_gives_an_independent_split() -> None:

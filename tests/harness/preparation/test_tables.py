@@ -102,10 +102,10 @@ def test_the_fractions_are_met(seed: int) -> None:
 
 
 def test_more_rows_move_none() -> None:
-    rows, more = frame(), frame(300, seed=1)
+    rows, others = frame(), frame(300, seed=1)
     prepare(rows)
     before = division()
-    prepare(pd.concat([more[:100], rows.sample(frac=1, random_state=0), more[100:]]))
+    prepare(pd.concat([others[:100], rows.sample(frac=1, random_state=0), others[100:]]))
     after = division()
     assert len(after) == 700
     assert before.items() <= after.items()
@@ -117,16 +117,16 @@ def test_equal_rows_are_in_one_split_and_counted() -> None:
     rows = frame()
     report = prepare(pd.concat([rows, rows[:200].assign(id=rows["id"][:200] + " again")]))
     assert report["duplicates"] == 200
-    found = division()
-    assert all(found[name] == found[f"{name} again"] for name in rows["id"][:200])
+    split_of = division()
+    assert all(split_of[name] == split_of[f"{name} again"] for name in rows["id"][:200])
 
 
 def test_a_group_is_in_one_split() -> None:
     rows = frame()
     prepare(rows, split="group")
-    found = rows.assign(split=rows["id"].map(division())).groupby("patient")["split"]
-    assert found.nunique().max() == 1
-    before = found.first()
+    by_patient = rows.assign(split=rows["id"].map(division())).groupby("patient")["split"]
+    assert by_patient.nunique().max() == 1
+    before = by_patient.first()
     prepare(pd.concat([rows, frame(300, seed=1)]), split="group")
     after = division()
     assert all(after[name] == before[patient] for name, patient in zip(rows["id"], rows["patient"], strict=True))
@@ -160,8 +160,8 @@ def test_a_planted_leak_is_noticed_and_none_is_there() -> None:
     rows = frame()
     prepare(rows)
     Path(".dvc/tmp").mkdir(parents=True)
-    found = division()
-    outside = rows["id"].map(found) != "train"
+    split_of = division()
+    outside = rows["id"].map(split_of) != "train"
 
     def fitted() -> tuple[bytes, str, bytes]:
         manifest = prepared.manifest()
@@ -178,8 +178,12 @@ def test_a_planted_leak_is_noticed_and_none_is_there() -> None:
             },
         )
         assert list(Path(".dvc/tmp").iterdir()) == []  # what is encoded has no name there: `kill -9` leaves nothing
-        graph = inputs.preprocessing.SerializeToString()
-        return inputs.array("train").tobytes(), manifest["digests"]["train"], graph
+        assert inputs.preprocessing is not None
+        return (
+            inputs.array("train").tobytes(),
+            manifest["digests"]["train"],
+            inputs.preprocessing.SerializeToString(),
+        )
 
     before = fitted()
     changed = rows.copy()
@@ -196,7 +200,7 @@ def test_a_planted_leak_is_noticed_and_none_is_there() -> None:
     assert (changed["weight in kg"] != rows["weight in kg"]).sum() > 20
     assert fitted() == before
     # The same check must fail where a training row changes: otherwise it would prove nothing.
-    train = rows["id"].map(found) == "train"
+    train = rows["id"].map(split_of) == "train"
     changed.loc[train, "weight in kg"] += 1.0
     prepare(changed)
     assert fitted() != before

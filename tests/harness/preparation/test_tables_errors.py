@@ -21,7 +21,7 @@ from tables_made import RAW, SPLITS, content, division, frame, prepare, source
 pytestmark = pytest.mark.usefixtures("workspace")
 
 
-# What a person can get wrong, and what is said: content of the file, changes of the configuration, the one line.
+# Errors that a person can cause: content of the file, changes of the configuration, the message.
 GOOD = frame(120).to_csv(index=False)
 HEADER, *LINES = GOOD.splitlines()
 
@@ -169,12 +169,12 @@ def good(workspace: Path) -> dict[Path, bytes]:
 def test_bad_data_end_in_a_line_and_change_nothing(
     good: dict[Path, bytes], case: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, changes, told = BAD[case]
+    data, changes, message = BAD[case]
     (RAW / "table.csv").write_bytes(data)
     with pytest.raises(errors.UserError) as error:
         preparation.write(source(**changes), SPLITS)
     assert "\n" not in str(error.value)
-    assert re.search(told, capsys.readouterr().err + str(error.value))
+    assert re.search(message, capsys.readouterr().err + str(error.value))
     assert content() == good
     assert sorted(path.name for path in prepared.PREPARED.parent.iterdir()) == ["prepared", "raw"]
 
@@ -204,10 +204,10 @@ def test_a_quoted_line_end_belongs_to_its_cell() -> None:
     rows["colour ✨"] = rows["colour ✨"].replace("red", 'two\nlines, "quoted"')
     prepare(rows)
     assert rows["id"].isin(division()).all()
-    assert 'two\nlines, "quoted"' in schema.load(Path("schema/table.yaml"))["colour ✨"].categories
+    assert 'two\nlines, "quoted"' in (schema.load(Path("schema/table.yaml"))["colour ✨"].categories or ())
 
 
-def test_all_violations_are_told_at_once(good: dict[Path, bytes], capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_violations_are_reported_at_once(good: dict[Path, bytes], capsys: pytest.CaptureFixture[str]) -> None:
     rows = pd.read_csv(io.StringIO(GOOD), dtype=str, keep_default_na=False)
     rows.loc[:49, "size"] = "tall"
     rows.loc[4, "colour ✨"] = "pink"
@@ -216,13 +216,13 @@ def test_all_violations_are_told_at_once(good: dict[Path, bytes], capsys: pytest
         errors.UserError, match=r"^51 violation\(s\) in 50 of 120 rows .*data\.on_invalid: drop or impute"
     ):
         preparation.write(source(), SPLITS)
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prepare: ")]
-    assert len(told) == 21
-    assert told[4] == (
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prepare: ")]
+    assert len(lines) == 21
+    assert lines[4] == (
         "prepare: data/raw/table.csv: row 5: column 'colour ✨': 'pink' is none of the 3 known categories: "
         "fix the cell, or add it to schema/table.yaml if it is right"
     )
-    assert told[-1].startswith("prepare: 31 more violations: reports/data.json")
+    assert lines[-1].startswith("prepare: 31 more violations: reports/data.json")
     report = json.loads(Path("reports/data.json").read_text(encoding="utf-8"))
     assert report["violations_by_column"] == {"colour ✨": {"category": 1}, "size": {"type": 50}}
     assert len(report["violations_listed"]) == 51
@@ -243,10 +243,10 @@ def test_the_policy_drops_rows_or_imputes_cells(good: dict[Path, bytes], policy:
     assert report["skipped"] == (5 if policy == "drop" else 3)
     assert report["imputed"] == (0 if policy == "drop" else 3)
     assert report["rows"] == 120
-    found = division()
-    assert sum(report["examples"].values()) == len(found) == 120 - report["skipped"]
-    assert not {"0-3", "0-4", "0-6"} & found.keys()
-    assert ({"0-1", "0-2"} <= found.keys()) == (policy == "impute")
+    rows_left = division()
+    assert sum(report["examples"].values()) == len(rows_left) == 120 - report["skipped"]
+    assert not {"0-3", "0-4", "0-6"} & rows_left.keys()
+    assert ({"0-1", "0-2"} <= rows_left.keys()) == (policy == "impute")
     cells: dict[str, tuple[float, str]] = {}
     for split in prepared.SPLITS:
         for feed in prepared_tables.feeds(split):  # a single one: there are few rows
@@ -281,11 +281,11 @@ def _parquet(rows: pd.DataFrame) -> bytes:
 
 @pytest.mark.parametrize("case", PARQUET)
 def test_bad_parquet_ends_in_a_line(good: dict[Path, bytes], case: str, capsys: pytest.CaptureFixture[str]) -> None:
-    make, told = PARQUET[case]
+    make, message = PARQUET[case]
     (RAW / "table.parquet").write_bytes(make(pd.read_csv(io.StringIO(GOOD))))
     with pytest.raises(errors.UserError) as error:
         preparation.write(source("data/raw/table.parquet"), SPLITS)
-    assert re.search(told, capsys.readouterr().err + str(error.value))
+    assert re.search(message, capsys.readouterr().err + str(error.value))
     assert content() == good
 
 

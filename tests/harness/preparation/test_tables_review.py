@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("workspace")
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "message"),
     [
         (lambda rows: rows["y"], "determines the target"),
         (lambda rows: rows["y"].map({"no": "bad", "yes": "good"}), "determines the target"),
@@ -21,30 +21,32 @@ pytestmark = pytest.mark.usefixtures("workspace")
         (lambda rows: rows["size"], None),
     ],
 )
-def test_a_column_that_gives_away_the_class_is_told(column: Callable[[pd.DataFrame], Any], told: str | None) -> None:
+def test_a_column_that_gives_away_the_class_is_reported(
+    column: Callable[[pd.DataFrame], Any], message: str | None
+) -> None:
     rows = frame()
     rows.insert(1, "extra", column(rows))
     warnings = [warning for warning in prepare(rows)["warnings"] if "'extra'" in warning]
-    assert len(warnings) == (told is not None)
-    assert all(told in warning and "data.drop" in warning for warning in warnings)
+    assert len(warnings) == (message is not None)
+    assert all(message in warning and "data.drop" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "message"),
     [
         (lambda size: 2 * size + 1, "is as good as the target"),
         (lambda size: np.exp(3 * size), "is as good as the rank of the target"),
         (lambda size: np.where(size > 0, "big", "small"), None),
     ],
 )
-def test_a_column_that_gives_away_the_number_is_told(column: Callable[[Any], Any], told: str | None) -> None:
+def test_a_column_that_gives_away_the_number_is_reported(column: Callable[[Any], Any], message: str | None) -> None:
     rows = frame()
     rows.insert(1, "extra", column(rows["size"]))
     warnings = prepare(rows, target="size", problem="regression", drop=["y"])["warnings"]
-    assert [told in warning for warning in warnings] == ([] if told is None else [True])
+    assert [message in warning for warning in warnings] == ([] if message is None else [True])
 
 
-def test_identifiers_and_unequal_splits_are_told() -> None:
+def test_identifiers_and_unequal_splits_are_reported() -> None:
     rows = frame(3000)
     warnings = prepare(rows, id=None)["warnings"]
     assert [warning for warning in warnings if warning.startswith("column 'id' has 1,") and "data.drop" in warning]
@@ -53,7 +55,7 @@ def test_identifiers_and_unequal_splits_are_told() -> None:
         prepare(few, id=None, time=None, group=None, schema="schema/few.yaml")
 
 
-def test_constant_in_training_only_is_told() -> None:
+def test_constant_in_training_only_is_reported() -> None:
     rows = frame()
     rows["when"] = np.arange(400)
     rows["new"] = np.where(rows["when"] < 300, "off", "on")

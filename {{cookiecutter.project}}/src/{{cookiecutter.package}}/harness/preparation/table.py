@@ -42,7 +42,7 @@ def refuse(problems: Sequence[str]) -> None:
     for problem in problems[:LISTED]:
         print(f"prepare: {problem}", file=sys.stderr)
     if problems:
-        raise UserError(f"the table does not fit in {len(problems)} ways, listed above")
+        raise UserError(f"the table has {len(problems)} errors, listed above")
 
 
 class Filter(NamedTuple):
@@ -114,7 +114,7 @@ class Table:
             if self.target in columns:
                 raise UserError(f"data.{key}: {self.target!r} is the target already: choose another column")
         if overlap := sorted({*self.drop} & {self.id, self.time, self.group, *self.categories}):
-            raise UserError(f"data.drop: {overlap[0]!r} is named elsewhere in data as well: decide for one")
+            raise UserError(f"data.drop: {overlap[0]!r} is named elsewhere in data as well: keep one of the two")
 
     @property
     def input(self) -> str:

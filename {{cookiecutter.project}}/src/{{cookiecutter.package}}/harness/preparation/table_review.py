@@ -169,7 +169,7 @@ def _leak_of_texts(values: "pa.Array", targets: NDArray[Any]) -> str | None:
     if len(codes.dictionary) < 2 or len(codes.dictionary) > len(targets) / 2:
         return None  # nearly every text occurs once, which gives nothing away
     low, high = _extremes(targets, as_numpy(codes.indices))
-    return "determines the target: each of its texts has one value of the target" if (low == high).all() else None
+    return "determines the target (one value for each of its texts)" if (low == high).all() else None
 
 
 def _correlated(x: NDArray[Any], y: NDArray[Any]) -> bool:
