@@ -56,7 +56,8 @@ def command(overrides: tuple[str, ...]) -> None:
     try:
         sweep(overrides)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command continues the sweep") from None
+        click.echo("interrupted: the same command continues the sweep", err=True)
+        raise SystemExit(130) from None
 
 
 def sweep(overrides: Sequence[str]) -> None:
