@@ -1,4 +1,4 @@
-"""What a sweep costs, against what a person would use instead: ratios, both sides in one run.
+"""The cost of a sweep, compared with the alternatives: ratios, both sides in one run.
 
     python benchmarks/sweep.py [launchers] [queue] [pruning] [cores]      without names: all four (`make bench`)
 
@@ -27,14 +27,14 @@ RATES = "train.learning_rate=0.0005,0.0007,0.001,0.0014,0.002,0.0028,0.004,0.005
 GRID = ("model=mlp", "train.epochs=4", "train.batch_size=16,32", RATES)
 TRIALS = 16
 
-# What a person writes with Hydra alone: the same function in a `@hydra.main`, `--multirun` with the basic launcher.
+# The same with Hydra alone: the function in a `@hydra.main`, `--multirun` with the basic launcher.
 BASIC = """
 import os, time
 started = time.perf_counter()
 import hydra
 from omegaconf import OmegaConf
-from my_experiment import config
-from my_experiment.data import prepared
+from my_experiment.harness import prepared
+from my_experiment.harness.core import config
 
 @hydra.main(version_base=None, config_path="conf", config_name="config")
 def main(cfg):
@@ -61,17 +61,17 @@ def prepare(folder: Path, env: dict[str, str]) -> Path:
 
 def sweep(project: Path, env: dict[str, str], name: str, *arguments: str) -> tuple[float, list[dict[str, Any]]]:
     """Runs a sweep; returns its seconds and its trials."""
-    command = ("python", "-m", "my_experiment.sweep", f"sweep.name={name}", *arguments)
+    command = ("python", "-m", "my_experiment", "sweep", f"sweep.name={name}", *arguments)
     spent = seconds(lambda: run(*command, cwd=project, env=env))
     code = f"""
 import json
-from my_experiment.sweep import study
+from my_experiment.harness.sweep import study
 print(json.dumps([{{"state": t.state.name, "values": t.values, "begin": t.datetime_start.timestamp(),
                    "end": t.datetime_complete.timestamp(), **t.user_attrs}}
                   for t in study.load({name!r}).get_trials()]))
 """
-    told = run("python", "-c", code, cwd=project, env=env)
-    return spent, json.loads(told.splitlines()[-1])
+    output = run("python", "-c", code, cwd=project, env=env)
+    return spent, json.loads(output.splitlines()[-1])
 
 
 def launchers(project: Path, env: dict[str, str]) -> None:
@@ -82,9 +82,13 @@ def launchers(project: Path, env: dict[str, str]) -> None:
     basic = seconds(lambda: run("python", script, "--multirun", *GRID, cwd=project, env=env))
     script.unlink()
     shutil.rmtree(project / "multirun")
-    one, trials = sweep(project, env, "one", *GRID)
-    two, _ = sweep(project, env, "two", *GRID, "launcher=joblib", "launcher.workers=2")
-    for name, spent in (("Hydra's basic launcher", basic), ("sweep, one process", one), ("sweep, two processes", two)):
+    single, trials = sweep(project, env, "one", *GRID)
+    double, _ = sweep(project, env, "two", *GRID, "launcher=joblib", "launcher.workers=2")
+    for name, spent in (
+        ("Hydra's basic launcher", basic),
+        ("sweep, one process", single),
+        ("sweep, two processes", double),
+    ):
         say(f"  {name:<24}{spent:6.1f} s{TRIALS * 60 / spent:8.1f} trials a minute")
     # From one trial's start to the next one's; the first one waits for TensorFlow.
     starts = [trial["begin"] for trial in trials]
@@ -92,7 +96,7 @@ def launchers(project: Path, env: dict[str, str]) -> None:
     outside = [b - a - t["seconds"] for a, b, t in zip(starts[1:], starts[2:], trials[1:], strict=False)]
     say(f"  a trial beyond its fit: {median(beyond) * 1000:.0f} ms, of which storage, MLflow and bookkeeping between")
     say(f"  two trials are {median(outside) * 1000:.0f} ms, the rest composing it and clearing up\n")
-    verdict("two processes / Hydra's basic launcher, trials a minute", basic / two, 1.0, at_most=False)
+    verdict("two processes / Hydra's basic launcher, trials a minute", basic / double, 1.0, at_most=False)
 
 
 def queue(project: Path, env: dict[str, str]) -> None:
@@ -120,13 +124,13 @@ def pruning(project: Path, env: dict[str, str]) -> None:
     """Compares the time to a fixed score with and without pruning."""
     say("pruning: 16 trials at random, up to 20 epochs, the same parameters\n")
     common = ("sweep=random", "sweep.trials=16", "sweep.warmup=2", "model=mlp", "train.epochs=20")
-    found = {
+    studies = {
         name: sweep(project, env, f"pruning-{name}", *common, f"sweep.pruner={name}")[1] for name in ("none", "median")
     }
-    best = min(trial["values"][0] for trial in found["none"] if trial["state"] == "COMPLETE")
+    best = min(trial["values"][0] for trial in studies["none"] if trial["state"] == "COMPLETE")
     goal = 1.02 * best
     spent = {}
-    for name, trials in found.items():
+    for name, trials in studies.items():
         reached = [t["end"] for t in trials if t["state"] == "COMPLETE" and t["values"][0] <= goal]
         whole = trials[-1]["end"] - trials[0]["begin"]
         spent[name] = (min(reached) if reached else trials[-1]["end"]) - trials[0]["begin"]

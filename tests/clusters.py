@@ -1,6 +1,6 @@
 """Clusters on this machine: SLURM with one node, Ray with two. Tests import the fixtures.
 
-Everything lies in a temporary folder, listens on free ports, and is stopped by the ids of its own processes.
+Their files lie in a temporary folder, they listen on free ports, and are stopped by process id.
 """
 
 import getpass
@@ -67,7 +67,7 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) 
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[dict[str, str]]:
-    """SLURM with one node of `CPUS` processors, partition `main`; gives the environment that its commands need."""
+    """SLURM with one node of `CPUS` processors, partition `main`; yields the environment of its commands."""
     if not shutil.which("slurmctld"):
         apt_install("slurm-wlm")
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # a socket's path has 107 characters at most
@@ -120,7 +120,7 @@ def slurm() -> Iterator[dict[str, str]]:
 def ray_cluster() -> "Iterator[Cluster]":
     """A Ray cluster of two nodes, with one processor each; its `address` joins it.
 
-    Tests that take a node away come last in their module.
+    Tests that remove a node come last in their module.
     """
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster

@@ -1,6 +1,6 @@
 """The launchers of sweeps, each run for real: in this process, joblib, Ray on two nodes, SLURM on one.
 
-The workers are tiny: they say where they run, and wait. What happens to them then is up to the test.
+The workers are tiny: they write where they run, and wait; the test then kills them or lets them end.
 Two sweeps are real.
 """
 
@@ -25,21 +25,22 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.pipeline
 
 __all__ = ["ray_cluster", "slurm"]  # fixtures
-SWEEP = (sys.executable, "-m", "my_experiment.sweep")
+SWEEP = (sys.executable, "-m", "my_experiment", "sweep")
 
-# What a worker does: tells the test of itself, waits for the word `go`, and ends as the test wants it to.
+# A worker: writes its environment for the test, waits for the file `go`, and ends as the test wants it to.
 WORKER = """\
 import json, os, time
 from pathlib import Path
 
-def work(folder):
+def work(folder, threads):
     folder, me = Path(folder), os.getpid()
     names = "PYTHONHASHSEED MALLOC_ARENA_MAX TQDM_DISABLE OPTUNA_STORAGE".split()
     names += "SLURM_CPUS_PER_TASK SLURM_MEM_PER_NODE SLURM_MARK".split()
-    told = {"cwd": os.getcwd(), "parent": os.getppid(), **{name: os.environ.get(name) for name in names}}
-    (folder / "telling").mkdir(exist_ok=True)
-    (folder / "telling" / str(me)).write_text(json.dumps(told))
-    (folder / "telling" / str(me)).rename(folder / f"worker-{me}")
+    state = {"cwd": os.getcwd(), "parent": os.getppid(), "threads": threads}
+    state |= {name: os.environ.get(name) for name in names}
+    (folder / "writing").mkdir(exist_ok=True)
+    (folder / "writing" / str(me)).write_text(json.dumps(state))
+    (folder / "writing" / str(me)).rename(folder / f"worker-{me}")
     while not (folder / "go").exists():
         time.sleep(0.05)
     if (folder / f"fail-{me}").exists():
@@ -47,58 +48,58 @@ def work(folder):
     (folder / f"done-{me}").touch()
 """
 
-# What the sweep does: takes a launcher as conf/launcher/ has it, and prints what it returns.
+# The sweep: calls a launcher with its section of conf/launcher/, and prints its result.
 PARENT = """\
-import functools, importlib, json, os, sys
+import functools, json, os, sys
 from pathlib import Path
 from omegaconf import OmegaConf
+from my_experiment.harness.core import config, stages
+from my_experiment.harness.sweep.launchers import slurm
 import worker
 
-package, name, options, folder = sys.argv[1:]
-cli, config = (importlib.import_module(f"{package}.{name}") for name in ("cli", "config"))
-launchers = importlib.import_module(f"{package}.sweep.launchers")
-launchers.SQUEUE_SECONDS = 1
+name, options, folder = sys.argv[1:]
+slurm.SQUEUE_SECONDS = 1
 
 def main():
     section = OmegaConf.to_container(OmegaConf.load(f"conf/launcher/{name}.yaml")) | json.loads(options)
     config.check({"launcher": section}, {}, ["launcher"])
     lost = config.instantiate(section, functools.partial(worker.work, folder), Path(folder, "study"))
-    print("RESULT", json.dumps({"lost": lost, "threads": launchers.threads(section), "pid": os.getpid()}))
+    print("RESULT", json.dumps({"lost": lost, "pid": os.getpid()}))
 
-cli.run(main)
+stages.run(main)
 """
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A launcher at work in a process of its own, and the folder over which its workers talk with the test."""
+    """A launcher in a process of its own, and the folder through which its workers and the test communicate."""
 
     process: "subprocess.Popen[str]"
     folder: Path
 
     def workers(self, count: int) -> dict[int, dict[str, Any]]:
-        """Waits until so many workers run; gives what each says of itself, by process id."""
-        wait_until(lambda: self.process.poll() is not None or len(self._found("worker")) >= count, "workers run")
-        found = self._found("worker")
-        assert len(found) == count, self.process.communicate()
-        return {pid: json.loads((self.folder / f"worker-{pid}").read_text()) for pid in found}
+        """Waits until `count` workers run; returns process id -> what the worker has written."""
+        wait_until(lambda: self.process.poll() is not None or len(self._written("worker")) >= count, "workers run")
+        pids = self._written("worker")
+        assert len(pids) == count, self.process.communicate()
+        return {pid: json.loads((self.folder / f"worker-{pid}").read_text()) for pid in pids}
 
     def go(self, *fail: int) -> None:
-        """Lets workers end, some of them with an error."""
+        """Lets the workers end, those named with an error."""
         for pid in fail:
             (self.folder / f"fail-{pid}").touch()
         (self.folder / "go").touch()
 
     def result(self) -> dict[str, Any]:
-        """Waits for the end; gives what the launcher returned."""
+        """Waits for the end; returns the result of the launcher."""
         out, err = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, out + err
         assert not re.search("warning|traceback", err, re.IGNORECASE), err
-        found: dict[str, Any] = json.loads(out.split("RESULT ")[1])
-        return found
+        result: dict[str, Any] = json.loads(out.split("RESULT ")[1])
+        return result
 
     def error(self) -> str:
-        """Waits for the end, which is an error; gives the last line."""
+        """Waits for the end, which must be an error; returns its last line."""
         _, err = self.process.communicate(timeout=60)
         assert self.process.returncode != 0
         assert "Traceback" not in err
@@ -110,10 +111,10 @@ class Sweep:
         assert self.error().startswith("interrupted")
 
     def done(self) -> list[int]:
-        """Gives the workers that ended well."""
-        return self._found("done")
+        """Process ids of the workers that ended well."""
+        return self._written("done")
 
-    def _found(self, kind: str) -> list[int]:
+    def _written(self, kind: str) -> list[int]:
         return sorted(int(path.name.split("-")[1]) for path in self.folder.glob(f"{kind}-*"))
 
 
@@ -121,7 +122,7 @@ Start = Callable[..., Sweep]
 
 
 def gone(pids: Iterator[int] | list[int]) -> bool:
-    """Says whether none of these processes is left; one that nobody waits for does not count."""
+    """Whether none of these processes runs; a zombie does not count."""
     stats = [Path("/proc", str(pid), "stat") for pid in pids]
     return not any(stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z" for stat in stats)
 
@@ -132,7 +133,6 @@ def start(default_project: BakedProject, tmp_path: Path) -> Iterator[Start]:
     sources = tmp_path / "sources"
     sources.mkdir()
     (sources / "worker.py").write_text(WORKER)
-    (package,) = (default_project.path / "src").iterdir()
     sweeps: list[Sweep] = []
 
     def starter(name: str, env: Mapping[str, str] | None = None, **options: Any) -> Sweep:
@@ -140,7 +140,7 @@ def start(default_project: BakedProject, tmp_path: Path) -> Iterator[Start]:
         folder.mkdir()
         paths = {"PYTHONPATH": f"src{os.pathsep}{sources}", "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
         process = subprocess.Popen(
-            [sys.executable, "-c", PARENT, package.name, name, json.dumps(options), str(folder)],
+            [sys.executable, "-c", PARENT, name, json.dumps(options), str(folder)],
             cwd=default_project.path,
             env={**os.environ, **paths, **(env or {})},
             stdin=subprocess.DEVNULL,
@@ -161,13 +161,14 @@ def start(default_project: BakedProject, tmp_path: Path) -> Iterator[Start]:
 
 def test_local_runs_one_worker_here(start: Start) -> None:
     sweep = start("local")
-    (pid,) = sweep.workers(1)
+    ((pid, state),) = sweep.workers(1).items()
+    assert state["threads"] is None
     sweep.go()
-    assert sweep.result() == {"lost": [], "threads": None, "pid": pid}
+    assert sweep.result() == {"lost": [], "pid": pid}
 
 
 def lose_two(sweep: "Sweep", killed: int, failed: int, well: int) -> dict[str, Any]:
-    """Kills a worker and lets another one raise: the third ends well. Gives what the launcher has returned."""
+    """Kills a worker and lets another one raise: the third ends well. Returns the result of the launcher."""
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: gone([killed]), "the worker is dead")
     sweep.go(failed)
@@ -181,10 +182,11 @@ def lose_two(sweep: "Sweep", killed: int, failed: int, well: int) -> dict[str, A
 def test_joblib_loses_no_worker_with_another(start: Start, default_project: BakedProject) -> None:
     """One is killed and one raises: the third goes on, in the environment of the stage `train`."""
     sweep = start("joblib", workers=3)
-    (killed, failed, well), told = sorted(sweep.workers(3)), sweep.workers(3)
-    assert told[well] == {
+    (killed, failed, well), states = sorted(sweep.workers(3)), sweep.workers(3)
+    assert states[well] == {
         "cwd": str(default_project.path),
         "parent": sweep.process.pid,
+        "threads": max(1, len(os.sched_getaffinity(0)) // 3),
         "PYTHONHASHSEED": "0",
         "MALLOC_ARENA_MAX": "1",
         "TQDM_DISABLE": "1",
@@ -196,7 +198,6 @@ def test_joblib_loses_no_worker_with_another(start: Start, default_project: Bake
     result = lose_two(sweep, killed, failed, well)
     text = "\n".join(result["lost"])
     assert "SIGKILL" in text
-    assert result["threads"] == max(1, len(os.sched_getaffinity(0)) // 3)
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=lambda end: end.name)
@@ -214,10 +215,10 @@ def test_joblib_workers_end_with_their_parent(start: Start, end: signal.Signals)
 
 def test_ray_here_ends_with_its_parent(start: Start) -> None:
     sweep = start("ray", workers=1)
-    ((pid, told),) = sweep.workers(1).items()
-    assert (told["PYTHONHASHSEED"], told["MALLOC_ARENA_MAX"]) == ("0", "1")
+    ((pid, state),) = sweep.workers(1).items()
+    assert (state["PYTHONHASHSEED"], state["MALLOC_ARENA_MAX"]) == ("0", "1")
     sweep.interrupt()
-    wait_until(lambda: gone([pid, told["parent"]]), "the worker and its raylet are gone")
+    wait_until(lambda: gone([pid, state["parent"]]), "the worker and its raylet are gone")
     assert sweep.done() == []
 
 
@@ -232,7 +233,7 @@ def test_ray_says_what_is_wrong(start: Start, ray_cluster: "Cluster") -> None:
 
 
 def test_ray_trains_what_the_page_shows(quick_project: BakedProject, copy: Copy, ray_cluster: "Cluster") -> None:
-    """A real sweep, a worker on each node: what is there to look for mistakes, as it stands in the page on sweeps."""
+    """A real sweep for debugging, as docs/sweep.md shows it, with a worker on each node."""
     project = copy(quick_project)
     (line,) = re.findall(r"^python -m \S+ sweep (.* debug=limit)$", project.read("docs/sweep.md"), re.MULTILINE)
     launcher = ("launcher=ray", f"launcher.address={ray_cluster.address}", "launcher.workers=2")
@@ -258,26 +259,27 @@ def test_slurm_trains_what_the_pipeline_reproduces(
 
 def test_ray_loses_only_the_worker_of_a_lost_node(start: Start, ray_cluster: "Cluster") -> None:
     sweep = start("ray", {"OPTUNA_STORAGE": "sweeps/journal.log"}, workers=2, address=ray_cluster.address)
-    told = sweep.workers(2)
-    assert len({worker["parent"] for worker in told.values()}) == 2, "one worker on each node"
-    assert {worker["OPTUNA_STORAGE"] for worker in told.values()} == {"sweeps/journal.log"}
+    states = sweep.workers(2)
+    assert len({state["parent"] for state in states.values()}) == 2, "one worker on each node"
+    assert {state["OPTUNA_STORAGE"] for state in states.values()} == {"sweeps/journal.log"}
+    assert {state["threads"] for state in states.values()} == {1}
     (node,) = ray_cluster.worker_nodes
     ray_cluster.remove_node(node, allow_graceful=False)
-    wait_until(lambda: any(gone([pid]) for pid in told), "the node's worker is gone")
-    (left,) = (pid for pid in told if not gone([pid]))
+    wait_until(lambda: any(gone([pid]) for pid in states), "the node's worker is gone")
+    (left,) = (pid for pid in states if not gone([pid]))
     sweep.go()
     result = sweep.result()
     assert sweep.done() == [left]
     assert len(result["lost"]) == 1
-    assert result["threads"] == 1
 
 
 def test_slurm_loses_no_worker_with_another(start: Start, slurm: dict[str, str], default_project: BakedProject) -> None:
     """One is killed and one raises: the third goes on, and each reason names the log."""
     sweep = start("slurm", slurm, workers=3, cpus_per_task=1, mem_gb=0.5, setup=["export SLURM_MARK=here"])
-    (killed, failed, well), told = sorted(sweep.workers(3)), sweep.workers(3)
-    assert {name: value for name, value in told[well].items() if name != "parent"} == {
+    (killed, failed, well), states = sorted(sweep.workers(3)), sweep.workers(3)
+    assert {name: value for name, value in states[well].items() if name != "parent"} == {
         "cwd": str(default_project.path),
+        "threads": 1,
         "PYTHONHASHSEED": "0",
         "MALLOC_ARENA_MAX": "1",
         "TQDM_DISABLE": "1",
@@ -290,7 +292,6 @@ def test_slurm_loses_no_worker_with_another(start: Start, slurm: dict[str, str],
     text = "\n".join(result["lost"])
     assert ": FAILED, see " in text
     assert all(Path(line.split("see ")[1]).exists() for line in result["lost"])
-    assert result["threads"] == 1
 
 
 def scontrol(slurm: Mapping[str, str], state: str) -> None:
@@ -300,15 +301,15 @@ def scontrol(slurm: Mapping[str, str], state: str) -> None:
 
 
 def test_slurm_waits_for_no_worker_without_work(start: Start, slurm: dict[str, str]) -> None:
-    """Once one has found nothing left to do, those still in the queue are cancelled.
+    """Jobs in the queue are canceled once a worker has found no trial left.
 
-    The sweep runs in a job itself, and hands none of that job's variables on.
+    The sweep runs in a job itself, whose variables are not passed on.
     """
     job = {"SLURM_JOB_ID": "999", "SLURM_ARRAY_JOB_ID": "999", "SLURM_ARRAY_TASK_ID": "7", "SLURM_MARK": "inherited"}
     sweep = start("slurm", {**slurm, **job}, workers=2, cpus_per_task=CPUS)
-    ((_, told),) = sweep.workers(1).items()
-    assert told["SLURM_CPUS_PER_TASK"] == str(CPUS)
-    assert told["SLURM_MARK"] is None
+    ((_, state),) = sweep.workers(1).items()
+    assert state["SLURM_CPUS_PER_TASK"] == str(CPUS) and state["threads"] == CPUS
+    assert state["SLURM_MARK"] is None
     scontrol(slurm, "drain")
     try:
         sweep.go()

@@ -17,7 +17,7 @@ from conftest import VENV, BakedProject, Copy, Result, digests, edit, package_py
 
 pytestmark = pytest.mark.pipeline
 
-SWEEP = (sys.executable, "-m", "my_experiment.sweep")
+SWEEP = (sys.executable, "-m", "my_experiment", "sweep")
 ENV = {"PYTHONPATH": "src"}
 
 
@@ -27,50 +27,50 @@ def sweep(project: BakedProject, *arguments: str, check: bool = True) -> Result:
 
 
 def trials(project: BakedProject, name: str) -> list[dict[str, Any]]:
-    """Gives the trials of a study, as its storage has them."""
+    """The trials of a study, from its storage."""
     code = f"""
 import json
-from my_experiment.sweep import study
+from my_experiment.harness.sweep import study
 print(json.dumps([{{"number": t.number, "state": t.state.name, "values": t.values, "params": t.params, **t.user_attrs}}
                   for t in study.load({name!r}).get_trials()]))
 """
-    found: list[dict[str, Any]] = json.loads(package_python(project, code).splitlines()[-1])
-    return found
+    content: list[dict[str, Any]] = json.loads(package_python(project, code).splitlines()[-1])
+    return content
 
 
 def runs(project: BakedProject) -> list[dict[str, Any]]:
-    """Gives the runs of sweeps in MLflow's store: tags, parameters, and how many epochs were logged."""
+    """The runs of sweeps in MLflow's store: tags, parameters, and the number of epochs."""
     code = """
 import json
-from my_experiment import tracking as t
+from my_experiment.harness.tracking import store as t
 c = t.client()
-found = [r for r in c.search_runs([t.experiment(c)], max_results=1000) if "sweep" in r.data.tags]
+runs = [r for r in c.search_runs([t.experiment(c)], max_results=1000) if "sweep" in r.data.tags]
 print(json.dumps([{"id": r.info.run_id, "status": r.info.status, "tags": r.data.tags, "params": r.data.params,
                    "metrics": r.data.metrics, "epochs": len(c.get_metric_history(r.info.run_id, "val_loss")),
-                   "files": [f.path for f in c.list_artifacts(r.info.run_id)]} for r in found]))
+                   "files": [f.path for f in c.list_artifacts(r.info.run_id)]} for r in runs]))
 """
-    found: list[dict[str, Any]] = json.loads(package_python(project, code).splitlines()[-1])
-    return found
+    content: list[dict[str, Any]] = json.loads(package_python(project, code).splitlines()[-1])
+    return content
 
 
 def test_a_grid_in_two_processes_ends_in_a_reproducible_commit(quick_project: BakedProject, copy: Copy) -> None:
     project = copy(quick_project)
     before = digests(project)
-    # Ten thousand million units: no machine has the memory. That trial fails, the others go on.
+    # Ten billion units: no machine has the memory. Such a trial fails, the others go on.
     grid = ("model.units=[64],[10000000000]", "train.learning_rate=0.003,0.01")
     done = sweep(project, *grid, "sweep.name=widths", "launcher=joblib", "launcher.workers=2")
     assert "sweep widths: 0 of 4 trials have ended, 4 are left" in done.stderr
     quiet(done)
-    found = trials(project, "widths")
-    assert sorted(trial["state"] for trial in found) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
-    for trial in found:
+    studied = trials(project, "widths")
+    assert sorted(trial["state"] for trial in studied) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
+    for trial in studied:
         assert (trial["state"] == "FAIL") == ("model.units=[10000000000]" in trial["overrides"])
         if trial["state"] == "FAIL":
             assert "\n" not in trial["error"] and "trial-" in trial["error"]
     # Nothing of the pipeline was touched, and git shows one new file.
     assert digests(project) == before
     assert project.git_status() == "?? conf/experiment/widths.yaml\n"
-    best = min((trial for trial in found if trial["values"]), key=lambda trial: trial["values"])
+    best = min((trial for trial in studied if trial["values"]), key=lambda trial: trial["values"])
     lines = project.read("conf/experiment/widths.yaml").splitlines()
     rate = next(o.split("=")[1] for o in best["overrides"] if o.startswith("train.learning_rate"))
     assert lines[0] == "# @package _global_"
@@ -103,7 +103,7 @@ def test_a_grid_in_two_processes_ends_in_a_reproducible_commit(quick_project: Ba
     assert min(epoch["val_loss"] for epoch in epochs) == best["values"][0]
 
 
-def test_a_sweep_that_is_killed_goes_on(quick_project: BakedProject, copy: Copy) -> None:
+def test_a_killed_sweep_continues(quick_project: BakedProject, copy: Copy) -> None:
     """kill -9 of the whole process group while a trial runs, then the same command once more."""
     project = copy(quick_project)
     command = [*SWEEP, "sweep=random", "sweep.trials=4", "sweep.name=killed", "sweep.pruner=none", "model=mlp"]
@@ -119,24 +119,24 @@ def test_a_sweep_that_is_killed_goes_on(quick_project: BakedProject, copy: Copy)
     process.communicate()
     finished = {trial["number"]: trial for trial in trials(project, "killed") if trial["state"] == "COMPLETE"}
     left = 4 - len(finished)
-    done = sweep(project, *command[3:])
+    done = sweep(project, *command[4:])
     assert f"sweep killed: {len(finished)} of 4 trials have ended, {left} are left" in done.stderr
-    found = trials(project, "killed")
-    complete = [trial for trial in found if trial["state"] == "COMPLETE"]
+    studied = trials(project, "killed")
+    complete = [trial for trial in studied if trial["state"] == "COMPLETE"]
     assert len(complete) == 4
-    assert all(found[number] == trial for number, trial in finished.items())
+    assert all(studied[number] == trial for number, trial in finished.items())
     assert len({json.dumps(trial["params"]) for trial in complete}) == 4
-    # What was running when it was killed has failed, and was tried again with the same parameters.
-    retried = {trial["retry_of"]: trial for trial in found if "retry_of" in trial}
-    lost = [trial for trial in found if trial["state"] == "FAIL"]
+    # The trial that ran when it was killed has failed, and was queued again with the same parameters.
+    retried = {trial["retry_of"]: trial for trial in studied if "retry_of" in trial}
+    lost = [trial for trial in studied if trial["state"] == "FAIL"]
     assert {trial["number"] for trial in lost} == set(retried)
     for trial in lost:
         assert trial["params"].items() <= retried[trial["number"]]["params"].items()
-    assert len(runs(project)) == 1 + len(found)
+    assert len(runs(project)) == 1 + len(studied)
 
 
 def ended(project: Path) -> int:
-    """Counts the trials that are complete, without waiting for Optuna to be imported."""
+    """Number of complete trials, read without importing Optuna."""
     import sqlite3
 
     if not (project / "sweeps/optuna.db").exists():
@@ -148,19 +148,19 @@ def ended(project: Path) -> int:
         return 0
 
 
-def test_hopeless_trials_are_stopped_and_the_best_are_repeated(quick_project: BakedProject, copy: Copy) -> None:
+def test_hopeless_trials_are_pruned_and_the_best_are_repeated(quick_project: BakedProject, copy: Copy) -> None:
     project = copy(quick_project)
     edit(project, "conf/train/default.yaml", "epochs: 3", "epochs: 4")
     options = ("sweep.trials=7", "sweep.warmup=0", "sweep.name=best", "sweep.seeds=2", "sweep.top=2")
     done = sweep(project, "sweep=tpe", "model=mlp", *options)
-    found = trials(project, "best")
-    pruned = [trial for trial in found if trial["state"] == "PRUNED"]
+    studied = trials(project, "best")
+    pruned = [trial for trial in studied if trial["state"] == "PRUNED"]
     assert pruned and all(0 < len(trial["history"]) < 4 for trial in pruned)
     repeats = trials(project, "best-seeds")
     assert len(repeats) == 4 and {trial["state"] for trial in repeats} == {"COMPLETE"}
     by_trial: dict[int, list[float]] = {}
     for trial in repeats:
-        assert trial["seed"] in (1, 2)  # others than the one that the trial was chosen with
+        assert trial["seed"] in (1, 2)  # not the seed of the search
         by_trial.setdefault(trial["repeat_of"], []).append(trial["values"][0])
     means = {number: float(np.mean(values)) for number, values in by_trial.items()}
     winner = min(means, key=means.__getitem__)
@@ -173,15 +173,15 @@ def test_accuracy_against_latency(quick_project: BakedProject, copy: Copy) -> No
     project = copy(quick_project)
     arguments = ("model.units=[8],[1024,1024]", "sweep.metrics=[val_loss,latency]", "sweep.name=front")
     done = sweep(project, *arguments)
-    found = trials(project, "front")
-    assert {trial["state"] for trial in found} == {"COMPLETE"}
+    studied = trials(project, "front")
+    assert {trial["state"] for trial in studied} == {"COMPLETE"}
     front = {
         trial["number"]
-        for trial in found
+        for trial in studied
         if not any(
             all(a <= b for a, b in zip(other["values"], trial["values"], strict=True))
             and other["values"] != trial["values"]
-            for other in found
+            for other in studied
         )
     }
     written = {file.stem for file in (project.path / "conf/experiment").glob("front*.yaml")}
@@ -196,13 +196,13 @@ def test_accuracy_against_latency(quick_project: BakedProject, copy: Copy) -> No
         (["train.learning_rate=fast"], "train.learning_rate"),
         (["train.lerning_rate=0.1"], "train.lerning_rate"),
         (["sweep=nothing"], "sweep"),
-        (["sweep=tpe", "sweep.trials=null"], "sweep.trials: say how many trials"),
+        (["sweep=tpe", "sweep.trials=null"], "sweep.trials: set the number of trials"),
         (["sweep.metrics=[accuracy]"], "sweep.metrics: accuracy is not measured here"),
         (["prepare.seed=1,2"], "prepare.seed: a sweep searches parameters of the training only"),
         (["prepare.seed=5"], "data/prepared was made with another prepare.seed: run `dvc repro prepare`"),
         (["train.learning_rate=interval(0.1,0.2)"], "train.learning_rate: an interval has no grid"),
         (["sweep=tpe", "sweep.sampler=best"], "sweep.sampler"),
-        (["sweep.name=mlp"], "conf/experiment/mlp.yaml is there and was not written by the sweep mlp"),
+        (["sweep.name=mlp"], "conf/experiment/mlp.yaml exists and was not written by the sweep mlp"),
     ],
 )
 def test_mistakes_are_one_line(quick_project: BakedProject, arguments: list[str], message: str) -> None:

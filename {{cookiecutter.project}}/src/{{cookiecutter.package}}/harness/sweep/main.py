@@ -56,7 +56,8 @@ def command(overrides: tuple[str, ...]) -> None:
     try:
         sweep(overrides)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command continues the sweep") from None
+        click.echo("interrupted: the same command continues the sweep", err=True)
+        raise SystemExit(130) from None
 
 
 def sweep(overrides: Sequence[str]) -> None:
@@ -150,7 +151,8 @@ def watched(study: "optuna.Study") -> Iterator[None]:
         study: The study.
     """
     stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(study.study_name, stop), daemon=True)
+    watched_study = studies.load(study.study_name)  # a study's caches belong to one thread
+    thread = threading.Thread(target=_watch, args=(watched_study, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -159,12 +161,11 @@ def watched(study: "optuna.Study") -> Iterator[None]:
         thread.join()
 
 
-def _watch(name: str, stop: threading.Event) -> None:
+def _watch(study: "optuna.Study", stop: threading.Event) -> None:
     from tqdm import tqdm
 
-    study = studies.load(name)  # a study's caches belong to one thread
     stopped = warned = False
-    with tqdm(total=study.user_attrs["budget"], desc=name, unit=" trials", disable=None) as bar:
+    with tqdm(total=study.user_attrs["budget"], desc=study.study_name, unit=" trials", disable=None) as bar:
         while not stopped:
             stopped = stop.wait(WATCH_SECONDS)
             try:

@@ -52,17 +52,17 @@ def read(arguments: Sequence[str]) -> Search:
     overrides = space.divide(arguments)
     fixed = overrides.fixed
     sections = _sections("sweep", overrides.settings + fixed)
-    own = {name: sections.pop(name) for name in ("sweep", "launcher")}
-    config.check(own, {"sweep": Sweep}, {"launcher"}, origin="conf/sweep.yaml")
-    settings = Sweep.model_validate_json(json.dumps(own["sweep"]))
+    sweep, launcher = sections.pop("sweep"), sections.pop("launcher")
+    config.check({"sweep": sweep, "launcher": launcher}, {"sweep": Sweep}, {"launcher"}, origin="conf/sweep.yaml")
+    settings = Sweep.model_validate_json(json.dumps(sweep))
     configuration.check(config.compose(overrides=fixed))
     _refuse_unsupported(settings, sections["train"])
     data_md5 = require_prepared(sections)
     manifest = prepared.manifest()
     objectives = _objectives(settings, targets.target(manifest))
     plan = {
-        **{key: own["sweep"][key] for key in ("sampler", "seed", "metrics", "pruner", "warmup")},
-        "space": space.resolve(own["sweep"]["space"], overrides),
+        **{key: sweep[key] for key in ("sampler", "seed", "metrics", "pruner", "warmup")},
+        "space": space.resolve(sweep["space"], overrides),
         "fixed": fixed,
         "base": worker.parameters(sections),
         "choices": config.choices(overrides=fixed),
@@ -71,7 +71,7 @@ def read(arguments: Sequence[str]) -> Search:
     }
     if settings.sampler != "grid" and not plan["space"]:
         raise UserError("sweep.space: it is empty: name parameters in conf/sweep/space/ or on the command line")
-    return Search(settings, objectives, own["launcher"], json.loads(json.dumps(plan)), data_md5)
+    return Search(settings, objectives, launcher, json.loads(json.dumps(plan)), data_md5)
 
 
 def _sections(name: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -50,9 +50,9 @@ def draw(study: "Study", path: Path) -> bool:
             axes.plot(list(curve), list(curve.values()), markevery=[-1], **line)
     if best is not None:
         axes.plot([], [], color=BLUE, linewidth=BEST["linewidth"], label=f"the best: trial {best}")
-    for state, line in LINES.items():
+    for state, look in LINES.items():
         if counts[state]:
-            axes.plot([], [], label=f"{counts[state]} {state}", **line)
+            axes.plot([], [], label=f"{counts[state]} {state}", **look)
     style.log_if_wide(axes, "y", values)
     axes.set(xlabel="epoch", ylabel=plain(metric), title="Learning curves of all trials")
     axes.xaxis.set_major_locator(style.whole_numbers())
