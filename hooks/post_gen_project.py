@@ -35,6 +35,7 @@ IMAGES = [
     "conf/model/resnet50.yaml",
     "data/weights",
     "docs/pictures.md",
+    "docs/requests-pictures.md",
     "requirements/images.lock",
     f"{SRC}/augmentation.py",
     f"{SRC}/data/images.py",
@@ -43,9 +44,7 @@ IMAGES = [
     f"{SRC}/models/resnet50.py",
     f"{SRC}/tests/test_*images.py",
     f"{SRC}/tests/test_augmentation.py",
-    f"{SRC}/tests/test_transfer.py",
-    f"{HARNESS}/*/images.py",
-    f"{HARNESS}/*/images_*",
+    f"{HARNESS}/*/images*.py",
     f"{HARNESS}/training/transfer.py",
 ]
 TABLES = [
@@ -53,6 +52,7 @@ TABLES = [
     "conf/data/parquet.yaml",
     "conf/features",
     "conf/train/exact.yaml",
+    "docs/requests-tables.md",
     "docs/tables.md",
     "requirements/tables.lock",
     "schema",
@@ -66,16 +66,8 @@ TABLES = [
     f"{HARNESS}/training/linear.py",
 ]
 # What is answered.
-CLASSIFICATION = [
-    f"{SRC}/tests/test_classification*",
-    f"{HARNESS}/*/classification.py",
-    f"{HARNESS}/*/classification_*",
-]
-REGRESSION = [
-    f"{SRC}/tests/test_regression*",
-    f"{HARNESS}/*/regression.py",
-    f"{HARNESS}/*/regression_*",
-]
+CLASSIFICATION = ["docs/classification.md", f"{HARNESS}/*/classification*.py"]
+REGRESSION = ["docs/regression.md", f"{HARNESS}/*/regression*.py"]
 
 # A service, and what releases it. A job of CI and a group of packages stand between the others of their file.
 SERVICE = [
@@ -86,15 +78,17 @@ SERVICE = [
     "conf/gates",
     "conf/gates.yaml",
     "docs/image.md",
+    "docs/lineage.md",
     "docs/predict.md",
     "docs/release.md",
+    "docs/requests-*.md",
     "docs/retrain.md",
+    "docs/savedmodel.md",
     "docs/serve.md",
     "make/service.mk",
     "requirements/release.lock",
     "requirements/serve.lock",
     f"{SRC}/service.py",
-    f"{SRC}/tests/test_service*",
     f"{HARNESS}/automation/retrain.py",
     f"{HARNESS}/batch",
     f"{HARNESS}/lineage.py",
@@ -118,7 +112,6 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "conf/model/logistic_regression.yaml",
             "schema/breast_cancer.yaml",
             f"{SRC}/models/logistic_regression.py",
-            f"{SRC}/tests/test_logistic_regression.py",
         ],
         "tabular-regression": [
             *TABLES,
@@ -128,7 +121,6 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             "conf/model/linear_regression.yaml",
             "schema/diabetes.yaml",
             f"{SRC}/models/linear_regression.py",
-            f"{SRC}/tests/test_linear_regression.py",
         ],
     },
     # Each holds what the one before it holds.
@@ -140,16 +132,16 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "Proprietary": [],
     },
     "dvc_remote": {
-        "s3": ["requirements/remote-s3.lock"],
+        "s3": ["docs/remote-s3.md", "requirements/remote-s3.lock"],
         "gcs": ["requirements/remote-gcs.lock"],
         "azure": ["requirements/remote-azure.lock"],
         "ssh": ["requirements/remote-ssh.lock"],
     },
     "ci": {
-        "github": [*GITHUB, ".github/actions", ".github/dependabot.yml", ".github/workflows"],
-        "gitlab": [".gitlab", ".gitlab-ci.yml", "renovate.json"],
-        "jenkins": ["Jenkinsfile"],
-        "travis": [*GITHUB, ".travis.yml"],
+        "github": [*GITHUB, "docs/ci-github.md", ".github/actions", ".github/dependabot.yml", ".github/workflows"],
+        "gitlab": ["docs/ci-gitlab.md", ".gitlab", ".gitlab-ci.yml", "renovate.json"],
+        "jenkins": ["docs/ci-jenkins.md", "Jenkinsfile"],
+        "travis": [*GITHUB, "docs/ci-travis.md", ".travis.yml"],
     },
 }
 MESSAGE = "Start from template"

@@ -51,84 +51,97 @@ FILES = set(
     conf/train/strategy/mirrored.yaml
     conf/train/strategy/multi_worker.yaml
     data/raw/.gitkeep
+    docs/ci.md
+    docs/commands.md
+    docs/configuration.md
+    docs/data-versioning.md
+    docs/devices.md
+    docs/environment.md
+    docs/evaluation.md
+    docs/index.md
+    docs/pipeline.md
+    docs/sweep.md
+    docs/tests.md
+    docs/tracking.md
+    docs/training.md
+    docs/troubleshooting.md
+    docs/update.md
     dvc.yaml
     pyproject.toml
     requirements/dev.lock
     requirements/train.lock
     src/<package>/__init__.py
-    src/<package>/admission.py
-    src/<package>/bento.py
-    src/<package>/card.py
-    src/<package>/ci.py
-    src/<package>/cli.py
-    src/<package>/config.py
+    src/<package>/__main__.py
     src/<package>/data/__init__.py
-    src/<package>/data/prepared.py
-    src/<package>/distributed_training.py
-    src/<package>/export.py
-    src/<package>/gates.py
-    src/<package>/image.py
-    src/<package>/inference.py
-    src/<package>/inputs/__init__.py
-    src/<package>/keras_training.py
-    src/<package>/lineage.py
+    src/<package>/harness/__init__.py
+    src/<package>/harness/automation/__init__.py
+    src/<package>/harness/automation/ci.py
+    src/<package>/harness/configuration.py
+    src/<package>/harness/contracts.py
+    src/<package>/harness/core/__init__.py
+    src/<package>/harness/core/commands.py
+    src/<package>/harness/core/config.py
+    src/<package>/harness/core/errors.py
+    src/<package>/harness/core/files.py
+    src/<package>/harness/core/paths.py
+    src/<package>/harness/core/programs.py
+    src/<package>/harness/core/stages.py
+    src/<package>/harness/core/text.py
+    src/<package>/harness/evaluation/__init__.py
+    src/<package>/harness/evaluation/card.py
+    src/<package>/harness/evaluation/contracts.py
+    src/<package>/harness/evaluation/measures.py
+    src/<package>/harness/evaluation/plots.py
+    src/<package>/harness/evaluation/report.py
+    src/<package>/harness/evaluation/settings.py
+    src/<package>/harness/exported/__init__.py
+    src/<package>/harness/exported/graphs.py
+    src/<package>/harness/exported/inference.py
+    src/<package>/harness/exported/model.py
+    src/<package>/harness/inputs/__init__.py
+    src/<package>/harness/inputs/contracts.py
+    src/<package>/harness/preparation/__init__.py
+    src/<package>/harness/preparation/settings.py
+    src/<package>/harness/preparation/splits.py
+    src/<package>/harness/prepared/__init__.py
+    src/<package>/harness/sweep/__init__.py
+    src/<package>/harness/sweep/experiment.py
+    src/<package>/harness/sweep/launchers.py
+    src/<package>/harness/sweep/main.py
+    src/<package>/harness/sweep/plots.py
+    src/<package>/harness/sweep/report.py
+    src/<package>/harness/sweep/runs.py
+    src/<package>/harness/sweep/search.py
+    src/<package>/harness/sweep/study.py
+    src/<package>/harness/sweep/trials.py
+    src/<package>/harness/sweep/worker.py
+    src/<package>/harness/targets/__init__.py
+    src/<package>/harness/tracking/__init__.py
+    src/<package>/harness/tracking/git.py
+    src/<package>/harness/tracking/labels.py
+    src/<package>/harness/tracking/lockfile.py
+    src/<package>/harness/tracking/log.py
+    src/<package>/harness/tracking/runs.py
+    src/<package>/harness/tracking/store.py
+    src/<package>/harness/training/__init__.py
+    src/<package>/harness/training/distributed.py
+    src/<package>/harness/training/epochs.py
+    src/<package>/harness/training/export.py
+    src/<package>/harness/training/fit.py
+    src/<package>/harness/training/keras_fit.py
+    src/<package>/harness/training/restore.py
+    src/<package>/harness/training/strategy.py
     src/<package>/models/__init__.py
     src/<package>/models/mlp.py
-    src/<package>/page.py
-    src/<package>/plots.py
-    src/<package>/predict.py
-    src/<package>/registry.py
-    src/<package>/retrain.py
-    src/<package>/savedmodel.py
-    src/<package>/server.py
-    src/<package>/service.py
     src/<package>/stages/__init__.py
     src/<package>/stages/config.py
     src/<package>/stages/evaluate.py
     src/<package>/stages/prepare.py
     src/<package>/stages/train.py
-    src/<package>/static/index.html
-    src/<package>/static/page.css
-    src/<package>/static/page.js
-    src/<package>/strategy.py
-    src/<package>/sweep/__init__.py
-    src/<package>/sweep/__main__.py
-    src/<package>/sweep/experiment.py
-    src/<package>/sweep/launchers.py
-    src/<package>/sweep/plots.py
-    src/<package>/sweep/report.py
-    src/<package>/sweep/runs.py
-    src/<package>/sweep/search.py
-    src/<package>/sweep/study.py
-    src/<package>/sweep/worker.py
-    src/<package>/targets/__init__.py
-    src/<package>/targets/common.py
-    src/<package>/tracking.py
-    src/<package>/training.py
-    tests/__init__.py
-    tests/code/test_admission.py
-    tests/code/test_ci.py
-    tests/code/test_config.py
-    tests/code/test_experiments.py
-    tests/code/test_export.py
-    tests/code/test_gates.py
-    tests/code/test_image.py
-    tests/code/test_lineage.py
-    tests/code/test_page.py
-    tests/code/test_pipeline.py
-    tests/code/test_predict.py
-    tests/code/test_prepared.py
-    tests/code/test_registry.py
-    tests/code/test_retrain.py
-    tests/code/test_savedmodel.py
-    tests/code/test_stage_config.py
-    tests/code/test_stage_evaluate.py
-    tests/code/test_sweep.py
-    tests/code/test_sweep_main.py
-    tests/code/test_sweep_report.py
-    tests/code/test_sweep_runs.py
-    tests/code/test_training.py
-    tests/conftest.py
+    src/<package>/tests/__init__.py
+    src/<package>/tests/conftest.py
+    src/<package>/tests/test_configuration.py
+    src/<package>/tests/test_pipeline.py
     """.split()
 )
 # What a service adds.
@@ -139,8 +152,53 @@ SERVICE = set(
     bentofile.yaml
     conf/gates.yaml
     conf/gates/default.yaml
+    docs/image.md
+    docs/lineage.md
+    docs/predict.md
+    docs/release.md
+    docs/retrain.md
+    docs/savedmodel.md
+    docs/serve.md
     make/service.mk
+    requirements/release.lock
     requirements/serve.lock
+    src/<package>/harness/automation/retrain.py
+    src/<package>/harness/batch/__init__.py
+    src/<package>/harness/batch/contracts.py
+    src/<package>/harness/batch/items.py
+    src/<package>/harness/batch/predict.py
+    src/<package>/harness/lineage.py
+    src/<package>/harness/packaging/__init__.py
+    src/<package>/harness/packaging/bento.py
+    src/<package>/harness/packaging/engines.py
+    src/<package>/harness/packaging/image.py
+    src/<package>/harness/packaging/savedmodel.py
+    src/<package>/harness/packaging/sbom.py
+    src/<package>/harness/packaging/signatures.py
+    src/<package>/harness/packaging/tensorflow_model.py
+    src/<package>/harness/packaging/warm_up.py
+    src/<package>/harness/release/__init__.py
+    src/<package>/harness/release/gates.py
+    src/<package>/harness/release/judge.py
+    src/<package>/harness/release/mutex.py
+    src/<package>/harness/release/registry.py
+    src/<package>/harness/release/versions.py
+    src/<package>/harness/serving/__init__.py
+    src/<package>/harness/serving/admission.py
+    src/<package>/harness/serving/body.py
+    src/<package>/harness/serving/http.py
+    src/<package>/harness/serving/labels.py
+    src/<package>/harness/serving/limits.py
+    src/<package>/harness/serving/model.py
+    src/<package>/harness/serving/openapi.py
+    src/<package>/harness/serving/page.py
+    src/<package>/harness/serving/refusal.py
+    src/<package>/harness/serving/serve.py
+    src/<package>/harness/serving/server.py
+    src/<package>/harness/serving/static/index.html
+    src/<package>/harness/serving/static/page.css
+    src/<package>/harness/serving/static/page.js
+    src/<package>/service.py
     """.split()
 )
 # What a task adds to them, by what comes in and what is answered.
@@ -158,23 +216,23 @@ IMAGES = set(
     conf/model/mobilenet_v3.yaml
     conf/model/resnet50.yaml
     data/weights/.gitkeep
+    docs/pictures.md
+    docs/requests-pictures.md
+    requirements/images.lock
     src/<package>/augmentation.py
     src/<package>/data/images.py
-    src/<package>/inputs/images.py
+    src/<package>/harness/batch/images.py
+    src/<package>/harness/evaluation/images.py
+    src/<package>/harness/inputs/images.py
+    src/<package>/harness/preparation/images.py
+    src/<package>/harness/prepared/images.py
+    src/<package>/harness/training/transfer.py
     src/<package>/models/cnn.py
     src/<package>/models/mobilenet_v3.py
     src/<package>/models/resnet50.py
-    src/<package>/models/transfer.py
-    tests/code/conftest.py
-    tests/code/test_augmentation.py
-    tests/code/test_data_images.py
-    tests/code/test_evaluate_images.py
-    tests/code/test_inputs_images.py
-    tests/code/test_models_images.py
-    tests/code/test_prepare_images.py
-    tests/code/test_transfer.py
-    tests/data/test_prepared_images.py
-    tests/model/test_model_images.py
+    src/<package>/tests/test_augmentation.py
+    src/<package>/tests/test_data_images.py
+    src/<package>/tests/test_model_images.py
     """.split()
 )
 TABLES = set(
@@ -186,30 +244,34 @@ TABLES = set(
     conf/features/hashing.yaml
     conf/features/linear.yaml
     conf/train/exact.yaml
-    src/<package>/data/schema.py
-    src/<package>/data/table_files.py
-    src/<package>/data/table_splits.py
-    src/<package>/data/table_writing.py
+    docs/requests-tables.md
+    docs/tables.md
+    requirements/tables.lock
     src/<package>/data/tables.py
     src/<package>/features.py
-    src/<package>/inputs/tables.py
-    src/<package>/models/linear.py
-    tests/code/test_evaluate_tables.py
-    tests/code/test_features.py
-    tests/code/test_inputs_tables.py
-    tests/code/test_models_tables.py
-    tests/code/test_schema.py
-    tests/code/test_tables.py
-    tests/data/test_prepared_tables.py
-    tests/linear.py
-    tests/model/test_model_tables.py
+    src/<package>/harness/batch/tables.py
+    src/<package>/harness/evaluation/tables.py
+    src/<package>/harness/inputs/tables.py
+    src/<package>/harness/preparation/schema.py
+    src/<package>/harness/preparation/schema_inference.py
+    src/<package>/harness/preparation/table.py
+    src/<package>/harness/preparation/table_files.py
+    src/<package>/harness/preparation/table_splits.py
+    src/<package>/harness/preparation/tables.py
+    src/<package>/harness/prepared/tables.py
+    src/<package>/harness/training/encoding.py
+    src/<package>/harness/training/linear.py
+    src/<package>/tests/test_data_tables.py
+    src/<package>/tests/test_features.py
+    src/<package>/tests/test_model_tables.py
     """.split()
 )
 CLASSIFICATION = set(
     """
-    src/<package>/targets/classification.py
-    src/<package>/targets/classification_plots.py
-    tests/code/test_classification.py
+    docs/classification.md
+    src/<package>/harness/evaluation/classification.py
+    src/<package>/harness/evaluation/classification_plots.py
+    src/<package>/harness/targets/classification.py
     """.split()
 )
 TASKS = {
@@ -223,7 +285,6 @@ TASKS = {
         conf/model/logistic_regression.yaml
         schema/breast_cancer.yaml
         src/<package>/models/logistic_regression.py
-        tests/code/test_logistic_regression.py
         """.split()
     ),
     "tabular-regression": TABLES
@@ -232,18 +293,18 @@ TASKS = {
         conf/data/diabetes.yaml
         conf/experiment/linear_regression.yaml
         conf/model/linear_regression.yaml
+        docs/regression.md
         schema/diabetes.yaml
+        src/<package>/harness/evaluation/regression.py
+        src/<package>/harness/evaluation/regression_plots.py
+        src/<package>/harness/targets/regression.py
         src/<package>/models/linear_regression.py
-        src/<package>/targets/regression.py
-        src/<package>/targets/regression_plots.py
-        tests/code/test_linear_regression.py
-        tests/code/test_regression.py
         """.split()
     ),
 }
 # What a remote adds.
 MORE = {
-    "s3": {"requirements/remote-s3.lock"},
+    "s3": {"docs/remote-s3.md", "requirements/remote-s3.lock"},
     "gcs": {"requirements/remote-gcs.lock"},
     "azure": {"requirements/remote-azure.lock"},
     "ssh": {"requirements/remote-ssh.lock"},
@@ -257,16 +318,26 @@ PROVIDERS = {
         ".github/dependabot.yml",
         ".github/workflows/ci.yml",
         ".github/workflows/retrain.yml",
+        "docs/ci-github.md",
     },
     "gitlab": {
         ".gitlab-ci.yml",
         ".gitlab/issue_templates/Default.md",
         ".gitlab/merge_request_templates/Default.md",
+        "docs/ci-gitlab.md",
         "renovate.json",
     },
-    "jenkins": {"Jenkinsfile"},
-    "travis": GITHUB | {".travis.yml"},
+    "jenkins": {"Jenkinsfile", "docs/ci-jenkins.md"},
+    "travis": GITHUB | {".travis.yml", "docs/ci-travis.md"},
     "none": set(),
+}
+# What a task or a CI adds to a service, and to no experiment.
+SERVED = {
+    ".github/workflows/retrain.yml",
+    "docs/requests-pictures.md",
+    "docs/requests-tables.md",
+    "src/<package>/harness/batch/images.py",
+    "src/<package>/harness/batch/tables.py",
 }
 OPEN = {"CITATION.cff"}
 LICENSES = {
@@ -299,7 +370,7 @@ def expected_files(
     """Lists what a project must hold, no more and no less."""
     names = FILES | TASKS[task] | MORE.get(dvc_remote, set()) | PROVIDERS[ci]
     names |= OPEN if license != "Proprietary" else set()
-    names = names - {".github/workflows/retrain.yml"} if scope == "experiment" else names | SERVICE
+    names = names - SERVED if scope == "experiment" else names | SERVICE
     return {name.replace("<package>", package) for name in names}
 
 
@@ -382,7 +453,7 @@ def test_bake(bake: Callable[..., BakedProject], answers: dict[str, str]) -> Non
     assert ("Copyright (c) Your Name" in text) == (license_name != "Apache-2.0")
     assert not re.search(r"(?i)copyright[^\n]*\b20\d\d\b", text), "a year would differ at the next cruft update"
     if PROVIDERS[ci]:  # names of credentials are not credentials
-        project.run("detect-secrets-hook", "--no-verify", *(PROVIDERS[ci] & project.files()))
+        project.run("detect-secrets-hook", "--no-verify", *(name for name in PROVIDERS[ci] if project.has_file(name)))
     assert project.git_status() == ""
 
 
