@@ -12,7 +12,7 @@ To add a change of your own, add a parameter to `augment`, its value to each fil
     pixels += 255 * noise * tf.random.stateless_normal(tf.shape(pixels), seed)
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 

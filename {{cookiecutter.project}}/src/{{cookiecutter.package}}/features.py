@@ -78,7 +78,7 @@ def one_hot(  # noqa: PLR0913  The keyword-only parameters are section `features
     return graph.encoding()
 
 
-def hashing(  # noqa: PLR0913  The keyword-only parameters are section `features` of the configuration.
+def hashing(
     table: "pa.Table",
     columns: TableColumns,
     *,

@@ -21,7 +21,6 @@ TableColumns = Sequence[Mapping[str, str]]  # name and type, `number` or `catego
 OUTPUT = "encoded"
 OTHER, MISSING = "(other)", "(missing)"  # levels
 ML_OPSET = 2  # of ai.onnx.ml, the version that tf2onnx writes: only equal ones can be joined
-MICROSOFT_OPSET = 1  # of com.microsoft, operators of ONNX Runtime alone
 # Bound of a standardized number. No training row of fewer than 10^12 lies further out (P. A. Samuelson, How Deviant
 # Can You Be?, 1968: at most sqrt(N - 1) deviations), and float32 arithmetic on it stays finite: no output becomes NaN.
 LIMIT = 1e6
@@ -193,7 +192,7 @@ class Graph:
             [helper.make_tensor_value_info(OUTPUT, onnx_type(self._precision), ["N", len(self._encoded)])],
             self._constants,
         )
-        versions = {"": OPSET, "ai.onnx.ml": ML_OPSET, "com.microsoft": MICROSOFT_OPSET}
+        versions = {"": OPSET, "ai.onnx.ml": ML_OPSET, "com.microsoft": 1}
         domains = {"", *(node.domain for node in self._nodes)}
         model = helper.make_model(
             graph,

@@ -63,7 +63,7 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
     Raises:
         UserError: If the model does not fit the data or the target, or its loss is no finite number.
     """
-    check_model(model, gradient_descent)
+    refuse_mismatch(model, gradient_descent)
     devices = Strategy.model_validate(strategy)
     _check_descent(inputs, manifest, monitor, class_weights == "balanced", devices)
     from . import descent, keras_fit
@@ -98,7 +98,7 @@ def solver(
     Raises:
         UserError: If the model has no solver.
     """
-    check_model(model, solver)
+    refuse_mismatch(model, solver)
     fitted: Fitted = config.instantiate(model, inputs, manifest)
     report(0, fitted.history.iloc[0].to_dict())
     return fitted
@@ -113,7 +113,7 @@ def has_solver(model: Mapping[str, Any]) -> bool:
     return inspect.signature(config.target(model["_target_"])).return_annotation is Fitted
 
 
-def check_settings(train: Mapping[str, Any]) -> None:
+def refuse_steps(train: Mapping[str, Any]) -> None:
     """Rejects gradient-descent settings for a model with its own solver.
 
     Args:
@@ -131,7 +131,7 @@ def check_settings(train: Mapping[str, Any]) -> None:
         )
 
 
-def check_model(model: Mapping[str, Any], way: Callable[..., Any]) -> None:
+def refuse_mismatch(model: Mapping[str, Any], way: Callable[..., Any]) -> None:
     """Rejects a model that cannot be fitted in the chosen way.
 
     Args:
