@@ -63,7 +63,8 @@ def logistic_regression(
         )
     estimated = list(range(width)) if l2 else linear.independent(linear.triangle(encoded), columns)
     estimate, covariance = table_likelihood.maximize(
-        table_likelihood.Rows(encoded, labels, len(classes), estimated), l2, columns)
+        table_likelihood.Rows(encoded, labels, len(classes), estimated), l2, columns
+    )
     weights = np.zeros((width, len(classes)))
     weights[estimated, 1:] = estimate
 

@@ -171,9 +171,7 @@ def compiled(phase: Phase, training: Training) -> keras.Model:
     return model
 
 
-def restored(
-    phase: Phase, training: Training, model: keras.Model, best: keras.callbacks.EarlyStopping
-) -> Checkpoint:
+def restored(phase: Phase, training: Training, model: keras.Model, best: keras.callbacks.EarlyStopping) -> Checkpoint:
     """The checkpoint of a phase with several workers: the state of all of them is that of the chief.
 
     Args:

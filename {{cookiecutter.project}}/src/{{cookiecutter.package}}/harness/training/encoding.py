@@ -256,9 +256,7 @@ def categories(
     return [(name, its) for name, its in found if its is not None]
 
 
-def encode_numbers(
-    graph: Graph, table: "pa.Table", columns: TableColumns, numbers: Numbers, missing: Missing
-) -> None:
+def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbers: Numbers, missing: Missing) -> None:
     """Adds the numbers, and an indicator for each number that is missing in some training rows.
 
     Args:
