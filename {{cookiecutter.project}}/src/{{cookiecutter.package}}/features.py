@@ -9,7 +9,7 @@ to `one_hot`, before its last line:
         graph.output(graph.expand(positive), [Column(f"{name} > 0")])
 
 A new function with a file in conf/features/ is a new option. Only TensorFlow Serving needs more: an operator that is
-new to it is added to `OPERATORS` in harness/packaging/savedmodel.py.
+new to it is added to `operators` in harness/packaging/tensorflow_model.py.
 """
 
 from typing import TYPE_CHECKING, Annotated
