@@ -1,4 +1,4 @@
-"""Images a second of `keras_training.descend` and of a hand-written `model.fit`, in this process, taking turns.
+"""Images a second of `descent.descend` and of a hand-written `model.fit`, in this process, taking turns.
 
     python benchmarks/fit.py PROJECT DETERMINISM VARIANTS DATA=EPOCHS[xREPEATS]...
     python benchmarks/fit.py build/bake/my-experiment on package,hand digits=5x2 synthetic_mlp=3
@@ -18,11 +18,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 Arrays = tuple[Any, Any]
-COMPILED: dict[str, Any] = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
+LOSS = "sparse_categorical_crossentropy"
 
 
 def data(name: str, prepared: Any, project: Path, folder: Path) -> tuple[Arrays, Arrays, int]:
@@ -31,7 +30,7 @@ def data(name: str, prepared: Any, project: Path, folder: Path) -> tuple[Arrays,
 
     if name == "digits":
         lies = project / "data/prepared"
-        load = importlib.import_module(f"{prepared.__package__}.images").load
+        load = importlib.import_module(f"{prepared.__name__}.images").load
         train, validation = ((load(split, lies), prepared.targets(split, lies)) for split in ("train", "validation"))
         return train, validation, len(prepared.manifest(lies)["classes"])
     made = []
@@ -50,16 +49,19 @@ def main(project: Path, determinism: str, variants: list[str], runs: list[str]) 
     """Fits, and prints the throughput."""
     sys.path.insert(0, str(project / "src"))
     (package,) = (path.name for path in (project / "src").iterdir() if (path / "__init__.py").is_file())
-    training, prepared = (importlib.import_module(f"{package}.{name}") for name in ("keras_training", "data.prepared"))
+    contracts, prepared, devices, descent = (
+        importlib.import_module(f"{package}.harness.{name}")
+        for name in ("contracts", "prepared", "training.devices", "training.descent")
+    )
     import keras
     import numpy as np
     import yaml
 
     params = yaml.safe_load((project / "params.yaml").read_text())
-    settings = params["train"]
+    settings = {key: value for key, value in params["train"].items() if key != "_target_"}
     networks = {kind: yaml.safe_load((project / f"conf/model/{kind}.yaml").read_text()) for kind in ("cnn", "mlp")}
     if determinism == "on":
-        training.make_deterministic(settings["seed"])
+        devices.make_deterministic(settings["seed"])
     else:
         keras.utils.set_random_seed(settings["seed"])
 
@@ -85,11 +87,19 @@ def main(project: Path, determinism: str, variants: list[str], runs: list[str]) 
         if variant == "package":
             own = model.fit  # `descend` takes no callbacks, so the clock is slipped in below it
             model.fit = lambda *args, callbacks, **kw: own(*args, callbacks=[*callbacks, clock], **kw)
-            never = {"epochs": epochs, "patience": epochs}
-            training.descend(model, train, validation, COMPILED, SimpleNamespace(**{**settings, **never}))
+            in_package = descent.Settings(
+                **{**settings, "patience": epochs, "strategy": descent.Strategy(**settings["strategy"])}
+            )
+            arrays, targets = ({"train": train[i], "validation": validation[i]} for i in (0, 1))
+            phase = contracts.Phase(
+                model, contracts.Inputs("image", arrays.__getitem__, inputs), epochs, settings["learning_rate"]
+            )
+            metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy")]
+            compiled = {"loss": LOSS, "metrics": metrics}
+            descent.descend(phase, descent.Training(in_package, targets, compiled, "min", lambda *_: None))
         else:
             optimiser = keras.optimizers.Adam(settings["learning_rate"])
-            model.compile(optimiser, **COMPILED)
+            model.compile(optimiser, LOSS, metrics=["accuracy"])
             model.fit(
                 np.asarray(train[0], np.float32),
                 train[1],

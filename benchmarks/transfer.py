@@ -29,13 +29,17 @@ def main() -> None:
     arguments = parser.parse_args()
     sys.path.insert(0, str(arguments.project.resolve() / "src"))
     (package,) = (path.name for path in (arguments.project / "src").iterdir() if (path / "__init__.py").is_file())
-    training, prepared, models = (
-        importlib.import_module(f"{package}.{name}") for name in ("keras_training", "data.prepared", "models.resnet50")
-    )
+    contracts, batches, devices, quiet, models = (
+        importlib.import_module(f"{package}.{name}")
+        for name in (
+            "harness.contracts", "harness.training.batches", "harness.training.devices", "harness.training.quiet",
+            "models.resnet50",
+        )
+    )  # fmt: skip
     import numpy as np
     from numpy.typing import NDArray
 
-    keras, shape = training.keras, (arguments.side, arguments.side, 3)
+    keras, shape = quiet.keras, (arguments.side, arguments.side, 3)
     generator = np.random.default_rng(0)
     sizes = {"train": arguments.images, "validation": max(1, arguments.images // 4)}
     labels: dict[str, NDArray[np.int64]] = {split: np.arange(size) % 3 for split, size in sizes.items()}
@@ -45,7 +49,7 @@ def main() -> None:
         return entry, keras.layers.Rescaling(1 / 255)(entry)
 
     def build() -> Any:
-        training.make_deterministic(0)
+        devices.make_deterministic(0)
         return models.resnet50(
             layers,
             lambda x: keras.layers.Dense(3, activation="softmax", name="probabilities")(x),
@@ -59,8 +63,8 @@ def main() -> None:
     def fit(model: Any, array: Any, epochs: int, learning_rate: float) -> None:
         model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
         model.fit(
-            training.batches((array("train"), labels["train"]), 32, 0),
-            validation_data=training.batches((array("validation"), labels["validation"]), 32),
+            batches.batches(batches.Split(array("train"), labels["train"]), 32, batches.Order(0)),
+            validation_data=batches.batches(batches.Split(array("validation"), labels["validation"]), 32),
             epochs=epochs,
             shuffle=False,
             verbose=0,
@@ -71,12 +75,12 @@ def main() -> None:
         for split, targets in labels.items():
             np.save(f"{folder}/{split}.npy", generator.integers(0, 256, (len(targets), *shape), np.uint8))
             rows[split] = np.load(f"{folder}/{split}.npy", mmap_mode="r")
-        inputs = prepared.Inputs("image", rows.__getitem__, layers)
+        inputs = contracts.Inputs("image", rows.__getitem__, layers)
 
         model, start = build(), time.perf_counter()
-        for part, given, epochs, learning_rate in model.phases(inputs, arguments.epochs, 0.001):
+        for phase in model.phases(inputs, arguments.epochs, 0.001):
             features = time.perf_counter() - start
-            fit(part, given.array, epochs, learning_rate)
+            fit(phase.model, phase.inputs.array, phase.epochs, phase.learning_rate)
         cached = time.perf_counter() - start
 
         model, start = build(), time.perf_counter()

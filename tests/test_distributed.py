@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 processor = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
-from my_experiment import keras_training
+from my_experiment.harness.training import descent
 from my_experiment.stages import train
 
 class Watched(np.memmap):
@@ -33,14 +33,16 @@ class Watched(np.memmap):
             seen.extend(index.tolist())
         return super().__getitem__(index)
 
-seen, descend = [], keras_training.descend
-def watched(model, split, *rest, **named):
+seen, descend = [], descent.descend
+def watched(phase, training, *rest):
     assert tf.distribute.get_strategy().num_replicas_in_sync == 2
-    history, count = descend(model, (split[0].view(Watched), split[1]), *rest, **named), len(split[1])
+    array, count = phase.inputs.array, len(training.targets["train"])
+    inputs = phase.inputs._replace(array=lambda split: array(split).view(Watched) if split == "train" else array(split))
+    history = descend(phase._replace(inputs=inputs), training, *rest)
     epochs = np.reshape(seen[: {EPOCHS} * count], ({EPOCHS}, count))
     assert (np.sort(epochs) == np.arange(count)).all() and len(seen) <= ({EPOCHS} + 1) * count
     return history
-keras_training.descend = watched
+descent.descend = watched
 train.main()
 """
 
@@ -197,12 +199,12 @@ def test_a_lost_worker_costs_an_epoch_at_most(
         lose(running, chief, 0, signal.SIGTERM)
     with workers(chief, other) as running:
         lose(running, chief, 1, signal.SIGKILL)
-        assert "going on after epoch" in running.logs[0].read_text()
+        assert "continues an interrupted training after epoch" in running.logs[0].read_text()
     with workers(chief, other) as running:
         for rank in range(2):
             status, output = running.wait(rank)
             assert status == 0, output
-        found = re.search(r"going on after epoch (\d+)", running.logs[0].read_text())
+        found = re.search(r"continues an interrupted training after epoch (\d+)", running.logs[0].read_text())
     assert found is not None
     assert 0 < int(found[1]) < EPOCHS - 1
     # As if nothing had happened, bit for bit.

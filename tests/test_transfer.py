@@ -1,20 +1,21 @@
-"""Large bases, experiments with them, and many processes at one store: the slow tests of a generated project."""
+"""The slow tests of models on large bases, run inside a bake."""
 
-from collections.abc import Callable
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import BakedProject
 
 pytestmark = pytest.mark.pipeline
+HARNESS = Path(__file__).parent / "harness"
 
 
-def test_the_slow_tests_of_a_generated_project_pass(
-    default_project: BakedProject, copy: Callable[[BakedProject], BakedProject]
-) -> None:
-    project = copy(default_project)
-    project.run("dvc", "repro", "prepare")  # experiments train on the project's own data
-    # The debug presets are there to look at; that MLflow is caught up with after any call is the longest of its tests.
+def test_models_on_large_bases(default_project: BakedProject) -> None:
     # MobileNet goes the same way as ResNet-50, to the same bytes, in a third of the time.
-    left_out = "not debug and not by_heart and not killed_before and not (exported and resnet50)"
-    done = project.run("python", "-m", "pytest", "-q", "-m", "slow", "-k", left_out, "tests/code")
-    assert "5 passed" in done.stdout.splitlines()[-1]
+    files = [HARNESS / "training" / name for name in ("test_transfer_images.py", "test_models_images.py")]
+    environment = {"BAKED_PROJECT": str(default_project.path), "PYTHONPATH": str(default_project.path / "src")}
+    chosen = ("-m", "slow", "-k", "not (exported and resnet50)")
+    done = default_project.run(
+        sys.executable, "-m", "pytest", "-q", "-c", HARNESS / "pytest.ini", *chosen, *files, env=environment
+    )
+    assert "2 passed" in done.stdout.splitlines()[-1]

@@ -1,21 +1,30 @@
-"""Random changes of pictures while training, never elsewhere: section `augmentation` of the configuration.
+"""Data augmentation: random changes of the training images, section `augmentation` of the configuration.
 
-All changes of geometry are one affine map a picture, so that a picture is interpolated once. The random numbers of a
-batch follow from the seed and the number of the step alone, whatever thread works on it: the same seed gives the same
-pictures bit for bit, and every epoch gives others.
+All changes of geometry are one affine map for each image, so that an image is interpolated once. The random numbers of
+a batch depend on the seed and the number of the step alone, not on threads: the same seed gives the same images bit for
+bit, and every epoch gives others.
+
+To add a change of your own, add a parameter to `augment`, its value to each file of conf/augmentation/, and a line to
+`change`. For instance, noise of the normal distribution:
+
+    noise: Fraction,
+    ...
+    pixels += 255 * noise * tf.random.stateless_normal(tf.shape(pixels), seed)
 """
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from .harness.contracts import Augment, Tensor
 
-Dataset = Any  # of TensorFlow
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
-def augment(
+def augment(  # noqa: PLR0913  The parameters are section `augmentation` of the configuration.
     *,
     flip_horizontal: bool,
     flip_vertical: bool,
@@ -26,26 +35,26 @@ def augment(
     contrast: Fraction,
     fill: Literal["nearest", "reflect", "constant"],
 ) -> Augment | None:
-    """Returns what changes a dataset of batches, or None where nothing is to be changed.
+    """A function that changes a dataset of batches, or None if nothing changes.
 
-    Each amount is drawn anew for each picture, uniformly, zoom in proportion.
+    Each amount is drawn anew for each image, uniformly; that of zoom uniformly in its logarithm.
 
     Args:
-        flip_horizontal: Mirror left and right, half of the pictures.
-        flip_vertical: Mirror top and bottom, half of the pictures.
-        translate: Shift by this fraction of height and width at most; with `zoom`, this is a random crop.
-        rotate: Turn by this many degrees at most, either way.
-        zoom: Enlarge, or shrink, by a factor of 1 + zoom at most.
-        brightness: Add this fraction of 255 at most, or subtract it.
-        contrast: Multiply the distance from the picture's mean by a factor between 1 - contrast and 1 + contrast.
-        fill: What comes in at the borders: the edge's pixels, the mirrored picture, or black.
+        flip_horizontal: Mirrors half of the images left to right.
+        flip_vertical: Mirrors half of the images top to bottom.
+        translate: Maximum shift, as a fraction of height and width; with `zoom`, this is a random crop.
+        rotate: Maximum angle in degrees, in both directions.
+        zoom: Maximum change of size: images are enlarged or shrunk by a factor of up to 1 + zoom.
+        brightness: Maximum change of all pixel values, as a fraction of 255.
+        contrast: Maximum change of contrast: a factor between 1 - contrast and 1 + contrast, around the image's mean.
+        fill: Pixels beyond the borders: those of the edge, the mirrored image, or black.
 
     Returns:
-        (dataset of (uint8 [B, H, W, C], targets), seed) -> such a dataset.
+        (dataset of (uint8 [B, H, W, C], targets), seed) -> dataset of the same.
     """
     geometry = bool(flip_horizontal or flip_vertical or translate or rotate or zoom)
-    colour = bool(brightness or contrast)
-    if not geometry and not colour:
+    light = bool(brightness or contrast)
+    if not geometry and not light:
         return None
 
     def change(images: Tensor, seed: Tensor) -> Tensor:
@@ -59,19 +68,21 @@ def augment(
             factor = tf.exp(scale * tf.math.log1p(float(zoom)))
             mirror_x = tf.where(flip_x < 0, -1.0, 1.0) if flip_horizontal else 1.0
             mirror_y = tf.where(flip_y < 0, -1.0, 1.0) if flip_vertical else 1.0
-            map_ = affine(images.shape[1:3], mirror_x * factor, mirror_y * factor, rotate * angle, translate, x, y)
-            pixels = keras.ops.image.affine_transform(pixels, map_, "bilinear", fill)
-        if colour:
+            height, width = images.shape[1:3]
+            scales, shifts = (mirror_x * factor, mirror_y * factor), (translate * width * x, translate * height * y)
+            maps = affine((height, width), scales, rotate * angle, shifts)
+            pixels = keras.ops.image.affine_transform(pixels, maps, "bilinear", fill)
+        if light:
             mean = tf.reduce_mean(pixels, (1, 2, 3), keepdims=True)
             factor = (1 + contrast * sharper)[:, None, None, None]
             shift = (255 * brightness * lighter)[:, None, None, None]
             pixels = pixels * factor + (mean * (1 - factor) + shift)
-        return tf.cast(tf.clip_by_value(pixels + 0.5, 0, 255), images.dtype)  # the cast cuts off: this rounds
+        return tf.cast(tf.clip_by_value(pixels + 0.5, 0, 255), images.dtype)  # a cast truncates: this rounds
 
-    def apply(dataset: Dataset, seed: int) -> Dataset:
+    def apply(dataset: "tf.data.Dataset", seed: int) -> "tf.data.Dataset":
         import tensorflow as tf
 
-        # Every epoch iterates anew, and goes on with the next random numbers.
+        # Every epoch is a new iteration, which continues with the next random numbers.
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
         return tf.data.Dataset.zip(dataset, seeds).map(
             lambda batch, seed: (change(batch[0], seed), *batch[1:]), tf.data.AUTOTUNE, deterministic=True
@@ -81,20 +92,17 @@ def augment(
 
 
 def affine(
-    size: tuple[int, int], scale_x: Tensor, scale_y: Tensor, degrees: Tensor, translate: float, x: Tensor, y: Tensor
+    size: tuple[int, int], scales: tuple[Tensor, Tensor], degrees: Tensor, shifts: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Returns the maps from a picture's pixel to where it comes from, for `keras.ops.image.affine_transform`.
+    """Maps from each pixel of an image to its origin, for `keras.ops.image.affine_transform`.
 
-    With the centre c, scales S, rotation R and shift t, a pixel p comes from S^-1 R^-1 (p - c - t) + c.
+    With the center c, scales S, rotation R and shift t, a pixel p comes from S^-1 R^-1 (p - c - t) + c.
 
     Args:
         size: (H, W).
-        scale_x: Horizontal factors [B], negative ones mirror.
-        scale_y: Vertical factors [B].
-        degrees: Angles [B], counterclockwise as one sees it.
-        translate: Largest shift, as a fraction of H and W.
-        x: Horizontal shifts [B], from -1 to 1.
-        y: Vertical shifts [B], from -1 to 1.
+        scales: Horizontal and vertical factors [B]; negative ones mirror.
+        degrees: Angles [B], counterclockwise as seen.
+        shifts: Horizontal and vertical shifts [B], in pixels.
 
     Returns:
         float32 [B, 8]: rows of the 3x3 matrix without its last element, 1.
@@ -103,18 +111,13 @@ def affine(
     import tensorflow as tf
 
     height, width = size
-    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    center_x, center_y = (width - 1) / 2, (height - 1) / 2
     radians = degrees * (np.pi / 180)
     cosine, sine = tf.cos(radians), tf.sin(radians)
-    a, b = cosine / scale_x, -sine / scale_x
-    c, d = sine / scale_y, cosine / scale_y
-    shifted_x, shifted_y = centre_x + translate * width * x, centre_y + translate * height * y
+    a, b = cosine / scales[0], -sine / scales[0]
+    c, d = sine / scales[1], cosine / scales[1]
+    origin_x, origin_y = center_x + shifts[0], center_y + shifts[1]
+    first = [a, b, center_x - a * origin_x - b * origin_y]
+    second = [c, d, center_y - c * origin_x - d * origin_y]
     zero = tf.zeros_like(cosine)
-    return tf.stack(
-        [
-            *(a, b, centre_x - a * shifted_x - b * shifted_y),
-            *(c, d, centre_y - c * shifted_x - d * shifted_y),
-            *(zero, zero),
-        ],
-        axis=1,
-    )
+    return tf.stack([*first, *second, zero, zero], axis=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import keras
     import numpy as np
     import onnx
     import pandas as pd
@@ -73,6 +74,24 @@ class Fitted(NamedTuple):
     weights: dict[str, NDArray[Any]]
     history: pd.DataFrame
     notes: Mapping[str, Any] = {}
+
+
+class Phase(NamedTuple):
+    """One phase of the training of a Keras model; `model.phases`, if a model has it, yields several.
+
+    Attributes:
+        model: Model to compile and to fit; shares its weights with the whole model.
+        inputs: Arrays on which it is fitted.
+        epochs: Maximum number of epochs.
+        learning_rate: Step size of the optimizer.
+        learning_rate_key: Key of the configuration that sets the step size.
+    """
+
+    model: keras.Model
+    inputs: Inputs
+    epochs: int
+    learning_rate: float
+    learning_rate_key: str = "train.learning_rate"
 
 
 class Source(Protocol):

@@ -23,14 +23,11 @@ def cnn(
     Source: the blocks of K. Simonyan, A. Zisserman, Very Deep Convolutional Networks, ICLR 2015.
 
     Args:
-        inputs: Makes the Keras input and the pixels from 0 to 1, [N, H, W, C].
-        head: Makes the answer from the last hidden layer.
-        filters: Number of filters in each block; every block halves the picture.
+        inputs: Makes the Keras input and pixels from 0 to 1, [N, H, W, C].
+        head: Layers from the last hidden tensor to the output.
+        filters: Number of filters in each block; every block halves the image.
         units: Width of the dense layer.
-        dropout: Fraction of the activations dropped around the dense layer while training.
-
-    Returns:
-        An uncompiled model.
+        dropout: Fraction of the activations that are dropped in training, before and after the dense layer.
     """
     import keras  # here, not above: the stage `config` reads this signature and must not wait for TensorFlow
 

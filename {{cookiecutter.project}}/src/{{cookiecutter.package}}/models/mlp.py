@@ -1,4 +1,4 @@
-"""A multi-layer perceptron."""
+"""A multilayer perceptron."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,18 +17,15 @@ def mlp(
     units: list[Annotated[int, Field(ge=1)]],
     dropout: Annotated[float, Field(ge=0, lt=1)],
 ) -> "keras.Model":
-    """Fully connected ReLU layers with dropout, on the pixels of a picture or the encoded columns of a table.
+    """Fully connected ReLU layers with dropout, on the pixels of an image or the encoded columns of a table.
 
     h_i = max(0, W_i h_(i-1) + b_i). Source: I. Goodfellow, Y. Bengio, A. Courville, Deep Learning, 2016, chapter 6.
 
     Args:
         inputs: Makes the Keras input and the tensor for the first layer, [N, ...].
-        head: Makes the answer from the last hidden layer.
+        head: Layers from the last hidden tensor to the output.
         units: Width of each hidden layer.
-        dropout: Fraction of the activations dropped after each hidden layer while training.
-
-    Returns:
-        An uncompiled model.
+        dropout: Fraction of the activations that are dropped in training, after each hidden layer.
     """
     import keras  # here, not above: the stage `config` reads this signature and must not wait for TensorFlow
 

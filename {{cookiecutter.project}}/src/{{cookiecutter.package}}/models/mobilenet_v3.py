@@ -17,7 +17,7 @@ PRETRAINED = transfer.Pretrained(
 )
 
 
-def mobilenet_v3(
+def mobilenet_v3(  # noqa: PLR0913  The keyword-only parameters are section `model` of the configuration.
     inputs: Layers,
     head: Head,
     *,
@@ -29,20 +29,20 @@ def mobilenet_v3(
 ) -> "keras.Model":
     """MobileNetV3-Small without its top, frozen, then global average pooling, dropout and the head.
 
-    Source: A. Howard et al., Searching for MobileNetV3, ICCV 2019. Keras' base holds the preprocessing of its
-    weights, pixel values to -1..1.
+    Source: A. Howard et al., Searching for MobileNetV3, ICCV 2019. The base holds the preprocessing of its weights:
+    pixel values to -1..1.
 
     Args:
-        inputs: Makes (entry of the model, tensor for a first layer); the entry is used, pixel values 0..255.
-        head: Makes the output from the features.
+        inputs: Makes the Keras input, pixel values 0..255, which is used, and a tensor, which is not.
+        head: Layers from the features to the output.
         weights: `imagenet`, None for random ones, or the path of an HDF5 file of this base's weights.
-        dropout: Fraction of the features dropped while training.
-        fine_tune_layers: How many of the 52 layers are trained in the second phase, counted from the output; 0: none.
-        fine_tune_epochs: The most epochs of the second phase.
+        dropout: Fraction of the features that are dropped in training.
+        fine_tune_layers: Number of layers, of 52, that the second phase trains, counted from the output; 0 for none.
+        fine_tune_epochs: Maximum number of epochs of the second phase.
         fine_tune_learning_rate: Step size of the second phase.
 
     Returns:
-        An uncompiled model, with `phases` (`transfer.connect`).
+        A model with `phases` (`transfer.connect`).
     """
     import keras  # here, not above: the stage `config` reads this signature and must not wait for TensorFlow
 
@@ -51,4 +51,4 @@ def mobilenet_v3(
     base = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=tuple(image.shape[1:]))
     transfer.load(base, weights, PRETRAINED)
     fine_tuning = transfer.FineTuning(fine_tune_layers, fine_tune_epochs, fine_tune_learning_rate)
-    return transfer.connect(entry, image, base, head, dropout, fine_tuning)
+    return transfer.connect(transfer.Trunk(entry, image, base), head, dropout, fine_tuning)

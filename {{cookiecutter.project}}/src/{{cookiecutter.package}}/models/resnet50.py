@@ -18,7 +18,7 @@ PRETRAINED = transfer.Pretrained(
 MEANS = (103.939, 116.779, 123.68)  # blue, green, red of ImageNet
 
 
-def resnet50(
+def resnet50(  # noqa: PLR0913  The keyword-only parameters are section `model` of the configuration.
     inputs: Layers,
     head: Head,
     *,
@@ -30,20 +30,20 @@ def resnet50(
 ) -> "keras.Model":
     """ResNet-50 without its top, frozen, then global average pooling, dropout and the head.
 
-    Source: K. He et al., Deep Residual Learning for Image Recognition, CVPR 2016. Preprocessing is that of its
-    weights: channels in the order blue, green, red, less their means over ImageNet.
+    Source: K. He et al., Deep Residual Learning for Image Recognition, CVPR 2016. The preprocessing is that of its
+    weights: channels in the order blue, green, red, minus their means over ImageNet.
 
     Args:
-        inputs: Makes (entry of the model, tensor for a first layer); the entry is used, pixel values 0..255.
-        head: Makes the output from the features.
+        inputs: Makes the Keras input, pixel values 0..255, which is used, and a tensor, which is not.
+        head: Layers from the features to the output.
         weights: `imagenet`, None for random ones, or the path of an HDF5 file of this base's weights.
-        dropout: Fraction of the features dropped while training.
-        fine_tune_layers: How many of the 53 layers are trained in the second phase, counted from the output; 0: none.
-        fine_tune_epochs: The most epochs of the second phase.
+        dropout: Fraction of the features that are dropped in training.
+        fine_tune_layers: Number of layers, of 53, that the second phase trains, counted from the output; 0 for none.
+        fine_tune_epochs: Maximum number of epochs of the second phase.
         fine_tune_learning_rate: Step size of the second phase.
 
     Returns:
-        An uncompiled model, with `phases` (`transfer.connect`).
+        A model with `phases` (`transfer.connect`).
     """
     import keras  # here, not above: the stage `config` reads this signature and must not wait for TensorFlow
 
@@ -52,4 +52,4 @@ def resnet50(
     base = keras.applications.ResNet50(include_top=False, weights=None, input_shape=tuple(image.shape[1:]))
     transfer.load(base, weights, PRETRAINED)
     fine_tuning = transfer.FineTuning(fine_tune_layers, fine_tune_epochs, fine_tune_learning_rate)
-    return transfer.connect(entry, image, base, head, dropout, fine_tuning)
+    return transfer.connect(transfer.Trunk(entry, image, base), head, dropout, fine_tuning)

@@ -9,27 +9,26 @@ from ..harness.training import strategy
 
 
 def main() -> None:
-    """Reads data/prepared, writes models/ and reports/history.csv; a worker that helps another one writes nothing."""
+    """Reads data/prepared, writes models/ and reports/history.csv; of several workers, only the chief writes."""
     sections, manifest = config.read(), prepared.manifest()
-    modality = prepared.modality(manifest)
-    for key, value in sections["model"].items():  # weights, for instance
+    prepared_input = prepared.modality(manifest)
+    for key, value in sections["model"].items():  # a file of weights, for instance
         if isinstance(value, str) and Path(value).exists():
             config.refuse_untracked(Path(value), "train", f"model.{key}", "data/weights/")
-    inputs = modality.inputs(manifest, sections[modality.SECTION])
+    inputs = prepared_input.inputs(manifest, sections[prepared_input.SECTION])
     fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest)
     if strategy.follows(sections["train"]):
         return
-    # Here, not above: the stage `config` imports this module and needs none of it.
-    from ..harness.training import export
+    from ..harness.training import export  # here, not above: ONNX, which takes a second, for a failed training
 
-    used = {"model": sections["model"], modality.SECTION: sections[modality.SECTION]}
+    used = {key: sections[key] for key in ("model", prepared_input.SECTION)}
     export.save(fitted, inputs, manifest, used, MODELS)
     HISTORY.parent.mkdir(exist_ok=True)
     fitted.history.to_csv(HISTORY, index_label="epoch", float_format="%.9g", lineterminator="\n")
 
 
 def start() -> None:
-    """Runs the stage alone in this folder; but a worker that helps must not wait for the one it helps."""
+    """Runs the stage alone in this folder, but lets a worker join that is not the chief."""
     if strategy.follows(config.read()["train"]):
         main()
     else:

@@ -15,11 +15,12 @@ OPTIONS = sorted({file.stem for file in ROOT.glob("conf/augmentation/*.yaml")} -
 
 def augmented(option: str, images: NDArray[np.uint8], seed: int, epochs: int) -> NDArray[np.uint8]:
     """The pictures after augmentation, uint8 [epochs, N, H, W, C]."""
-    from ..harness.training import keras_fit  # loads TensorFlow quietly
+    from ..harness.training import devices
+    from ..harness.training.quiet import tf
 
-    keras_fit.make_deterministic(0)
+    devices.make_deterministic(0)
     augment = config.instantiate(yaml.safe_load((ROOT / f"conf/augmentation/{option}.yaml").read_text("utf-8")))
-    dataset = augment(keras_fit.tf.data.Dataset.from_tensor_slices((images, np.arange(len(images)))).batch(4), seed)
+    dataset = augment(tf.data.Dataset.from_tensor_slices((images, np.arange(len(images)))).batch(4), seed)
     made: list[Any] = []
     for _ in range(epochs):
         batches = list(dataset)

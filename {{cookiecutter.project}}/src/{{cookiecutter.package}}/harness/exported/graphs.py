@@ -1,23 +1,20 @@
 """ONNX graphs: joined, and in canonical form."""
 
 import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import onnx
 import onnx.compose
 
-if TYPE_CHECKING:
-    pass
-
-OPSET, IR_VERSION = 18, 10  # of every graph made here: only equal ones can be joined
+OPSET, IR_VERSION = 18, 10  # of every graph of this package: only equal ones can be joined
 
 
 def prepend(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns both graphs as one: the only output of the first becomes the only input of the second.
+    """Both graphs as one: the only output of the first becomes the only input of the second.
 
     Args:
-        first: Its inputs become the inputs.
-        second: Its outputs become the outputs.
+        first: Its inputs are the inputs of the result.
+        second: Its outputs are the outputs of the result.
     """
     for model in (first, second):
         model.ir_version = IR_VERSION
@@ -25,61 +22,77 @@ def prepend(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.compose.merge_models(first, second, [link], prefix1="first/", prefix2="second/")
 
 
-def canonical(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
-    """Rewrites names and order of an ONNX graph so that they depend on the computation alone.
+def canonical(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
+    """The same graph with names and order that depend on the computation alone.
 
     tf2onnx merges equal constants in the order of their memory addresses, and its names carry that order: equal
-    models come out with different bytes. Nodes are sorted depth first from the outputs, then numbered.
+    models have different bytes. Here, nodes are sorted depth first from the outputs and then numbered.
 
     Args:
         model: The model; not changed.
-        inputs: The new names of its inputs.
-        outputs: The new names of its outputs.
-
-    Returns:
-        The same computation.
+        inputs: New names of the inputs.
+        outputs: New names of the outputs.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
-    producer = {name: node for node in graph.node for name in node.output if name}
-    constants = {constant.name: constant for constant in graph.initializer}
-    names = dict(zip((i.name for i in graph.input), inputs, strict=True))
-    taken = {*inputs, *outputs}  # a column may be called anything
-
-    def unused(prefix: str) -> str:
-        return next(name for n in itertools.count(len(names)) if (name := f"{prefix}_{n}") not in taken)
-
-    results = [output.name for output in graph.output]
-    ordered: list[onnx.NodeProto] = []
-    done: set[int] = set()
-    stack = [(producer[name], False) for name in reversed(results)]
-    while stack:  # depth first without recursion: deep models have thousands of nodes
-        node, visited = stack.pop()
-        if id(node) in done:
-            continue
-        if not visited:
-            stack.append((node, True))
-            stack += [(producer[name], False) for name in reversed(node.input) if name in producer]
-            continue
-        done.add(id(node))
-        ordered.append(node)
-        for name in node.input:
-            if name in constants:
-                names.setdefault(name, unused("constant"))
-        for name in filter(None, node.output):  # "" is an optional output, or input, that is left out
-            names[name] = unused("value")
-    names |= dict(zip(results, outputs, strict=True))
-    for index, node in enumerate(ordered):
+    nodes = _depth_first(graph)
+    names = _names(graph, nodes, inputs, outputs)
+    for index, node in enumerate(nodes):
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
         node.name = f"{node.op_type}_{index}"
-    used = [name for name in names if name in constants]
     for value in [*graph.input, *graph.output]:
         value.name = names[value.name]
         value.type.tensor_type.shape.dim[0].dim_param = "N"
-    for name in used:
-        constants[name].name = names[name]
-    made = onnx.helper.make_graph(ordered, "model", graph.input, graph.output, [constants[name] for name in used])
-    result = onnx.helper.make_model(made, opset_imports=model.opset_import, ir_version=model.ir_version)
+    constants = {constant.name: constant for constant in graph.initializer}
+    used = [constants[name] for name in names if name in constants]
+    for constant in used:
+        constant.name = names[constant.name]
+    result = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "model", graph.input, graph.output, used),
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+    )
     onnx.checker.check_model(result)
     return result
+
+
+def _depth_first(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes on which the outputs depend, each after those on which it depends."""
+    producer = {name: node for node in graph.node for name in node.output if name}
+    ordered: list[onnx.NodeProto] = []
+    done: set[int] = set()
+    stack = [(producer[output.name], False) for output in reversed(graph.output)]
+    while stack:  # no recursion: deep models have thousands of nodes
+        node, inputs_done = stack.pop()
+        if id(node) in done:
+            continue
+        if inputs_done:
+            done.add(id(node))
+            ordered.append(node)
+            continue
+        stack.append((node, True))
+        stack += [(producer[name], False) for name in reversed(node.input) if name in producer]
+    return ordered
+
+
+def _names(
+    graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], inputs: Sequence[str], outputs: Sequence[str]
+) -> dict[str, str]:
+    """Old name -> canonical name, in the order of the nodes."""
+    constants = {constant.name for constant in graph.initializer}
+    names = dict(zip((value.name for value in graph.input), inputs, strict=True))
+    reserved = {*inputs, *outputs}  # a column may have any name
+
+    def add(old: str, prefix: str) -> None:
+        numbered = (f"{prefix}_{number}" for number in itertools.count(len(names)))
+        names[old] = next(name for name in numbered if name not in reserved)
+
+    for node in nodes:
+        for name in node.input:
+            if name in constants and name not in names:
+                add(name, "constant")
+        for name in node.output:
+            if name:  # "" is an optional output that is left out
+                add(name, "value")
+    return names | dict(zip((value.name for value in graph.output), outputs, strict=True))

@@ -1,4 +1,4 @@
-"""Asking the exported model: in the pipeline, with data that stay on disk."""
+"""Inference with the exported model in the pipeline, on data that stay on disk."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -9,18 +9,19 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+PROVIDERS = ["CPUExecutionProvider"]
+TYPES = {"f4": "tensor(float)", "f8": "tensor(double)", "O": "tensor(string)"}  # of NumPy -> of ONNX
+WARM_UP, CALLS = 20, 200  # of a measurement of latency
+
 
 def predict(model: Path | bytes, feeds: Iterable[Mapping[str, NDArray[Any]]]) -> NDArray[np.float32]:
-    """Asks an ONNX model batch by batch, so that data on disk stay there.
+    """Outputs of an ONNX model, float32 [N, ...].
 
     Args:
         model: The ONNX file, or its content.
         feeds: Batches: input -> array.
-
-    Returns:
-        Its only output, float32 [N, ...].
     """
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, providers=PROVIDERS)
     return np.concatenate([session.run(None, feed)[0] for feed in feeds])
 
 
@@ -35,42 +36,45 @@ def finite_rows(outputs: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def latency(model: Path | bytes, feed: Mapping[str, NDArray[Any]]) -> float:
-    """Returns how long an ONNX model takes for one answer, in ms: the median of 200, on one thread.
+    """Latency of one prediction in ms: the median of `CALLS` calls on one thread.
 
     Args:
         model: The ONNX file, or its content.
-        feed: Input -> array; its first row is asked.
+        feed: Input -> array, whose first row is predicted.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    one = {name: values[:1] for name, values in feed.items()}
+    session = onnxruntime.InferenceSession(model, options, providers=PROVIDERS)
+    row = {name: values[:1] for name, values in feed.items()}
     seconds = []
-    for _ in range(220):  # the first 20 warm up
+    for _ in range(WARM_UP + CALLS):
         started = time.perf_counter()
-        session.run(None, one)
+        session.run(None, row)
         seconds.append(time.perf_counter() - started)
-    return float(f"{np.median(seconds[20:]) * 1000:.4g}")
+    return float(f"{np.median(seconds[WARM_UP:]) * 1000:.4g}")
 
 
 def misfit(model: Path | bytes, feed: Mapping[str, NDArray[Any]]) -> str | None:
-    """Returns why an ONNX model cannot be asked with such a batch, or None where it can.
+    """The reason why an ONNX model cannot take a batch; None if it can.
 
     Args:
         model: The ONNX file, or its content.
         feed: Input -> array.
     """
-    types = {"f4": "tensor(float)", "f8": "tensor(double)", "O": "tensor(string)"}
-    wanted = {i.name: i for i in onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).get_inputs()}
-    if lacking := sorted(wanted.keys() - feed.keys()):
-        return f"it wants {', '.join(lacking)}"
-    if unknown := sorted(feed.keys() - wanted.keys()):
-        return f"it does not know {', '.join(unknown)}"
+    inputs = {value.name: value for value in onnxruntime.InferenceSession(model, providers=PROVIDERS).get_inputs()}
+    if missing := sorted(inputs.keys() - feed.keys()):
+        return f"it needs the inputs {', '.join(missing)}"
+    if unknown := sorted(feed.keys() - inputs.keys()):
+        return f"it has no inputs {', '.join(unknown)}"
     for name, values in feed.items():
-        shape = wanted[name].shape[1:]
-        same = len(shape) == values.ndim - 1 and all(
-            size == given or not isinstance(size, int) for size, given in zip(shape, values.shape[1:], strict=False)
-        )
-        if not same or wanted[name].type != types.get(values.dtype.str.lstrip("<>|=")):
-            return f"{name} is {wanted[name].type} {shape} to it, and {values.dtype} {list(values.shape[1:])} here"
+        shape, kind = inputs[name].shape[1:], inputs[name].type
+        if kind != TYPES.get(values.dtype.str.lstrip("<>|=")) or not _fits(values.shape[1:], shape):
+            return f"its input {name} is {kind} {shape}, the data have {values.dtype} {list(values.shape[1:])}"
     return None
+
+
+def _fits(actual: tuple[int, ...], expected: list[Any]) -> bool:
+    """Whether a shape matches another one, in which only integers are fixed sizes."""
+    return len(actual) == len(expected) and all(
+        size == given or not isinstance(size, int) for size, given in zip(expected, actual, strict=True)
+    )

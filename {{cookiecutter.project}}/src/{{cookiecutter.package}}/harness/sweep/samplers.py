@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Literal
 
 from ..contracts import Target
+from ..targets import monitor
+from .settings import LATENCY
 
 if TYPE_CHECKING:
     import optuna
@@ -54,4 +56,4 @@ def direction(metric: str, target: Target) -> Direction:
         metric: An objective of the sweep.
         target: The target, which knows the direction of its own metric; a loss and the latency are better if lower.
     """
-    return "maximize" if metric == f"val_{target.METRIC}" and target.HIGHER_IS_BETTER else "minimize"
+    return "maximize" if metric != LATENCY and monitor.mode(metric, target) == "max" else "minimize"

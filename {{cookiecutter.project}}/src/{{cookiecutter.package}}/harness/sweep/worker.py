@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import configuration, contracts, prepared, targets
 from ..core import config
 from ..core.errors import UserError, one_line
-from ..training import epochs
+from ..targets import monitor
 from . import samplers, space
 from . import study as studies
 from .settings import LATENCY
@@ -126,7 +126,8 @@ def train(
         fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest, report)
     finally:
         trial.set_user_attr("fit_seconds", round(time.monotonic() - started, 3))
-    best = fitted.history.iloc[epochs.kept(fitted.history, sections["train"])]
+    epoch = monitor.best_epoch(fitted.history, sections["train"].get("monitor"), targets.target(manifest))
+    best = fitted.history.iloc[epoch]
     scores = {name: significant(best[name]) for name in fitted.history if name.startswith("val_")}
     if LATENCY in study.user_attrs["plan"]["metrics"]:
         with studies.lock(study.study_name, LATENCY):  # one measurement at a time
@@ -189,5 +190,5 @@ def latency(fitted: contracts.Fitted, inputs: contracts.Inputs, manifest: contra
     from ..exported import inference
     from ..training import export
 
-    model = export.serialise(fitted, inputs, targets.target(manifest).OUTPUT)
+    model = export.serialize(fitted, inputs, targets.target(manifest).OUTPUT)
     return inference.latency(model, next(iter(prepared.modality(manifest).feeds("validation"))))

@@ -1,4 +1,4 @@
-"""The trained Keras model, built again from its description and weights."""
+"""The trained Keras model, rebuilt from its description and weights."""
 
 import json
 from pathlib import Path
@@ -11,20 +11,16 @@ if TYPE_CHECKING:
 
 
 def load_keras(folder: Path) -> "keras.Model":
-    """Builds the trained Keras model again, from its description and weights.
+    """The trained Keras model, which takes prepared rows; of a table, the encoded ones.
 
     Args:
-        folder: Where `save` has written.
-
-    Returns:
-        What was fitted: it takes prepared rows, for a table the encoded ones.
+        folder: Folder of model.json and weights.npz.
     """
-    from . import keras_fit  # noqa: F401, I001  loads TensorFlow quietly, before Keras would
-    import keras
+    from .quiet import keras  # here, not above: seconds, for a command that may not need it
 
     description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    described = description["keras"] | {"compile_config": None}  # to be asked, not trained: without its own loss
-    model = keras.models.model_from_json(json.dumps(described))
+    config = description["keras"] | {"compile_config": None}  # for inference: without its custom loss
+    model = keras.models.model_from_json(json.dumps(config))
     with np.load(folder / "weights.npz") as weights:
         for variable, name in zip(model.weights, weights.files, strict=True):
             variable.assign(weights[name])

@@ -1,7 +1,7 @@
-"""Transfer learning: a base trained on ImageNet, kept as it is, below a head that learns the classes of this project.
+"""Transfer learning: a frozen base trained on ImageNet, below a head for the classes of this project.
 
-A model of this kind is trained in phases (`phases`): the head first, on features of the frozen base that are computed
-once; then, if asked for, the last layers of the base together with the head, at a rate of their own.
+Such a model is trained in phases (`model.phases`): first the head, on features of the frozen base that are computed
+once; then, if `fine_tune_layers` is not 0, the last layers of the base with the head, at their own learning rate.
 """
 
 import tempfile
@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Head, Inputs, Tensor
-from ..core.errors import UserError
+from ..contracts import Head, Inputs, Phase, Tensor
+from ..core.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import keras
 
-SMALLEST = 32  # pixels: the bases halve a picture five times
+SMALLEST = 32  # pixels: the bases halve an image five times
 IMAGENET = "imagenet"
-BATCH = 32  # images that go through the base at a time
+BATCH = 32  # images that pass through the base at a time
 
 
 class Pretrained(NamedTuple):
     """The weights that Keras offers for a base without its top.
 
     Attributes:
-        url: Where they lie.
+        url: URL of the file.
         md5: Checksum of the file, as keras.applications records it.
     """
 
@@ -37,7 +37,7 @@ class Pretrained(NamedTuple):
 
     @property
     def file(self) -> str:
-        """The file's name."""
+        """Name of the file."""
         return self.url.rpartition("/")[2]
 
 
@@ -45,9 +45,9 @@ class FineTuning(NamedTuple):
     """The second phase.
 
     Attributes:
-        layers: How many of the base's last layers with weights are trained, batch normalisation not counted; 0: none.
-        epochs: The most epochs of this phase.
-        learning_rate: Step size of this phase.
+        layers: Number of the base's last layers that are trained, without batch normalization; 0 for no second phase.
+        epochs: Maximum number of epochs.
+        learning_rate: Step size.
     """
 
     layers: int
@@ -55,37 +55,33 @@ class FineTuning(NamedTuple):
     learning_rate: float
 
 
-class Phase(NamedTuple):
-    """A part of the training.
+class Trunk(NamedTuple):
+    """A base with its preprocessing.
 
     Attributes:
-        model: What to compile and fit; shares its weights with the whole model.
-        inputs: What it is fitted on.
-        epochs: The most epochs.
-        learning_rate: Step size of the optimiser.
+        entry: Input of the model.
+        image: Input of the base, computed from `entry`.
+        base: The base, with its weights.
     """
 
-    model: "keras.Model"
-    inputs: Inputs
-    epochs: int
-    learning_rate: float
+    entry: Tensor
+    image: Tensor
+    base: "keras.Model"
 
 
 def rgb(image: Tensor) -> Tensor:
-    """Gives every picture three channels and at least 32 pixels a side.
+    """Images with three channels and at least 32 pixels a side, [N, >=32, >=32, 3], values 0..255.
 
-    Grey becomes three equal channels; small pictures are enlarged, bilinearly, by a whole factor.
+    Gray becomes three equal channels; small images are enlarged, bilinearly, by an integer factor.
 
     Args:
         image: [N, H, W, 1 or 3], values 0..255.
-
-    Returns:
-        [N, >=32, >=32, 3], values 0..255.
     """
     import keras
 
     _, height, width, channels = image.shape
-    factor = -(-SMALLEST // min(height, width))
+    side = min(height, width)
+    factor = (SMALLEST + side - 1) // side
     if factor > 1:
         image = keras.layers.Resizing(factor * height, factor * width, "bilinear")(image)
     return image if channels == 3 else keras.layers.Concatenate()([image] * 3)
@@ -97,10 +93,10 @@ def load(base: "keras.Model", weights: str | None, pretrained: Pretrained) -> No
     Args:
         base: The base, without its top.
         weights: `imagenet`, None to keep random ones, or the path of an HDF5 file.
-        pretrained: What `imagenet` means for this base.
+        pretrained: The weights that `imagenet` stands for.
 
     Raises:
-        UserError: Where the file cannot be had, or holds something else.
+        UserError: If the file is missing or does not hold the weights of this base.
     """
     if weights is None:
         return
@@ -114,19 +110,19 @@ def load(base: "keras.Model", weights: str | None, pretrained: Pretrained) -> No
     except (OSError, ValueError, KeyError, UserWarning) as error:
         raise UserError(
             f"model.weights: {path} does not hold the weights of {base.name} without its top "
-            f"({_first_line(error)}): get {pretrained.url}"
+            f"({one_line(error, 200)}): get {pretrained.url}"
         ) from error
 
 
 def download(pretrained: Pretrained, folder: str = "models") -> Path:
-    """Returns Keras' own copy of the weights; they are downloaded the first time, and their checksum is verified.
+    """The file of the weights in Keras' cache, downloaded once and verified by its checksum.
 
     Args:
-        pretrained: Which weights.
-        folder: Below Keras' cache, ~/.keras or $KERAS_HOME; or an absolute path.
+        pretrained: The weights.
+        folder: Folder in Keras' cache, ~/.keras or $KERAS_HOME; or an absolute path.
 
     Raises:
-        UserError: Where that is impossible, with what to do instead.
+        UserError: If the download fails, with the other way to get the file.
     """
     import keras
 
@@ -134,51 +130,39 @@ def download(pretrained: Pretrained, folder: str = "models") -> Path:
         return Path(
             keras.utils.get_file(pretrained.file, pretrained.url, cache_subdir=folder, file_hash=pretrained.md5)
         )
-    except Exception as error:  # Keras raises no narrower class when the network is away
+    except Exception as error:  # Keras raises no narrower class without a network
         raise UserError(
-            f"model.weights: imagenet: {pretrained.file} cannot be downloaded ({_first_line(error)}): get "
+            f"model.weights: imagenet: {pretrained.file} cannot be downloaded ({one_line(error, 200)}): get "
             f"{pretrained.url} where there is a network, put it into data/weights/, run `dvc add "
             f"data/weights/{pretrained.file}` and set model.weights: data/weights/{pretrained.file}"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def connect(trunk: Trunk, head: Head, dropout: float, fine_tuning: FineTuning) -> "keras.Model":
+    """A model of a frozen base, global average pooling, dropout and the head, with its `phases`.
 
-
-def connect(
-    entry: Tensor,
-    image: Tensor,
-    base: "keras.Model",
-    head: Head,
-    dropout: float,
-    fine_tuning: FineTuning,
-) -> "keras.Model":
-    """Puts global average pooling, dropout and the head on a frozen base.
-
-    The base always runs in inference mode: the statistics of its batch normalisation never change, also while its
+    The base always runs in inference mode: the statistics of its batch normalization never change, not even while its
     last layers are trained.
 
     Args:
-        entry: The model's input.
-        image: What the base takes, made of `entry`.
-        base: The base, its weights loaded.
-        head: Makes the output.
-        dropout: Fraction of the features dropped while training.
+        trunk: The base with its preprocessing.
+        head: Layers from the features to the output.
+        dropout: Fraction of the features that are dropped in training.
         fine_tuning: The second phase.
 
     Returns:
-        An uncompiled model; `phases` is how it is to be trained: (inputs, epochs, learning rate) -> its phases.
+        A model without `compile`; `phases` is a function (inputs, epochs, learning rate) -> phases of its training.
 
     Raises:
-        UserError: Where the base has fewer layers than are to be trained.
+        UserError: If the base has fewer layers than are to be trained.
     """
     import keras
 
+    entry, image, base = trunk
     if fine_tuning.layers > (most := len(_trainable(base))):
         raise UserError(
             f"model.fine_tune_layers: {fine_tuning.layers}, but {base.name} has {most} layers with weights "
-            "(batch normalisation stays as it is and does not count)"
+            "(batch normalization is never trained and does not count)"
         )
     base.trainable = False
     features = keras.layers.GlobalAveragePooling2D(name="features")(base(image, training=False))
@@ -190,11 +174,12 @@ def connect(
                 rows = cache(keras.Model(entry, features), inputs.array, Path(folder))
                 top = keras.Model(features, model.output)
                 yield Phase(top, inputs._replace(array=rows.__getitem__), epochs, learning_rate)
-        else:  # other pictures in every epoch have other features
+        else:  # other images in every epoch have other features
             yield Phase(model, inputs, epochs, learning_rate)
         if fine_tuning.layers:
             unfreeze(base, fine_tuning.layers)
-            yield Phase(model, inputs, fine_tuning.epochs, fine_tuning.learning_rate)
+            key = "model.fine_tune_learning_rate"
+            yield Phase(model, inputs, fine_tuning.epochs, fine_tuning.learning_rate, key)
 
     model.phases = phases
     return model
@@ -203,15 +188,12 @@ def connect(
 def cache(
     extractor: "keras.Model", array: Callable[[str], NDArray[Any]], folder: Path
 ) -> dict[str, NDArray[np.float32]]:
-    """Computes what a frozen base makes of the training and validation split, once, onto disk.
+    """Features of the training and the validation split, computed once onto disk: float32 [N, F], memory-mapped.
 
     Args:
         extractor: Rows of a split -> features [B, F].
         array: Split -> its rows [N, ...], memory-mapped.
-        folder: Where to write.
-
-    Returns:
-        Split -> float32 [N, F], memory-mapped.
+        folder: Folder to write to.
     """
     import tensorflow as tf
     from tqdm import tqdm
@@ -219,25 +201,24 @@ def cache(
     features: dict[str, NDArray[np.float32]] = {}
     for split in ("train", "validation"):
         rows = array(split)
-        # A signature, so that the last batch, which is smaller, is not traced anew.
-        run = tf.function(extractor, input_signature=[tf.TensorSpec((None, *rows.shape[1:]), rows.dtype)])
-        size = (len(rows), extractor.output_shape[-1])
-        made = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.float32, size)
-        with tqdm(total=len(rows), desc=f"features of {split}", unit=" images", disable=None) as progress:
+        # With a signature, the last batch, which is smaller, is not traced anew.
+        extract = tf.function(extractor, input_signature=[tf.TensorSpec((None, *rows.shape[1:]), rows.dtype)])
+        shape = (len(rows), extractor.output_shape[-1])
+        features[split] = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.float32, shape)
+        with tqdm(total=len(rows), desc=f"features of {split}", unit=" images", disable=None) as bar:
             for start in range(0, len(rows), BATCH):
                 batch = rows[start : start + BATCH]
-                made[start : start + BATCH] = run(batch).numpy()
-                progress.update(len(batch))
-        features[split] = made
+                features[split][start : start + BATCH] = extract(batch).numpy()
+                bar.update(len(batch))
     return features
 
 
 def unfreeze(base: "keras.Model", count: int) -> None:
-    """Makes the base's last layers trainable, and no other.
+    """Makes the last layers of a base trainable, and no others.
 
     Args:
         base: The base.
-        count: Number of layers with weights, counted from its output, batch normalisation not counted.
+        count: Number of layers with weights, counted from the output, without batch normalization.
     """
     last = _trainable(base)[-count:]
     base.trainable = True

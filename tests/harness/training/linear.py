@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import onnxruntime
 import pyarrow as pa
@@ -30,17 +31,14 @@ def fit(
     return model(inputs, manifest, confidence=0.95, **settings), rows, encoding
 
 
-
 def table_of(matrix: Any) -> dict[str, Any]:
     """Columns x0, x1, ..."""
     return {f"x{i}": column for i, column in enumerate(np.asarray(matrix, np.float64).T)}
 
 
-
 def values(fitted: Any, key: str, only: str | None = None) -> Any:
     """A column of the table of coefficients, of one class where asked."""
     return np.array([row[key] for row in fitted.notes["coefficients"] if only in (None, row.get("class"))])
-
 
 
 def ask(graph: Any, feed: dict[str, Any]) -> Any:
@@ -49,12 +47,8 @@ def ask(graph: Any, feed: dict[str, Any]) -> Any:
     return session.run(None, feed)[0]
 
 
-
 def answer(fitted: Any, encoding: Any, feed: dict[str, Any]) -> Any:
     """What the whole exported graph answers."""
     graph = fitted.graph()
     whole = graphs.prepend(encoding.graph, graph)
     return ask(graphs.canonical(whole, list(feed), [graph.graph.output[0].name]), feed)
-
-
-

@@ -2,13 +2,13 @@
 
 import os
 from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
 from my_experiment.harness.exported import graphs
-
+from onnx import helper, numpy_helper
 
 
 def graph(prefix: str = "", backwards: bool = False, scale: float = 0.5) -> Any:
@@ -49,12 +49,10 @@ def graph(prefix: str = "", backwards: bool = False, scale: float = 0.5) -> Any:
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-
 def canonical(model: Any) -> bytes:
     """The canonical bytes of a model."""
     result: bytes = graphs.canonical(model, ["image"], ["probabilities"]).SerializeToString(deterministic=True)
     return result
-
 
 
 def answer(serialised: bytes, name: str) -> Any:
@@ -64,12 +62,10 @@ def answer(serialised: bytes, name: str) -> Any:
     return session.run(None, {name: images})[0]
 
 
-
 @pytest.mark.parametrize("prefix", ["", "StatefulPartitionedCall/", "value_"])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_names_and_order_leave_no_trace(prefix: str, backwards: bool) -> None:
     assert canonical(graph(prefix, backwards)) == canonical(graph())
-
 
 
 def test_once_is_enough() -> None:
@@ -77,15 +73,12 @@ def test_once_is_enough() -> None:
     assert canonical(onnx.load_from_string(once)) == once
 
 
-
 def test_the_computation_stays() -> None:
     np.testing.assert_array_equal(answer(canonical(graph()), "image"), answer(graph().SerializeToString(), "in"))
 
 
-
 def test_another_computation_has_other_bytes() -> None:
     assert canonical(graph(scale=0.25)) != canonical(graph())
-
 
 
 def test_inputs_and_outputs_have_their_names_and_any_number_of_images() -> None:
@@ -96,12 +89,10 @@ def test_inputs_and_outputs_have_their_names_and_any_number_of_images() -> None:
     assert len(made.initializer) == 4  # the unused constant is gone
 
 
-
 def test_outputs_that_were_left_out_stay_so() -> None:
     model = graph()
     model.graph.node[5].CopyFrom(helper.make_node("Dropout", ["b"], ["kept", ""]))
     np.testing.assert_array_equal(answer(canonical(model), "image"), answer(graph().SerializeToString(), "in"))
-
 
 
 def test_the_model_is_not_changed() -> None:
@@ -110,9 +101,5 @@ def test_the_model_is_not_changed() -> None:
     assert model == graph()
 
 
-
 def test_onnx_runtime_tells_nobody_of_its_use() -> None:
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
-
-
-

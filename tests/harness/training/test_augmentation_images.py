@@ -1,14 +1,19 @@
 """Random changes of pictures: what they do, that they come again, that they are off where nothing is asked for."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pytest
 import yaml
-from support import ROOT
 from my_experiment import augmentation
+from my_experiment.harness import contracts, prepared
 from my_experiment.harness.core import config
+from my_experiment.harness.preparation import images as preparation_images
+from my_experiment.harness.prepared import images as prepared_images
+from support import ROOT
 
 NONE: dict[str, Any] = {
     "flip_horizontal": False,
@@ -28,14 +33,15 @@ def pixels(shape: tuple[int, int, int] = (6, 5, 3), count: int = 40) -> Any:
     return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
 
 
-
 def changed(images: Any, options: dict[str, Any], seed: int = 0, epochs: int = 1) -> list[Any]:
     """Epochs of augmented pictures, which still have their labels."""
-    training = module("keras_training")
-    training.make_deterministic(0)
-    dataset = training.tf.data.Dataset.from_tensor_slices((images, np.arange(len(images)))).batch(16)
+    from my_experiment.harness.training.devices import make_deterministic
+    from my_experiment.harness.training.quiet import tf
+
+    make_deterministic(0)
+    dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(len(images)))).batch(16)
     dataset = augmentation.augment(**options)(dataset, seed)
-    assert dataset.cardinality() == -(-len(images) // 16)
+    assert dataset.cardinality() == math.ceil(len(images) / 16)
     made = []
     for _ in range(epochs):
         batches = list(dataset)
@@ -45,11 +51,9 @@ def changed(images: Any, options: dict[str, Any], seed: int = 0, epochs: int = 1
     return made
 
 
-
 def test_none_costs_nothing() -> None:
     assert augmentation.augment(**NONE) is None
     assert config.instantiate(yaml.safe_load((ROOT / "conf/augmentation/none.yaml").read_text("utf-8"))) is None
-
 
 
 @pytest.mark.keras
@@ -69,7 +73,6 @@ def test_every_option_keeps_shape_and_type_and_comes_again(option: str, channels
     assert len(np.unique(changed(same, options)[0], axis=0)) == 40  # each picture is changed in its own way
 
 
-
 @pytest.mark.keras
 @pytest.mark.parametrize(("option", "axis"), [("flip_horizontal", 2), ("flip_vertical", 1)])
 def test_half_of_the_pictures_are_mirrored(option: str, axis: int) -> None:
@@ -78,7 +81,6 @@ def test_half_of_the_pictures_are_mirrored(option: str, axis: int) -> None:
     flipped = (made == mirrored).all((1, 2, 3))
     assert ((made == images).all((1, 2, 3)) ^ flipped).all()
     assert 30 < flipped.sum() < 70
-
 
 
 @pytest.mark.keras
@@ -98,7 +100,6 @@ def test_brightness_and_contrast_stay_in_range() -> None:
     assert extreme.max() == 255
 
 
-
 @pytest.mark.keras
 @pytest.mark.parametrize(
     ("arguments", "expected"),
@@ -116,7 +117,6 @@ def test_the_map_does_what_its_numbers_say(arguments: tuple[float, ...], expecte
     np.testing.assert_allclose(mapped(picture, *arguments), expected(picture), atol=0.01)
 
 
-
 @pytest.mark.keras
 def test_zoom_leaves_the_centre_where_it_is() -> None:
     picture = pixels((5, 5, 1), 1)[0, :, :, 0].astype(np.float32)
@@ -124,41 +124,42 @@ def test_zoom_leaves_the_centre_where_it_is() -> None:
     np.testing.assert_allclose(mapped(picture, 0.5, 0.5, 0, 0, 0, 0)[1:4, 1:4], picture[::2, ::2], atol=0.01)
 
 
-
 def mapped(picture: Any, scale_x: float, scale_y: float, degrees: float, translate: float, x: float, y: float) -> Any:
     """A picture [H, W] after an affine map."""
-    numbers = [np.array([number], np.float32) for number in (scale_x, scale_y, degrees, x, y)]
-    map_ = augmentation.affine(picture.shape, *numbers[:3], translate, *numbers[3:])
-    transform = module("keras_training").keras.ops.image.affine_transform
-    return np.asarray(transform(picture[None, :, :, None], map_, "bilinear", "constant"))[0, :, :, 0]
+    height, width = picture.shape
+    shift_x, shift_y = translate * width * x, translate * height * y
+    numbers = [np.array([number], np.float32) for number in (scale_x, scale_y, degrees, shift_x, shift_y)]
+    map_ = augmentation.affine((height, width), tuple(numbers[:2]), numbers[2], tuple(numbers[3:]))
+    from my_experiment.harness.training.quiet import keras
 
+    transform = keras.ops.image.affine_transform
+    return np.asarray(transform(picture[None, :, :, None], map_, "bilinear", "constant"))[0, :, :, 0]
 
 
 @pytest.mark.keras
 def test_training_comes_again_bit_for_bit_and_validation_is_left_alone(workspace: Path) -> None:
     from my_experiment.harness.training import fit
-    pictures, prepared = module("data.images"), module("data.prepared")
+    from my_experiment.harness.training.quiet import keras
 
     def examples() -> Iterator[Any]:
         for number, picture in enumerate(pixels((8, 8, 1), 120)):
-            yield pictures.Example(f"{number}.png", number % 2, str(number), picture // (1 + number % 2))
+            yield preparation_images.Example(f"{number}.png", number % 2, str(number), picture // (1 + number % 2))
 
-    pictures.write(pictures.Source(["light", "dark"], (8, 8, 1), 120, examples()), prepared.Splits(0, 0.2, 0.2))
+    preparation_images.write(
+        preparation_images.Source(["light", "dark"], (8, 8, 1), 120, examples()), contracts.Splits(0, 0.2, 0.2)
+    )
     settings = {"seed": 0, "epochs": 3, "batch_size": 16, "learning_rate": 0.01, "monitor": "val_loss", "patience": 5}
     model = yaml.safe_load((ROOT / "conf/model/mlp.yaml").read_text("utf-8"))
     fitted = {}
     for name, options in (("one", EVERYTHING), ("two", EVERYTHING), ("none", NONE)):
-        module("keras_training").keras.utils.clear_session()  # layers are numbered within a process
+        keras.utils.clear_session()  # layers are numbered within a process
         section = {"_target_": f"{augmentation.__name__}.augment", **options}
-        inputs = pictures.inputs(prepared.manifest(), section)
+        inputs = prepared_images.inputs(prepared.manifest(), section)
         fitted[name] = fit.gradient_descent(model, inputs, prepared.manifest(), **settings)
     one, two, none = (fitted[name].weights for name in ("one", "two", "none"))
     assert all(np.array_equal(one[name], two[name]) for name in one)
     assert not all(np.array_equal(one[name], none[name]) for name in one)
     targets = prepared.targets("validation")
-    answers = fitted["one"].predict(pictures.load("validation").astype(np.float32))
+    answers = fitted["one"].predict(prepared_images.load("validation").astype(np.float32))
     loss = -np.log(np.maximum(answers[np.arange(len(targets)), targets], 1e-7)).mean()
     assert loss == pytest.approx(fitted["one"].history["val_loss"].min(), abs=1e-4)
-
-
-

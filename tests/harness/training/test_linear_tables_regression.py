@@ -2,25 +2,25 @@
 
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.datasets import load_diabetes
-from sklearn.linear_model import LinearRegression
-from linear import answer, fit, table_of, values
 from my_experiment import features
 from my_experiment.harness import contracts
 from my_experiment.harness.core import errors
 from my_experiment.harness.training import linear
 from my_experiment.models.linear_regression import linear_regression
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import LinearRegression
 
+from linear import answer, fit, table_of, values
 
 
 @pytest.fixture(autouse=True)
 def folder(workspace: Path) -> Path:
     """Where the prepared data of a test lie."""
     return workspace
-
 
 
 @pytest.mark.parametrize("numbers", ["standardise", "none"])
@@ -31,7 +31,6 @@ def test_diabetes_as_in_scikit_learn(numbers: str) -> None:
     np.testing.assert_allclose(values(fitted, "estimate"), [expected.intercept_, *expected.coef_], rtol=1e-6)
 
 
-
 @pytest.mark.parametrize(("offset", "target"), [(0.0, 0.0), (1e9, 0.0), (0.0, 1e9)])
 def test_large_offsets_cost_no_digits(offset: float, target: float) -> None:
     x = np.round(np.random.default_rng(0).normal(size=(500, 2)), 3)
@@ -39,7 +38,6 @@ def test_large_offsets_cost_no_digits(offset: float, target: float) -> None:
     fitted, _, _ = fit(linear_regression, table_of(x + np.array([offset, 0])), y)
     expected = LinearRegression().fit(x, y).coef_
     np.testing.assert_allclose(values(fitted, "estimate")[1:], expected, rtol=1e-6)
-
 
 
 def test_errors_and_intervals_of_least_squares_as_in_the_textbook() -> None:
@@ -59,7 +57,6 @@ def test_errors_and_intervals_of_least_squares_as_in_the_textbook() -> None:
     assert f"{freedom:,} degrees of freedom" in fitted.notes["coefficients_note"]
 
 
-
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     x = np.random.default_rng(0).normal(size=(12, 1)) * 7 + 3
     held = 0
@@ -68,7 +65,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
         fitted, _, _ = fit(linear_regression, table_of(x), y)
         held += values(fitted, "low")[1] <= 2 <= values(fitted, "high")[1]
     assert abs(held / 200 - 0.95) < 0.046  # three standard errors of 200 draws
-
 
 
 def test_batches_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +76,6 @@ def test_batches_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(values(again, "standard_error"), values(once, "standard_error"), rtol=1e-9)
 
 
-
 def test_history_of_least_squares() -> None:
     x, y = load_diabetes(return_X_y=True, scaled=False)
     fitted, _, _ = fit(linear_regression, table_of(x), y)
@@ -88,7 +83,6 @@ def test_history_of_least_squares() -> None:
     (row,) = fitted.history.to_dict("records")
     expected = {"loss": (errors**2).mean() / y.var(), "mae": np.abs(errors).mean()}
     assert row == pytest.approx(expected | {f"val_{k}": v for k, v in expected.items()})
-
 
 
 def test_the_exported_formula_is_the_one_of_the_table() -> None:
@@ -102,7 +96,6 @@ def test_the_exported_formula_is_the_one_of_the_table() -> None:
     np.testing.assert_allclose(answer(fitted, encoding, feed)[:, 0], [b0 + b1 * 30, b0 + b1 * 99.5 + b2], rtol=1e-6)
 
 
-
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_the_graph_answers_as_the_fitted_model(precision: str) -> None:
     x, y = load_diabetes(return_X_y=True, scaled=False)
@@ -110,7 +103,6 @@ def test_the_graph_answers_as_the_fitted_model(precision: str) -> None:
     answers = answer(fitted, encoding, table_of(x))
     assert answers.dtype == np.float32 and answers.shape == (len(x), 1)
     np.testing.assert_allclose(answers, fitted.predict(rows), rtol=1e-6)
-
 
 
 def test_dependent_columns_are_named_and_change_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,7 +120,6 @@ def test_dependent_columns_are_named_and_change_nothing(capsys: pytest.CaptureFi
     np.testing.assert_allclose(fitted.predict(rows), expected.predict(plain), rtol=1e-9)
 
 
-
 def test_a_near_copy_is_still_solved() -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(300, 1))
@@ -136,7 +127,6 @@ def test_a_near_copy_is_still_solved() -> None:
     y = x @ [1, 2] + generator.normal(size=300)
     fitted, _, _ = fit(linear_regression, table_of(x), y)
     np.testing.assert_allclose(values(fitted, "estimate")[1:], LinearRegression().fit(x, y).coef_, rtol=1e-6)
-
 
 
 @pytest.mark.parametrize(
@@ -153,7 +143,6 @@ def test_what_cannot_be_fitted_is_one_line(table: Any, targets: Any, classes: An
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-
 @pytest.mark.parametrize("encoded", [True, False])
 def test_only_columns_to_calculate_with_are_taken(encoded: bool) -> None:
     columns = [{"name": "x", "type": "category"}]
@@ -162,6 +151,3 @@ def test_only_columns_to_calculate_with_are_taken(encoded: bool) -> None:
     inputs = contracts.Inputs("encoded", lambda split: None, encoding.layers, encoding.graph if encoded else None)
     with pytest.raises(errors.UserError, match="no embeddings" if encoded else "are for tables"):
         linear_regression(inputs, {"target": "regression"}, confidence=0.95)
-
-
-

@@ -3,14 +3,15 @@
 import itertools
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_iris
-from sklearn.linear_model import LogisticRegression
-from linear import answer, fit, table_of, values
 from my_experiment.harness.core import errors
 from my_experiment.models.logistic_regression import logistic_regression
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.linear_model import LogisticRegression
 
+from linear import answer, fit, table_of, values
 
 
 @pytest.fixture(autouse=True)
@@ -19,14 +20,12 @@ def folder(workspace: Path) -> Path:
     return workspace
 
 
-
 def noisy_classes(rows: int = 3000, classes: int = 2) -> tuple[Any, Any]:
     """Three columns of very different scales, and classes that no plane separates."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(rows, 3))
     scores = x @ generator.normal(size=(3, classes)) + generator.gumbel(size=(rows, classes))
     return x * [1, 1000, 0.01] + [0, 1e6, 5], scores.argmax(axis=1)
-
 
 
 def test_without_penalty_as_in_scikit_learn() -> None:
@@ -42,7 +41,6 @@ def test_without_penalty_as_in_scikit_learn() -> None:
     assert f"log-likelihood {likelihood:.6g}." in fitted.notes["coefficients_note"]
 
 
-
 def test_three_classes_without_penalty_as_in_scikit_learn() -> None:
     x, y = noisy_classes(classes=3)
     fitted, rows, _ = fit(logistic_regression, table_of(x), y, ["a", "b", "c"], l2=0.0)
@@ -51,7 +49,6 @@ def test_three_classes_without_penalty_as_in_scikit_learn() -> None:
     slopes = (expected.coef_[1:] - expected.coef_[0]) / x.std(axis=0)
     for k, name in enumerate("bc"):
         np.testing.assert_allclose(values(fitted, "estimate", name)[1:], slopes[k], rtol=1e-4)
-
 
 
 @pytest.mark.parametrize(("load", "classes"), [(load_breast_cancer, "mb"), (load_iris, "abc")])
@@ -66,7 +63,6 @@ def test_with_penalty_as_in_scikit_learn(load: Any, classes: str, l2: float) -> 
     np.testing.assert_allclose(ours.T[1:], theirs if len(classes) == 2 else theirs[1:], atol=1e-4 * np.abs(ours).max())
 
 
-
 def test_errors_of_maximum_likelihood_are_those_of_the_hessian() -> None:
     x, y = noisy_classes()
     fitted, _, _ = fit(logistic_regression, table_of(x), y, ["no", "yes"], l2=0.0)
@@ -75,7 +71,6 @@ def test_errors_of_maximum_likelihood_are_those_of_the_hessian() -> None:
     error = np.sqrt(np.diag(np.linalg.inv(design.T @ (design * (p * (1 - p))[:, None]))))
     np.testing.assert_allclose(values(fitted, "standard_error"), error, rtol=1e-5)
     np.testing.assert_allclose(values(fitted, "high") - values(fitted, "estimate"), 1.959964 * error, rtol=1e-5)
-
 
 
 def test_errors_of_three_classes_are_those_of_the_curvature() -> None:
@@ -101,7 +96,6 @@ def test_errors_of_three_classes_are_those_of_the_curvature() -> None:
     np.testing.assert_allclose(found, error, rtol=1e-4)
 
 
-
 @pytest.mark.parametrize("overlap", [0, 1])
 def test_separated_classes_are_refused_by_name_and_fitted_with_a_penalty(overlap: int) -> None:
     generator = np.random.default_rng(0)
@@ -116,12 +110,10 @@ def test_separated_classes_are_refused_by_name_and_fitted_with_a_penalty(overlap
     assert values(fitted, "estimate")[1] > 1
 
 
-
 def test_breast_cancer_is_separated() -> None:
     x, y = load_breast_cancer(return_X_y=True)
     with pytest.raises(errors.UserError, match="separated"):
         fit(logistic_regression, table_of(x), y, ["malignant", "benign"], l2=0.0)
-
 
 
 def test_strong_effects_are_no_separation() -> None:
@@ -132,14 +124,12 @@ def test_strong_effects_are_no_separation() -> None:
     assert values(fitted, "low")[1] < 20 < values(fitted, "high")[1]
 
 
-
 def test_a_rare_class_converges() -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(20_000, 2))
     y = (generator.random(20_000) < 1 / (1 + np.exp(7 - x[:, 0]))).astype(int)
     fitted, _, _ = fit(logistic_regression, table_of(x), y, ["no", "yes"], l2=0.0)
     assert abs(values(fitted, "estimate")[0] + 7) < 3 * values(fitted, "standard_error")[0]
-
 
 
 def test_the_graph_of_probabilities_answers_as_the_fitted_model() -> None:
@@ -151,12 +141,10 @@ def test_the_graph_of_probabilities_answers_as_the_fitted_model() -> None:
     np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-6)
 
 
-
 def test_a_number_is_not_classified() -> None:
     with pytest.raises(errors.UserError, match=r"choose model: linear_regression") as error:
         fit(logistic_regression, {"x": [1.0, 2.0]}, [0.5, 1], None, l2=1.0)
     assert "\n" not in str(error.value)
-
 
 
 def test_same_bytes_twice() -> None:
@@ -165,6 +153,3 @@ def test_same_bytes_twice() -> None:
     first, second = (fitted.graph().SerializeToString(deterministic=True) for fitted in made)
     assert first == second
     assert made[0].notes == made[1].notes
-
-
-

@@ -2,21 +2,20 @@
 
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from support import ROOT
 from my_experiment.data import tables as data_tables
-from my_experiment.harness import contracts
-from my_experiment.harness.core import config
-from my_experiment.harness.core import errors
+from my_experiment.harness import contracts, prepared
+from my_experiment.harness.core import config, errors
 from my_experiment.harness.exported import inference
+from my_experiment.harness.packaging import savedmodel, tensorflow_model
 from my_experiment.harness.preparation import schema_inference
-from my_experiment.harness import prepared
 from my_experiment.harness.prepared import tables as prepared_tables
-from my_experiment.harness.training import export
-from my_experiment.harness.training import fit
+from my_experiment.harness.training import export, fit, restore
+from support import ROOT
 
 DESCENT = {"seed": 0, "epochs": 1, "batch_size": 64, "learning_rate": 0.003, "monitor": "val_loss", "patience": 6}
 
@@ -30,17 +29,17 @@ def options(group: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def has_solver(model: str) -> bool:
+    """Whether a model has its own solver."""
+    return bool(fit.has_solver(options("model")[model]))
 
-def exact(model: str) -> bool:
-    """Says whether a model is solved exactly."""
-    return bool(fit.solves_itself(options("model")[model]))
 
 PAIRS = [
-    pytest.param(model, features, marks=[] if exact(model) else pytest.mark.keras, id=f"{model}-{features}")
+    pytest.param(model, features, marks=[] if has_solver(model) else pytest.mark.keras, id=f"{model}-{features}")
     for model in options("model")
     for features in options("features")
     # Linear models have no embeddings; Keras computes in 32 bits.
-    if (features != "embedding" if exact(model) else features != "linear")
+    if (features != "embedding" if has_solver(model) else features != "linear")
 ]
 
 
@@ -70,19 +69,19 @@ def manifest(workspace: Path) -> dict[str, Any]:
     return content
 
 
-
 def train(model: str, features: str, manifest: dict[str, Any], folder: Path) -> tuple[Any, dict[str, bytes]]:
     """Trains and exports; returns what it was trained on, and the files."""
     sections = {"model": options("model")[model], "features": options("features")[features]}
     inputs = prepared_tables.inputs(manifest, sections["features"])
-    if exact(model):
-        fitted = fit.exact(sections["model"], inputs, manifest)
+    if has_solver(model):
+        fitted = fit.solver(sections["model"], inputs, manifest)
     else:
-        module("keras_training").keras.utils.clear_session()  # layers are numbered within a process
+        from my_experiment.harness.training.quiet import keras
+
+        keras.utils.clear_session()  # layers are numbered within a process
         fitted = fit.gradient_descent(sections["model"], inputs, manifest, **DESCENT)
     export.save(fitted, inputs, manifest, sections, folder)  # compares ONNX with what was fitted
     return inputs, {file.name: file.read_bytes() for file in folder.iterdir()}
-
 
 
 @pytest.mark.parametrize(("model", "features"), PAIRS)
@@ -91,24 +90,27 @@ def test_every_model_trains_to_the_same_bytes_and_is_exported(
 ) -> None:
     inputs, first = train(model, features, manifest, Path("one"))
     assert set(first) == {"model.json", "model.onnx", "weights.npz"}
-    if exact(model) or features in ("default", "embedding"):  # to a network, the others are as the default: numbers
+    if has_solver(model) or features in (
+        "default",
+        "embedding",
+    ):  # to a network, the others are as the default: numbers
         assert train(model, features, manifest, Path("two"))[1] == first
     answers = inference.predict(Path("one/model.onnx"), prepared_tables.feeds("test"))
     assert answers.shape == (manifest["examples"]["test"], len(manifest.get("classes", [0])))
     assert np.isfinite(answers).all()
     assert (answers != answers[0]).any()
-    if not exact(model):
-        rebuilt = export.load_keras(Path("one"))
+    if not has_solver(model):
+        rebuilt = restore.load_keras(Path("one"))
         np.testing.assert_allclose(np.asarray(rebuilt(inputs.array("test"))), answers, rtol=0, atol=1e-5)
-
 
 
 @pytest.mark.parametrize("model", sorted(options("model")))
 def test_an_encoding_that_a_model_cannot_use_is_refused(manifest: dict[str, Any], model: str) -> None:
-    features, advice = ("embedding", "choose features: linear") if exact(model) else ("linear", "precision: float32")
+    features, advice = (
+        ("embedding", "choose features: linear") if has_solver(model) else ("linear", "precision: float32")
+    )
     with pytest.raises(errors.UserError, match=advice):
         train(model, features, manifest, Path("one"))
-
 
 
 @pytest.mark.parametrize("model", sorted(options("model")))
@@ -116,11 +118,10 @@ def test_a_way_of_fitting_that_a_model_has_not_is_refused(manifest: dict[str, An
     inputs = prepared_tables.inputs(manifest, options("features")["default"])
     section = options("model")[model]
     with pytest.raises(errors.UserError, match=r"^train: .*: choose train: "):
-        if exact(model):
+        if has_solver(model):
             fit.gradient_descent(section, inputs, manifest, **DESCENT)
         else:
-            fit.exact(section, inputs, manifest)
-
+            fit.solver(section, inputs, manifest)
 
 
 @pytest.mark.keras
@@ -128,15 +129,11 @@ def test_a_way_of_fitting_that_a_model_has_not_is_refused(manifest: dict[str, An
 def test_tensorflow_serving_gets_a_model_that_answers_as_the_exported_one(
     manifest: dict[str, Any], model: str, features: str
 ) -> None:
-    savedmodel = module("savedmodel")
     train(model, features, manifest, Path("one"))
     if features == "hashing":
         with pytest.raises(errors.UserError, match="MurmurHash3"):
-            savedmodel.read(Path("one"))
+            tensorflow_model.read(Path("one"))
         return
-    differences = savedmodel.write(savedmodel.read(Path("one")), Path("served"), Path("one"))
+    differences = savedmodel.write(tensorflow_model.read(Path("one")), Path("served"), Path("one"))
     assert set(differences) == {"serving_default", "regress" if manifest["target"] == "regression" else "classify"}
     assert max(differences.values()) <= 1e-5
-
-
-

@@ -3,15 +3,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
 import numpy as np
 import onnxruntime
 import pyarrow as pa
 import pytest
-from support import ROOT
+from my_experiment import features
 from my_experiment.harness.core import errors
 from my_experiment.harness.training import encoding
-from my_experiment.harness.training import encoding as training_encoding
 
 ONE_HOT = {
     "numbers": "standardise", "missing": "mean", "min_count": 1, "max_categories": 100, "reference": False,
@@ -35,7 +36,6 @@ def described(table: dict[str, list[Any]]) -> list[dict[str, str]]:
     ]
 
 
-
 def fit(function: str, table: dict[str, list[Any]] = TABLE, **settings: Any) -> Any:
     """Fits an encoding, its settings the usual ones but for those given."""
     usual = {"one_hot": ONE_HOT, "hashing": HASHING, "embedding": EMBEDDING}[function]
@@ -46,7 +46,6 @@ def fit(function: str, table: dict[str, list[Any]] = TABLE, **settings: Any) -> 
         columns,
         **usual | settings,
     )
-
 
 
 def encode(encoding: Any, table: dict[str, list[Any]] = TABLE) -> Any:
@@ -65,7 +64,6 @@ def encode(encoding: Any, table: dict[str, list[Any]] = TABLE) -> Any:
     return dict(zip(encoding.names, matrix.T, strict=True))
 
 
-
 @pytest.mark.parametrize(("missing", "fill"), [("mean", 40.0), ("median", 40.0)])
 def test_numbers_as_in_numpy(missing: str, fill: float) -> None:
     encoded = encode(fit("one_hot", missing=missing))
@@ -76,13 +74,11 @@ def test_numbers_as_in_numpy(missing: str, fill: float) -> None:
     assert "offset is missing" not in encoded
 
 
-
 def test_the_median_is_not_the_mean() -> None:
     table: dict[str, list[Any]] = {"x": [1.0, 2.0, 3.0, 100.0, 4.0, None], "y": [0.0, 1.0] * 3}
     encoding = fit("one_hot", table, missing="median", numbers="none")
     assert encode(encoding, {"x": [None], "y": [0.0]})["x"] == [3.0]
     assert encode(fit("one_hot", table, numbers="none"), {"x": [None], "y": [0.0]})["x"] == [22.0]
-
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -91,7 +87,6 @@ def test_a_large_offset_costs_no_digits(precision: str) -> None:
     small = np.array(TABLE["offset"]) - 1e9
     assert encoded["offset"].dtype == precision
     np.testing.assert_allclose(encoded["offset"], (small - small.mean()) / small.std(), rtol=1e-6)
-
 
 
 def test_many_rows_as_in_scikit_learn() -> None:
@@ -119,7 +114,6 @@ def test_many_rows_as_in_scikit_learn() -> None:
     assert sum(name.startswith("b=") for name in encoded) == len(kept) + 1
 
 
-
 def test_levels_are_ones_and_missing_is_one_of_them() -> None:
     encoded = encode(fit("one_hot"))
     assert list(encoded) == [
@@ -129,7 +123,6 @@ def test_levels_are_ones_and_missing_is_one_of_them() -> None:
     ]  # fmt: skip
     np.testing.assert_array_equal(encoded["sex=m"], [0, 1, 1, 0, 0, 1])
     np.testing.assert_array_equal(encoded["sex=(missing)"], [0, 0, 0, 1, 1, 0])
-
 
 
 @pytest.mark.parametrize(
@@ -150,7 +143,6 @@ def test_rare_new_and_missing_levels(settings: Any, names: list[str], unseen: st
         np.testing.assert_array_equal(row, [name == level for name in names])
 
 
-
 def test_hashing_as_in_scikit_learn() -> None:
     from sklearn.utils import murmurhash3_32
 
@@ -162,7 +154,6 @@ def test_hashing_as_in_scikit_learn() -> None:
     np.testing.assert_array_equal(np.array(list(encoded.values())).T, expected)
 
 
-
 def test_hashing_has_a_column_for_missing_where_training_lacked_values() -> None:
     encoding = fit("hashing", {"sex": TABLE["sex"], "town": TABLE["town"]})
     assert len(encoding.names) == 8 + 1 + 8
@@ -170,13 +161,11 @@ def test_hashing_has_a_column_for_missing_where_training_lacked_values() -> None
     assert [name for name, (value,) in encoded.items() if value] == ["sex=(missing)"]
 
 
-
 def test_embedding_numbers_the_levels() -> None:
     encoding = fit("embedding", min_count=2)
     encoded = encode(encoding, {**TABLE, "town": ["a", "b", "new", "", "a", "a"]})
     np.testing.assert_array_equal(encoded["town (level)"], [1, 0, 0, 0, 1, 1])
     np.testing.assert_array_equal(encoded["sex (level)"], [0, 1, 1, 2, 2, 1])  # f is rare, missing is the second level
-
 
 
 @pytest.mark.keras
@@ -198,7 +187,6 @@ def test_embedding_looks_vectors_up() -> None:
     np.testing.assert_array_equal(np.asarray(again(rows)), np.asarray(model(rows)))
 
 
-
 def test_rows_that_were_not_in_training_leave_no_trace() -> None:
     """A planted leak: rows of another split, wildly different, encoded by a graph that has not seen them."""
     encoding = fit("one_hot")
@@ -212,22 +200,19 @@ def test_rows_that_were_not_in_training_leave_no_trace() -> None:
     assert before != fit("one_hot", {k: TABLE[k] + other[k] for k in TABLE}).graph.SerializeToString()
 
 
-
 @pytest.mark.parametrize("value", [1e308, -1e308, float("inf"), -float("inf")])
 def test_the_wildest_number_stays_finite(value: float) -> None:
     row = {name: values[:1] for name, values in TABLE.items()} | {"age": [value]}
     assert encode(fit("one_hot", precision="float32"), row)["age"] == np.sign(value) * encoding.LIMIT
 
 
-
 def test_columns_know_their_unit() -> None:
     encoding = fit("one_hot")
-    columns = {column.name: column for column in training_encoding.columns(encoding.graph)}
+    columns = {column.name: column for column in encoding.columns(encoding.graph)}
     assert tuple(columns) == encoding.names
     age = columns["age"]
     np.testing.assert_allclose(encode(encoding)["age"][[0, 3]] * age.scale + age.offset, [20, 70])
     assert (columns["sex=f"].offset, columns["sex=f"].scale) == (0, 1)
-
 
 
 @pytest.mark.parametrize(
@@ -245,11 +230,9 @@ def test_a_constant_column_is_left_out_and_told(table: Any, said: str, capsys: p
         assert encode(encoding, {"x": table["x"][:1], "y": [1.0]})["y"] == [-1]
 
 
-
 def test_a_column_of_one_value_or_none_is_an_indicator() -> None:
     encoding = fit("one_hot", {"x": [5.0, None, 5.0]})
     assert encoding.names == ("x is missing",)
-
 
 
 @pytest.mark.parametrize(
@@ -271,7 +254,6 @@ def test_what_cannot_be_encoded_is_one_line(function: str, table: Any, said: str
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-
 def test_columns_may_be_called_anything() -> None:
     numbers = {"encoding_1": [1.0, 2.0], "a b/c.d=\u00e9\n": [3.0, 9.0]}
     table: dict[str, list[Any]] = {**numbers, "encoding_2": ["a", "b"], "(other)": ["(other)", "x"]}
@@ -280,19 +262,17 @@ def test_columns_may_be_called_anything() -> None:
     np.testing.assert_array_equal(encoded["encoding_2=b"], [0, 1])
 
 
-
 @pytest.mark.parametrize("function", ["one_hot", "hashing", "embedding"])
 def test_the_same_rows_give_the_same_bytes(function: str) -> None:
     assert fit(function).graph.SerializeToString() == fit(function).graph.SerializeToString()
 
 
-
 def test_bytes_do_not_depend_on_the_hash_seed() -> None:
     code = (
-        "import sys; from tests.code.test_features import fit\n"
+        f"import sys; from {Path(__file__).stem} import fit\n"
         "for name in ('one_hot', 'hashing', 'embedding'): sys.stdout.buffer.write(fit(name).graph.SerializeToString())"
     )
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     made = [
         subprocess.run(
             [sys.executable, "-c", code],
@@ -303,6 +283,3 @@ def test_bytes_do_not_depend_on_the_hash_seed() -> None:
         for seed in ("1", "2")
     ]
     assert made[0] == made[1] and len(made[0]) > 1000
-
-
-

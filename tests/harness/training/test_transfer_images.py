@@ -2,32 +2,41 @@
 
 import hashlib
 import http.server
+import importlib
 import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pytest
-from my_experiment.harness import contracts
+from my_experiment.harness import contracts, prepared
 from my_experiment.harness.core import errors
-from my_experiment.harness.core import stages
-from my_experiment.harness import prepared
+from my_experiment.harness.preparation import images as preparation_images
+from my_experiment.harness.prepared import images as prepared_images
 from my_experiment.harness.training import transfer
+from support import PACKAGE
 
 pytestmark = pytest.mark.keras
 SHAPE = (32, 32, 3)
 SECTION = {"dropout": 0.0, "fine_tune_layers": 0, "fine_tune_epochs": 2, "fine_tune_learning_rate": 0.001}
 
 
-def keras() -> Any:
-    """Keras, loaded quietly, as in a new process."""
-    from my_experiment.harness.training import keras_fit
-    loaded = module("keras_training").keras
-    loaded.utils.clear_session()  # layers are numbered within a process
-    keras_fit.make_deterministic(0)
-    return loaded
+def loaded() -> Any:
+    """Keras, imported quietly."""
+    from my_experiment.harness.training import quiet
 
+    return quiet.keras
+
+
+def keras() -> Any:
+    """Keras, as in a new process."""
+    from my_experiment.harness.training import devices
+
+    loaded().utils.clear_session()  # layers are numbered within a process
+    devices.make_deterministic(0)
+    return loaded()
 
 
 @pytest.fixture(scope="module")
@@ -49,26 +58,22 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-
 def layers(shape: tuple[int, int, int]) -> tuple[Any, Any]:
     """What pictures give a model: its entry, and pixels from 0 to 1."""
-    entry = module("keras_training").keras.Input(shape, name="image")
+    entry = loaded().Input(shape, name="image")
     return entry, entry / 255
-
 
 
 def head(features: Any) -> Any:
     """Three classes."""
-    return module("keras_training").keras.layers.Dense(3, activation="softmax", name="probabilities")(features)
-
+    return loaded().layers.Dense(3, activation="softmax", name="probabilities")(features)
 
 
 def build(option: str, shape: tuple[int, int, int], weights: str | None, **changes: Any) -> Any:
     """A model of models/."""
     keras()
-    function = getattr(module(f"models.{option}"), option)
+    function = getattr(importlib.import_module(f"my_experiment.models.{option}"), option)
     return function(partial(layers, shape), head, weights=weights, **{**SECTION, **changes})
-
 
 
 def pixels(seed: int, count: int, shape: tuple[int, int, int] = SHAPE) -> Any:
@@ -77,12 +82,10 @@ def pixels(seed: int, count: int, shape: tuple[int, int, int] = SHAPE) -> Any:
     return patterns[np.arange(count) % 3] + np.random.default_rng(seed).integers(0, 56, (count, *shape), np.uint8)
 
 
-
 def given(augment: Any = None) -> tuple[Any, Any]:
     """Inputs of 40 pictures for training and 33 for validation, and the labels of the first."""
     rows = {"train": pixels(0, 40), "validation": pixels(1, 33)}
     return contracts.Inputs("image", rows.__getitem__, partial(layers, SHAPE), augment=augment), np.arange(40) % 3
-
 
 
 def test_cached_features_give_the_head_of_the_naive_loop(file: Path) -> None:
@@ -110,30 +113,29 @@ def test_cached_features_give_the_head_of_the_naive_loop(file: Path) -> None:
         np.testing.assert_allclose(getattr(heads[0], name), getattr(heads[1], name), rtol=0, atol=1e-5)
 
 
-
 def test_augmentation_forbids_the_cache(file: Path) -> None:
     model = build("mobilenet_v3", SHAPE, str(file), fine_tune_layers=1)
     inputs, _ = given(augment=lambda dataset, seed: dataset)
     first, second = model.phases(inputs, 5, 0.01)
-    assert first == (model, inputs, 5, 0.01)
-    assert second == (model, inputs, 2, 0.001)
-
+    assert first == (model, inputs, 5, 0.01, "train.learning_rate")
+    assert second == (model, inputs, 2, 0.001, "model.fine_tune_learning_rate")
 
 
 @pytest.mark.slow
 def test_fine_tuning_changes_the_last_layers_and_no_statistics(workspace: Path, file: Path) -> None:
     from my_experiment.harness.training import fit
-    pictures = module("data.images")
 
     def examples() -> Iterator[Any]:
         for number, picture in enumerate(pixels(2, 90)):
-            yield pictures.Example(f"{number}.png", number % 3, str(number), picture)
+            yield preparation_images.Example(f"{number}.png", number % 3, str(number), picture)
 
-    pictures.write(pictures.Source(["a", "b", "c"], SHAPE, 90, examples()), contracts.Splits(0, 0.2, 0.2))
-    target = f"{stages.__package__}.models.mobilenet_v3.mobilenet_v3"
+    preparation_images.write(
+        preparation_images.Source(["a", "b", "c"], SHAPE, 90, examples()), contracts.Splits(0, 0.2, 0.2)
+    )
+    target = f"{PACKAGE}.models.mobilenet_v3.mobilenet_v3"
     section = {"_target_": target, **SECTION, "weights": str(file), "dropout": 0.2, "fine_tune_layers": 2}
     settings = {"seed": 0, "epochs": 2, "batch_size": 16, "learning_rate": 0.001, "monitor": "val_loss", "patience": 5}
-    inputs = contracts.Inputs("image", pictures.load, partial(layers, SHAPE))
+    inputs = contracts.Inputs("image", prepared_images.load, partial(layers, SHAPE))
     fitted = []
     for rate in (0.001, 0.001, 0.3):
         keras()
@@ -158,28 +160,24 @@ def test_fine_tuning_changes_the_last_layers_and_no_statistics(workspace: Path, 
         assert loss == pytest.approx(run.history["val_loss"].min(), abs=1e-4)  # the best epoch of both phases is kept
 
 
-
 def test_more_layers_than_there_are_is_refused() -> None:
     with pytest.raises(errors.UserError, match=r"fine_tune_layers: 53, but MobileNetV3Small has 52 layers"):
         build("mobilenet_v3", SHAPE, None, fine_tune_layers=53)
 
 
-
 def test_resnet50_takes_what_keras_prepares() -> None:
     images = pixels(0, 4, (40, 33, 3)).astype(np.float32)
     model = build("resnet50", (40, 33, 3), None)
-    base, applications = model.get_layer("resnet50"), module("keras_training").keras.applications
+    base, applications = model.get_layer("resnet50"), loaded().applications
     expected = np.asarray(base(applications.resnet50.preprocess_input(images.copy()), training=False)).mean((1, 2))
-    extractor = module("keras_training").keras.Model(model.inputs, model.get_layer("features").output)
+    extractor = loaded().Model(model.inputs, model.get_layer("features").output)
     np.testing.assert_allclose(np.asarray(extractor({"image": images})), expected, rtol=1e-4, atol=1e-4)
-
 
 
 def test_mobilenet_takes_pixels() -> None:
     # Its `preprocess_input` of Keras does nothing: the base scales 0..255 to -1..1 itself.
     base = build("mobilenet_v3", SHAPE, None).get_layer("MobileNetV3Small")
     np.testing.assert_allclose(base.layers[1](np.array([0.0, 255.0])), [-1, 1], atol=1e-6)
-
 
 
 @pytest.mark.parametrize(
@@ -189,27 +187,26 @@ def test_mobilenet_takes_pixels() -> None:
 def test_pictures_become_colour_and_large_enough(shape: tuple[int, int, int], expected: tuple[int, int, int]) -> None:
     entry = keras().Input(shape)
     images = pixels(0, 3, shape).astype(np.float32)
-    made = np.asarray(module("keras_training").keras.Model(entry, transfer.rgb(entry))(images))
+    made = np.asarray(loaded().Model(entry, transfer.rgb(entry))(images))
     assert made.shape == (3, *expected)
     np.testing.assert_allclose(made.mean((1, 2, 3)), images.mean((1, 2, 3)), rtol=0.05)
     if shape[2] == 1:
         assert (made[..., :1] == made).all()
 
 
-
 def test_imagenet_is_what_keras_records() -> None:
-    from my_experiment.models import mobilenet_v3
-    from my_experiment.models import resnet50
+    from my_experiment.models import mobilenet_v3, resnet50
+
     keras()
-    from keras.src.applications import mobilenet_v3, resnet
+    from keras.src.applications import mobilenet_v3 as keras_mobilenet_v3
+    from keras.src.applications import resnet
 
     file = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
     recorded = (resnet.BASE_WEIGHTS_PATH + file, resnet.WEIGHTS_HASHES["resnet50"][1])
     assert recorded == resnet50.PRETRAINED
     file = "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"
-    recorded = (mobilenet_v3.BASE_WEIGHT_PATH + file, mobilenet_v3.WEIGHTS_HASHES["small_224_1.0_float"][1])
+    recorded = (keras_mobilenet_v3.BASE_WEIGHT_PATH + file, keras_mobilenet_v3.WEIGHTS_HASHES["small_224_1.0_float"][1])
     assert recorded == mobilenet_v3.PRETRAINED
-
 
 
 def test_weights_are_loaded_from_both_formats_of_keras(tmp_path: Path, file: Path) -> None:
@@ -220,12 +217,12 @@ def test_weights_are_loaded_from_both_formats_of_keras(tmp_path: Path, file: Pat
         assert all(np.array_equal(a, b) for a, b in zip(loaded.get_weights(), base.get_weights(), strict=True))
 
 
-
 def test_a_wrong_file_of_weights_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from my_experiment.models import mobilenet_v3
+
     monkeypatch.chdir(tmp_path)
-    (entry := keras().Input((3,)), other := module("keras_training").keras.layers.Dense(2))
-    small = module("keras_training").keras.Model(entry, other(entry), name="small")
+    entry, other = keras().Input((3,)), loaded().layers.Dense(2)
+    small = loaded().Model(entry, other(entry), name="small")
     small.save_weights("other.weights.h5")
     small.save("other.h5")
     Path("folder.h5").mkdir()
@@ -234,9 +231,7 @@ def test_a_wrong_file_of_weights_is_one_line(tmp_path: Path, monkeypatch: pytest
     Path("empty.h5").touch()
     np.savez("arrays.npz", a=np.zeros(3))
     pytest.importorskip("h5py").File("bare.h5", "w").close()
-    base = module("keras_training").keras.applications.MobileNetV3Small(
-        include_top=False, weights=None, input_shape=SHAPE
-    )
+    base = loaded().applications.MobileNetV3Small(include_top=False, weights=None, input_shape=SHAPE)
     pretrained = mobilenet_v3.PRETRAINED
     files = {path.name for path in tmp_path.iterdir()} - {"folder.h5"}
     for name, said in [(name, "does not hold the weights of MobileNetV3Small") for name in sorted(files)] + [
@@ -248,7 +243,6 @@ def test_a_wrong_file_of_weights_is_one_line(tmp_path: Path, monkeypatch: pytest
             transfer.load(base, name, pretrained)
         assert str(error.value).startswith(f"model.weights: {name} ")
         assert "\n" not in str(error.value)
-
 
 
 def test_a_download_is_checked_and_its_failure_says_what_to_do(tmp_path: Path) -> None:
@@ -281,6 +275,3 @@ def test_a_download_is_checked_and_its_failure_says_what_to_do(tmp_path: Path) -
     assert transfer.download(right, str(tmp_path / "cache")) == path  # without a network: Keras' own copy
     with pytest.raises(errors.UserError, match=r"refused|111"):
         transfer.download(right, str(tmp_path / "new"))
-
-
-

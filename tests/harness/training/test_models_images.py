@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pytest
 import yaml
-from support import ROOT
-from my_experiment.harness import contracts
+from my_experiment.harness import contracts, prepared
 from my_experiment.harness.exported import inference
+from my_experiment.harness.packaging import savedmodel, tensorflow_model
 from my_experiment.harness.preparation import images as preparation_images
-from my_experiment.harness import prepared
 from my_experiment.harness.prepared import images as prepared_images
-from my_experiment.harness.training import export
+from my_experiment.harness.training import export, restore
+from support import ROOT
 
 pytestmark = pytest.mark.keras
 TRAIN = {"seed": 0, "epochs": 2, "batch_size": 16, "learning_rate": 0.003, "monitor": "val_loss", "patience": 6}
@@ -34,11 +35,12 @@ def brightness(workspace: Path) -> dict[str, Any]:
     return manifest
 
 
-
 def train(option: str, manifest: dict[str, Any], folder: Path) -> dict[str, bytes]:
     """Trains and exports a model of conf/model/; returns the files."""
     from my_experiment.harness.training import fit
-    module("keras_training").keras.utils.clear_session()  # layers are numbered within a process
+    from my_experiment.harness.training.quiet import keras
+
+    keras.utils.clear_session()  # layers are numbered within a process
     section = yaml.safe_load((ROOT / f"conf/model/{option}.yaml").read_text(encoding="utf-8"))
     if "weights" in section:
         section["weights"] = None  # nothing is downloaded in a test
@@ -49,13 +51,11 @@ def train(option: str, manifest: dict[str, Any], folder: Path) -> dict[str, byte
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-
 def options() -> Iterator[Any]:
     """Every model that ships; those on a large base are slow."""
     for file in sorted(ROOT.glob("conf/model/*.yaml")):
         pretrained = "weights" in yaml.safe_load(file.read_text(encoding="utf-8"))
         yield pytest.param(file.stem, marks=[pytest.mark.slow] if pretrained else [])
-
 
 
 @pytest.mark.parametrize("option", list(options()))
@@ -66,24 +66,23 @@ def test_every_model_trains_to_the_same_bytes_and_is_exported(brightness: dict[s
     assert [file for file, content in first.items() if second[file] != content] == []
     images = prepared_images.load("test").astype(np.float32)
     expected = inference.predict(Path("one/model.onnx"), prepared_images.feeds("test"))
-    rebuilt = export.load_keras(Path("one"))
+    rebuilt = restore.load_keras(Path("one"))
     np.testing.assert_allclose(np.asarray(rebuilt(images)), expected, rtol=0, atol=1e-5)
-    savedmodel = module("savedmodel")  # compares what TensorFlow Serving is given with ONNX
-    differences = savedmodel.write(savedmodel.read(Path("one")), Path("served"), Path("one"))
+    differences = savedmodel.write(  # compares the model for TensorFlow Serving with ONNX
+        tensorflow_model.read(Path("one")), Path("served"), Path("one")
+    )
     assert set(differences) == {"serving_default", "classify"} and max(differences.values()) <= 1e-5
 
 
-
 def test_an_export_depends_neither_on_addresses_nor_on_what_was_exported_before() -> None:
-    layers = module("keras_training").keras.layers
+    from my_experiment.harness.training.quiet import keras
+
+    layers = keras.layers
     x = image = layers.Input((8, 8, 3), name="image")
     for _ in range(4):  # transposes meet at every sum, and which are merged is a matter of order
         branch = layers.Conv2D(3, 3, padding="same", activation="relu")(x)
         x = layers.ReLU()(layers.Add()([x, layers.BatchNormalization()(branch)]))
-    model = module("keras_training").keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
     model(np.zeros((1, 8, 8, 3), np.float32))  # Keras exports no model that has never been called
     exports = [export.to_onnx(model).graph for _ in range(3)]
     assert [list(graph.node) == list(exports[0].node) for graph in exports] == [True] * 3
-
-
-

@@ -1,0 +1,39 @@
+"""The validation metric that early stopping watches: which ones there are, and when they are better."""
+
+from typing import TYPE_CHECKING, Literal
+
+from ..contracts import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LOSS = "val_loss"
+
+
+def choices(target: Target) -> tuple[str, str]:
+    """The columns of a history that can be monitored."""
+    return LOSS, f"val_{target.METRIC}"
+
+
+def mode(monitor: str, target: Target) -> Literal["min", "max"]:
+    """Whether the lowest or the highest value is the best: a loss is minimized, the rest is up to the target.
+
+    Args:
+        monitor: One of `choices`.
+        target: Target of the model.
+    """
+    return "max" if monitor != LOSS and target.HIGHER_IS_BETTER else "min"
+
+
+def best_epoch(history: "pd.DataFrame", monitor: str | None, target: Target) -> int:
+    """The first of the best epochs, whose weights early stopping restores.
+
+    Args:
+        history: A row for each epoch.
+        monitor: One of `choices`; None for a model without epochs, whose only row is the best.
+        target: Target of the model.
+    """
+    if monitor is None:
+        return len(history) - 1
+    values = history[monitor]
+    return int(values.argmax() if mode(monitor, target) == "max" else values.argmin())

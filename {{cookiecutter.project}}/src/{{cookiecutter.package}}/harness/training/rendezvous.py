@@ -1,0 +1,93 @@
+"""The start of a training with several workers: each waits until all have started."""
+
+import contextlib
+import select
+import socket
+import time
+
+from ..core.errors import UserError
+from .strategy import Cluster
+
+WAIT_SECONDS = 600.0  # until all workers have started: a queue may start them one after the other
+CALL_SECONDS = 10.0  # for a connection
+RETRY_SECONDS = 0.2
+EVERYONE_IS_HERE = b"!"
+RANK_BYTES = 4
+
+
+def gather(cluster: Cluster) -> None:
+    """Waits until all workers have started: each calls the chief, which answers once all have called.
+
+    TensorFlow waits for them too, but for an hour, in which it heeds neither Ctrl-C nor SIGTERM.
+
+    Args:
+        cluster: Addresses and ranks.
+
+    Raises:
+        UserError: If one of them does not start.
+        OSError: If this one cannot listen at its address.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    port, dual = int(cluster.workers[cluster.rank].rpartition(":")[2]), socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    # The callers listen too: a port in use must be found before TensorFlow waits.
+    with socket.create_server(("", port), family=family, dualstack_ipv6=dual) as server:
+        missing = _call(cluster, deadline) if cluster.rank else _answer(server, len(cluster.workers), deadline)
+    if missing:
+        raise UserError(
+            f"train.strategy: {missing} of {', '.join(cluster.workers)} did not come within {WAIT_SECONDS / 60:g} "
+            "minutes: start all of them; does each reach the others?"
+        )
+
+
+def _answer(server: socket.socket, count: int, deadline: float) -> str:
+    """Answers all workers once all have called.
+
+    Returns:
+        The workers that have not called; "" if all have.
+    """
+    ranks: dict[socket.socket, int] = {}  # 0 until a caller has said its rank; without those that have hung up
+    with contextlib.ExitStack() as calls:
+        while missing := set(range(1, count)) - set(ranks.values()):
+            ready = select.select([server, *ranks], [], [], max(deadline - time.monotonic(), 0))[0]
+            if not ready:
+                return f"worker {', '.join(map(str, sorted(missing)))}"
+            for caller in ready:
+                if caller is server:
+                    ranks[calls.enter_context(server.accept()[0])] = 0
+                elif message := _receive(caller):
+                    ranks[caller] = int.from_bytes(message)
+                else:
+                    del ranks[caller]
+        server.close()  # TensorFlow will listen here
+        for caller, rank in ranks.items():
+            if rank:
+                caller.sendall(EVERYONE_IS_HERE)
+    return ""
+
+
+def _receive(caller: socket.socket) -> bytes:
+    """The rank of a caller, as bytes; b"" if it has hung up."""
+    with contextlib.suppress(ConnectionError):
+        return caller.recv(RANK_BYTES)
+    return b""
+
+
+def _call(cluster: Cluster, deadline: float) -> str:
+    """Calls the chief until it answers, also if it has not started yet or restarts.
+
+    Returns:
+        The workers that are missing; "" if none is.
+    """
+    host, _, port = cluster.workers[0].rpartition(":")
+    missing = "worker 0"
+    while (left := deadline - time.monotonic()) > 0:
+        address, timeout = (host.strip("[]"), int(port)), min(left, CALL_SECONDS)
+        with contextlib.suppress(OSError), socket.create_connection(address, timeout) as call:
+            call.settimeout(left)
+            call.sendall(cluster.rank.to_bytes(RANK_BYTES))
+            missing = "another worker"
+            if call.recv(1) == EVERYONE_IS_HERE:  # not TensorFlow of an earlier start, nor this call itself
+                return ""
+        time.sleep(RETRY_SECONDS)
+    return missing
