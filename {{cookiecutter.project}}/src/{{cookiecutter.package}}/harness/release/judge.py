@@ -107,7 +107,9 @@ def judge(candidate: StoredModel, champion: StoredModel | None, settings: "Gates
             )
         outputs = inference.predict(stored.model, modality.feeds("test"))
         if bad := int((~inference.finite_rows(outputs)).sum()):
-            raise errors.UserError(f"{stored.name} does not answer with a finite number for {bad} of {len(targets)} test examples")
+            raise errors.UserError(
+                f"{stored.name} does not answer with a finite number for {bad} of {len(targets)} test examples"
+            )
         return evaluator.metrics(outputs, targets, stored.description)
 
     mine = measured(candidate)
