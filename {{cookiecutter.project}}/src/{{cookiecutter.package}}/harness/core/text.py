@@ -1,38 +1,48 @@
 """Numbers and tables as text."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], words: int = 1) -> list[str]:
-    """Returns the lines of a Markdown table, the first columns aligned left, as words are, the others right."""
+    """The lines of a Markdown table.
 
-    def line(cells: Sequence[object]) -> str:
-        # A column, a class or a delimiter may be called anything.
-        return "| " + " | ".join(" ".join(str(cell).replace("|", "\\|").split()) for cell in cells) + " |"
+    Args:
+        columns: Titles of the columns.
+        rows: Cells of each row.
+        words: Number of columns that hold words, from the left; they are aligned left, the numbers after them right.
+    """
+    alignment = "|" + "---|" * words + "---:|" * (len(columns) - words)
+    return [_line(columns), alignment, *map(_line, rows)]
 
-    return [line(columns), "|" + "---|" * words + "---:|" * (len(columns) - words), *map(line, rows)]
+
+def _line(cells: Sequence[object]) -> str:
+    # The name of a column or of a class may hold any character.
+    return "| " + " | ".join(" ".join(str(cell).replace("|", "\\|").split()) for cell in cells) + " |"
 
 
-def number(value: Any, digits: int = 4) -> str:
-    """Returns a number as a person reads it: this many significant digits, an exponent only where it is far from 1."""
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for people, with an exponent only if it is very large or very small.
+
+    Args:
+        value: The number; None and NaN become "-".
+        digits: Number of significant digits.
+    """
     if value is None or not np.isfinite(value):
         return "-"
-    size = abs(value)
-    if 10**digits <= size < 1e12:
+    if 10**digits <= abs(value) < 1e12:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
 
 
 def compared(error: float, baseline: float, less: str) -> str:
-    """Returns in words how much smaller an error is than that of the naive answer.
+    """The difference between the errors of a model and of the naive answer, in words.
 
     Args:
-        error: Of the model.
-        baseline: Of the naive answer.
-        less: Follows the percentage.
+        error: Error of the model.
+        baseline: Error of the naive answer.
+        less: Words after the percentage, "lower" for instance.
     """
     if error == baseline:
         return "no better"

@@ -11,11 +11,11 @@ class Evaluate(config.Section):
     """Section `evaluate`.
 
     Attributes:
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
-        confidence: Of the metrics' intervals, between 0 and 1.
-        examples: The most shown of those that the model gets most wrong.
-        shipped: The most that go where the model goes, for people to try it with.
+        confidence: Confidence level of the metrics' intervals, between 0 and 1.
+        examples: Maximum number of examples with the largest errors in the model card.
+        shipped: Maximum number of test examples that are released with the model, for the page of the service.
     """
 
     seed: NonNegativeInt
