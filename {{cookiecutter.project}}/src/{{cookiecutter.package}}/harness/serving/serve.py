@@ -3,6 +3,7 @@
 For platforms that restart a container themselves, and for a quick look.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -41,7 +42,5 @@ def command(host: str, port: int) -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
         # The folder of bentofile.yaml in the project, of bento.yaml in a Bento.
         options = ["--fd", str(listening.detach()), "--worker-id", "1", "--timeout-graceful-shutdown", "10"]
-        try:
+        with contextlib.suppress(click.exceptions.Abort):  # Ctrl-C: the requests under way are answered
             work.main([str(ROOTS[0]), *options], standalone_mode=False)
-        except click.exceptions.Abort:  # Ctrl-C: the requests under way are answered
-            pass
