@@ -76,6 +76,9 @@ FILES = set(
     src/<package>/harness/__init__.py
     src/<package>/harness/automation/__init__.py
     src/<package>/harness/automation/ci.py
+    src/<package>/harness/automation/differences.py
+    src/<package>/harness/automation/retrain_report.py
+    src/<package>/harness/automation/retrain_tree.py
     src/<package>/harness/configuration.py
     src/<package>/harness/contracts.py
     src/<package>/harness/core/__init__.py
@@ -134,6 +137,7 @@ FILES = set(
     src/<package>/harness/sweep/trials.py
     src/<package>/harness/sweep/worker.py
     src/<package>/harness/targets/__init__.py
+    src/<package>/harness/targets/monitor.py
     src/<package>/harness/tracking/__init__.py
     src/<package>/harness/tracking/git.py
     src/<package>/harness/tracking/labels.py
@@ -142,13 +146,19 @@ FILES = set(
     src/<package>/harness/tracking/runs.py
     src/<package>/harness/tracking/store.py
     src/<package>/harness/training/__init__.py
+    src/<package>/harness/training/batches.py
+    src/<package>/harness/training/checkpoint.py
+    src/<package>/harness/training/descent.py
+    src/<package>/harness/training/devices.py
     src/<package>/harness/training/distributed.py
-    src/<package>/harness/training/epochs.py
     src/<package>/harness/training/export.py
     src/<package>/harness/training/fit.py
     src/<package>/harness/training/keras_fit.py
+    src/<package>/harness/training/quiet.py
+    src/<package>/harness/training/rendezvous.py
     src/<package>/harness/training/restore.py
     src/<package>/harness/training/strategy.py
+    src/<package>/harness/training/workers.py
     src/<package>/models/__init__.py
     src/<package>/models/mlp.py
     src/<package>/stages/__init__.py
@@ -202,6 +212,7 @@ SERVICE = set(
     src/<package>/harness/release/judge.py
     src/<package>/harness/release/mutex.py
     src/<package>/harness/release/registry.py
+    src/<package>/harness/release/settings.py
     src/<package>/harness/release/versions.py
     src/<package>/harness/serving/__init__.py
     src/<package>/harness/serving/admission.py
@@ -286,6 +297,7 @@ TABLES = set(
     src/<package>/harness/prepared/tables.py
     src/<package>/harness/training/encoding.py
     src/<package>/harness/training/linear.py
+    src/<package>/harness/training/table_likelihood.py
     src/<package>/tests/test_data_tables.py
     src/<package>/tests/test_features.py
     src/<package>/tests/test_model_tables.py
@@ -610,16 +622,20 @@ def test_the_citation_names_what_a_citation_needs(unicode_project: BakedProject)
     }
 
 
+# The environment that bakes share has none of them installed, which `make setup` does.
+INSTALLED = {"PYTHONPATH": "src"}
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_pre_commit_passes_on_a_fresh_bake(bake: Callable[..., BakedProject], task: str) -> None:
     project = bake(**UNICODE, task=task)
-    result = project.run("pre-commit", "run", "--all-files", "--color", "never", check=False)
+    result = project.run("pre-commit", "run", "--all-files", "--color", "never", check=False, env=INSTALLED)
     failed = [line for line in result.stdout.splitlines() if line.endswith("Failed")]
     assert result.returncode == 0, f"{failed}\n{result.stdout}"
     assert project.git_status() == "", "a hook changed something"
 
 
-# Hooks are local. For a review that knows hooks by the repository that they come from: where the same tool is a hook, too.
+# Hooks are local; the review knows hooks by their repository. These have the same tools as hooks.
 HOSTED = {
     "ruff-check": "astral-sh/ruff-pre-commit",
     "ruff-format": "astral-sh/ruff-pre-commit",
@@ -718,7 +734,7 @@ def test_each_hook_finds_what_it_is_for(
     project = copy(default_project)
     (project.path / name).write_text(text)
     project.run("git", "add", "--force", name)
-    assert project.run("pre-commit", "run", hook, check=False).returncode == 1
+    assert project.run("pre-commit", "run", hook, check=False, env=INSTALLED).returncode == 1
 
 
 def contents(project: BakedProject) -> dict[str, bytes]:
