@@ -89,7 +89,7 @@ SERVICE = [
     "requirements/release.lock",
     "requirements/serve.lock",
     f"{SRC}/service.py",
-    f"{HARNESS}/automation/retrain.py",
+    f"{HARNESS}/automation/retrain*.py",
     f"{HARNESS}/batch",
     f"{HARNESS}/lineage.py",
     f"{HARNESS}/packaging",

@@ -77,8 +77,6 @@ FILES = set(
     src/<package>/harness/automation/__init__.py
     src/<package>/harness/automation/ci.py
     src/<package>/harness/automation/differences.py
-    src/<package>/harness/automation/retrain_report.py
-    src/<package>/harness/automation/retrain_tree.py
     src/<package>/harness/configuration.py
     src/<package>/harness/contracts.py
     src/<package>/harness/core/__init__.py
@@ -191,6 +189,8 @@ SERVICE = set(
     requirements/release.lock
     requirements/serve.lock
     src/<package>/harness/automation/retrain.py
+    src/<package>/harness/automation/retrain_report.py
+    src/<package>/harness/automation/retrain_tree.py
     src/<package>/harness/batch/__init__.py
     src/<package>/harness/batch/answers.py
     src/<package>/harness/batch/contracts.py
