@@ -11,6 +11,7 @@ from .. import configuration, prepared, targets
 from ..contracts import Target
 from ..core import config, programs
 from ..core.errors import UserError
+from ..targets import monitor
 from . import samplers, space, worker
 from .samplers import Direction
 from .settings import LATENCY, Sweep
@@ -92,7 +93,7 @@ def _refuse_unsupported(settings: Sweep, train: Mapping[str, Any]) -> None:
 
 def _objectives(settings: Sweep, target: Target) -> dict[str, Direction]:
     """The metrics that are optimized -> their directions."""
-    known = ["val_loss", f"val_{target.METRIC}", LATENCY]
+    known = [*monitor.choices(target), LATENCY]
     if unknown := [metric for metric in settings.metrics if metric not in known]:
         raise UserError(f"sweep.metrics: {unknown[0]} is not measured here: choose from {', '.join(known)}")
     return {metric: samplers.direction(metric, target) for metric in settings.metrics}
