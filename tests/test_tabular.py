@@ -194,8 +194,9 @@ def pipeline(project: BakedProject) -> dict[int, list[float]]:
     code = """
 import json
 from pathlib import Path
-from my_experiment import inference
-from my_experiment.data import prepared, tables
+from my_experiment.harness import prepared
+from my_experiment.harness.exported import inference
+from my_experiment.harness.prepared import tables
 found = {}
 for split in prepared.SPLITS:
     answers = inference.predict(Path("models/model.onnx"), tables.feeds(split)).tolist()
@@ -232,9 +233,10 @@ def test_the_logged_model_predicts_what_the_pipeline_predicts(tutorial: Tutorial
     code = """
 import mlflow, numpy as np
 from pathlib import Path
-from my_experiment import inference, lineage as l, tracking as t
-from my_experiment.data import tables
-run = t.find(training_key=l.training(l.read_lock()).key)
+from my_experiment.harness.exported import inference
+from my_experiment.harness.prepared import tables
+from my_experiment.harness.tracking import lockfile, runs
+run = runs.find(training_key=lockfile.training(lockfile.read_lock()).key)
 loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
 assert loaded.metadata.saved_input_example_info
 feeds = list(tables.feeds("test"))
@@ -279,8 +281,8 @@ def test_what_a_bad_and_a_changed_cell_do(tutorial: Tutorial, copy: Copy) -> Non
     assert stages_run(stopped.stdout) == ["prepare"]
 
     logged = """
-from my_experiment import lineage as l, tracking as t
-metrics = t.find(training_key=l.training(l.read_lock()).key).data.metrics
+from my_experiment.harness.tracking import lockfile, runs
+metrics = runs.find(training_key=lockfile.training(lockfile.read_lock()).key).data.metrics
 print(metrics["data_imputed"], metrics["data_skipped"])
 """
     edit(project, "conf/config.yaml", "- model: mlp", "- model: logistic_regression")  # is faster
