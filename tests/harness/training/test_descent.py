@@ -146,4 +146,5 @@ def test_what_the_target_does_not_have_is_refused(changes: dict[str, Any], named
 
     with pytest.raises(errors.UserError, match=named):
         model = {"_target_": f"{PACKAGE}.models.mlp.mlp"}
-        ways.gradient_descent(model, None, MANIFEST, **{**SETTINGS, **changes})
+        inputs: Any = None  # is not looked at
+        ways.gradient_descent(model, inputs, MANIFEST, **{**SETTINGS, **changes})
