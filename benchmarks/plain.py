@@ -41,19 +41,23 @@ def main(project: Path, output: Path, epochs: int) -> None:
     import pandas as pd
     import yaml
 
-    cnn, classification, plots, prepared, sources = (
+    cnn, sources, contracts, classification, workspace, plots, prepared, preparation = (
         importlib.import_module(f"{package}.{name}")
-        for name in ("models.cnn", "targets.classification", "plots", "data.prepared", "data.images")
-    )
+        for name in (
+            "models.cnn", "data.images", "harness.contracts", "harness.evaluation.classification",
+            "harness.evaluation.workspace", "harness.evaluation.plots", "harness.prepared",
+            "harness.preparation.splits",
+        )
+    )  # fmt: skip
     lap("imports")
 
     params = yaml.safe_load((project / "params.yaml").read_text())
     source = sources.digits(image_size=params["data"]["image_size"], channels=params["data"]["channels"])
-    splits = prepared.Splits(**params["prepare"])
+    splits = contracts.Splits(**params["prepare"])
     pictures: dict[str, list[np.ndarray]] = {split: [] for split in prepared.SPLITS}
     answers: dict[str, list[int]] = {split: [] for split in prepared.SPLITS}
     for example in source.items:
-        split = prepared.assign(example.digest, splits)
+        split = preparation.assign(example.digest, splits)
         pictures[split].append(example.image)
         answers[split].append(example.label)
     images = {split: np.stack(pictures[split]).astype(np.float32) for split in pictures}
@@ -90,21 +94,15 @@ def main(project: Path, output: Path, epochs: int) -> None:
     session = onnxruntime.InferenceSession(output / "model.onnx", providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     probabilities = session.run(None, {name: images["test"]})[0]
-    found = classification.evaluate(
-        probabilities,
-        labels["test"],
-        labels["train"],
-        {"classes": source.classes},
-        {},
-        SimpleNamespace(**params["evaluate"]),
-        output,
-    )
-    (output / "metrics.json").write_text(json.dumps(found.metrics))
+    test = workspace.Predictions(probabilities, labels["test"], labels["train"], {"classes": source.classes}, {})
+    found = classification.evaluate(test, SimpleNamespace(**params["evaluate"]), output)
+    (output / "metrics.json").write_text(json.dumps({name: metric.value for name, metric in found.estimates.items()}))
     curves = pd.DataFrame(history.history).rename_axis("epoch").reset_index()
     plots.learning_curves(curves, "accuracy", output / "learning_curves.png")
-    plots.gallery([images["test"][row] for row in found.worst], found.titles, found.total, output / "mistakes.png")
+    worst = found.worst
+    plots.gallery([images["test"][row] for row in worst.rows], worst.captions, worst.total, output / "mistakes.png")
     lap("evaluate")
-    print(json.dumps({"seconds": seconds, "accuracy": found.metrics["accuracy"]["value"]}))
+    print(json.dumps({"seconds": seconds, "accuracy": found.estimates["accuracy"].value}))
 
 
 if __name__ == "__main__":

@@ -12,4 +12,6 @@ EVALUATOR: Evaluator = evaluation_classification
 
 def test_modules_fulfill_their_protocols() -> None:
     types_check.accepts(__file__)
-    types_check.refuses(__file__, "TARGET: Target = targets_classification", "TARGET: Target = evaluation_classification")
+    types_check.refuses(
+        __file__, "TARGET: Target = targets_classification", "TARGET: Target = evaluation_classification"
+    )

@@ -1,6 +1,7 @@
 """The parts of an evaluation that all tasks share: bootstrap, model card, plots."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,12 @@ EPOCHS = history(loss=[1, 0.5, 0.2], m=[5, 3, 2], val_loss=[1, 0.4, 0.6], val_m=
         (True, "val_loss", "3 epochs; the weights are those of epoch 1: validation loss 0.4000, validation m 5."),
         (True, "val_m", "3 epochs; the weights are those of epoch 2: validation loss 0.6000, validation m 6."),
         (False, "val_m", "3 epochs; the weights are those of epoch 0: validation loss 1.0000, validation m 4."),
-        (False, None, "Exact solution, without epochs: validation loss 0.6000, validation m 6."),
+        (False, None, "Fitted by its own solver, without epochs: validation loss 0.6000, validation m 6."),
     ],
 )
 def test_the_card_names_the_epoch_that_was_kept(higher: bool, monitor: str | None, expected: str) -> None:
-    assert card.training(EPOCHS, "m", higher, monitor) == expected
+    target: Any = SimpleNamespace(METRIC="m", HIGHER_IS_BETTER=higher)
+    assert card.training(EPOCHS, target, monitor) == expected
 
 
 def coefficient(name: str, estimate: float, error: float | None) -> dict[str, Any]:

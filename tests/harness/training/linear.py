@@ -10,7 +10,13 @@ from my_experiment import features
 from my_experiment.harness import contracts
 from my_experiment.harness.exported import graphs
 
-ENCODING = {"missing": "mean", "min_count": 1, "max_categories": 9, "reference": True, "precision": "float64"}
+ENCODING: dict[str, Any] = {
+    "missing": "mean",
+    "min_count": 1,
+    "max_categories": 9,
+    "reference": True,
+    "precision": "float64",
+}
 
 
 def fit(

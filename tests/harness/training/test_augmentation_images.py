@@ -40,7 +40,9 @@ def changed(images: Any, options: dict[str, Any], seed: int = 0, epochs: int = 1
 
     make_deterministic(0)
     dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(len(images)))).batch(16)
-    dataset = augmentation.augment(**options)(dataset, seed)
+    change = augmentation.augment(**options)
+    assert change is not None
+    dataset = change(dataset, seed)
     assert dataset.cardinality() == math.ceil(len(images) / 16)
     made = []
     for _ in range(epochs):
@@ -128,8 +130,10 @@ def mapped(picture: Any, scale_x: float, scale_y: float, degrees: float, transla
     """A picture [H, W] after an affine map."""
     height, width = picture.shape
     shift_x, shift_y = translate * width * x, translate * height * y
-    numbers = [np.array([number], np.float32) for number in (scale_x, scale_y, degrees, shift_x, shift_y)]
-    map_ = augmentation.affine((height, width), tuple(numbers[:2]), numbers[2], tuple(numbers[3:]))
+    factor_x, factor_y, angle, right, down = (
+        np.array([number], np.float32) for number in (scale_x, scale_y, degrees, shift_x, shift_y)
+    )
+    map_ = augmentation.affine((height, width), (factor_x, factor_y), angle, (right, down))
     from my_experiment.harness.training.quiet import keras
 
     transform = keras.ops.image.affine_transform
@@ -148,7 +152,14 @@ def test_training_comes_again_bit_for_bit_and_validation_is_left_alone(workspace
     preparation_images.write(
         preparation_images.Source(["light", "dark"], (8, 8, 1), 120, examples()), contracts.Splits(0, 0.2, 0.2)
     )
-    settings = {"seed": 0, "epochs": 3, "batch_size": 16, "learning_rate": 0.01, "monitor": "val_loss", "patience": 5}
+    settings: dict[str, Any] = {
+        "seed": 0,
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+        "monitor": "val_loss",
+        "patience": 5,
+    }
     model = yaml.safe_load((ROOT / "conf/model/mlp.yaml").read_text("utf-8"))
     fitted = {}
     for name, options in (("one", EVERYTHING), ("two", EVERYTHING), ("none", NONE)):

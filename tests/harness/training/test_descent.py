@@ -54,11 +54,17 @@ def test_the_target_alone_says_when_a_metric_is_better() -> None:
     loss = target.compile_arguments(MANIFEST, split(0, 240)[1])["loss"]
     weights = {}
     for higher in (False, True):
-        error = keras.metrics.MeanAbsoluteError("error")
+        classes = TARGET == "classification"
+        metric = keras.metrics.SparseCategoricalCrossentropy if classes else keras.metrics.MeanAbsoluteError
         other = SimpleNamespace(METRIC="error", HIGHER_IS_BETTER=higher)
         model = build()
         history = fit(
-            model, target=other, compiled={"loss": loss, "metrics": [error]}, monitor="val_error", epochs=9, patience=2
+            model,
+            target=other,
+            compiled={"loss": loss, "metrics": [metric(name="error")]},
+            monitor="val_error",
+            epochs=9,
+            patience=2,
         )
         best = monitor.best_epoch(history, "val_error", other)
         assert best == (history["val_error"].argmax() if higher else history["val_error"].argmin())
@@ -140,4 +146,5 @@ def test_what_the_target_does_not_have_is_refused(changes: dict[str, Any], named
 
     with pytest.raises(errors.UserError, match=named):
         model = {"_target_": f"{PACKAGE}.models.mlp.mlp"}
-        ways.gradient_descent(model, None, MANIFEST, **{**SETTINGS, **changes})
+        inputs: Any = None  # is not looked at
+        ways.gradient_descent(model, inputs, MANIFEST, **{**SETTINGS, **changes})

@@ -1,5 +1,6 @@
 """Feature engineering: the ONNX graph computes what NumPy and scikit-learn do, with statistics of the training rows."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 from my_experiment import features
 from my_experiment.harness.core import errors
-from my_experiment.harness.training import encoding
+from my_experiment.harness.training import encoding as encodings
 
 ONE_HOT = {
     "numbers": "standardise", "missing": "mean", "min_count": 1, "max_categories": 100, "reference": False,
@@ -203,12 +204,12 @@ def test_rows_that_were_not_in_training_leave_no_trace() -> None:
 @pytest.mark.parametrize("value", [1e308, -1e308, float("inf"), -float("inf")])
 def test_the_wildest_number_stays_finite(value: float) -> None:
     row = {name: values[:1] for name, values in TABLE.items()} | {"age": [value]}
-    assert encode(fit("one_hot", precision="float32"), row)["age"] == np.sign(value) * encoding.LIMIT
+    assert encode(fit("one_hot", precision="float32"), row)["age"] == np.sign(value) * encodings.LIMIT
 
 
 def test_columns_know_their_unit() -> None:
     encoding = fit("one_hot")
-    columns = {column.name: column for column in encoding.columns(encoding.graph)}
+    columns = {column.name: column for column in encodings.columns(encoding.graph)}
     assert tuple(columns) == encoding.names
     age = columns["age"]
     np.testing.assert_allclose(encode(encoding)["age"][[0, 3]] * age.scale + age.offset, [20, 70])
@@ -283,3 +284,18 @@ def test_bytes_do_not_depend_on_the_hash_seed() -> None:
         for seed in ("1", "2")
     ]
     assert made[0] == made[1] and len(made[0]) > 1000
+
+
+def test_the_example_in_the_docstring_is_an_encoding() -> None:
+    """What an owner is told to write is run as it stands there."""
+    example = [line[4:] for line in (features.__doc__ or "").splitlines() if line.startswith("    ")]
+    source = inspect.getsource(features.one_hot).replace(
+        "    return graph.encoding()", "\n".join(f"    {line}" for line in [*example, "return graph.encoding()"])
+    )
+    scope = dict(vars(features))
+    exec(compile(f"from __future__ import annotations\n{source}", "features.py", "exec"), scope)
+    types = {"number": pa.float64(), "category": pa.string()}
+    columns = described(TABLE)
+    table = pa.table({c["name"]: pa.array(TABLE[c["name"]], types[c["type"]]) for c in columns})
+    encoded = encode(scope["one_hot"](table, columns, **ONE_HOT))
+    np.testing.assert_array_equal(encoded["age > 0"], [1, 1, 0, 1, 1, 1])  # a missing number is not positive

@@ -146,8 +146,10 @@ def test_what_cannot_be_fitted_is_one_line(table: Any, targets: Any, classes: An
 @pytest.mark.parametrize("encoded", [True, False])
 def test_only_columns_to_calculate_with_are_taken(encoded: bool) -> None:
     columns = [{"name": "x", "type": "category"}]
-    settings = {"numbers": "none", "missing": "mean", "min_count": 1, "max_categories": 9, "width": 2}
+    settings: dict[str, Any] = {"numbers": "none", "missing": "mean", "min_count": 1, "max_categories": 9, "width": 2}
     encoding = features.embedding(pa.table({"x": ["a", "b"]}), columns, **settings)
-    inputs = contracts.Inputs("encoded", lambda split: None, encoding.layers, encoding.graph if encoded else None)
+    inputs = contracts.Inputs(
+        "encoded", lambda split: np.empty((0, 1)), encoding.layers, encoding.graph if encoded else None
+    )
     with pytest.raises(errors.UserError, match="no embeddings" if encoded else "are for tables"):
         linear_regression(inputs, {"target": "regression"}, confidence=0.95)

@@ -16,7 +16,14 @@ from my_experiment.harness.training import export, restore
 from support import ROOT
 
 pytestmark = pytest.mark.keras
-TRAIN = {"seed": 0, "epochs": 2, "batch_size": 16, "learning_rate": 0.003, "monitor": "val_loss", "patience": 6}
+TRAIN: dict[str, Any] = {
+    "seed": 0,
+    "epochs": 2,
+    "batch_size": 16,
+    "learning_rate": 0.003,
+    "monitor": "val_loss",
+    "patience": 6,
+}
 
 
 @pytest.fixture

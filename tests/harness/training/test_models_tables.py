@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from my_experiment.data import tables as data_tables
-from my_experiment.harness import contracts, prepared
+from my_experiment.harness import contracts, preparation, prepared
 from my_experiment.harness.core import config, errors
 from my_experiment.harness.exported import inference
 from my_experiment.harness.packaging import savedmodel, tensorflow_model
@@ -17,7 +17,14 @@ from my_experiment.harness.prepared import tables as prepared_tables
 from my_experiment.harness.training import export, fit, restore
 from support import ROOT
 
-DESCENT = {"seed": 0, "epochs": 1, "batch_size": 64, "learning_rate": 0.003, "monitor": "val_loss", "patience": 6}
+DESCENT: dict[str, Any] = {
+    "seed": 0,
+    "epochs": 1,
+    "batch_size": 64,
+    "learning_rate": 0.003,
+    "monitor": "val_loss",
+    "patience": 6,
+}
 
 
 def options(group: str) -> dict[str, dict[str, Any]]:
@@ -64,7 +71,7 @@ def manifest(workspace: Path) -> dict[str, Any]:
         time=None, group=None, split="random", schema="schema/table.yaml", on_invalid="stop",
     )  # fmt: skip
     schema_inference.write(schema_inference.infer(source), source.schema)
-    source.write(contracts.Splits(0, 0.2, 0.2))
+    preparation.write(source, contracts.Splits(0, 0.2, 0.2))
     content: dict[str, Any] = prepared.manifest()
     return content
 

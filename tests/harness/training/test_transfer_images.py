@@ -134,7 +134,14 @@ def test_fine_tuning_changes_the_last_layers_and_no_statistics(workspace: Path, 
     )
     target = f"{PACKAGE}.models.mobilenet_v3.mobilenet_v3"
     section = {"_target_": target, **SECTION, "weights": str(file), "dropout": 0.2, "fine_tune_layers": 2}
-    settings = {"seed": 0, "epochs": 2, "batch_size": 16, "learning_rate": 0.001, "monitor": "val_loss", "patience": 5}
+    settings: dict[str, Any] = {
+        "seed": 0,
+        "epochs": 2,
+        "batch_size": 16,
+        "learning_rate": 0.001,
+        "monitor": "val_loss",
+        "patience": 5,
+    }
     inputs = contracts.Inputs("image", prepared_images.load, partial(layers, SHAPE))
     fitted = []
     for rate in (0.001, 0.001, 0.3):

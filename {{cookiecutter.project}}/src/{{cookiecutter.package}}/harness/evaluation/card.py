@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import prepared, targets
+from ..contracts import Target
 from ..core.config import flatten
 from ..core.text import number, table
+from ..targets import monitor
 from . import evaluator, presenter
 from .contracts import Evaluation
 from .workspace import Workspace
@@ -27,7 +29,7 @@ def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str
         worst: Lines that show the examples with the largest errors.
         settings: Section `evaluate` of the configuration.
     """
-    target, monitor = targets.target(workspace.manifest), workspace.parameters["train"].get("monitor")
+    monitored = workspace.parameters["train"].get("monitor")
     paragraphs = [
         "# Model card",
         heading(workspace),
@@ -41,7 +43,7 @@ def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str
         "\n".join(worst),
         *coefficients(workspace),
         "## Training",
-        training(workspace.history, target.METRIC, target.HIGHER_IS_BETTER, monitor),
+        training(workspace.history, targets.target(workspace.manifest), monitored),
         "![learning curves](plots/learning_curves.png)",
         "## Data",
         splits(workspace),
@@ -83,22 +85,19 @@ def metrics(evaluation: Evaluation) -> str:
     return "\n".join(table(("metric", "value", "from", "to", "naive", "better"), rows))
 
 
-def training(history: "pd.DataFrame", metric: str, higher_is_better: bool, monitor: str | None) -> str:
+def training(history: "pd.DataFrame", target: Target, monitored: str | None) -> str:
     """Number of epochs, and loss and metric of the epoch whose weights were kept.
 
     Args:
         history: A row for each epoch: loss and metric on both splits.
-        metric: The target's metric.
-        higher_is_better: Direction of that metric.
-        monitor: Metric that early stopping watched; None if there were no epochs.
+        target: The target, whose metric is shown.
+        monitored: Metric that early stopping watched; None if there were no epochs.
     """
-    if monitor is None:
-        best, summary = history.iloc[-1], "Exact solution, without epochs"
-    else:
-        maximize = monitor != "val_loss" and higher_is_better
-        best = history.iloc[history[monitor].argmax() if maximize else history[monitor].argmin()]
+    best, value = history.iloc[monitor.best_epoch(history, monitored, target)], f"val_{target.METRIC}"
+    summary = "Fitted by its own solver, without epochs"
+    if monitored is not None:
         summary = f"{len(history)} epochs; the weights are those of epoch {best['epoch']:.0f}"
-    return f"{summary}: validation loss {best['val_loss']:.4f}, validation {metric} {number(best[f'val_{metric}'])}."
+    return f"{summary}: validation loss {best['val_loss']:.4f}, validation {target.METRIC} {number(best[value])}."
 
 
 def coefficients(workspace: Workspace) -> list[str]:
