@@ -88,6 +88,7 @@ SERVICE = [
     "make/service.mk",
     "requirements/release.lock",
     "requirements/serve.lock",
+    f"{SRC}/page.html",
     f"{SRC}/service.py",
     f"{HARNESS}/automation/retrain*.py",
     f"{HARNESS}/batch",

@@ -143,6 +143,20 @@ class BakedProject:
 Copy = Callable[[BakedProject], BakedProject]
 
 
+def packed_files(project: BakedProject) -> set[str]:
+    """The files that a Bento of a project packs: model, lock, and the rooms that a service needs."""
+    source = project.path / "src"
+    (package,) = source.glob("*/service.py")
+    harness = package.parent / "harness"
+    locks = {f"requirements/{name}.lock" for name in ("serve", "images") if project.has_file(f"requirements/{name}.lock")}
+    files = [package.parent / name for name in ("__init__.py", "__main__.py", "page.html", "service.py")]
+    files += [harness / name for name in ("__init__.py", "contracts.py", "exported/__init__.py", "exported/model.py")]
+    files += [harness / "serving/static" / name for name in ("page.css", "page.js")]
+    files += [file for room in ("core", "inputs", "serving", "targets") for file in (harness / room).glob("*.py")]
+    models = {f"models/{name}" for name in ("model.json", "model.onnx", "page.json")}
+    return {"bentofile.yaml", *locks, *models, *(file.relative_to(source).as_posix() for file in files)}
+
+
 def package_python(project: BakedProject, code: str) -> str:
     """Runs Python in the project with its package importable."""
     return project.run(sys.executable, "-c", code, env={"PYTHONPATH": "src"}).stdout

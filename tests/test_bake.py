@@ -226,7 +226,7 @@ SERVICE = set(
     src/<package>/harness/serving/refusal.py
     src/<package>/harness/serving/serve.py
     src/<package>/harness/serving/server.py
-    src/<package>/harness/serving/static/index.html
+    src/<package>/page.html
     src/<package>/harness/serving/static/page.css
     src/<package>/harness/serving/static/page.js
     src/<package>/service.py

@@ -24,7 +24,7 @@ import psutil
 import pytest
 import yaml
 from clusters import wait_until
-from conftest import VENV, BakedProject, Copy, edit
+from conftest import VENV, BakedProject, Copy, edit, packed_files
 from PIL import Image
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.service]
@@ -330,26 +330,10 @@ def test_bento_is_labelled(bento: Path, reproduced_project: BakedProject) -> Non
     assert float(labels["test_accuracy"]) > 0.9
 
 
-def test_bento_holds_only_what_it_needs(bento: Path, reproduced_project: BakedProject, package: str) -> None:
-    source, project = bento / "src", reproduced_project.path / "src"
+def test_bento_holds_only_what_it_needs(bento: Path, reproduced_project: BakedProject) -> None:
+    source = bento / "src"
     packed = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
-    assert packed == {
-        "bentofile.yaml",
-        "models/model.json",
-        "models/model.onnx",
-        "models/page.json",
-        "requirements/images.lock",
-        "requirements/serve.lock",
-        *(f"{package}/{name}.py" for name in ("__init__", "__main__", "service")),
-        *(f"{package}/harness/{name}.py" for name in ("__init__", "contracts")),
-        *(f"{package}/harness/exported/{name}.py" for name in ("__init__", "model")),
-        *(f"{package}/harness/serving/static/{name}" for name in ("index.html", "page.css", "page.js")),
-        *(
-            path.relative_to(project).as_posix()
-            for room in ("core", "inputs", "serving", "targets")
-            for path in (project / package / "harness" / room).glob("*.py")
-        ),
-    }
+    assert packed == packed_files(reproduced_project)
     assert "--hash=sha256:" in (bento / "env/python/requirements.txt").read_text()
 
 

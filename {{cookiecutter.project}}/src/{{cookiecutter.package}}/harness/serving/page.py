@@ -20,11 +20,12 @@ from starlette.routing import Route
 from .model import FOLDER, read_model_info
 
 STATIC = Path(__file__).parent / "static"
+HTML = Path(__file__).parents[2] / "page.html"  # the owner's
 # Types are given: the browser must not guess, and `mimetypes` depends on the system's configuration.
 FILES = {
-    "/ui": ("index.html", "text/html"),
-    "/ui/page.css": ("page.css", "text/css"),
-    "/ui/page.js": ("page.js", "text/javascript"),
+    "/ui": (HTML, "text/html"),
+    "/ui/page.css": (STATIC / "page.css", "text/css"),
+    "/ui/page.js": (STATIC / "page.js", "text/javascript"),
 }
 # https://developer.mozilla.org/en-US/docs/Web/HTTP/Guides/CSP: only the page's own files and service,
 # and pictures that it made itself; nothing inline, no frame around it.
@@ -81,8 +82,8 @@ def app(describe: Callable[[], dict[str, Any]], content: Path) -> Starlette:
     def description(request: Request) -> Response:
         return JSONResponse(described(), headers=HEADERS)
 
-    def send(name: str, media_type: str, request: Request) -> Response:
-        return FileResponse(STATIC / name, media_type=media_type, headers=HEADERS)
+    def send(file: Path, media_type: str, request: Request) -> Response:
+        return FileResponse(file, media_type=media_type, headers=HEADERS)
 
     files = [Route(path, partial(send, *file)) for path, file in FILES.items()]
     return Starlette(routes=[*files, Route("/ui/description.json", description)])
