@@ -32,10 +32,13 @@ fi
 compile "$work/all.lock" "${groups[@]}"
 
 together=(--constraint "$work/all.lock")
-for group in train images serve release dev; do
+for group in train release dev; do
   compile "$locks/$group.lock" "${together[@]}" --group "$work/images/pyproject.toml:$group"
 done
-compile "$locks/tables.lock" "${together[@]}" --group "$work/tables/pyproject.toml:tables"
+for kind in images tables; do
+  compile "$locks/$kind.lock" "${together[@]}" --group "$work/$kind/pyproject.toml:$kind"
+  compile "$locks/serve-$kind.lock" "${together[@]}" --group "$work/$kind/pyproject.toml:serve"
+done
 for remote in s3 gcs azure ssh; do
   compile "$locks/remote-$remote.lock" "${together[@]}" --group "$work/$remote/pyproject.toml:remote"
 done

@@ -148,7 +148,7 @@ def packed_files(project: BakedProject) -> set[str]:
     source = project.path / "src"
     (package,) = source.glob("*/service.py")
     harness = package.parent / "harness"
-    locks = {f"requirements/{name}.lock" for name in ("serve", "images") if project.has_file(f"requirements/{name}.lock")}
+    locks = {f"requirements/{lock.name}" for lock in (project.path / "requirements").glob("serve-*.lock")}
     files = [package.parent / name for name in ("__init__.py", "__main__.py", "page.html", "service.py")]
     files += [harness / name for name in ("__init__.py", "contracts.py", "exported/__init__.py", "exported/model.py")]
     files += [harness / "serving/static" / name for name in ("page.css", "page.js")]

@@ -187,7 +187,6 @@ SERVICE = set(
     docs/serve.md
     make/service.mk
     requirements/release.lock
-    requirements/serve.lock
     src/<package>/harness/automation/retrain.py
     src/<package>/harness/automation/retrain_report.py
     src/<package>/harness/automation/retrain_tree.py
@@ -540,7 +539,7 @@ def test_no_hook_corrects_what_the_editor_is_told(default_project: BakedProject)
 def test_git_leaves_what_programs_write_in_one_piece(default_project: BakedProject, copy: Copy) -> None:
     """Where both sides of a merge have changed it, the file can still be read, and git says that it is unmerged."""
     project = copy(default_project)
-    name = "requirements/serve.lock"
+    name = "requirements/serve-images.lock"
     project.run("git", "switch", "--quiet", "--create", "theirs")
     (project.path / name).write_text(project.read(name).replace("numpy==", "numpy==9."))
     project.commit("Theirs")

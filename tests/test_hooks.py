@@ -388,7 +388,7 @@ def test_a_scope_prunes_what_a_larger_one_left_and_brings_it_back(
     experiment = project.files()
     assert experiment < service | {"make/mine.mk"}
     assert {"make/mine.mk", "requirements/train.lock"} < experiment
-    assert not {"make/service.mk", "Dockerfile", "conf/gates.yaml", "requirements/serve.lock"} & experiment
+    assert not {"make/service.mk", "Dockerfile", "conf/gates.yaml", "requirements/serve-images.lock"} & experiment
     assert project.run("make", "mine").stdout == "mine\n"
     cookiecutter(project.path.parent, "--overwrite-if-exists", scope="production")
     assert project.files() == service | {"make/mine.mk"}

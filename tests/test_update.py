@@ -226,14 +226,14 @@ def test_where_both_have_changed_the_same_nothing_is_lost_and_nothing_slips_thro
     source = origin(tmp_path)
     project = create(tmp_path / "into", source)
     edit(project, "conf/train/default.yaml", "batch_size: 32", "batch_size: 48")
-    lock = project.read("requirements/serve.lock").replace("numpy==", "numpy==8.")
-    (project.path / "requirements/serve.lock").write_text(lock)  # as `make lock` writes another version
+    lock = project.read("requirements/serve-images.lock").replace("numpy==", "numpy==8.")
+    (project.path / "requirements/serve-images.lock").write_text(lock)  # as `make lock` writes another version
     project.commit("Ours")
     release(
         source,
         **{
             "conf/train/default.yaml": ("batch_size: 32", "batch_size: 64"),
-            "requirements/serve.lock": ("numpy==", "numpy==9."),
+            "requirements/serve-images.lock": ("numpy==", "numpy==9."),
             "conf/model/newest.yaml": ("", "new: 1\n"),
         },
     )
@@ -241,9 +241,9 @@ def test_where_both_have_changed_the_same_nothing_is_lost_and_nothing_slips_thro
     assert project.has_file("conf/model/newest.yaml")
     text = project.read("conf/train/default.yaml")
     assert "\nbatch_size: 48\n" in text and "\nbatch_size: 64\n" in text and CONFLICT.search(text)
-    assert project.read("requirements/serve.lock") == lock, "a lock can be installed, whatever happens"
+    assert project.read("requirements/serve-images.lock") == lock, "a lock can be installed, whatever happens"
     unmerged = {line for line in project.git_status().splitlines() if line.startswith("UU")}
-    assert unmerged == {"UU conf/train/default.yaml", "UU requirements/serve.lock"}
+    assert unmerged == {"UU conf/train/default.yaml", "UU requirements/serve-images.lock"}
     # Committing without a look is refused.
     project.run("git", "add", "--all")
     found = project.run("pre-commit", "run", "merge-conflict", check=False)

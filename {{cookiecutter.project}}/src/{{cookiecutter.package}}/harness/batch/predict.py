@@ -45,8 +45,7 @@ def command(source: Path, output: Path, folder: Path | None) -> None:
     try:
         record = predict(source, output, folder or MODELS)
     except KeyboardInterrupt:
-        click.echo("interrupted: the same command continues where it stopped", err=True)
-        raise SystemExit(130) from None
+        raise KeyboardInterrupt("the same command continues where it stopped") from None
     predicted = record["items"] - record["failed"]
     click.echo(f"{output}: {predicted:,} predictions of {record['items']:,} by model {record['model_version']}")
     if record["failed"]:

@@ -56,8 +56,7 @@ def command(overrides: tuple[str, ...]) -> None:
     try:
         sweep(overrides)
     except KeyboardInterrupt:
-        click.echo("interrupted: the same command continues the sweep", err=True)
-        raise SystemExit(130) from None
+        raise KeyboardInterrupt("the same command continues the sweep") from None
 
 
 def sweep(overrides: Sequence[str]) -> None:

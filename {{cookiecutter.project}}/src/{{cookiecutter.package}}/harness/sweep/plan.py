@@ -12,6 +12,7 @@ from ..contracts import Target
 from ..core import config, programs
 from ..core.errors import UserError
 from ..targets import monitor
+from ..tracking import lockfile
 from . import samplers, space, worker
 from .samplers import Direction
 from .settings import LATENCY, Sweep
@@ -111,13 +112,10 @@ def require_prepared(sections: Mapping[str, Any]) -> str:
     Raises:
         UserError: With the command that makes it.
     """
-    from yaml import safe_load
-
-    lock = Path("dvc.lock")
-    stage = safe_load(lock.read_text(encoding="utf-8"))["stages"].get("prepare", {}) if lock.exists() else {}
-    recorded = config.flatten(stage.get("params", {}).get("params.yaml", {}))
+    stage = lockfile.stages(lockfile.LOCK.read_text(encoding="utf-8") if lockfile.LOCK.exists() else "").get("prepare")
+    recorded = config.flatten(stage.parameters if stage else {})
     required = config.flatten({name: sections[name] for name in ("data", "prepare")})
-    if recorded != required or not prepared.PREPARED.is_dir():
+    if stage is None or recorded != required or not prepared.PREPARED.is_dir():
         changed = [key for key in required if recorded and required[key] != recorded.get(key)]
         problem = f"was made with another {', '.join(changed)}" if changed else "does not exist yet"
         raise UserError(
@@ -125,7 +123,7 @@ def require_prepared(sections: Mapping[str, Any]) -> str:
         )
     if programs.answer(sys.executable, "-m", "dvc", "status", "--json", "prepare") != "{}":
         raise UserError(f"{prepared.PREPARED} is not up to date (see `dvc status prepare`): run `dvc repro prepare`")
-    return next(str(out["md5"]) for out in stage["outs"] if out["path"] == prepared.PREPARED.as_posix())
+    return stage.outputs[prepared.PREPARED.as_posix()]
 
 
 def code_digest() -> str:
