@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export BENTOML_DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bake unbake lock clean
+.PHONY: help setup demo test lint site bench bake unbake lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ test: .venv/.installed ## Everything that CI checks
 
 lint: .venv/.installed ## pre-commit run --all-files
 	pre-commit run --all-files
+
+site: .venv/.installed ## The site, strictly, in build/site: pages of docs/, and a reference made from the code
+	python docs/reference.py build/site-src
+	zensical build --strict --clean
 
 bench: .venv/.installed ## The benchmarks: ratios, both sides in one run
 	python benchmarks/pipeline.py

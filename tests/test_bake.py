@@ -249,6 +249,7 @@ IMAGES = set(
     docs/pictures.md
     docs/requests-pictures.md
     requirements/images.lock
+    requirements/serve-images.lock
     src/<package>/augmentation.py
     src/<package>/data/images.py
     src/<package>/harness/batch/images.py
@@ -276,6 +277,7 @@ TABLES = set(
     conf/train/exact.yaml
     docs/requests-tables.md
     docs/tables.md
+    requirements/serve-tables.lock
     requirements/tables.lock
     src/<package>/data/tables.py
     src/<package>/features.py
@@ -372,6 +374,8 @@ SERVED = {
     ".github/workflows/retrain.yml",
     "docs/requests-pictures.md",
     "docs/requests-tables.md",
+    "requirements/serve-images.lock",
+    "requirements/serve-tables.lock",
     "src/<package>/harness/batch/images.py",
     "src/<package>/harness/batch/tables.py",
 }
