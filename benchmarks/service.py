@@ -297,7 +297,9 @@ def sides(project: Path, scratch: Path) -> tuple[list[Side], np.ndarray]:
             raise SystemExit(f"{project}: {done.stderr[-3000:]}")
         return done.stdout.strip()
 
-    run = python(f"from {package}.harness.tracking import labels; print(labels.labels()['mlflow_run'])").splitlines()[-1]
+    run = python(f"from {package}.harness.tracking import labels; print(labels.labels()['mlflow_run'])").splitlines()[
+        -1
+    ]
     python(SAVE.format(package=package), str(scratch / "saved_model"))
     (scratch / "saved_model_service.py").write_text(TENSORFLOW_SERVICE)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 # Rendered by Jinja before it runs; see pre_gen_project.py for the two `tojson`.
-ANSWERS = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore # noqa: F821
+ANSWERS = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore[arg-type, name-defined] # noqa: F821
 PACKAGE = ANSWERS["package"]
 
 SRC = f"src/{PACKAGE}"
@@ -255,7 +255,7 @@ def last_line(process: subprocess.CompletedProcess[str]) -> str:
 
 def main() -> None:
     """Prunes, versions, and says what comes next; under `cruft update`, only prunes."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore # a path that the terminal cannot show
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a path that the terminal cannot show
     prune()
     updated = updated_project()
     if updated:

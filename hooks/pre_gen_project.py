@@ -13,7 +13,7 @@ import unicodedata
 
 # Rendered by Jinja before it runs. The first `tojson` makes JSON text of the answers, the second a string
 # literal of that text, which Python reads alike whatever quotes, backslashes or line breaks an answer holds.
-ANSWERS = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore # noqa: F821
+ANSWERS = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore[arg-type, name-defined] # noqa: F821
 
 EXAMPLES = {
     "project_name": "My Experiment",

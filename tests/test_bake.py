@@ -433,7 +433,7 @@ def check_text(project: BakedProject) -> None:
         text = content.decode("utf-8")
         assert not LEFTOVER.search(name), name
         left = LEFTOVER.search(text)
-        assert left is None, f"{name} still holds {left.group()!r}" if left else ""
+        assert left is None, f"{name} still holds {left}"
         assert text == "" or text.endswith("\n"), f"{name} does not end with a newline"
         match Path(name).suffix:
             case ".toml":
@@ -788,5 +788,5 @@ def test_python_files_hold_no_jinja() -> None:
     for path in TEMPLATE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         left = LEFTOVER.search(text)
-        assert left is None, f"{path.relative_to(TEMPLATE)} holds {left.group()!r}" if left else ""
+        assert left is None, f"{path.relative_to(TEMPLATE)} holds {left}"
         ast.parse(text, str(path))

@@ -33,6 +33,6 @@ def test_room(projects: Callable[[str], BakedProject], task: str, pattern: str, 
     project = projects(task)
     environment = {"BAKED_PROJECT": str(project.path), "PYTHONPATH": str(project.path / "src")}
     # The folder and not its files: pytest collects a file that it is given, even if conftest.py ignores it.
-    options = ["-q", "-c", TESTS / "pytest.ini", "-o", f"python_files={pattern}", TESTS / room]
+    options: list[str | Path] = ["-q", "-c", TESTS / "pytest.ini", "-o", f"python_files={pattern}", TESTS / room]
     done = project.run(sys.executable, "-m", "pytest", *options, env=environment, check=False)
     assert done.returncode in (0, pytest.ExitCode.NO_TESTS_COLLECTED), done.stdout + done.stderr

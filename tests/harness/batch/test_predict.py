@@ -72,9 +72,14 @@ def write_model(case: Case, folder: Path, slope: float = 0.01) -> dict[str, Any]
     else:
         described["calibration"] = {"half_widths": {"0.9": 0.5}}
     constants = {"w": weights, "zero": np.float64(0), "axis": np.array([1])}
-    used = [numpy_helper.from_array(v, k) for k, v in constants.items() if any(k in node.input for node in nodes)]
+    used = [
+        numpy_helper.from_array(np.asarray(v), k)
+        for k, v in constants.items()
+        if any(k in node.input for node in nodes)
+    ]
     output = [helper.make_tensor_value_info(target.OUTPUT, onnx.TensorProto.FLOAT, ["N", width])]
-    graph = helper.make_graph(nodes, "model", values, output, used)
+    initializers = [numpy_helper.from_array(np.asarray(constants[name]), name) for name in sorted(used)]
+    graph = helper.make_graph(nodes, "model", values, output, initializers)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
     described |= {**case.described, "sha256": hashlib.sha256(made).hexdigest()}
     folder.mkdir(exist_ok=True)

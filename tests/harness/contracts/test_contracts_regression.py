@@ -1,4 +1,4 @@
-"""mypy checks that each module of a regression fulfills its Protocol; a module that does not is an error of this file."""
+"""mypy checks that each module of a regression fulfills its Protocol; any other is an error here."""
 
 import types_check
 from my_experiment.harness.contracts import Target

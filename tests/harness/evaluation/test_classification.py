@@ -114,6 +114,7 @@ def test_bootstrap_intervals(labels: NDArray[np.int64], probabilities: NDArray[n
     assert bootstrap(metrics, len(labels), 200, 0.95, seed=2) != estimates
     for name, (_, low, high) in bootstrap(metrics, len(labels), 200, 0.5, seed=1).items():
         _, lower, higher = estimates[name]
+        assert low is not None and high is not None and lower is not None and higher is not None
         assert lower <= low < high <= higher
 
 

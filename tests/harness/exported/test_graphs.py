@@ -31,11 +31,11 @@ def graph(prefix: str = "", backwards: bool = False, scale: float = 0.5) -> Any:
         nodes = [*nodes[:2], nodes[3], nodes[5], nodes[2], nodes[4], *nodes[6:]]
     generator = np.random.default_rng(0)
     constants = [
-        numpy_helper.from_array(np.float32(scale), n("scale")),
+        numpy_helper.from_array(np.array(scale, np.float32), n("scale")),
         numpy_helper.from_array(generator.normal(size=(6, 3)).astype(np.float32), n("left")),
         numpy_helper.from_array(generator.normal(size=(6, 3)).astype(np.float32), n("right")),
-        numpy_helper.from_array(np.float32(1), n("limit")),
-        numpy_helper.from_array(np.float32(9), n("unused")),
+        numpy_helper.from_array(np.array(1, np.float32), n("limit")),
+        numpy_helper.from_array(np.array(9, np.float32), n("unused")),
     ]
     if backwards:
         constants.reverse()

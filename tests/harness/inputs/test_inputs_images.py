@@ -41,7 +41,7 @@ def test_every_mode_gets_shape_and_colors(tmp_path: Path, draw: Draw, mode: str,
     else:
         file = draw(tmp_path / "x.png", mode=mode)
     pixels = images.decode(file.read_bytes(), shape, LIMIT)
-    assert (pixels.shape, pixels.dtype) == (shape, np.uint8)
+    assert pixels.shape == shape and pixels.dtype == np.uint8
     if mode == "I;16":
         assert (pixels == 0x80).all()
 

@@ -146,7 +146,7 @@ def test_only_a_run_that_is_not_there_is_none(client: Client, monkeypatch: pytes
     assert runs.get("0" * 32) is None and runs.get("main") is None and runs.get("a b/../c") is None
     run = client.create_run("0")
     with pytest.raises(UserError, match="no training of this pipeline"):
-        runs.training_of(runs.get(run.info.run_id))
+        runs.training_of(run)
 
 
 @pytest.mark.parametrize("name", ["{}/2", "{}@champion", "models:/{}/2", "models:/{}@champion"])

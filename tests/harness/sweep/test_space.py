@@ -33,7 +33,7 @@ def test_the_shipped_space_has_only_keys_of_the_model(model: str) -> None:
 
 
 def test_hydras_notation_becomes_distributions() -> None:
-    values: dict[str, Any] = space.distributions(
+    values: Any = space.distributions(
         {
             "always": {
                 "a": "tag(log, interval(0.001, 0.1))",

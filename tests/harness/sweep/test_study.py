@@ -79,11 +79,12 @@ with study.worker_lock("s", "victim"):
     value = float(victim.stdout.readline())
     with studies.worker_lock("s", "other"):
         running = studies.claim(study, "other")  # the victim lives: another trial
-        assert running.number == 1
+        assert running is not None and running.number == 1
         assert studies.claim(study, "other") is None
         victim.send_signal(signal.SIGKILL)
         victim.communicate()
         again = studies.claim(study, "other")
+        assert again is not None
         assert again.suggest_float("train.learning_rate", 0.1, 1.0) == value
         assert again.user_attrs["retry_of"] == 0
         assert studies.claim(study, "other") is None
@@ -111,7 +112,8 @@ def test_an_interruption_is_no_attempt() -> None:
     study = new_study(budget=2)
     with studies.worker_lock("s", "w"):
         study.tell(studies.claim(study, "w"), 0.5)
-        assert studies.claim(study, "w").number == 1
+        second = studies.claim(study, "w")
+        assert second is not None and second.number == 1
         studies.requeue_interrupted(study)  # while its worker lives, which ends some time afterwards
     for _ in range(studies.ATTEMPTS):
         assert claim_and_die(study).user_attrs["attempt"] == 1

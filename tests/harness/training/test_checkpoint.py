@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from my_experiment.harness.training import strategy
-from numpy.typing import NDArray
-
 from networks import build, fit
+from numpy.typing import NDArray
 
 pytestmark = pytest.mark.keras
 

@@ -11,9 +11,8 @@ from my_experiment.harness.core import errors
 from my_experiment.harness.exported import graphs, inference
 from my_experiment.harness.targets import monitor
 from my_experiment.harness.training import export, strategy
-from support import PACKAGE
-
 from networks import MANIFEST, SETTINGS, TARGET, build, fit, split
+from support import PACKAGE
 
 pytestmark = pytest.mark.keras
 

@@ -1,7 +1,6 @@
 """Gradient descent of a regression: the same tests, in a bake whose target is a number."""
 
 import pytest
-
 from networks import TARGET
 from test_descent import (  # noqa: F401  Collected here.
     test_a_loss_that_is_no_number_is_one_line,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from linear import answer, fit, table_of, values
 from my_experiment import features
 from my_experiment.harness import contracts
 from my_experiment.harness.core import errors
@@ -13,8 +14,6 @@ from my_experiment.harness.training import linear
 from my_experiment.models.linear_regression import linear_regression
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression
-
-from linear import answer, fit, table_of, values
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from linear import answer, fit, table_of, values
 from my_experiment.harness.core import errors
 from my_experiment.models.logistic_regression import logistic_regression
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression
-
-from linear import answer, fit, table_of, values
 
 
 @pytest.fixture(autouse=True)

@@ -89,6 +89,7 @@ def _create(registry: "MlflowClient") -> None:
 
 
 def _new_version(registry: "MlflowClient", run: "Run", commit: str, description: str) -> "ModelVersion":
+    assert run.outputs is not None  # `register` refuses a run without a model
     training, model_id = runs.training_of(run), run.outputs.model_outputs[-1].model_id
     tags = {
         "training_key": training.key,

@@ -242,7 +242,7 @@ def _log_trial(client: "MlflowClient", experiment: str, trial: "FrozenTrial", ta
     if run is None:
         started = _milliseconds(trial.datetime_start or trial.datetime_complete)
         # With its tags in the same call: every run can be found again.
-        run = client.create_run(experiment, started, tags, f"{tags['sweep']}-{trial.number}")
+        run = client.create_run(experiment, started, dict(tags), f"{tags['sweep']}-{trial.number}")
     run_id, status = run.info.run_id, STATUS[trials.STATES[trial.state.name]]
     parent = tags["mlflow.parentRunId"]
     if run.data.tags.get("mlflow.parentRunId") != parent:  # the former run of the sweep was deleted

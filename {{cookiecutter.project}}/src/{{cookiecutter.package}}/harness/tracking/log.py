@@ -171,11 +171,11 @@ def signature(graph: "ModelProto") -> "ModelSignature":
     """The MLflow signature of an ONNX model."""
     import numpy as np
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema, TensorSpec
     from onnx import TensorProto
     from onnx.helper import tensor_dtype_to_np_dtype
 
-    def tensor(value: "ValueInfoProto") -> TensorSpec:
+    def tensor(value: "ValueInfoProto") -> ColSpec | TensorSpec:
         kind = value.type.tensor_type
         text = kind.elem_type == TensorProto.STRING
         dtype = np.dtype(str) if text else tensor_dtype_to_np_dtype(kind.elem_type)

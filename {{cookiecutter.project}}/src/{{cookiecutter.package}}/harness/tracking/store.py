@@ -62,8 +62,10 @@ def experiment(store: "MlflowClient") -> str:
     try:
         location = (project_root() / "mlartifacts").as_uri() if uri().startswith("sqlite:") else None
         return str(store.create_experiment(NAME, artifact_location=location))
-    except MlflowException:  # another process has created it since
-        return str(store.get_experiment_by_name(NAME).experiment_id)
+    except MlflowException:
+        if existing := store.get_experiment_by_name(NAME):  # another process has created it since
+            return str(existing.experiment_id)
+        raise
 
 
 @contextlib.contextmanager
