@@ -318,7 +318,7 @@ def test_missing_model_is_one_line(default_project: BakedProject, tmp_path: Path
     env = {"BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "true", "PYTHONPATH": "src"}
     done = default_project.run("bentoml", *command, check=False, env=env)
     assert done.returncode != 0
-    assert "run `dvc repro` first" in done.stderr
+    assert "run `dvc repro` or `dvc pull`" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
 
