@@ -21,7 +21,7 @@ class Service(ModelService):
     #
     # @bentoml.api
     # def classes(self) -> list[str]:
-    #     """Names of the classes."""
+    #     """The class names."""
     #     return self.info.model_dump()["classes"]
 
 
