@@ -8,7 +8,7 @@ from pathlib import Path
 from .errors import UserError
 
 DVC = (sys.executable, "-m", "dvc")  # of this environment, not the one on PATH
-Done = subprocess.CompletedProcess[str]
+Process = subprocess.CompletedProcess[str]
 
 
 def run(
@@ -66,7 +66,7 @@ def complete(
     env: Mapping[str, str] | None = None,
     text: str = "",
     progress: bool = False,
-) -> Done:
+) -> Process:
     """The completed process of a program, successful or not; arguments as in `run`.
 
     Raises:
@@ -88,7 +88,7 @@ def complete(
         raise _missing(command[0]) from None
 
 
-def require(process: Done) -> None:
+def require(process: Process) -> None:
     """Raises an error if a program has failed.
 
     Args:
@@ -101,7 +101,7 @@ def require(process: Done) -> None:
         raise UserError(f"`{_name(process)}` failed: {reason(process)}")
 
 
-def reason(process: Done) -> str:
+def reason(process: Process) -> str:
     """The line in which a program says why it failed.
 
     Args:
@@ -116,7 +116,7 @@ def reason(process: Done) -> str:
     return line.removeprefix("ERROR: ")
 
 
-def _name(process: Done) -> str:
+def _name(process: Process) -> str:
     """Program and subcommand of a command line, `git push` for instance."""
     words = process.args[2:] if process.args[:2] == [sys.executable, "-m"] else process.args
     return " ".join([word for word in words if not word.startswith("-") and "=" not in word][:2])
