@@ -36,8 +36,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# `open_image` enforces `max_pixels`, from the header alone. Pillow's limit would ignore the configuration, and silencing
-# its warning for one call is not thread-safe.
+# `open_image` enforces `max_pixels`, from the header alone. Pillow's limit would ignore the configuration, and its
+# warning cannot be silenced for one call in a thread-safe way.
 Image.MAX_IMAGE_PIXELS = None
 
 
