@@ -1,4 +1,4 @@
-"""Plots of a classifier's evaluation."""
+"""Plots of a classifier: confusion matrix and reliability diagram."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from .plots import BLUE, GREY, plain, save
 
 
 def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """Confusion matrix: counts, shaded by their share of the row.
+    """Confusion matrix: counts, shaded by their fraction of the row.
 
     Args:
-        matrix: Examples by true class (row) and predicted class (column), int [K, K].
+        matrix: Number of examples by true class (row) and predicted class (column), int64 [K, K].
         classes: Names of the K classes.
         path: PNG file to write.
     """
@@ -27,8 +27,8 @@ def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Pa
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color)
     names = [plain(name) for name in classes]
-    upright = 0.09 * max(map(len, names)) > 0.7 * side / len(names)  # inches: width of a name > width of a column
-    axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+    vertical = 0.09 * max(map(len, names)) > 0.7 * side / len(names)  # inches: width of a name > width of a column
+    axes.set_xticks(range(len(names)), names, rotation=90 if vertical else 0)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted class", ylabel="true class", title=f"Confusion, {matrix.sum()} test examples")
     axes.spines[:].set_visible(False)
@@ -36,7 +36,7 @@ def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Pa
 
 
 def reliability(bins: dict[str, NDArray[np.float64]], ece: float, path: Path) -> None:
-    """Reliability diagram: accuracy against confidence, and the number of examples below.
+    """Reliability diagram: accuracy against confidence, above a histogram.
 
     Args:
         bins: Result of `classification.reliability`.

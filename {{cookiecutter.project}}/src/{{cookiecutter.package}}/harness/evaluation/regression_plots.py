@@ -1,4 +1,4 @@
-"""Plots of a regression's evaluation."""
+"""Plots of a regression model: predictions, residuals, prediction intervals."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .plots import BLUE, GREY, ORANGE, evenly_spaced, plain, save
 
 Numbers = NDArray[np.float64]
-POINTS = 2000  # more in one plot only cover each other
+POINTS = 2000  # maximum number in a plot: more would only overlap
 
 
 class Points(NamedTuple):
@@ -30,14 +30,14 @@ class Points(NamedTuple):
 
 
 def predictions(points: Points, mean: float, path: Path) -> None:
-    """Scatter plot of actual against predicted values; the diagonal is a perfect prediction.
+    """Scatter plot of actual against predicted values.
 
     Actual values are on the vertical axis, so that the vertical distance is the residual (G. Pineiro et al., How to
     evaluate models: observed vs. predicted or predicted vs. observed?, Ecological Modelling 216, 2008).
 
     Args:
         points: The test examples.
-        mean: The naive answer.
+        mean: Prediction of the baseline.
         path: PNG file to write.
     """
     name, targets, predicted = points
@@ -51,13 +51,13 @@ def predictions(points: Points, mean: float, path: Path) -> None:
     axes.set(
         xlabel=f"predicted {plain(name)}", ylabel=f"actual {plain(name)}", title="Predicted and actual", aspect="equal"
     )
-    axes.locator_params(nbins=6)  # prices in full would run into each other
+    axes.locator_params(nbins=6)  # more labels of large numbers would overlap
     axes.legend(loc="upper left", fontsize=8)
     save(figure, path)
 
 
 def residuals(points: Points, path: Path) -> None:
-    """Residuals (actual - predicted): against predictions, as a histogram, and a normal Q-Q plot.
+    """Residuals against predictions, histogram of residuals, and normal Q-Q plot.
 
     Args:
         points: The test examples.
@@ -86,13 +86,13 @@ def residuals(points: Points, path: Path) -> None:
 def intervals(
     points: Points, half: float | None, level: float, coverage: Mapping[float, float | None], path: Path
 ) -> None:
-    """Prediction intervals of some examples, and the coverage of each level.
+    """Prediction intervals of some examples, and coverage by level.
 
     Args:
         points: The test examples.
         half: Half-width of the intervals; None if they are undefined.
         level: Level of the intervals.
-        coverage: Level -> share of the test examples in their interval, None if it is undefined.
+        coverage: Level -> fraction of the test examples in their interval, None if undefined.
         path: PNG file to write.
     """
     name, targets, predicted = points
@@ -120,5 +120,5 @@ def intervals(
 
 
 def _points(count: int) -> dict[str, Any]:
-    """Size and opacity of points: many of them are small and faint."""
+    """Size and opacity of points: small and faint if there are many."""
     return {"s": 22, "alpha": 0.7} if count <= 300 else {"s": 8, "alpha": 0.35}
