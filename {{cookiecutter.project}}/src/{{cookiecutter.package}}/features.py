@@ -87,7 +87,7 @@ def hashing(
     buckets: Annotated[int, Field(ge=2, le=65_536)],
     precision: Precision,
 ) -> Encoding:
-    """Feature hashing: numbers, and an indicator for each hash bucket of a category.
+    """Feature hashing: numbers, and an indicator for each hash bucket.
 
     The bucket of a level is MurmurHash3(level) mod `buckets`. The model stores no list of levels: unknown levels are
     encoded like known ones, and several levels may share a bucket (K. Weinberger et al., Feature Hashing for Large

@@ -1,4 +1,4 @@
-"""Types that packages of the harness share; mypy checks the modules against them.
+"""Types that the packages of the harness share, checked by mypy.
 
 Heavy libraries are imported for type checking only, so that the service starts without them.
 """
@@ -103,7 +103,7 @@ class Source(Protocol):
 
     @property
     def path(self) -> Path | None:
-        """File or folder of the data; None for data inside a Python package."""
+        """File or folder of the data; None if a library contains them."""
 
 
 class PreparedInput(Protocol):

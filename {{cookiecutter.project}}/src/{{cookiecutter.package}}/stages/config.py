@@ -7,7 +7,7 @@ from ..harness.core import config, stages
 
 
 def main() -> None:
-    """Writes params.yaml, or checks the one that `dvc exp run` has just composed."""
+    """Writes params.yaml, or checks the one that `dvc exp run` composed."""
     if "DVC_EXP_NAME" not in os.environ:  # `dvc repro` does not compose conf/ (treeverse/dvc#10750)
         composed = config.compose()
         configuration.refuse_hand_edit(composed)

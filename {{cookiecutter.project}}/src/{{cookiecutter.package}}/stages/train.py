@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def start() -> None:
-    """Runs the stage under its lock; workers other than the chief take none."""
+    """Runs the stage; of several workers, the chief takes its lock."""
     if strategy.follows(config.read()["train"]):
         main()
     else:

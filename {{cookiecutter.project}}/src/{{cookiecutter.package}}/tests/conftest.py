@@ -1,4 +1,4 @@
-"""Shared fixtures. Nothing is mocked: tests use this project's configuration, data and model."""
+"""Shared fixtures. Nothing is mocked: tests use this project's data and model."""
 
 import os
 import shutil

@@ -39,7 +39,7 @@ def index() -> dict[str, list[dict[str, str]]]:
 
 
 def parts(images: Any) -> Iterator[Any]:
-    """The first row and images of each batch; all images may not fit in memory."""
+    """First row and images of each batch, which must fit in memory."""
     for start in range(0, len(images), 1024):
         yield start, images[start : start + 1024]
 

@@ -42,7 +42,7 @@ def params(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def parts(split: str, manifest: dict[str, Any]) -> Iterator[tuple[Any, NDArray[Any]]]:
-    """Batches of feature columns and targets; all rows may not fit in memory."""
+    """Batches of feature columns and targets, small enough for memory."""
     targets, start = prepared.targets(split, FOLDER), 0
     for batch in prepared_tables.batches(split, 65_536, FOLDER):
         yield batch.select([column["name"] for column in manifest["columns"]]), targets[start : start + len(batch)]
@@ -104,7 +104,7 @@ def test_the_prepared_rows_satisfy_the_schema(split: str, manifest: dict[str, An
 
 
 def roles(params: dict[str, Any], column: str) -> dict[str, Any]:
-    """Row name -> value of a column of the source that is not a feature."""
+    """Row name -> value of a source column that is not a feature."""
     data, source = params["data"], config.instantiate(params["data"])
     columns = schema.load(ROOT / data["schema"])
     wanted = {name: columns[name].type for name in (column, data["id"]) if name is not None}
@@ -131,7 +131,7 @@ def contents(split: str, manifest: dict[str, Any]) -> NDArray[np.uint64]:
 
 
 def test_the_split_is_the_configured_one(manifest: dict[str, Any], params: dict[str, Any]) -> None:
-    """Splits share no row or group, or they follow each other in time."""
+    """Splits share no row or group, or follow each other in time."""
     division = params["data"].get("split", "random")
     if division == "random":
         rows = [contents(split, manifest) for split in prepared.SPLITS]

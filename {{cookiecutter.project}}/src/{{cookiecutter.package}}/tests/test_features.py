@@ -1,4 +1,4 @@
-"""Feature encodings: every option gives finite numbers, equal to those of its graph."""
+"""Feature encodings: finite numbers, equal to those of the ONNX graph."""
 
 from typing import Any
 

@@ -37,7 +37,7 @@ def session() -> onnxruntime.InferenceSession:
 
 @pytest.fixture(scope="module")
 def predict(session: onnxruntime.InferenceSession) -> Predict:
-    """The model: raw columns -> probabilities [N, K] or numbers [N, 1], checked to be finite."""
+    """The model: raw columns -> probabilities [N, K] or numbers [N, 1], all finite."""
 
     def predict(rows: Rows) -> NDArray[np.float32]:
         answers: NDArray[np.float32] = session.run(None, rows)[0]

@@ -71,7 +71,7 @@ def output_schema(batch_input: BatchInput, model: Model) -> "pa.Schema":
 
 
 def _schema_leaves(schema: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str]]:
-    """Yields dotted name and JSON type of each leaf of a JSON schema."""
+    """Yields dotted name and type of each leaf of a JSON schema."""
     if schema["type"] != "object":
         yield name, schema["type"]
         return

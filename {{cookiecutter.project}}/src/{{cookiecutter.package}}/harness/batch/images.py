@@ -22,7 +22,7 @@ DECODERS = 4  # number of images decoded at a time, each with up to `max_pixels`
 
 
 def batches(path: Path, description: Description) -> BatchInput:
-    """The images in a folder and its subfolders, decoded as by the service.
+    """The images below a folder, decoded as by the service.
 
     Hidden files are ignored.
 
@@ -72,7 +72,7 @@ def _stamp(folder: Path) -> tuple[str, int]:
 
 
 def _decode(file: Path, description: Description) -> tuple[NDArray[Any] | None, str | None]:
-    """Pixels of an image [1, H, W, C] and None, or None and the error."""
+    """Pixels of an image, [1, H, W, C], or its error; the other is None."""
     try:
         if not file.is_file() and file.exists():  # reading a pipe would never end
             raise ImageError("not a regular file")
@@ -84,7 +84,7 @@ def _decode(file: Path, description: Description) -> tuple[NDArray[Any] | None, 
 
 
 def _files(root: Path, below: str = "") -> Iterator[str]:
-    """Yields the files below a folder, sorted by name, listing one folder at a time."""
+    """Yields the files below a folder in order, folder by folder."""
     for name in sorted(os.listdir(root / below)):
         if name.startswith("."):
             continue

@@ -135,7 +135,7 @@ class Job(NamedTuple):
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def recorded(self, fingerprint: str) -> dict[str, Any] | None:
-        """The content of OUTPUT.json; None if it, or the output, does not match."""
+        """The content of OUTPUT.json; None unless it describes input and output."""
         try:
             record: dict[str, Any] = files.read_json(self._record)
             if record["fingerprint"] == fingerprint and record["output_sha256"] == files.digest(self.output):
@@ -194,7 +194,7 @@ def write_parts(batch_input: BatchInput, model: Model, parts: Parts, schema: "pa
 
 
 def _part(first: Batch, batches: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """Yields the batches of one part: the first, and more up to `size` items."""
+    """Yields the batches of one part, up to `size` items."""
     items = 0
     for batch in itertools.chain([first], batches):
         yield batch

@@ -84,7 +84,7 @@ class _Columns(NamedTuple):
 
 
 def _batches(part: Part, columns: _Columns, skip: int) -> Iterator[Batch]:
-    """Yields batches of a part without its first `skip` rows, ragged rows included."""
+    """Yields the batches of a part, ragged rows included, without the first `skip`."""
     feeds, errors = _converted(part, columns.model)
     ids = convert(part.values.column(columns.id), "text")[0].to_pylist() if columns.id else []
     rows = np.concatenate([part.rows, np.array([row for row, _ in part.ragged], np.int64)])

@@ -22,7 +22,7 @@ class _File(click.ParamType):  # type: ignore[type-arg]  # generic only since cl
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path relative to the project's root, the working directory of a command."""
+        """The path relative to the project's root, the working directory."""
         typed_in = ctx.find_object(Path) if ctx else None
         path = Path(os.path.abspath((typed_in or Path.cwd()) / value))
         return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -31,7 +31,7 @@ S = TypeVar("S", bound=Section)
 
 
 def compose(conf: Path = CONF, name: str = "config", overrides: Sequence[str] = ()) -> str:
-    """The composed configuration as YAML, byte for byte as `dvc exp run` writes it.
+    """The composed configuration, with the same bytes as from `dvc exp run`.
 
     Args:
         conf: Folder of config.yaml and its groups.
@@ -179,7 +179,9 @@ def instantiate(section: Mapping[str, Any], *args: Any) -> Any:
 
 
 def refuse_untracked(path: Path, stage: str, key: str, place: str) -> None:
-    """Rejects an input that is not under `deps` of a stage: DVC would miss its changes.
+    """Rejects an input that is not a dependency of a stage.
+
+    DVC would miss its changes.
 
     Args:
         path: File or folder that the stage reads.

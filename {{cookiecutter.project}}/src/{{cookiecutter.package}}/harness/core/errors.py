@@ -26,7 +26,7 @@ def one_line(error: BaseException | str, limit: int = 300) -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word closest to a misspelled word; None if none is similar.
+    """The known word closest to a misspelled word, if any is similar.
 
     Args:
         word: The misspelled word.

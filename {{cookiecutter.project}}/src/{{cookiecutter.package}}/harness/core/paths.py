@@ -13,5 +13,5 @@ DATA_REPORT = REPORTS / "data.json"
 
 
 def project_root() -> Path:
-    """The project's root, even if DVC runs an experiment in a temporary copy."""
+    """The project's root, also in the temporary copy of a queued experiment."""
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()

@@ -36,7 +36,7 @@ def run(
 
 
 def show(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-    """Runs a program with its output on the terminal; arguments as in `run`.
+    """Runs a program with terminal output; arguments as in `run`.
 
     Raises:
         UserError: If the program is missing or fails.
@@ -50,7 +50,7 @@ def show(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] |
 
 
 def answer(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str | None:
-    """The standard output of a program, or None if it is missing or fails.
+    """The standard output of a program; None if it fails or is missing.
 
     For the arguments see `run`.
     """
@@ -67,7 +67,7 @@ def complete(
     text: str = "",
     progress: bool = False,
 ) -> Process:
-    """The completed process of a program, successful or not; arguments as in `run`.
+    """The completed process of a program; arguments as in `run`.
 
     Raises:
         UserError: If the program is missing.

@@ -1,4 +1,4 @@
-"""Entry points of commands and stages: one-line errors, and a lock for each stage."""
+"""Entry points of commands and stages: one-line errors, locks of stages."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def run_stage(name: str, main: Callable[[], None]) -> None:
-    """Runs a pipeline stage under a lock, so that only one process runs it at a time.
+    """Runs a pipeline stage under a lock.
 
     After `kill -9` of `dvc`, its stage is still running and would overwrite the outputs of a second `dvc repro`, which
     therefore waits for it. The operating system releases the lock when the process ends.

@@ -89,7 +89,7 @@ def metrics(evaluation: Evaluation) -> str:
 
 
 def training(history: "pd.DataFrame", target: Target, monitored: str | None) -> str:
-    """Number of epochs, and loss and metric of the best epoch, in one sentence.
+    """Sentence on the number of epochs and the best epoch's metrics.
 
     Args:
         history: A row for each epoch: loss and metric on both splits.
@@ -155,7 +155,7 @@ def parameters(workspace: Workspace) -> str:
 
 
 def examples_on_the_page(examples: int) -> list[str]:
-    """Notice that test examples are released with the model; [] if none are.
+    """Notice that test examples are released with the model, if any.
 
     Args:
         examples: Number of examples in models/page.json.

@@ -48,7 +48,7 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Weighted:
 
 
 def log_loss(labels: Labels, probabilities: Probabilities) -> Weighted:
-    """Mean of -log p(true class), in nats, with p clipped to avoid log 0."""
+    """Mean -log p(true class), in nats, with p clipped above 0."""
     true_class = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return mean(-np.log(np.clip(true_class, np.finfo(probabilities.dtype).eps, 1)))
 
@@ -90,7 +90,7 @@ def _area(positive: NDArray[np.bool_], scores: Probabilities) -> Weighted:
 
 
 def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> Weighted:
-    """Expected calibration error: sum over bins of (n / N) |accuracy - confidence|.
+    """Sum over confidence bins of (n / N) |accuracy - confidence|.
 
     Source: C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
     """
@@ -153,12 +153,14 @@ def _confidence(probabilities: Probabilities) -> tuple[NDArray[np.float64], NDAr
 
 
 def confusion(labels: Labels, predictions: Labels, classes: int) -> NDArray[np.int64]:
-    """Confusion matrix, int64 [K, K]: true class in rows, predicted class in columns."""
+    """Confusion matrix, int64 [K, K]: true class by predicted class."""
     return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
 
 
 def by_class(matrix: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Precision, recall and F1 = 2 TP / (2 TP + FP + FN) of each class.
+    """Precision, recall and F1 of each class.
+
+    F1 = 2 TP / (2 TP + FP + FN).
 
     Args:
         matrix: Confusion matrix, int64 [K, K].

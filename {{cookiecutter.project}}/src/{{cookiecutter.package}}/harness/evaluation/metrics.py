@@ -50,7 +50,7 @@ def together(table: Mapping[str, Metric], targets: NDArray[Any], outputs: NDArra
 
 
 def mean(numbers: NDArray[np.float64]) -> Weighted:
-    """Weighted mean of a number for each example, as a function of the weights."""
+    """Weighted mean of the examples' numbers, as a function of the weights."""
     return lambda weights: float(weights @ numbers / weights.sum())
 
 
@@ -89,9 +89,9 @@ def bootstrap(metrics: Metrics, examples: int, resamples: int, confidence: float
 
 
 def grouped(name: str, values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
-    """Groups of examples by the values of a column, or by quarters of its range.
+    """Groups of examples by the values or quartiles of a column.
 
-    Numbers with more than ten distinct values are grouped between their quartiles.
+    Quartiles separate numbers with more than ten distinct values.
 
     Args:
         name: Name of the column.

@@ -35,7 +35,7 @@ def plain(name: str) -> str:
 
 
 def wide(values: Sequence[float] | NDArray[np.float64]) -> bool:
-    """Whether values span more than a factor of ten and need a log scale.
+    """Whether values span more than a factor of ten.
 
     Args:
         values: Finite numbers, [N].

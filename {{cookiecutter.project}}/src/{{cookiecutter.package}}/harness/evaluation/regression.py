@@ -1,4 +1,4 @@
-"""Evaluation of a regression model: metrics, plots and text of the model card.
+"""Evaluation of a regression: metrics, plots and text of the model card.
 
 To add a metric, write a function of targets and predictions and add it to `METRICS`. It then appears in
 reports/metrics.json, in the model card with its confidence interval, in MLflow and in the gates.
@@ -39,7 +39,7 @@ def root_mean_squared_error(targets: Numbers, predictions: Numbers) -> Weighted:
 
 
 def r2(targets: Numbers, predictions: Numbers) -> Weighted:
-    """1 - mean squared error / variance; undefined if all targets are equal."""
+    """1 - mean squared error / variance, undefined if the variance is 0."""
     centered = targets - targets.mean() if np.ptp(targets) else np.zeros(len(targets))
     mean_squared, average, square = mean((predictions - targets) ** 2), mean(centered), mean(centered**2)
 

@@ -1,4 +1,4 @@
-"""Rows of a table in the model card and on the service's page."""
+"""Table rows in the model card and on the service's page."""
 
 import csv
 from collections import Counter

@@ -55,7 +55,7 @@ def latency(model: Path | bytes, feed: Mapping[str, NDArray[Any]]) -> float:
 
 
 def misfit(model: Path | bytes, feed: Mapping[str, NDArray[Any]]) -> str | None:
-    """The mismatch between an ONNX model and a batch; None if they fit.
+    """The mismatch of an ONNX model and a batch; None if they match.
 
     Args:
         model: The ONNX file, or its content.

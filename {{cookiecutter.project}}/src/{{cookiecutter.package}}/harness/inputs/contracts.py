@@ -33,10 +33,10 @@ class RequestDecoder(Protocol):
         """
 
     def from_json(self, instances: list[Any], description: Description) -> dict[str, NDArray[Any]]:
-        """Name of an input of the exported model -> array [N, ...], from parsed `instances`."""
+        """Inputs of the exported model, name -> array [N, ...], from parsed `instances`."""
 
     def from_file(self, data: bytes, description: Description) -> dict[str, NDArray[Any]]:
-        """Name of an input of the exported model -> array [N, ...], from a file's content.
+        """Inputs of the exported model, name -> array [N, ...], from a file.
 
         Raises:
             ValueError: If the file cannot be used; the message is one line for the user.
@@ -54,7 +54,7 @@ class ArrayDecoder(RequestDecoder, Protocol):
     """Decoder that also takes arrays in NumPy's format; usable with `isinstance`."""
 
     def from_npy(self, data: bytes, description: Description, most: int) -> dict[str, NDArray[Any]]:
-        """Name of an input of the exported model -> array [N, ...], from a .npy file.
+        """Inputs of the exported model, name -> array [N, ...], from a .npy file.
 
         Args:
             data: Content of the file.

@@ -90,7 +90,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def to_array(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The pixels of an image in the size and colors of the model, uint8 [H, W, C].
+    """Pixels in the size and colors of the model, uint8 [H, W, C].
 
     Color becomes gray by ITU-R 601 luma. An image of another size is resized with the filter `RESAMPLING`, without crop
     or border, so that its aspect ratio may change.
@@ -109,7 +109,7 @@ def to_array(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint
 
 
 def decode(data: bytes, shape: tuple[int, int, int], max_pixels: int) -> NDArray[np.uint8]:
-    """The pixels of an image file, uint8 [H, W, C]: `open_image`, then `to_array`."""
+    """Pixels of an image file, uint8 [H, W, C]: `open_image`, then `to_array`."""
     return to_array(open_image(data, max_pixels), shape)
 
 
@@ -190,7 +190,7 @@ def from_npy(data: bytes, description: Description, most: int) -> dict[str, NDAr
 
 
 def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype of a .npy file, which is read up to its data."""
+    """Shape, Fortran order and dtype of a .npy file; reads the header only."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         return readers[np.lib.format.read_magic(file)](file)

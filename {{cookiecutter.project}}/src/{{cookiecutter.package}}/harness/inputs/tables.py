@@ -35,7 +35,7 @@ class InputError(ValueError):
 
 
 def request_model(description: Description, most: int) -> type[pydantic.BaseModel]:
-    """Pydantic model of a JSON body: rows as objects with exactly the model's columns.
+    """Pydantic model of a JSON body: objects with exactly the model's columns.
 
     Args:
         description: Content of models/model.json.
@@ -191,7 +191,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _feeds(columns: Sequence[Sequence[float | str | None]], description: Description) -> dict[str, NDArray[Any]]:
-    """Column -> array [N], float64 or object, from the values of each column."""
+    """Column -> float64 or object [N], from the values of each column."""
     import numpy as np
 
     feeds: dict[str, NDArray[Any]] = {}

@@ -113,7 +113,7 @@ def pixel_digest(image: Image.Image) -> str:
 
 
 def write(source: Source, splits: Splits, folder: Path = PREPARED) -> dict[str, Any]:
-    """Writes the splits of an image source, one image in memory at a time.
+    """Writes the splits of an image source.
 
     Exact duplicates remain: they are in the same split, because the split depends on the content. A duplicate in
     another class is a problem, because one of the labels is wrong; with another number, it is a repeated measurement.

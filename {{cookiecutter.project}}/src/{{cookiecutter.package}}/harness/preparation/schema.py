@@ -46,7 +46,7 @@ class Column(config.Section):
 
 
 def load(path: Path) -> dict[str, Column]:
-    """The schema in a file: name of a column -> schema, in file order.
+    """The schema in a file: column -> schema, in file order.
 
     Args:
         path: File of the schema.

@@ -47,7 +47,7 @@ class Cells(NamedTuple):
 
 
 def build(columns: Mapping[str, Column]) -> "pandera.DataFrameSchema":
-    """The schema as a pandera object, for columns of float64, str and datetime64[us].
+    """The schema as a pandera object, for float64, str and datetime64[us].
 
     Args:
         columns: The schema.
@@ -114,7 +114,7 @@ def _suspicious(values: "pa.Array", column: Column) -> bool:
 
 
 def suggestion(word: str, known: list[str]) -> str:
-    """The words "(did you mean ...?)" with the closest known word, or nothing.
+    """A suffix " (did you mean ...?)"; empty if no known word is similar.
 
     Args:
         word: The unknown word.

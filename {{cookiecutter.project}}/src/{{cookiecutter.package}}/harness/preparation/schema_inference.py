@@ -148,7 +148,7 @@ def _report_many_texts(name: str, source: Table) -> None:
 
 
 def _bounds(name: str, statistics: _Statistics) -> tuple[float, float]:
-    """The range, extended at both ends and rounded outward to two or three digits.
+    """The range, extended at both ends and rounded outward.
 
     The extension is half the width of the range, or half the size of a constant.
     """

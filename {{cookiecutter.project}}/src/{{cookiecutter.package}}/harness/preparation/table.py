@@ -57,7 +57,7 @@ class Filter(NamedTuple):
     keep: Callable[["pa.RecordBatch"], "pa.Array"]
 
     def reads(self, wanted: Mapping[str, str]) -> dict[str, str]:
-        """The columns to read for both the filter and a pass: name -> type.
+        """The columns that the filter or a pass needs: name -> type.
 
         Args:
             wanted: Columns that the pass needs: name -> type.
@@ -130,7 +130,7 @@ class Table:
         return {name for name in (self.target, self.id, self.time, self.group) if name is not None}
 
     def chunks(self, wanted: Mapping[str, str]) -> Iterator[Part]:
-        """The filtered rows of all files, in parts; every pass reads them here.
+        """The filtered rows of all files, in parts, for every pass.
 
         Args:
             wanted: Columns to read: name -> type in the schema, or `raw` for unconverted cells.
@@ -142,7 +142,7 @@ class Table:
                 yield chosen._replace(values=chosen.values.select([*wanted]))
 
     def header(self, expected: Sequence[str] | None = None) -> list[str]:
-        """Names of the columns in use, after checking the header of every file.
+        """Names of the used columns, after checking the headers of all files.
 
         Args:
             expected: Columns of the schema; None for those of the first file.

@@ -228,7 +228,7 @@ def _csv_batches(
 def _csv_as_text(
     file: str, stream: Callable[..., Iterator["pa.RecordBatch"]], columns: Sequence[str], skip: int
 ) -> Iterator[Part]:
-    """Rows of a CSV file as bytes, without the first `skip`; ragged rows are noted."""
+    """Rows of a CSV file as bytes, without the first `skip`."""
     import pyarrow as pa
 
     ragged: list[tuple[int, str]] = []
@@ -277,7 +277,7 @@ def parquet_rows(path: Path) -> int:
 
 
 def parquet_parts(path: Path, wanted: Mapping[str, str]) -> Iterator[Part]:
-    """Rows of a Parquet file, part of a row group at a time.
+    """Rows of a Parquet file, in parts of a row group.
 
     Args:
         path: The file.

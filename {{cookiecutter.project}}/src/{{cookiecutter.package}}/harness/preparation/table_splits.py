@@ -1,4 +1,4 @@
-"""Splits of a table: by hash of rows or groups, or by time."""
+"""Splits of a table, by hash of rows or groups, or time."""
 
 import hashlib
 import math
@@ -26,7 +26,7 @@ SORTED_AT_ONCE = 500_000  # number of words that `Spool.repeated` sorts in memor
 
 
 def mix(values: Hashes) -> Hashes:
-    """Uniform hashes of 64-bit words, by SplitMix64 (G. Steele et al., OOPSLA 2014)."""
+    """Hashes of 64-bit words by SplitMix64 (G. Steele et al., OOPSLA 2014)."""
     with np.errstate(over="ignore"):
         values = values + np.uint64(0x9E3779B97F4A7C15)
         values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -40,7 +40,7 @@ def _text_hash(text: str | None) -> int:
 
 
 def by_level(values: "pa.Array", function: Callable[[str | None], int], dtype: type) -> NDArray[Any]:
-    """Results of a function for each text, called once for each distinct text, [n].
+    """Results of a function of texts, [n], called once for equal texts.
 
     Args:
         values: Texts.
@@ -54,7 +54,7 @@ def by_level(values: "pa.Array", function: Callable[[str | None], int], dtype: t
 
 
 def hash_column(values: "pa.Array") -> Hashes:
-    """Hashes of cells, uint64 [n]; equal cells have equal hashes in every process.
+    """Hashes of cells, uint64 [n], equal for equal cells in every process.
 
     Args:
         values: Doubles or strings.
@@ -139,7 +139,7 @@ class Spool:
             yield np.concatenate(places)[order[again]]
 
     def smallest(self, rank: int) -> np.uint64:
-        """The word of a rank, from 0, by radix selection, 16 bits in each pass."""
+        """The word of a rank, from 0, by radix selection."""
         prefix = 0
         for shift in (48, 32, 16, 0):
             counts = np.zeros(1 << 16, np.int64)

@@ -50,7 +50,7 @@ def check(part: Part, columns: Mapping[str, Column]) -> tuple["pa.RecordBatch", 
 def apply_policy(
     rows: "pa.RecordBatch", cells: Sequence[Cells], table: Table
 ) -> tuple["pa.RecordBatch", NDArray[np.bool_]]:
-    """The rows with cells imputed, and a mask of the rows that remain, bool [n].
+    """The rows after imputation, and a mask of those to keep, bool [n].
 
     Args:
         rows: Rows, converted to the types of the schema.
@@ -82,7 +82,7 @@ class _Listed(NamedTuple):
 
 
 class Violations:
-    """The violations of a table: counts of all, a list of the first."""
+    """The violations of a table: counts, and a list of the first."""
 
     def __init__(self, table: Table, columns: Mapping[str, Column]) -> None:
         """Starts with no violations.

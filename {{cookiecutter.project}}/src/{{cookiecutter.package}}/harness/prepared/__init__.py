@@ -27,7 +27,7 @@ def manifest(folder: Path = PREPARED) -> dict[str, Any]:
 
 
 def targets(split: str, folder: Path = PREPARED) -> NDArray[Any]:
-    """Targets of a split, memory-mapped: class indices int64 [N], or numbers float64 [N].
+    """Targets of a split, memory-mapped: class indices, int64 [N], or float64 [N].
 
     Args:
         split: `train`, `validation` or `test`.

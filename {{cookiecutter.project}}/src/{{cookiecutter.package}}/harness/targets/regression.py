@@ -17,7 +17,7 @@ LEVEL = 0.9  # of the intervals in responses of the service; one of LEVELS
 
 
 def head(manifest: Manifest, train_targets: Numbers) -> Head:
-    """Linear head that predicts mean + deviation * z in the target's units.
+    """Linear head: mean + deviation * z, in the target's units.
 
     The network learns z, the standardized target.
 

@@ -99,7 +99,7 @@ def number(rows: int, batch_size: int) -> int:
 
 
 def _reader(split: Split, at_once: int, seed: int | None, shard: Shard) -> Any:
-    """A function (first row, random number of the epoch) -> tensors of rows and targets."""
+    """A function (first row, epoch's random number) -> tensors of rows and targets."""
     count = len(split.targets)
 
     @lru_cache(maxsize=2)  # this epoch and the next, which is prefetched

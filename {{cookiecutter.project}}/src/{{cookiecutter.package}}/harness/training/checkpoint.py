@@ -21,7 +21,7 @@ STOPPING = ("wait", "best", "best_epoch", "stopped_epoch")  # attributes of kera
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """A callback that saves the training state after each epoch, to resume bit for bit.
+    """A callback that saves the training state, to resume bit for bit.
 
     Unlike keras.callbacks.BackupAndRestore, it also saves early stopping, history and the random state of dropout. The
     chief writes it for all workers, and a checkpoint of another training is never used.
@@ -60,7 +60,7 @@ class Checkpoint(keras.callbacks.Callback):
         return len(self.history)
 
     def restore(self) -> None:
-        """Sets the state of every worker to the chief's checkpoint or initial state."""
+        """Sets every worker to the chief's checkpoint or initial state."""
         content = b""
         if self.group.chief:
             content = self.file.read_bytes() if self.file.exists() else self._pack()
@@ -81,7 +81,7 @@ class Checkpoint(keras.callbacks.Callback):
         vars(self.best).update(self.stopping, best_weights=self.best_weights)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Writes the state atomically, because a worker may be lost at any time."""
+        """Writes the state, atomically: a worker may be lost at any time."""
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
         if not self.group.chief or not np.isfinite(list(self.history[-1].values())).all():  # NaN ends the training
             return

@@ -62,7 +62,7 @@ class Training(NamedTuple):
 
 
 def train(model: keras.Model, inputs: Inputs, training: Training) -> pd.DataFrame:
-    """Trains a model in place and returns its history, a row for each epoch.
+    """Trains a model in place and returns its history, by epoch.
 
     The model ends with the weights of the best epoch of all phases.
 
@@ -92,7 +92,7 @@ def train(model: keras.Model, inputs: Inputs, training: Training) -> pd.DataFram
 
 
 def descend(phase: Phase, training: Training, first_epoch: int = 0) -> pd.DataFrame:
-    """Trains a phase in place and returns its history, a row for each epoch.
+    """Trains a phase in place and returns its history, by epoch.
 
     Args:
         phase: The phase.
@@ -173,7 +173,7 @@ def compiled(phase: Phase, training: Training) -> keras.Model:
 
 
 def restored(phase: Phase, training: Training, model: keras.Model, best: keras.callbacks.EarlyStopping) -> Checkpoint:
-    """The checkpoint of a phase, restored to the state of the chief in every worker.
+    """The checkpoint of a phase, with the chief's state in every worker.
 
     Args:
         phase: The phase.

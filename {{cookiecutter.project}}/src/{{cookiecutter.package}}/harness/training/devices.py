@@ -74,7 +74,7 @@ def precision(policy: str) -> Iterator[None]:
 
 
 def in_float32(head: contracts.Head) -> contracts.Head:
-    """A head in full precision: 16 bits are too coarse for small probabilities.
+    """A head in full precision, because 16 bits distort small probabilities.
 
     Args:
         head: Layers from the last hidden tensor to the output.

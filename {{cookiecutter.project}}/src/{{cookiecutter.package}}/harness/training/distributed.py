@@ -38,7 +38,7 @@ class DistributedModel(keras.Model):
         return outputs, loss, tape.gradient(scaled, self.trainable_weights)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Updates the weights with the mean gradient over all rows of the batch.
+        """Updates the weights by the mean gradient of the whole batch.
 
         The gradient is sum_w n_w g_w / sum_w n_w, with the mean gradient g_w of the n_w rows of worker w; n_w may be 0.
 
@@ -77,7 +77,7 @@ class DistributedModel(keras.Model):
                 metric.update_state(y, outputs)
 
     def get_metrics_result(self) -> dict[str, tf.Tensor]:
-        """The metrics over all workers, which Keras reads at the end of an epoch.
+        """The metrics over all workers, read at the end of an epoch.
 
         Every metric is a sum divided by a number of rows. Both are summed over the workers, so that a second call does
         not change the ratio.

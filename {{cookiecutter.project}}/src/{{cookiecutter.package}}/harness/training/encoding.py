@@ -79,7 +79,7 @@ def columns(graph: "onnx.ModelProto") -> list[Column]:
 
 
 class Graph:
-    """Builder of an encoding's ONNX graph; its names never equal those of columns."""
+    """Builder of an encoding's ONNX graph; names never clash with columns."""
 
     def __init__(self, columns: TableColumns, precision: Precision) -> None:
         """Takes the inputs of the graph.
@@ -214,7 +214,7 @@ def _plain(width: int) -> tuple[Tensor, Tensor]:
 
 
 def levels(table: "pa.Table", name: str, min_count: int, max_categories: int) -> Levels | None:
-    """The levels of a category; None, with a warning, if it has a single level.
+    """The levels of a category; None, with a warning, if constant.
 
     Memory grows with the number of distinct values, not with the number of rows.
 
@@ -252,7 +252,7 @@ def levels(table: "pa.Table", name: str, min_count: int, max_categories: int) ->
 def categories(
     table: "pa.Table", columns: TableColumns, min_count: int, max_categories: int
 ) -> list[tuple[str, Levels]]:
-    """Name and levels of each category with at least two; arguments as in `levels`."""
+    """Name and levels of each category that is not constant; see `levels`."""
     pairs = ((name, levels(table, name, min_count, max_categories)) for name in named(columns, "category"))
     return [(name, levels_) for name, levels_ in pairs if levels_ is not None]
 
@@ -293,7 +293,7 @@ def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbe
 
 
 def _statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, float, float] | None:
-    """Mean, deviation and imputed value of a number; None if it is constant."""
+    """Mean, deviation and imputed value of a number; None if constant."""
     import pyarrow.compute as pc
 
     values = table[name]

@@ -89,7 +89,7 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
 def solver(
     model: Mapping[str, Any], inputs: contracts.Inputs, manifest: contracts.Manifest, report: Report = silent
 ) -> Fitted:
-    """A linear model, fitted by its own solver, without epochs and learning rate.
+    """A linear model, fitted by its own solver, without epochs.
 
     Args:
         model: Section `model` of the configuration.

@@ -91,7 +91,7 @@ def batches(rows: NDArray[Any]) -> Iterator[tuple[slice, Matrix]]:
 
 
 def triangle(rows: NDArray[Any], last: Matrix | None = None) -> Matrix:
-    """R of the QR decomposition of intercept, rows and an optional last column.
+    """R of the QR decomposition of intercept, rows and optional last column.
 
     Unlike X'X, the upper triangular R keeps the precision of nearly collinear columns.
     Source: J. Demmel, L. Grigori, M. Hoemmen, J. Langou, Communication-optimal Parallel and Sequential QR and LU

@@ -14,7 +14,7 @@ __all__ = ["keras", "tf"]
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Captures file descriptor 2 during an import, and prints it if the import fails.
+    """Hides output to file descriptor 2 during an import that succeeds.
 
     On machines without a GPU, TensorFlow's C++ code prints there before its log level can be set.
     """

@@ -68,7 +68,7 @@ def _answer(server: socket.socket, count: int, deadline: float) -> str:
 
 
 def _receive(caller: socket.socket) -> bytes:
-    """The rank of a caller, as bytes; b"" if the connection is closed."""
+    """The rank of a caller, as bytes; b"" if disconnected."""
     with contextlib.suppress(ConnectionError):
         return caller.recv(RANK_BYTES)
     return b""

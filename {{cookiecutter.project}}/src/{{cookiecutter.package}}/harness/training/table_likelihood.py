@@ -95,7 +95,9 @@ def maximize(rows: Rows, l2: float, columns: Sequence[Column]) -> tuple[linear.M
 def halved(
     rows: Rows, estimate: linear.Matrix, step: linear.Matrix, penalty: linear.Matrix, loss: float
 ) -> tuple[linear.Matrix, Derivatives]:
-    """Estimate and derivatives after a step, halved until the loss does not increase.
+    """Estimate and derivatives after a step with backtracking.
+
+    The step is halved until the loss does not increase.
 
     Args:
         rows: The training rows.

@@ -70,7 +70,7 @@ class Trunk(NamedTuple):
 
 
 def rgb(image: Tensor) -> Tensor:
-    """Color images of at least 32x32 pixels, [N, >=32, >=32, 3], values 0..255.
+    """Color images, [N, >=32, >=32, 3], with values 0..255.
 
     Gray is repeated in three channels; small images are enlarged by an integer factor with bilinear interpolation.
 

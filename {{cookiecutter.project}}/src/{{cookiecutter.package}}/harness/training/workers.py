@@ -102,7 +102,7 @@ def _total(connection: "tf.distribute.Strategy", tensors: list[tf.Tensor]) -> li
 
 @cache  # a process can join a cluster only once
 def connect(cluster: Cluster) -> "tf.distribute.Strategy | None":
-    """The connection of all workers, once all have started; None for one worker.
+    """The connection of all workers; None for a single worker.
 
     Args:
         cluster: Addresses and ranks.
