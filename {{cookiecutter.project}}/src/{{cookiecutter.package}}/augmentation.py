@@ -82,7 +82,7 @@ def augment(  # noqa: PLR0913  The parameters are section `augmentation` of the 
     def apply(dataset: "tf.data.Dataset", seed: int) -> "tf.data.Dataset":
         import tensorflow as tf
 
-        # Each epoch iterates anew and continues the sequence of random numbers.
+        # Each epoch is a new iteration, which continues the sequence of random numbers.
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
         return tf.data.Dataset.zip(dataset, seeds).map(
             lambda batch, seed: (transform(batch[0], seed), *batch[1:]), tf.data.AUTOTUNE, deterministic=True

@@ -67,7 +67,9 @@ def linear_regression(
     columns = linear.encoded_columns(inputs)
     rows, targets = inputs.array("train"), prepared.targets("train")
     if targets.min() == targets.max():
-        raise UserError(f"model: {manifest['target_name']!r} is the same in all training rows: nothing to predict")
+        raise UserError(
+            f"model: {manifest['target_name']!r} is the same in all training rows: choose another data.target"
+        )
     solution = solve(rows, targets, columns)
     weights = np.zeros((rows.shape[1] + 1, 1))
     weights[solution.estimated, 0] = solution.estimate

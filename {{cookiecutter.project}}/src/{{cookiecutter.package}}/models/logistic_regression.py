@@ -31,11 +31,11 @@ def logistic_regression(
     Source: T. Hastie, R. Tibshirani, J. Friedman, The Elements of Statistical Learning, 2nd edition, 2009, section 4.4.
 
     If a plane separates the classes, the likelihood has no maximum: the coefficients diverge (A. Albert, J. A.
-    Anderson, Biometrika 71, 1984). This is detected, and an error for l2 = 0; a penalty l2 > 0 always has a solution.
-    The penalty subtracts l2 / 2 * sum b_i^2 from the log-likelihood, with b of the encoded (standardized) columns, the
-    intercept excluded. l2 is 1/C of scikit-learn, also for K > 2, when the sum is that of |b_k - mean b|^2 over all K
-    classes. It is equivalent to a normal prior of variance 1/l2 on each coefficient: its effect shrinks as rows are
-    added.
+    Anderson, Biometrika 71, 1984). This is detected and raises an error for l2 = 0; with l2 > 0 there is always a
+    solution. The penalty subtracts l2 / 2 * sum b_i^2 from the log-likelihood, with b of the encoded (standardized)
+    columns, the intercept excluded. l2 is 1/C of scikit-learn, also for K > 2, when the sum is that of |b_k - mean b|^2
+    over all K classes. The penalty is equivalent to a normal prior of variance 1/l2 on each coefficient: its effect
+    shrinks as rows are added.
 
     Standard errors are the square roots of the diagonal of the inverse negative Hessian at the maximum: Wald's for
     l2 = 0, those of the normal (Laplace) approximation of the posterior for l2 > 0

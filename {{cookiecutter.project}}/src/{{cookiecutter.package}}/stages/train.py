@@ -12,7 +12,7 @@ def main() -> None:
     """Writes models/ and reports/history.csv; of several workers, only the chief writes."""
     sections, manifest = config.read(), prepared.manifest()
     prepared_input = prepared.modality(manifest)
-    for key, value in sections["model"].items():  # a file of weights
+    for key, value in sections["model"].items():  # such as a file of pretrained weights
         if isinstance(value, str) and Path(value).exists():
             config.refuse_untracked(Path(value), "train", f"model.{key}", "data/weights/")
     inputs = prepared_input.inputs(manifest, sections[prepared_input.SECTION])

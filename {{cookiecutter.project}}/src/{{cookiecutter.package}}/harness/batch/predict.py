@@ -100,7 +100,7 @@ def check_output(source: Path, output: Path) -> None:
         output: File to write.
 
     Raises:
-        UserError: If the output has an unknown suffix or no folder, or lies inside the input.
+        UserError: If the output has an unknown suffix or no folder, or is inside the input.
     """
     if output.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{output}: predictions are written as .csv or .parquet: use one of these suffixes")

@@ -19,7 +19,7 @@ BATCH_ROWS = 4096  # number of rows in a batch
 
 
 def batches(path: Path, description: Description) -> BatchInput:
-    """The rows of a file, read as `prepare` reads them.
+    """The rows of a file, converted as in `prepare`.
 
     Cells that violate the schema are not errors here, just as in the service.
 

@@ -187,7 +187,7 @@ def refuse_untracked(path: Path, stage: str, key: str, place: str) -> None:
         path: File or folder that the stage reads.
         stage: Name of the stage.
         key: Key of the configuration that names the path.
-        place: Folder for such files, which is under `deps`.
+        place: Folder that is a dependency, as the place to move the input to.
 
     Raises:
         UserError: With the line to add to dvc.yaml.

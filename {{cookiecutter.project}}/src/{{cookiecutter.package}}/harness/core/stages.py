@@ -15,7 +15,7 @@ def run(main: Callable[[], None]) -> None:
         main: The command. A `KeyboardInterrupt` from it may carry a message to print.
 
     Raises:
-        SystemExit: Code 1 after a `UserError`, 130 after Ctrl-C, 141 if the reader of the output has gone.
+        SystemExit: Code 1 after a `UserError`, 130 after Ctrl-C, 141 if the reader of standard output has ended.
     """
     try:
         main()
@@ -24,7 +24,7 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted: {str(interrupt) or 'the same command starts again'}", file=sys.stderr)
+        print(f"interrupted: {str(interrupt) or 'run the same command to start again'}", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # `| head`: without this, Python reports the error again when it closes the output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

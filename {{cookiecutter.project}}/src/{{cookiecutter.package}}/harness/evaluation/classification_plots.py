@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from .plots import BLUE, GREY, plain, save
+from .plots import BLUE, GRAY, plain, save
 
 
 def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
@@ -44,7 +44,7 @@ def reliability(bins: dict[str, NDArray[np.float64]], ece: float, path: Path) ->
         path: PNG file to write.
     """
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(4.6, 5.4), sharex=True, height_ratios=[3, 1])
-    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="perfectly calibrated")
+    upper.plot([0, 1], [0, 1], color=GRAY, linestyle="--", label="perfectly calibrated")
     upper.plot(bins["confidence"], bins["accuracy"], "o-", color=BLUE, label="model")
     upper.set(ylabel="accuracy", title=f"Reliability, ECE {ece:.3f}", xlim=(0, 1.02), ylim=(0, 1.02))
     upper.legend()

@@ -21,7 +21,7 @@ class Worst(NamedTuple):
     """The test examples with the largest errors.
 
     Attributes:
-        title: Heading of their section in the model card.
+        title: Heading of the section in the model card.
         rows: Rows of the test split, the largest error first.
         captions: Description of the error of each row.
         total: Number of examples from which the worst were chosen.

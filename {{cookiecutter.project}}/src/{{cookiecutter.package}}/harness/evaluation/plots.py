@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 matplotlib.use("Agg")
-BLUE, ORANGE, GREY = "#2f6fb0", "#d9822b", "#8a8f98"  # distinct for color-blind readers and in print
+BLUE, ORANGE, GRAY = "#2f6fb0", "#d9822b", "#8a8f98"  # distinct for color-blind readers and in print
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "font.size": 10})
 plt.rcParams.update({"legend.edgecolor": "none", "legend.framealpha": 0.85})
 
@@ -65,7 +65,7 @@ def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
     single = len(history) == 1  # a line needs two points
     marker = "o" if single else ""
     for axes, name in zip(panels, ("loss", metric), strict=True):
-        axes.plot(history["epoch"], history[name], marker=marker, color=GREY, label="training (while it learns)")
+        axes.plot(history["epoch"], history[name], marker=marker, color=GRAY, label="training (while it learns)")
         axes.plot(history["epoch"], history[f"val_{name}"], marker=marker, color=BLUE, label="validation")
         axes.set(xlabel="epoch", title=name.upper() if len(name) == 3 else name.capitalize())
         if single:

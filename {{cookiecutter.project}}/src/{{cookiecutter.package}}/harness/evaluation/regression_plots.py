@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from .plots import BLUE, GREY, ORANGE, evenly_spaced, plain, save
+from .plots import BLUE, GRAY, ORANGE, evenly_spaced, plain, save
 
 Numbers = NDArray[np.float64]
 POINTS = 2000  # maximum number in a plot: more would only overlap
@@ -45,7 +45,7 @@ def predictions(points: Points, mean: float, path: Path) -> None:
     x, y = predicted[rows], targets[rows]
     ends = [min(x.min(), y.min()), max(x.max(), y.max())]
     figure, axes = plt.subplots(figsize=(5, 5))
-    axes.plot(ends, ends, color=GREY, linestyle="--", label="perfect")
+    axes.plot(ends, ends, color=GRAY, linestyle="--", label="perfect")
     axes.axvline(mean, color=ORANGE, linewidth=1, label="baseline: always the mean")
     axes.scatter(x, y, color=BLUE, linewidths=0, **_points(len(rows)), label="test examples")
     axes.set(
@@ -67,16 +67,16 @@ def residuals(points: Points, path: Path) -> None:
     residual = targets - predicted
     rows = evenly_spaced(len(targets), POINTS)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 4))
-    left.axhline(0, color=GREY, linestyle="--")
+    left.axhline(0, color=GRAY, linestyle="--")
     left.scatter(predicted[rows], residual[rows], color=BLUE, linewidths=0, **_points(len(rows)))
     left.set(xlabel=f"predicted {plain(name)}", ylabel="actual - predicted", title="Residuals")
     middle.hist(residual, bins=min(60, max(10, int(np.sqrt(len(residual))))), color=BLUE)
-    middle.axvline(0, color=GREY, linestyle="--")
+    middle.axvline(0, color=GRAY, linestyle="--")
     middle.set(xlabel="actual - predicted", ylabel="examples", title="Histogram")
     # Plotting positions (i - 0.5) / N (A. Hazen, 1914), at a subset of the ranks if there are many.
     positions = (evenly_spaced(len(residual), POINTS) + 0.5) / len(residual)
     normal = np.array([NormalDist().inv_cdf(position) for position in positions])
-    right.plot(normal, residual.mean() + residual.std() * normal, color=GREY, linestyle="--", label="normal errors")
+    right.plot(normal, residual.mean() + residual.std() * normal, color=GRAY, linestyle="--", label="normal errors")
     right.scatter(normal, np.sort(residual)[rows], color=BLUE, linewidths=0, s=14, label="residuals")
     right.set(xlabel="standard normal quantile", ylabel="quantile of the residuals", title="Q-Q plot")
     right.legend(loc="upper left", fontsize=8)
@@ -101,18 +101,18 @@ def intervals(
     x, y, middle = np.arange(len(order)), targets[order], predicted[order]
     left.plot(x, middle, color=BLUE, label="predicted")
     if half is None:
-        left.scatter(x, y, s=14, color=GREY, label="actual")
+        left.scatter(x, y, s=14, color=GRAY, label="actual")
         left.set_title("No intervals: too few validation examples")
     else:
         inside = np.abs(y - middle) <= half
         left.fill_between(x, middle - half, middle + half, color=BLUE, alpha=0.15, linewidth=0, label="interval")
-        left.scatter(x[inside], y[inside], s=14, color=GREY, label="actual, inside")
+        left.scatter(x[inside], y[inside], s=14, color=GRAY, label="actual, inside")
         left.scatter(x[~inside], y[~inside], s=22, color=ORANGE, marker="D", label="actual, outside")
         left.set_title(f"{level:.0%} prediction intervals hold {coverage[level]:.1%} of the test examples")
     left.set(xlabel="test examples by prediction", ylabel=plain(name), xticks=[])
     left.legend(loc="upper left", fontsize=8)
     defined = {nominal: share for nominal, share in coverage.items() if share is not None}
-    right.plot([0.4, 1], [0.4, 1], color=GREY, linestyle="--", label="as promised")
+    right.plot([0.4, 1], [0.4, 1], color=GRAY, linestyle="--", label="as promised")
     right.plot(list(defined), list(defined.values()), "o-", color=BLUE, label="test split")
     right.set(xlabel="level", ylabel="share inside", title="Coverage by level")
     right.legend(loc="upper left", fontsize=8)

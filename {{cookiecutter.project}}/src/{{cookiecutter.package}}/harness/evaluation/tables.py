@@ -56,7 +56,7 @@ def worst(rows: Sequence[int], titles: Sequence[str], total: int, folder: Path) 
     """Lines of the model card with the worst rows.
 
     Args:
-        rows: Indices of the rows, the largest error first.
+        rows: Indices of the rows, largest error first.
         titles: Title of each row.
         total: Number of rows from which the worst were chosen.
         folder: Folder for worst.csv, with the values of the rows.

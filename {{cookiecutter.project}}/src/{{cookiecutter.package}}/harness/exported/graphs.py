@@ -1,4 +1,4 @@
-"""ONNX graphs: joined, and in canonical form."""
+"""Merging and canonical form of ONNX graphs."""
 
 import itertools
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def _names(
     """Old name -> canonical name, numbered in node order."""
     constants = {constant.name for constant in graph.initializer}
     names = dict(zip((value.name for value in graph.input), inputs, strict=True))
-    reserved = {*inputs, *outputs}  # columns may have any name, also one of these
+    reserved = {*inputs, *outputs}  # a column may have one of the generated names
 
     def add(old: str, prefix: str) -> None:
         numbered = (f"{prefix}_{number}" for number in itertools.count(len(names)))

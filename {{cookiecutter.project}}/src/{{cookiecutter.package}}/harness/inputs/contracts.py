@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pydantic
     from numpy.typing import NDArray
 
-MAX_FILE_BYTES = 32 * 2**20  # size limit of a file that is sent or read for a prediction
+MAX_FILE_BYTES = 32 * 2**20  # of a file to predict
 
 
 class RequestDecoder(Protocol):

@@ -182,7 +182,7 @@ def from_npy(data: bytes, description: Description, most: int) -> dict[str, NDAr
         )
     size, remaining = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
     if remaining != size:
-        raise ValueError(f"after the header {size} bytes must follow, not {remaining}")
+        raise ValueError(f"the data after the header must have {size} bytes, not {remaining}")
     pixels: NDArray[Any] = np.frombuffer(data, dtype, offset=file.tell()).reshape(shape)
     if dtype != np.uint8 and not ((pixels >= 0) & (pixels <= 255)).all():
         raise ValueError("pixel values must be from 0 to 255")

@@ -124,7 +124,7 @@ def write(source: Source, splits: Splits, folder: Path = PREPARED) -> dict[str, 
         folder: Folder to write; replaced as a whole at the end.
 
     Returns:
-        The content of reports/data.json: examples by split and class, skipped files, duplicates.
+        The content of reports/data.json: examples by split and class, dropped files, duplicates.
 
     Raises:
         UserError: If files are unusable and `on_invalid` is `stop`, or a split is empty or lacks a class.

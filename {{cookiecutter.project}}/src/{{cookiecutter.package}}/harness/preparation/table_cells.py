@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Bad = dict[str, NDArray[np.bool_]]  # kind of violation -> mask of the cells with it, bool [n]
 
-LARGEST = float(np.finfo(np.float32).max)  # the model computes in 32 bits
+LARGEST = float(np.finfo(np.float32).max)  # the model computes in 32-bit arithmetic
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)$"
 
 

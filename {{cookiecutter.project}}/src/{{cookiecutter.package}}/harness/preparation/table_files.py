@@ -166,11 +166,11 @@ def csv_header(path: Path, delimiter: str, encoding: str) -> list[str]:
         "".join(names).encode()  # raises UnicodeError for escaped bytes in the header
     if not names:
         raise UserError(f"{path}: the file is empty")
-    others = [other for other in DELIMITERS if other != delimiter and other in names[0]]
-    if len(names) == 1 and others:
+    candidates = [character for character in DELIMITERS if character != delimiter and character in names[0]]
+    if len(names) == 1 and candidates:
         raise UserError(
             f"{path}: has a single column, {names[0][:80]!r}: is data.delimiter {delimiter!r} right? It looks like "
-            f"{others[0]!r}"
+            f"{candidates[0]!r}"
         )
     return names
 

@@ -99,7 +99,7 @@ class SplitWriter:
             self._pending, self._cells = [], 0
 
     def close(self) -> None:
-        """Completes the files and their digest."""
+        """Completes and closes the files, and completes their digest."""
         self._flush()
         self._writer.close()
         self._sink.close()

@@ -45,8 +45,8 @@ def write(table: Table, splits: Splits, folder: Path = PREPARED) -> dict[str, An
         folder: Folder to write; replaced as a whole at the end.
 
     Returns:
-        The content of reports/data.json: examples by split and class, violations by column and kind, rows dropped,
-        cells imputed, duplicates, warnings.
+        The content of reports/data.json: examples by split and class, violations by column and kind, dropped rows,
+        imputed cells, duplicates, warnings.
 
     Raises:
         UserError: If the table does not fit its schema, or a split lacks rows or a class.

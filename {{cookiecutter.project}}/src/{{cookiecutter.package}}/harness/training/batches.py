@@ -104,7 +104,7 @@ def _reader(split: Split, at_once: int, seed: int | None, shard: Shard) -> Any:
 
     @lru_cache(maxsize=2)  # this epoch and the next, which is prefetched
     def permutation(epoch: int) -> NDArray[np.uint32]:
-        # 4 bytes of memory for each row; tf.data's shuffle takes 250, and as long as the training of a small model.
+        # 4 bytes of memory for each row; tf.data's shuffle needs 250, and as much time as training a small model.
         return np.random.default_rng((seed or 0, epoch)).permutation(np.arange(count, dtype=np.uint32))
 
     def take(start: np.int64, epoch: np.int64) -> tuple[NDArray[Any], NDArray[Any]]:

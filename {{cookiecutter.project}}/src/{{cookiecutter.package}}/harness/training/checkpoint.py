@@ -16,7 +16,7 @@ from ..core import files
 from .quiet import keras
 from .workers import Group
 
-CHECKPOINTS = Path(".dvc/tmp/checkpoint")  # beside DVC's own temporary files, which git ignores
+CHECKPOINTS = Path(".dvc/tmp/checkpoint")  # beside DVC's temporary files, which git ignores
 STOPPING = ("wait", "best", "best_epoch", "stopped_epoch")  # attributes of keras.callbacks.EarlyStopping
 
 
@@ -35,7 +35,7 @@ class Checkpoint(keras.callbacks.Callback):
         optimizer: keras.optimizers.Optimizer,
         best: keras.callbacks.EarlyStopping,
     ) -> None:
-        """Takes the parts of the state.
+        """Stores references to the parts of the state.
 
         Args:
             group: The workers.

@@ -164,7 +164,7 @@ def compiled(phase: Phase, training: Training) -> keras.Model:
         steps_per_execution=steps,
         jit_compile=False,
     )
-    # If the optimizer created its variables in the first step, the step would be traced twice, which takes seconds.
+    # Otherwise the first step creates the optimizer's variables and is traced twice, which takes seconds.
     model.optimizer.build(model.trainable_variables)
     if xla and group is None:
         # Not by `jit_compile`: Keras silently ignores it if operations must be deterministic.

@@ -82,7 +82,7 @@ class Graph:
     """Builder of an encoding's ONNX graph; names never clash with columns."""
 
     def __init__(self, columns: TableColumns, precision: Precision) -> None:
-        """Takes the inputs of the graph.
+        """Starts a graph with an input for each column.
 
         Args:
             columns: Columns of the table.

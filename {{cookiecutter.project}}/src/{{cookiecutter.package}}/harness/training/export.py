@@ -45,7 +45,7 @@ def save(
 
     Args:
         fitted: The fitted model.
-        inputs: Arrays on which it was fitted.
+        inputs: Arrays on which the model was fitted.
         manifest: Manifest of the prepared data.
         sections: Sections of the configuration to store in the description.
         folder: Folder to write to.
@@ -77,7 +77,7 @@ def serialize(fitted: contracts.Fitted, inputs: contracts.Inputs, output: str) -
 
     Args:
         fitted: The fitted model.
-        inputs: Arrays on which it was fitted.
+        inputs: Arrays on which the model was fitted.
         output: Name of the output.
 
     Raises:

@@ -49,7 +49,7 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
         model: Section `model` of the configuration.
         inputs: Arrays on which the model is fitted.
         manifest: Manifest of the prepared data.
-        report: Called with the number, losses and metrics of each epoch; an exception from it ends the training.
+        report: Called with the number, losses and metrics of each epoch; an exception that it raises ends the training.
         seed: Seed of the initial weights, the shuffling, the augmentation and the dropout.
         epochs: Maximum number of epochs.
         batch_size: Number of examples in a batch.

@@ -60,7 +60,7 @@ def _answer(server: socket.socket, count: int, deadline: float) -> str:
                     ranks[caller] = int.from_bytes(message)
                 else:
                     del ranks[caller]
-        server.close()  # TensorFlow will listen here
+        server.close()  # frees the port, on which TensorFlow will listen
         for caller, rank in ranks.items():
             if rank:
                 caller.sendall(EVERYONE_IS_HERE)

@@ -66,7 +66,7 @@ def maximize(rows: Rows, l2: float, columns: Sequence[Column]) -> tuple[linear.M
     penalty = np.kron(np.diag([0.0, *[l2] * (len(rows.estimated) - 1)]), between)
     counts = np.bincount(rows.labels, minlength=rows.classes)
     estimate = np.zeros((len(rows.estimated), free))
-    estimate[0] = np.log(counts[1:] / counts[0])  # the maximum for the intercept alone
+    estimate[0] = np.log(counts[1:] / counts[0])  # the maximum of a model with an intercept only
     current = derivatives(rows, estimate, penalty)
     previous_decrement = np.inf
     for _ in range(ITERATIONS):
@@ -149,13 +149,13 @@ def add_curvature(hessian: NDArray[np.float64], batch: linear.Matrix, probabilit
         probability: Probabilities of all classes except the first, [B, K - 1].
     """
     for k in range(probability.shape[1]):
-        for other in range(k + 1):
-            weight = probability[:, k] * ((k == other) - probability[:, other])
-            weighted = np.sqrt(np.abs(weight))[:, None] * batch  # A'A costs half of what A'B does
-            block = (1 if k == other else -1) * weighted.T @ weighted
-            hessian[:, k, :, other] += block
-            if k != other:
-                hessian[:, other, :, k] += block
+        for j in range(k + 1):
+            weight = probability[:, k] * ((k == j) - probability[:, j])
+            weighted = np.sqrt(np.abs(weight))[:, None] * batch  # computing A'A takes half the time of A'B
+            block = (1 if k == j else -1) * weighted.T @ weighted
+            hessian[:, k, :, j] += block
+            if k != j:
+                hessian[:, j, :, k] += block
 
 
 def log_softmax(scores: linear.Matrix) -> linear.Matrix:

@@ -156,7 +156,7 @@ def connect(trunk: Trunk, head: Head, dropout: float, fine_tuning: FineTuning) -
         The model without `compile`; its `phases` is a function (inputs, epochs, learning rate) -> training phases.
 
     Raises:
-        UserError: If `fine_tuning` asks for more layers than the base has.
+        UserError: If `fine_tuning.layers` exceeds the number of layers of the base.
     """
     import keras
 

@@ -129,7 +129,7 @@ def connect(cluster: Cluster) -> "tf.distribute.Strategy | None":
             f"train.strategy: worker {cluster.rank} cannot join as {cluster.workers[cluster.rank]}: "
             f"{one_line(error, 200)}: is the port in use, or can a worker not reach the others?"
         ) from error
-    # TensorFlow installs its own SIGTERM handler; restore the default so that a cancelled job exits.
+    # TensorFlow installs a SIGTERM handler; restore the default so that a cancelled job exits.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return connection
 
