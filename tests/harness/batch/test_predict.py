@@ -299,7 +299,7 @@ def test_the_command_reports_its_result(case: Case, monkeypatch: pytest.MonkeyPa
         assert "2 items could not be predicted: see the column `error`" in result.stderr
     batches(monkeypatch, 0)
     result = run(source, "other.csv")
-    assert result.exit_code == 130 and "the same command continues" in result.stderr
+    assert result.exit_code == 130 and "run the same command to continue" in result.stderr
 
 
 @pytest.mark.parametrize(
