@@ -199,12 +199,12 @@ def test_a_lost_worker_costs_an_epoch_at_most(
         lose(running, chief, 0, signal.SIGTERM)
     with workers(chief, other) as running:
         lose(running, chief, 1, signal.SIGKILL)
-        assert "continues an interrupted training after epoch" in running.logs[0].read_text()
+        assert "resumes the interrupted training after epoch" in running.logs[0].read_text()
     with workers(chief, other) as running:
         for rank in range(2):
             status, output = running.wait(rank)
             assert status == 0, output
-        found = re.search(r"continues an interrupted training after epoch (\d+)", running.logs[0].read_text())
+        found = re.search(r"resumes the interrupted training after epoch (\d+)", running.logs[0].read_text())
     assert found is not None
     assert 0 < int(found[1]) < EPOCHS - 1
     # As if nothing had happened, bit for bit.

@@ -263,10 +263,10 @@ def test_what_a_bad_and_a_changed_cell_do(tutorial: Tutorial, copy: Copy) -> Non
     stopped = project.run("dvc", "repro", check=False)
     assert stopped.returncode != 0
     for message in (
-        f"{TABLE}: row 17: column 'alcohol': -999 is outside 9.1..16.8: mend the cell, or widen `min:` and `max:`",
-        f"{TABLE}: row 18: column 'magnesium': 'ninety' is no number: mend the cell",
-        f"{TABLE}: row 18: column 'colour, seen': 'purple' is none of the 3 known categories",
-        f"{TABLE}: row 19: column 'vineyard': is empty: fill it in",
+        f"{TABLE}: row 17: column 'alcohol': -999 is outside 9.1..16.8: fix the cell, or widen `min:` and `max:`",
+        f"{TABLE}: row 18: column 'magnesium': 'ninety' is not a number: fix the cell",
+        f"{TABLE}: row 18: column 'colour, seen': 'purple' is not among the 3 known categories",
+        f"{TABLE}: row 19: column 'vineyard': is empty: fill in a value",
         "4 violation(s) in 3 of 178 rows",
     ):
         assert message in stopped.stderr, stopped.stderr

@@ -299,7 +299,7 @@ def test_the_command_reports_its_result(case: Case, monkeypatch: pytest.MonkeyPa
         assert "2 items could not be predicted: see the column `error`" in result.stderr
     batches(monkeypatch, 0)
     result = run(source, "other.csv")
-    assert result.exit_code == 130 and "the same command continues" in result.stderr
+    assert result.exit_code == 130 and "run the same command to continue" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -307,13 +307,13 @@ def test_the_command_reports_its_result(case: Case, monkeypatch: pytest.MonkeyPa
     [
         ("nowhere", "out.csv", "models", "nowhere: th"),
         (None, "out.txt", "models", "written as .csv or .parquet"),
-        (None, "no/out.csv", "models", "no folder no: make it first"),
+        (None, "no/out.csv", "models", "no folder no: create it first"),
         (None, "folder.csv", "models", "is a folder"),
-        (None, None, "models", "would change the input"),
+        (None, None, "models", "would be part of the input"),
         (None, "out.csv", "none", "there is no none/model.json"),
         (None, "out.csv", "other", "model.onnx differs from model.json"),
         (None, "out.csv", "broken", "does not describe a model"),
-        (None, "out.csv", "foreign", "is a model of sounds, for which this project has no code"),
+        (None, "out.csv", "foreign", "has a model of sounds, for which this project has no code"),
         ("empty", "out.csv", "models", "empty"),
     ],
 )

@@ -31,8 +31,8 @@ def test_numbers_are_written_as_a_person_reads_them(value: Any, expected: str) -
     [
         (1.0, 1.0, "no better"),
         (0.0, 0.0, "no better"),
-        (1.1, 1.0, "the model is worse than that"),
-        (0.1, 0.0, "the model is worse than that"),
+        (1.1, 1.0, "the model is worse than the baseline"),
+        (0.1, 0.0, "the model is worse than the baseline"),
         (0.75, 1.0, "25% lower"),
         (0.0, 1.0, "100% lower"),
     ],

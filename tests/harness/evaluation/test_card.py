@@ -33,7 +33,7 @@ EPOCHS = history(loss=[1, 0.5, 0.2], m=[5, 3, 2], val_loss=[1, 0.4, 0.6], val_m=
         (True, "val_loss", "3 epochs; the weights are those of epoch 1: validation loss 0.4000, validation m 5."),
         (True, "val_m", "3 epochs; the weights are those of epoch 2: validation loss 0.6000, validation m 6."),
         (False, "val_m", "3 epochs; the weights are those of epoch 0: validation loss 1.0000, validation m 4."),
-        (False, None, "Fitted by its own solver, without epochs: validation loss 0.6000, validation m 6."),
+        (False, None, "Fitted by a solver, without epochs: validation loss 0.6000, validation m 6."),
     ],
 )
 def test_the_card_names_the_epoch_that_was_kept(higher: bool, monitor: str | None, expected: str) -> None:
@@ -85,7 +85,7 @@ def test_what_was_left_out_or_filled_in_is_counted_by_column() -> None:
         "warnings": ["age tells\nthe target"],
     }
     assert card.validation(data) == [
-        "3 unusable examples were left out; 7 cells were imputed; 0 exact duplicates are in the same split as their "
+        "3 unusable examples were dropped; 7 cells were imputed; 0 exact duplicates are in the same split as their "
         "originals.",
         "| column | violation | cells |\n"
         "|---|---|---:|\n"

@@ -137,7 +137,7 @@ def test_evaluation(tmp_path: Path) -> None:
     assert results.estimates["accuracy"].value == 7 / 8
     assert results.estimates["baseline_accuracy"] == Estimate(5 / 8)
     assert results.headline == (
-        "87.5% of 8 test examples are correctly classified, compared with 62.5% for always answering $yes|, the most "
+        "87.5% of 8 test examples are correctly classified, compared with 62.5% for always predicting $yes|, the most "
         "frequent class in training: 67% fewer errors."
     )
     assert results.worst[1:] == ([2], ["no taken for $yes| (70.0%)"], 1)

@@ -124,7 +124,8 @@ def test_examples_for_the_page(trained: Path) -> None:
         assert set(example) == {"actual", "file"}
         pixels = decode(base64.b64decode(example["file"]), SHAPE, 100)
         assert (pixels.tobytes(), example["actual"]) in split
-    assert "3 examples of the test split are in models/page.json" in Path("reports/model_card.md").read_text("utf-8")
+    text = Path("reports/model_card.md").read_text("utf-8")
+    assert "3 examples of the test split are released with the model" in text
     assert report.page_examples(workspace.predict(workspace.read()), 0) == []
     assert card.examples_on_the_page(0) == []
 

@@ -83,7 +83,7 @@ def test_equal_targets_and_answers_have_a_report_as_well(tmp_path: Path) -> None
     description = {"calibration": target.calibrate(np.zeros((9, 1)), np.zeros(9))}
     test = Predictions(np.zeros((3, 1), np.float32), np.zeros(3), np.zeros(3), MANIFEST, description)
     results = regression.evaluate(test, SETTINGS, tmp_path)
-    assert "compared with 0 for always answering 0, the mean of the training split: no better." in results.headline
+    assert "compared with 0 for always predicting 0, the mean of the training split: no better." in results.headline
     assert {"mae", "rmse", "coverage"} <= set(results.estimates)
 
 
@@ -147,12 +147,12 @@ def test_evaluation(tmp_path: Path) -> None:
     test = Predictions(outputs, numbers, np.array([0.0, 10.0]), MANIFEST, description)
     results = regression.evaluate(test, SETTINGS, tmp_path)
     values = {name: estimate.value for name, estimate in results.estimates.items()}
-    assert (values["mae"], values["baseline_mae"]) == (1.0, 3.0)  # the naive answer is 5, off by 4, 3, 2, 1 and 5
+    assert (values["mae"], values["baseline_mae"]) == (1.0, 3.0)  # the baseline predicts 5, off by 4, 3, 2, 1 and 5
     assert values["baseline_rmse"] == pytest.approx(11**0.5)
     assert (values["coverage"], values["interval_width"]) == (0.8, 6.0)
     assert results.estimates["interval_width"] == Estimate(6.0)
     assert results.headline == (
-        "MAE 1, compared with 3 for always answering 5, the mean of the training split: 67% lower."
+        "MAE 1, compared with 3 for always predicting 5, the mean of the training split: 67% lower."
     )
     assert results.worst.rows == [4, 0, 2]
     assert results.worst.captions[0] == "actual 10, predicted 6"
@@ -171,7 +171,7 @@ def test_too_few_validation_examples_leave_the_interval_undefined(tmp_path: Path
     results = regression.evaluate(Predictions(outputs, numbers, numbers, MANIFEST, description), SETTINGS, tmp_path)
     assert not {"coverage", "interval_width"} & set(results.estimates)
     assert results.notes == [
-        "The 90% prediction intervals are undefined: they need a validation split of at least 9 examples, it has 8."
+        "The 90% prediction intervals are undefined: they need a validation split of at least 9 examples, but it has 8."
     ]
     assert target.answers(outputs[:1], description) == [{"value": float(outputs[0, 0]), "low": None, "high": None}]
 

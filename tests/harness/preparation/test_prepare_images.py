@@ -157,5 +157,5 @@ def test_an_empty_class_is_refused(run: Callable[..., dict[str, Any]]) -> None:
 
 def test_data_that_dvc_does_not_watch_are_refused(run: Callable[..., dict[str, Any]]) -> None:
     PICTURES.rename("elsewhere")
-    with pytest.raises(UserError, match=r"^data\.path: elsewhere is no dependency of the stage.*dvc\.yaml$"):
+    with pytest.raises(UserError, match=r"^data\.path: elsewhere is not a dependency of the stage.*dvc\.yaml$"):
         run("elsewhere")

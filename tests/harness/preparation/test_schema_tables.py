@@ -164,7 +164,7 @@ def command(*arguments: str, **changes: Any) -> Result:
 
 
 def test_the_command_writes_once(source: Any) -> None:
-    assert "schema/table.yaml: 10 columns. Read it, correct it, commit it" in command().stderr
+    assert "schema/table.yaml: 10 columns. Review it, correct it and commit it" in command().stderr
     edited = source.schema.read_text(encoding="utf-8").replace("max: 25.0", "max: 99.0")
     source.schema.write_text(edited, encoding="utf-8")
     assert re.search(r"^schema/table\.yaml exists: .*--force", str(command().exception))
@@ -182,7 +182,7 @@ def test_without_a_target_nothing_is_inferred(source: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target": "note", "problem": "regression"}, "data.target: column 'note' holds no numbers"),
+        ({"target": "note", "problem": "regression"}, "data.target: column 'note' does not hold numbers"),
         ({"time": "note"}, "data.time: column 'note' holds neither numbers nor times"),
         ({"group": "grp"}, "data.group: .* has no column 'grp'"),
     ],

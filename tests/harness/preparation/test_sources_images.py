@@ -112,7 +112,7 @@ def test_files_that_cannot_be_used_are_reported_with_the_reason(folder: Path, dr
         "cat/notes.txt": "its name does not end in .png, .jpg",
         "cat/1.tiff": "its name does not end in",
         "cat/none": "its name does not end in",
-        "stray.png": "lies in no class folder",
+        "stray.png": "is in no class folder",
         "cat/huge.png": "PNG image of 200 x 51 pixels; the limit is 10,000 pixels",
         "cat/gone.png": "No such file or directory",
     }

@@ -52,19 +52,23 @@ BAD: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "mixed encodings": (
         GOOD.encode().replace("grün".encode(), "grün".encode("latin-1"), 1),
         {},
-        r"column 'colour ✨': 'gr\\+xfcn' is no valid text",
+        r"column 'colour ✨': 'gr\\+xfcn' is not valid text",
     ),
     "latin-1 read as utf-8": (
         damaged(3, "colour ✨", "x").replace(" ✨".encode(), b"").replace("grün".encode(), b"gr\xfcn"),
         {"schema": "schema/plain.yaml"},
-        "is no valid text",
+        "is not valid text",
     ),
     "utf-8 read as ascii": (GOOD.encode(), {"encoding": "ascii"}, r"is not ascii: correct data\.encoding"),
     "utf-16 read as utf-8": (GOOD.encode("utf-16"), {}, r"is not utf-8: correct data\.encoding"),
-    "unknown encoding": (GOOD.encode(), {"encoding": "utf-99"}, r"data\.encoding: Python knows no 'utf-99'"),
-    "a text among numbers": (damaged(7, "size", "tall"), {}, r"table\.csv: row 7: column 'size': 'tall' is no number"),
-    "decimal comma": (damaged(7, "size", "1,5"), {}, "'1,5' is no number"),
-    "thousands separator": (damaged(7, "weight in kg", "1,000"), {}, "'1,000' is no number"),
+    "unknown encoding": (GOOD.encode(), {"encoding": "utf-99"}, r"data\.encoding: Python does not know 'utf-99'"),
+    "a text among numbers": (
+        damaged(7, "size", "tall"),
+        {},
+        r"table\.csv: row 7: column 'size': 'tall' is not a number",
+    ),
+    "decimal comma": (damaged(7, "size", "1,5"), {}, "'1,5' is not a number"),
+    "thousands separator": (damaged(7, "weight in kg", "1,000"), {}, "'1,000' is not a number"),
     "NUL byte": (damaged(7, "size", "1\0"), {}, "row 7: column 'size'"),
     "infinite": (damaged(7, "size", "inf"), {}, "inf is too large or infinite"),
     "1e999": (damaged(7, "size", "1e999"), {}, "too large or infinite"),
@@ -77,15 +81,15 @@ BAD: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "unknown category": (
         damaged(7, "colour ✨", "rad"),
         {},
-        r"'rad' is none of the 3 known categories \(did you mean 'red'\?\)",
+        r"'rad' is not among the 3 known categories \(did you mean 'red'\?\)",
     ),
-    "unknown class": (damaged(7, "y", "maybe"), {}, "row 7: column 'y': 'maybe' is none of the 2 known"),
+    "unknown class": (damaged(7, "y", "maybe"), {}, "row 7: column 'y': 'maybe' is not among the 2 known"),
     "target missing": (damaged(7, "y", ""), {}, "row 7: column 'y': is empty"),
     "value missing": (damaged(7, "size", "NA"), {}, "row 7: column 'size': is empty"),
     "id missing": (damaged(7, "id", ""), {}, "row 7: column 'id': is empty"),
     "duplicate id": (damaged(7, "id", "0-2"), {}, "row 7: column 'id': '0-2' has occurred before"),
-    "no time": (damaged(7, "when", "yesterday"), {}, "row 7: column 'when': 'yesterday' is no time"),
-    "impossible date": (damaged(7, "when", "2025-02-30"), {}, "'2025-02-30' is no time"),
+    "no time": (damaged(7, "when", "yesterday"), {}, "row 7: column 'when': 'yesterday' is not a time"),
+    "impossible date": (damaged(7, "when", "2025-02-30"), {}, "'2025-02-30' is not a time"),
     "too many cells": (
         "\n".join([HEADER, *LINES[:6], LINES[6] + ",x", *LINES[7:]]).encode(),
         {},
@@ -97,7 +101,7 @@ BAD: dict[str, tuple[bytes, dict[str, Any], str]] = {
         "row 7: has 2 cells, the header 7",
     ),
     "nulls everywhere": (table(**{"weight in kg": ""}), {}, r"column 'weight in kg': 100\.00% of the rows lack it"),
-    "constant column": (table(size=0.5), {}, r"column 'size' holds one value only, 0\.5"),
+    "constant column": (table(size=0.5), {}, r"column 'size' has a single value, 0\.5"),
     "one class only": (table(y="yes"), {}, "class 'no' has no example in split train"),
     "a class with one example": (
         damaged(7, "y", "maybe"),
@@ -116,7 +120,7 @@ BAD: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "texts to predict as numbers": (
         GOOD.encode(),
         {"problem": "regression"},
-        "column 'y' is of type category, with this configuration of data it must be number",
+        "column 'y' is of type category, but must be number",
     ),
     "missing column": (
         pd.read_csv(io.StringIO(GOOD)).drop(columns="size").to_csv(index=False).encode(),
@@ -137,11 +141,11 @@ BAD: dict[str, tuple[bytes, dict[str, Any], str]] = {
         {"drop": ["sizes"]},
         r"data\.drop: .* has no column 'sizes' \(did you mean 'size'\?\)",
     ),
-    "target dropped": (GOOD.encode(), {"drop": ["y"]}, r"data\.drop: 'y' is the target already"),
+    "target dropped": (GOOD.encode(), {"drop": ["y"]}, r"data\.drop: 'y' is already the target"),
     "no column left": (
         GOOD.encode(),
         {"drop": ["size", "weight in kg", "colour ✨"]},
-        "no column is left to predict 'y' from",
+        "no feature is left to predict 'y'",
     ),
     "split without its column": (GOOD.encode(), {"split": "time", "time": None}, r"data\.split: time needs data\.time"),
     "a category that is a number": (
@@ -151,8 +155,8 @@ BAD: dict[str, tuple[bytes, dict[str, Any], str]] = {
     ),
     "quote not closed": (GOOD.replace("0-5,", '"0-5,', 1).encode(), {}, r"row 6: has 1 cells, the header 7"),
     "no file": (b"", {"path": "data/raw/none.csv"}, r"data\.path: there is no 'data/raw/none\.csv'.*dvc add"),
-    "no match": (b"", {"path": "data/raw/2026-*.csv"}, r"no file is called"),
-    "empty folder": (b"", {"path": "schema"}, r"data\.path: the folder 'schema' holds no \*\.csv file"),
+    "no match": (b"", {"path": "data/raw/2026-*.csv"}, r"no file matches"),
+    "empty folder": (b"", {"path": "schema"}, r"data\.path: the folder 'schema' has no \*\.csv file"),
 }
 
 
@@ -219,8 +223,8 @@ def test_all_violations_are_reported_at_once(good: dict[Path, bytes], capsys: py
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prepare: ")]
     assert len(lines) == 21
     assert lines[4] == (
-        "prepare: data/raw/table.csv: row 5: column 'colour ✨': 'pink' is none of the 3 known categories: "
-        "fix the cell, or add it to schema/table.yaml if it is right"
+        "prepare: data/raw/table.csv: row 5: column 'colour ✨': 'pink' is not among the 3 known categories: "
+        "fix the cell, or add it to schema/table.yaml if it is valid"
     )
     assert lines[-1].startswith("prepare: 31 more violations: reports/data.json")
     report = json.loads(Path("reports/data.json").read_text(encoding="utf-8"))
@@ -266,9 +270,9 @@ PARQUET: dict[str, tuple[Callable[[pd.DataFrame], bytes], str]] = {
     "no rows": (lambda rows: _parquet(rows[:0]), "has no rows"),
     "lists": (
         lambda rows: _parquet(rows.assign(size=[[1]] * len(rows))),
-        r"row 1: column 'size': '\[1\]' is no number",
+        r"row 1: column 'size': '\[1\]' is not a number",
     ),
-    "times among numbers": (lambda rows: _parquet(rows.assign(size=pd.Timestamp("2025-01-01"))), "is no number"),
+    "times among numbers": (lambda rows: _parquet(rows.assign(size=pd.Timestamp("2025-01-01"))), "is not a number"),
     "infinite": (lambda rows: _parquet(rows.assign(size=np.inf)), "too large or infinite"),
 }
 

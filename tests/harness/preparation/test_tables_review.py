@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("workspace")
     [
         (lambda rows: rows["y"], "determines the target"),
         (lambda rows: rows["y"].map({"no": "bad", "yes": "good"}), "determines the target"),
-        (lambda rows: rows["y"].map({"no": 3.5, "yes": -1.0}), "separates the classes without an error"),
+        (lambda rows: rows["y"].map({"no": 3.5, "yes": -1.0}), "separates the classes without error"),
         (lambda rows: rows["size"], None),
     ],
 )

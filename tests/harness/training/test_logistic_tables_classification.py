@@ -102,7 +102,7 @@ def test_separated_classes_are_refused_by_name_and_fitted_with_a_penalty(overlap
     y = (x[:, 0] > 0).astype(int)
     if overlap:  # quasi-separated: both classes on the boundary itself
         x[:20, 0], y[:10], y[10:20] = 0, 0, 1
-    with pytest.raises(errors.UserError, match=r"separated.*first of all by 'x0'.*model\.l2 \(now 0\)") as error:
+    with pytest.raises(errors.UserError, match=r"separated.*mainly by 'x0'.*model\.l2 \(now 0\)") as error:
         fit(logistic_regression, table_of(x), y, ["no", "yes"], l2=0.0)
     assert "\n" not in str(error.value)
     fitted, _, _ = fit(logistic_regression, table_of(x), y, ["no", "yes"], l2=1.0)

@@ -53,7 +53,7 @@ def test_workers_are_those_of_a_slurm_step(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("TF_CONFIG", raising=False)
     for name in strategy.SLURM:
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(errors.UserError, match="nothing says who the workers are"):
+    with pytest.raises(errors.UserError, match="the environment names no workers"):
         strategy.cluster()
     step = {
         "SLURM_JOB_ID": "1",
@@ -114,7 +114,7 @@ def test_workers_wait_for_each_other() -> None:
 def test_a_worker_that_never_comes_is_one_line(rank: int, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "WAIT_SECONDS", 0.3)
     workers = addresses(3)
-    with pytest.raises(errors.UserError, match=rf"{missing} of {', '.join(workers)} did not come within") as error:
+    with pytest.raises(errors.UserError, match=rf"{missing} of {', '.join(workers)} did not start within") as error:
         rendezvous.gather(strategy.Cluster(workers, rank))
     assert "\n" not in str(error.value)
 

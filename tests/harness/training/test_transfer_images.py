@@ -242,9 +242,9 @@ def test_a_wrong_file_of_weights_is_one_line(tmp_path: Path, monkeypatch: pytest
     pretrained = mobilenet_v3.PRETRAINED
     files = {path.name for path in tmp_path.iterdir()} - {"folder.h5"}
     for name, said in [(name, "does not hold the weights of MobileNetV3Small") for name in sorted(files)] + [
-        ("missing.h5", "is no file"),
-        ("folder.h5", "is no file"),
-        ("ImageNet", "is no file: give imagenet, null or a path"),
+        ("missing.h5", "is not a file"),
+        ("folder.h5", "is not a file"),
+        ("ImageNet", "is not a file: set imagenet, null or a path"),
     ]:
         with pytest.raises(errors.UserError, match=said) as error:
             transfer.load(base, name, pretrained)
@@ -276,7 +276,7 @@ def test_a_download_is_checked_and_its_failure_says_what_to_do(tmp_path: Path) -
                 transfer.download(pretrained, str(tmp_path / folder))
             text = str(error.value)
             assert "\n" not in text
-            assert f"get {pretrained.url} where there is a network" in text
+            assert f"get {pretrained.url} on a machine with network access" in text
             assert f"set model.weights: data/weights/{pretrained.file}" in text
         server.shutdown()
     assert transfer.download(right, str(tmp_path / "cache")) == path  # without a network: Keras' own copy

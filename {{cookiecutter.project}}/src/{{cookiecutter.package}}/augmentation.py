@@ -1,11 +1,11 @@
-"""Data augmentation: random changes of the training images, section `augmentation` of the configuration.
+"""Data augmentation: random transformations of the training images.
 
-All changes of geometry are one affine map for each image, so that an image is interpolated once. The random numbers of
-a batch depend on the seed and the number of the step alone, not on threads: the same seed gives the same images bit for
-bit, and every epoch gives others.
+The geometric transformations of an image are combined into one affine map, so that its pixels are interpolated once.
+The random numbers of a batch depend only on the seed and the step, not on threads: the same seed gives the same images
+bit for bit, and every epoch differs.
 
-To add a change of your own, add a parameter to `augment`, its value to each file of conf/augmentation/, and a line to
-`change`. For instance, noise of the normal distribution:
+To add a transformation, add a parameter to `augment`, its value to each file of conf/augmentation/, and a line to
+`transform`. For instance, Gaussian noise:
 
     noise: Fraction,
     ...
@@ -35,34 +35,34 @@ def augment(  # noqa: PLR0913  The parameters are section `augmentation` of the 
     contrast: Fraction,
     fill: Literal["nearest", "reflect", "constant"],
 ) -> Augment | None:
-    """A function that changes a dataset of batches, or None if nothing changes.
+    """The augmentation of a dataset, or None if every setting is off.
 
-    Each amount is drawn anew for each image, uniformly; that of zoom uniformly in its logarithm.
+    Each amount is drawn for each image from a uniform distribution; zoom is log-uniform.
 
     Args:
-        flip_horizontal: Mirrors half of the images left to right.
-        flip_vertical: Mirrors half of the images top to bottom.
+        flip_horizontal: Flip half of the images left to right.
+        flip_vertical: Flip half of the images top to bottom.
         translate: Maximum shift, as a fraction of height and width; with `zoom`, this is a random crop.
         rotate: Maximum angle in degrees, in both directions.
-        zoom: Maximum change of size: images are enlarged or shrunk by a factor of up to 1 + zoom.
-        brightness: Maximum change of all pixel values, as a fraction of 255.
-        contrast: Maximum change of contrast: a factor between 1 - contrast and 1 + contrast, around the image's mean.
-        fill: Pixels beyond the borders: those of the edge, the mirrored image, or black.
+        zoom: Maximum zoom: images are enlarged or shrunk by a factor of up to 1 + zoom.
+        brightness: Maximum shift of all pixel values, as a fraction of 255.
+        contrast: Maximum change of contrast: a factor from 1 - contrast to 1 + contrast, around the image's mean.
+        fill: Pixels beyond the border: `nearest` repeats the edge, `reflect` mirrors the image, `constant` is black.
 
     Returns:
         (dataset of (uint8 [B, H, W, C], targets), seed) -> dataset of the same.
     """
     geometry = bool(flip_horizontal or flip_vertical or translate or rotate or zoom)
-    light = bool(brightness or contrast)
-    if not geometry and not light:
+    intensity = bool(brightness or contrast)
+    if not geometry and not intensity:
         return None
 
-    def change(images: Tensor, seed: Tensor) -> Tensor:
+    def transform(images: Tensor, seed: Tensor) -> Tensor:
         import keras
         import tensorflow as tf
 
         draws = tf.unstack(tf.random.stateless_uniform((8, tf.shape(images)[0]), seed, -1, 1))
-        flip_x, flip_y, x, y, angle, scale, lighter, sharper = draws
+        flip_x, flip_y, x, y, angle, scale, lightness, sharpness = draws
         pixels = tf.cast(images, tf.float32)
         if geometry:
             factor = tf.exp(scale * tf.math.log1p(float(zoom)))
@@ -72,20 +72,20 @@ def augment(  # noqa: PLR0913  The parameters are section `augmentation` of the 
             scales, shifts = (mirror_x * factor, mirror_y * factor), (translate * width * x, translate * height * y)
             maps = affine((height, width), scales, rotate * angle, shifts)
             pixels = keras.ops.image.affine_transform(pixels, maps, "bilinear", fill)
-        if light:
+        if intensity:
             mean = tf.reduce_mean(pixels, (1, 2, 3), keepdims=True)
-            factor = (1 + contrast * sharper)[:, None, None, None]
-            shift = (255 * brightness * lighter)[:, None, None, None]
+            factor = (1 + contrast * sharpness)[:, None, None, None]
+            shift = (255 * brightness * lightness)[:, None, None, None]
             pixels = pixels * factor + (mean * (1 - factor) + shift)
-        return tf.cast(tf.clip_by_value(pixels + 0.5, 0, 255), images.dtype)  # a cast truncates: this rounds
+        return tf.cast(tf.clip_by_value(pixels + 0.5, 0, 255), images.dtype)  # rounds: a cast alone truncates
 
     def apply(dataset: "tf.data.Dataset", seed: int) -> "tf.data.Dataset":
         import tensorflow as tf
 
-        # Every epoch is a new iteration, which continues with the next random numbers.
+        # Each epoch is a new iteration, which continues the sequence of random numbers.
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
         return tf.data.Dataset.zip(dataset, seeds).map(
-            lambda batch, seed: (change(batch[0], seed), *batch[1:]), tf.data.AUTOTUNE, deterministic=True
+            lambda batch, seed: (transform(batch[0], seed), *batch[1:]), tf.data.AUTOTUNE, deterministic=True
         )
 
     return apply
@@ -94,14 +94,14 @@ def augment(  # noqa: PLR0913  The parameters are section `augmentation` of the 
 def affine(
     size: tuple[int, int], scales: tuple[Tensor, Tensor], degrees: Tensor, shifts: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Maps from each pixel of an image to its origin, for `keras.ops.image.affine_transform`.
+    """Affine maps from output to input pixels, for `keras.ops.image.affine_transform`.
 
-    With the center c, scales S, rotation R and shift t, a pixel p comes from S^-1 R^-1 (p - c - t) + c.
+    With center c, scales S, rotation R and shift t, output pixel p is input pixel S^-1 R^-1 (p - c - t) + c.
 
     Args:
         size: (H, W).
-        scales: Horizontal and vertical factors [B]; negative ones mirror.
-        degrees: Angles [B], counterclockwise as seen.
+        scales: Horizontal and vertical factors [B]; negative ones flip.
+        degrees: Angles [B], counterclockwise in the displayed image.
         shifts: Horizontal and vertical shifts [B], in pixels.
 
     Returns:

@@ -1,15 +1,15 @@
-"""Feature encodings: each is one function, chosen by `_target_` in conf/features/.
+"""Feature encodings: one function each, chosen by `_target_` in conf/features/.
 
-An encoding becomes the first part of the exported model: the service takes raw columns. It is built from operators of
-ONNX (https://onnx.ai/onnx/operators/), which `graph.add` names. For instance, to tell positive numbers from others, add
-to `one_hot`, before its last line:
+An encoding becomes the first part of the exported model, so that the service takes raw columns. It is a graph of ONNX
+operators (https://onnx.ai/onnx/operators/), added one by one with `graph.add`. For instance, to add an indicator of
+positive numbers, insert into `one_hot`, before its last line:
 
     for name in encoding.named(columns, "number"):
         positive = graph.add("Greater", name, graph.constant(0.0))
         graph.output(graph.expand(positive), [Column(f"{name} > 0")])
 
-A new function with a file in conf/features/ is a new option. Only TensorFlow Serving needs more: an operator that is
-new to it is added to `operators` in harness/packaging/tensorflow_model.py.
+To add an encoding, write a function and a file in conf/features/ that names it. To export it for TensorFlow Serving
+as well, add each operator that the export does not know to `operators` in harness/packaging/tensorflow_model.py.
 """
 
 from typing import TYPE_CHECKING, Annotated
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Positive = Annotated[int, Field(ge=1)]
-LevelCount = Annotated[int, Field(ge=1, le=1_000_000)]  # float32 counts to 16 million without a gap
+LevelCount = Annotated[int, Field(ge=1, le=1_000_000)]  # float32 holds every integer up to 16 million
 
 
 def one_hot(  # noqa: PLR0913  The keyword-only parameters are section `features` of the configuration.
@@ -50,18 +50,18 @@ def one_hot(  # noqa: PLR0913  The keyword-only parameters are section `features
     reference: bool,
     precision: Precision,
 ) -> Encoding:
-    """Numbers, and an indicator (0 or 1) for each level of each category.
+    """One-hot encoding: numbers, and an indicator for each level of a category.
 
     Args:
         table: The training rows.
-        columns: Their names and types, `number` or `category`.
+        columns: Name and type of each column, `number` or `category`.
         numbers: `standardise` to mean 0 and standard deviation 1, or `none`.
-        missing: Statistic that replaces a missing number.
-        min_count: Levels of fewer training rows become "(other)".
-        max_categories: Maximum number of levels of a category, the most frequent ones; others become "(other)".
-        reference: Leaves out the most frequent level of each category, with which a linear model then compares the
-            others: all of them would add up to its intercept. An unknown level then counts as the reference.
-        precision: Type of the result: float32 for Keras, float64 for linear models.
+        missing: Statistic of the training rows that replaces a missing number.
+        min_count: Minimum number of training rows of a level; rarer levels become "(other)".
+        max_categories: Maximum number of levels of a category; beyond it, the rarest become "(other)".
+        reference: Leave out the most frequent level of each category, as linear models need: the indicators of all
+            levels add up to the intercept. Unknown levels are then encoded as this reference level.
+        precision: Type of the encoded rows: float32 for Keras, float64 for linear models.
 
     Raises:
         UserError: Naming a column that cannot be encoded.
@@ -69,12 +69,12 @@ def one_hot(  # noqa: PLR0913  The keyword-only parameters are section `features
     graph = Graph(columns, precision)
     encoding.encode_numbers(graph, table, columns, numbers, missing)
     for name, levels in encoding.categories(table, columns, min_count, max_categories):
-        shown = [level for level in levels.names if not (reference and level == levels.most_frequent)]
-        place = {level: index for index, level in enumerate(shown)}
-        nowhere = len(shown)  # no column has this index: all indicators are 0
-        index = {value: place.get(level, nowhere) for value, level in levels.of.items()}
-        indicators = encoding.dummies(graph, graph.look_up(name, index, place.get(OTHER, nowhere)), len(shown))
-        graph.output(indicators, [Column(f"{name}={level}") for level in shown])
+        encoded = [level for level in levels.names if not (reference and level == levels.most_frequent)]
+        place = {level: index for index, level in enumerate(encoded)}
+        zeros = len(encoded)  # no column has this index: all indicators are 0
+        index = {value: place.get(level, zeros) for value, level in levels.of.items()}
+        indicators = encoding.dummies(graph, graph.look_up(name, index, place.get(OTHER, zeros)), len(encoded))
+        graph.output(indicators, [Column(f"{name}={level}") for level in encoded])
     return graph.encoding()
 
 
@@ -87,20 +87,21 @@ def hashing(
     buckets: Annotated[int, Field(ge=2, le=65_536)],
     precision: Precision,
 ) -> Encoding:
-    """Numbers, and for each category `buckets` indicators, of which the one at MurmurHash3(level) mod `buckets` is 1.
+    """Feature hashing: numbers, and an indicator for each hash bucket.
 
-    No list of levels is kept, so that unknown levels are encoded like known ones; several share a bucket (K. Weinberger
-    et al., Feature Hashing for Large Scale Multitask Learning, ICML 2009, here without signs). The standard operators
-    of ONNX cannot hash a string: this is ONNX Runtime's own `com.microsoft.MurmurHash3`, which equals scikit-learn's
-    `murmurhash3_32(level, seed=0, positive=True)`. TensorFlow Serving does not have it.
+    The bucket of a level is MurmurHash3(level) mod `buckets`. The model stores no list of levels: unknown levels are
+    encoded like known ones, and several levels may share a bucket (K. Weinberger et al., Feature Hashing for Large
+    Scale Multitask Learning, ICML 2009, here without signs). Standard ONNX operators cannot hash a string. ONNX
+    Runtime's `com.microsoft.MurmurHash3` can, and equals scikit-learn's `murmurhash3_32(level, seed=0, positive=True)`;
+    TensorFlow Serving does not have it.
 
     Args:
         table: The training rows.
-        columns: Their names and types, `number` or `category`.
+        columns: Name and type of each column, `number` or `category`.
         numbers: `standardise` to mean 0 and standard deviation 1, or `none`.
-        missing: Statistic that replaces a missing number.
-        buckets: Encoded columns for each category.
-        precision: Type of the result: float32 for Keras, float64 for linear models.
+        missing: Statistic of the training rows that replaces a missing number.
+        buckets: Number of encoded columns for each category.
+        precision: Type of the encoded rows: float32 for Keras, float64 for linear models.
 
     Raises:
         UserError: Naming a column that cannot be encoded.
@@ -110,7 +111,7 @@ def hashing(
     for name, levels in encoding.categories(table, columns, 1, len(table)):
         code = graph.add("MurmurHash3", name, domain="com.microsoft", seed=0, positive=1)
         bucket = graph.cast(graph.add("Mod", code, graph.constant(np.uint32(buckets))), "int64")
-        # A missing value has a bucket of its own, the last one.
+        # Missing values have a separate bucket, the last.
         absent = graph.cast(graph.look_up(name, {"": 1}, 0), "bool")
         bucket = graph.add("Where", absent, graph.constant(np.int64(buckets)), bucket)
         encoded = [Column(f"{name}#{number}") for number in range(buckets)]
@@ -130,20 +131,20 @@ def embedding(  # noqa: PLR0913  The keyword-only parameters are section `featur
     max_categories: LevelCount,
     width: Positive,
 ) -> Encoding:
-    """Numbers, and a trainable vector for each level of each category (for Keras models).
+    """Entity embeddings: numbers, and a trainable vector for each level.
 
-    Source: C. Guo, F. Berkhahn, Entity Embeddings of Categorical Variables, arXiv:1604.06737, 2016. The encoded row
-    holds the index of the level, and the first layers of the Keras model look its vector up. Vectors start at zero: the
-    one for unknown levels stays there if training has no rare levels to learn it from.
+    For Keras models. The encoded row holds the index of the level; an embedding layer of the model looks up its vector.
+    Vectors start at zero, so that the vector of unknown levels stays zero if no training row has a rare level.
+    Source: C. Guo, F. Berkhahn, Entity Embeddings of Categorical Variables, arXiv:1604.06737, 2016.
 
     Args:
         table: The training rows.
-        columns: Their names and types, `number` or `category`.
+        columns: Name and type of each column, `number` or `category`.
         numbers: `standardise` to mean 0 and standard deviation 1, or `none`.
-        missing: Statistic that replaces a missing number.
-        min_count: Levels of fewer training rows share one vector.
-        max_categories: Maximum number of levels of a category, the most frequent ones; others share that vector.
-        width: Length of a vector; at most the number of levels.
+        missing: Statistic of the training rows that replaces a missing number.
+        min_count: Minimum number of training rows of a level; rarer levels share one vector.
+        max_categories: Maximum number of levels of a category; beyond it, the rarest share that vector.
+        width: Length of a vector; a category with fewer levels has a shorter one.
 
     Raises:
         UserError: Naming a column that cannot be encoded.

@@ -1,1 +1,1 @@
-"""Sources: where examples come from."""
+"""Data sources."""

@@ -1,4 +1,4 @@
-"""Sources of pictures: each is one function, chosen by `_target_` in conf/data/."""
+"""Image sources: one function each, chosen by `_target_` in conf/data/."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..harness.preparation.images import Example, OnInvalid, Problem, Size, Sour
 
 
 def digits(*, image_size: Size, channels: Literal[1, 3]) -> Source:
-    """The 1,797 real 8x8 images of handwritten digits that scikit-learn ships.
+    """scikit-learn's 1,797 images of handwritten digits, 8x8 pixels.
 
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
 
@@ -22,7 +22,7 @@ def digits(*, image_size: Size, channels: Literal[1, 3]) -> Source:
         image_size: Height and width to resize to, in pixels.
         channels: 1 for gray, 3 for color.
     """
-    from sklearn.datasets import load_digits  # 3 s of imports that no other source needs
+    from sklearn.datasets import load_digits  # takes 3 s, which only this source needs
 
     bunch = load_digits()
     shape = (*image_size, channels)
@@ -43,16 +43,17 @@ def image_folder(
     max_pixels: Annotated[int, Field(ge=1)],
     on_invalid: OnInvalid,
 ) -> Source:
-    """A folder with one subfolder a class, holding PNG, JPEG, BMP, GIF and WebP files of any size.
+    """A folder of image files with a subfolder for each class.
 
-    Hidden files are ignored. Every other file that cannot be used is yielded as a `Problem`.
+    The files are PNG, JPEG, BMP, GIF or WebP, of any size. Hidden files are ignored; every other file that cannot be
+    used becomes a `Problem`.
 
     Args:
         path: The folder, relative to the project's root.
         image_size: Height and width to resize to, in pixels.
         channels: 1 for gray, 3 for color.
-        max_pixels: Files with more pixels, according to their header, are not decoded.
-        on_invalid: `stop` ends the run at files that cannot be used, once all of them are listed; `drop` skips them.
+        max_pixels: Maximum number of pixels of a file, checked in its header before it is decoded.
+        on_invalid: Policy for unusable files: `stop` ends the run after listing all of them, `drop` skips them.
 
     Raises:
         UserError: If the folder is missing or has fewer than two classes.
@@ -60,7 +61,7 @@ def image_folder(
     root = Path(path)
     if not root.is_dir():
         raise UserError(
-            f"data.path: there is no folder {path!r}; put one subfolder a class there, then `dvc add {path}`"
+            f"data.path: there is no folder {path!r}; make it, with a subfolder for each class, then `dvc add {path}`"
         )
     classes = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     if len(classes) < 2:

@@ -1,7 +1,7 @@
-"""Sources of tables: each is one function, chosen by `_target_` in conf/data/.
+"""Table sources: one function each, chosen by `_target_` in conf/data/.
 
-A filter of rows is one argument of the returned `Table`. Every pass over the rows reads through it: schema, checks, ids
-and the times of a time split. Its columns may be named in data.drop.
+To filter rows, pass `keep` to the returned `Table`. The filter applies before schema, checks and splits. Columns that
+only the filter needs may be named in data.drop.
 
     from pyarrow import compute
     from ..harness.preparation.table import Filter
@@ -27,14 +27,15 @@ class TableSettings(TypedDict):
         target: The column to predict.
         problem: Whether the target holds classes or numbers.
         drop: Columns to leave out.
-        categories: Columns whose numbers are names. A column that holds no numbers is a category in any case.
-        id: Column that names each row, None for <file>:<row>. Checked for duplicates; no feature.
-        time: Column with the time of each row; no feature.
-        group: Column that says which rows belong together; no feature.
-        split: `random` divides by the row's content, `group` keeps each group in one split, `time` gives the oldest
-            rows to training and the newest to the test.
-        on_invalid: What happens to a cell that the schema forbids: `stop` ends the run once all are listed, `drop`
-            leaves the row out, `impute` makes the cell missing, for the model's own encoding to impute.
+        categories: Numeric columns that are categories. Columns that hold text are categories in any case.
+        id: Column with a unique identifier of each row, checked for duplicates and not a feature; None for
+            <file>:<row>.
+        time: Column with the time of each row; not a feature.
+        group: Column with the group of each row; not a feature.
+        split: `random` splits by a hash of the row's content, `group` keeps each group in one split, `time` trains on
+            the oldest rows and tests on the newest.
+        on_invalid: Policy for cells that violate the schema: `stop` ends the run after listing all of them, `drop`
+            leaves the row out, `impute` makes the cell missing, so that the encoding of the model imputes it.
     """
 
     target: str
@@ -49,17 +50,17 @@ class TableSettings(TypedDict):
 
 
 def csv(*, path: str, delimiter: Character, encoding: str, schema: str, **settings: Unpack[TableSettings]) -> Table:
-    """Text files with a header, cells between delimiters, optionally in double quotes (RFC 4180).
+    """CSV files with a header (RFC 4180).
 
     Args:
         path: A file, a folder of *.csv, or a pattern such as data/raw/2026-*.csv; relative to the project's root.
         delimiter: The character between two cells.
         encoding: Name of the encoding in Python.
-        schema: File that says what the columns may hold; `python -m <package> schema` writes it.
+        schema: File of the schema; `python -m <package> schema` writes it.
         **settings: See `TableSettings`.
 
     Raises:
-        UserError: If there is no such file, or the configuration contradicts itself.
+        UserError: If there is no such file, or settings contradict each other.
     """
     root, files = table_files.csv_files(path, delimiter, encoding)
     return Table(label=path, files=files, path=root, schema=Path(schema), **settings)
@@ -74,14 +75,14 @@ def parquet(*, path: str, schema: str, **settings: Unpack[TableSettings]) -> Tab
         **settings: See `TableSettings`.
 
     Raises:
-        UserError: If there is no such file, or the configuration contradicts itself.
+        UserError: If there is no such file, or settings contradict each other.
     """
     root, files = table_files.parquet_files(path)
     return Table(label=path, files=files, path=root, schema=Path(schema), **settings)
 
 
 def breast_cancer(*, schema: str, on_invalid: OnInvalid) -> Table:
-    """569 tumors that scikit-learn ships: 30 measures of cell nuclei each, benign or malignant.
+    """scikit-learn's 569 breast tumors: 30 measures of cell nuclei, benign or malignant.
 
     Source: W. Street, W. Wolberg, O. Mangasarian, Nuclear feature extraction for breast tumor diagnosis, 1993.
 
@@ -93,7 +94,7 @@ def breast_cancer(*, schema: str, on_invalid: OnInvalid) -> Table:
     @cache
     def load() -> "pa.Table":
         import pyarrow as pa
-        from sklearn.datasets import load_breast_cancer  # 3 s of imports that no other source needs
+        from sklearn.datasets import load_breast_cancer  # takes 3 s, which only this source needs
 
         bunch = load_breast_cancer()
         columns = dict(zip(map(str, bunch.feature_names), bunch.data.T.copy(), strict=True))
@@ -110,9 +111,10 @@ def breast_cancer(*, schema: str, on_invalid: OnInvalid) -> Table:
 
 
 def diabetes(*, schema: str, on_invalid: OnInvalid) -> Table:
-    """442 patients that scikit-learn ships: age, sex, body mass index, blood pressure, six blood serum measures.
+    """scikit-learn's 442 diabetes patients.
 
-    The target is a measure of the disease's progression a year later.
+    Features are age, sex, body mass index, blood pressure and six blood serum measures; the target is a measure of the
+    disease's progression after a year.
     Source: B. Efron, T. Hastie, I. Johnstone, R. Tibshirani, Least Angle Regression, 2004.
 
     Args:
@@ -127,7 +129,7 @@ def diabetes(*, schema: str, on_invalid: OnInvalid) -> Table:
 
         bunch = load_diabetes(scaled=False)
         columns: dict[str, Any] = dict(zip(bunch.feature_names, bunch.data.T.copy(), strict=True))
-        columns["sex"] = [str(int(sex)) for sex in columns["sex"]]  # 1 or 2; the source does not say which is which
+        columns["sex"] = [str(int(sex)) for sex in columns["sex"]]  # 1 or 2; the source does not explain the codes
         return pa.table({**columns, "progression": bunch.target})
 
     return Table(

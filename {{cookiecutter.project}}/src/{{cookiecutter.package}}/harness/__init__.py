@@ -1,1 +1,1 @@
-"""The machinery of this project, renewed by `cruft update`: edit what lies above it instead."""
+"""The template's code, renewed by `cruft update`; edit the package above instead."""

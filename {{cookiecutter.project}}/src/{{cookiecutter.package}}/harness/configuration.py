@@ -1,4 +1,4 @@
-"""params.yaml: composed from conf/, checked, and not overwritten after an edit by hand."""
+"""params.yaml: composed from conf/, checked, protected from edits by hand."""
 
 import sys
 from typing import Any
@@ -45,13 +45,13 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def refuse_hand_edit(composed: str) -> None:
-    """Rejects a params.yaml that neither DVC nor the stage `config` has written.
+    """Rejects a params.yaml that was edited by hand.
 
     Args:
-        composed: The configuration that conf/ gives now.
+        composed: The configuration composed from conf/, as YAML.
 
     Raises:
-        UserError: With the two right ways to change a value.
+        UserError: If neither DVC nor the stage `config` wrote the file, with the ways to change a value.
     """
     params = config.PARAMS
     if not params.exists() or params.read_text(encoding="utf-8") == composed:
@@ -64,13 +64,13 @@ def refuse_hand_edit(composed: str) -> None:
 
 
 def recorded_hash() -> str | None:
-    """The MD5 of params.yaml in dvc.lock, if it has one."""
+    """The MD5 of params.yaml in dvc.lock; None if it is not recorded."""
     stages = lockfile.stages(lockfile.read_lock()) if lockfile.LOCK.exists() else {}
     return stages["config"].outputs.get(str(config.PARAMS)) if "config" in stages else None
 
 
 def changes(composed: str) -> list[str]:
-    """`key: old -> new` for each value in which params.yaml and another configuration differ.
+    """Differences between params.yaml and another configuration, as `key: old -> new`.
 
     Args:
         composed: The other configuration, as YAML.
@@ -80,7 +80,7 @@ def changes(composed: str) -> list[str]:
 
 
 def write(composed: str) -> None:
-    """Writes params.yaml in one step and prints what changed.
+    """Writes params.yaml atomically and prints the changed values.
 
     Args:
         composed: The configuration as YAML.

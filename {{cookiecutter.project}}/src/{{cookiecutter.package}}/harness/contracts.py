@@ -1,6 +1,6 @@
-"""Types through which rooms meet; the modules that fulfill a Protocol are checked by mypy.
+"""Types that the packages of the harness share, checked by mypy.
 
-Nothing is imported at run time: the service, which never trains, pays nothing for these names.
+Heavy libraries are imported for type checking only, so that the service starts without them.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 Manifest = Mapping[str, Any]  # data/prepared/manifest.json
 Description = Mapping[str, Any]  # models/model.json
-Tensor = Any  # of Keras, whose import takes seconds
-Layers = Callable[[], tuple[Tensor, Tensor]]
-Head = Callable[[Tensor], Tensor]
+Tensor = Any  # a Keras tensor; importing Keras takes seconds
+Layers = Callable[[], tuple[Tensor, Tensor]]  # () -> Keras input, tensor for the first layer
+Head = Callable[[Tensor], Tensor]  # last hidden tensor -> output
 Augment = Callable[[Any, int], Any]  # (dataset of batches, seed) -> dataset of batches
-Report = Callable[[int, Mapping[str, float]], None]  # (epoch, its losses and metrics)
+Report = Callable[[int, Mapping[str, float]], None]  # (epoch, losses and metrics of the epoch)
 
 
 class Splits(NamedTuple):
-    """The division of the examples into training, validation and test split.
+    """Seed and fractions of the training, validation and test split.
 
     Attributes:
-        seed: Seed of the division.
+        seed: Seed of the split.
         validation: Expected fraction of the validation split.
         test: Expected fraction of the test split.
     """
@@ -43,11 +43,11 @@ class Inputs(NamedTuple):
     """The arrays on which a model is fitted.
 
     Attributes:
-        name: Name of the Keras model's input.
-        array: Split -> its rows as the Keras model takes them, memory-mapped [N, ...].
-        layers: Makes the Keras input, and the tensor for the model's first layer.
+        name: Name of the Keras input.
+        array: Split -> rows that the Keras model takes, memory-mapped [N, ...].
+        layers: Makes the Keras input and the tensor for the first layer.
         preprocessing: Graph from the inputs of the exported model to the Keras input; None if they are the same.
-        augment: Random changes of the training batches.
+        augment: Augmentation of the training batches; None for none.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Fitted(NamedTuple):
     """A fitted model of any kind.
 
     Attributes:
-        graph: Makes the ONNX graph from the rows of `Inputs.array` to the output, not yet in canonical form. A
-            function, because the conversion takes as long as some epochs and a trial of a sweep may not need it.
-        predict: Output of the fitted model itself, to compare the graph with.
+        graph: Makes the ONNX graph from the rows of `Inputs.array` to the output, not yet in canonical form. It is a
+            function because the conversion takes as long as several epochs, and most trials of a sweep skip it.
+        predict: Rows of `Inputs.array` -> outputs of the fitted model, with which the export is compared.
         weights: Name -> array.
         history: A row for each epoch: loss, val_loss and the target's metric on both splits.
-        notes: Further content of models/model.json, coefficients for instance.
+        notes: Additional content of models/model.json, such as coefficients.
     """
 
     graph: Callable[[], onnx.ModelProto]
@@ -77,11 +77,11 @@ class Fitted(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """One phase of the training of a Keras model; `model.phases`, if a model has it, yields several.
+    """One phase of training; a Keras model with several has `phases`.
 
     Attributes:
-        model: Model to compile and to fit; shares its weights with the whole model.
-        inputs: Arrays on which it is fitted.
+        model: Model to compile and fit; it shares its weights with the whole model.
+        inputs: Arrays on which `model` is fitted.
         epochs: Maximum number of epochs.
         learning_rate: Step size of the optimizer.
         learning_rate_key: Key of the configuration that sets the step size.
@@ -95,22 +95,22 @@ class Phase(NamedTuple):
 
 
 class Source(Protocol):
-    """A data source: the return value of the function that `data._target_` names."""
+    """A data source, returned by the function in `data._target_`."""
 
     @property
     def input(self) -> str:
-        """Kind of input, `images` or `tables`: the module of `preparation` that writes the examples."""
+        """Kind of input, `images` or `tables`: a module of `preparation`."""
 
     @property
     def path(self) -> Path | None:
-        """File or folder of the data, None for data that ship inside a package."""
+        """File or folder of the data; None if a library contains them."""
 
 
 class PreparedInput(Protocol):
-    """The prepared examples of one kind of input: a module of `prepared`, `images` or `tables`.
+    """Reader of prepared examples: a module of `prepared`, `images` or `tables`.
 
     Attributes:
-        SECTION: Section of the configuration that shapes the model's inputs: `augmentation` or `features`.
+        SECTION: Section of the configuration for the model's inputs: `augmentation` or `features`.
     """
 
     SECTION: str
@@ -124,7 +124,7 @@ class PreparedInput(Protocol):
         """
 
     def feeds(self, split: str, batch_size: int = ...) -> Iterator[dict[str, NDArray[Any]]]:
-        """Batches of inputs for the exported model, in the order of the rows.
+        """Batches of inputs for the exported model, in row order.
 
         Args:
             split: `train`, `validation` or `test`.
@@ -140,10 +140,13 @@ class PreparedInput(Protocol):
 
 @runtime_checkable
 class PreparedTable(PreparedInput, Protocol):
-    """Prepared examples with groups; `isinstance` tells them from others."""
+    """Reader of a prepared table, which also has groups; usable with `isinstance`."""
 
     def groups(self, split: str) -> NDArray[Any]:
-        """Group of each row of a split, str [N] (of objects), if `data.group` names a column."""
+        """Group of each row of a split, object [N] of str.
+
+        Requires `data.group`.
+        """
 
 
 class Target(Protocol):
@@ -151,8 +154,8 @@ class Target(Protocol):
 
     Attributes:
         OUTPUT: Name of the exported model's output.
-        METRIC: Metric beside the loss, measured in every epoch on both splits.
-        HIGHER_IS_BETTER: Direction of `METRIC`; a loss is better if it is lower.
+        METRIC: Name of the metric that is computed beside the loss in every epoch.
+        HIGHER_IS_BETTER: Whether a higher `METRIC` is better.
     """
 
     OUTPUT: str
@@ -184,7 +187,7 @@ class Target(Protocol):
         """
 
     def answers(self, outputs: NDArray[np.float32], description: Description) -> list[dict[str, Any]]:
-        """Answers of the service, one for each example.
+        """Predictions in the form of the service's response, one for each example.
 
         Args:
             outputs: Outputs of the exported model, float32 [N, ...].
@@ -192,10 +195,10 @@ class Target(Protocol):
         """
 
     def answer_schema(self, description: Description) -> dict[str, Any]:
-        """JSON schema of one of `answers`."""
+        """JSON schema of an element of `answers`."""
 
     def counts(self, outputs: NDArray[np.float32], description: Description) -> dict[str, int]:
-        """Label -> number of examples, for the metrics of the service.
+        """Predicted label -> number of examples, for the service's metrics endpoint.
 
         Args:
             outputs: Outputs of the exported model, float32 [N, ...].

@@ -18,8 +18,9 @@ def cnn(
     units: Annotated[int, Field(ge=1)],
     dropout: Annotated[float, Field(ge=0, lt=1)],
 ) -> "keras.Model":
-    """Blocks of two 3x3 convolutions and 2x2 max pooling, then a dense layer and the head.
+    """Convolutional network: VGG-style blocks, a dense layer and the head.
 
+    Each block is two 3x3 convolutions and 2x2 max pooling.
     Source: the blocks of K. Simonyan, A. Zisserman, Very Deep Convolutional Networks, ICLR 2015.
 
     Args:

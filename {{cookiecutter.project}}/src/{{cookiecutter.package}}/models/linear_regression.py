@@ -1,4 +1,4 @@
-"""Linear regression."""
+"""Linear regression by least squares."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Solution(NamedTuple):
-    """The solution of a least-squares problem.
+    """Solution of a least-squares problem.
 
     Attributes:
         estimated: Indices of the estimated coefficients, 0 for the intercept, 1 + j for column j.
@@ -41,11 +41,12 @@ def linear_regression(
     *,
     confidence: Annotated[float, Field(gt=0, lt=1)],
 ) -> Fitted:
-    """Least squares: y = b0 + b1 x1 + ... + bn xn + e.
+    """Linear regression, fitted by least squares.
 
-    b minimizes the sum of e^2. With s^2 = sum of e^2 / (N - p) for p estimated coefficients, the covariance of b is
-    s^2 (X'X)^-1, and an interval is b_j +- t standard errors, t of Student's distribution with N - p degrees of
-    freedom: exact if the errors e are independent and normal, of one variance.
+    In y = b0 + b1 x1 + ... + bn xn + e, b minimizes the sum of e^2. With s^2 = sum of e^2 / (N - p) for p estimated
+    coefficients, the covariance of b is s^2 (X'X)^-1. The interval of b_j is b_j +- t standard errors, with t from
+    Student's distribution with N - p degrees of freedom: exact if the errors are independent and normal with equal
+    variance.
     Source: G. A. F. Seber, A. J. Lee, Linear Regression Analysis, 2nd edition, 2003, sections 3.2 to 3.5 and 5.1.
 
     Args:
@@ -54,7 +55,8 @@ def linear_regression(
         confidence: Confidence level of the coefficients' intervals.
 
     Returns:
-        The fitted model. `loss` is the squared error in units of the training targets' variance.
+        The fitted model. `loss` in its history is the mean squared error divided by the variance of the training
+        targets.
 
     Raises:
         UserError: If the targets are classes or all equal, or there are too few rows.
@@ -65,15 +67,17 @@ def linear_regression(
     columns = linear.encoded_columns(inputs)
     rows, targets = inputs.array("train"), prepared.targets("train")
     if targets.min() == targets.max():
-        raise UserError(f"model: {manifest['target_name']!r} is the same in all training rows: nothing to predict")
+        raise UserError(
+            f"model: {manifest['target_name']!r} is the same in all training rows: choose another data.target"
+        )
     solution = solve(rows, targets, columns)
     weights = np.zeros((rows.shape[1] + 1, 1))
     weights[solution.estimated, 0] = solution.estimate
-    spread = targets.var()
+    variance = targets.var()
 
     def measure(predicted: linear.Matrix, actual: NDArray[np.float64]) -> dict[str, float]:
         errors = predicted[:, 0] - actual
-        return {"loss": errors @ errors / spread, "mae": np.abs(errors).sum()}
+        return {"loss": errors @ errors / variance, "mae": np.abs(errors).sum()}
 
     quantile = float(stdtrit(solution.freedom, (1 + confidence) / 2))
     return Fitted(
@@ -93,7 +97,7 @@ def linear_regression(
 
 
 def solve(rows: NDArray[Any], targets: NDArray[np.float64], columns: "Sequence[Column]") -> Solution:
-    """Least squares by QR decomposition.
+    """Least-squares solution by QR decomposition.
 
     Args:
         rows: The encoded training rows, [N, F], on disk.
@@ -103,7 +107,7 @@ def solve(rows: NDArray[Any], targets: NDArray[np.float64], columns: "Sequence[C
     Raises:
         UserError: If there are not more rows than coefficients.
     """
-    center = targets.mean()  # before anything is squared: targets with a large offset keep their digits
+    center = targets.mean()  # subtracted before squaring: targets with a large offset would lose precision
     upper = linear.triangle(rows, targets - center)
     estimated = linear.independent(upper[:, :-1], columns)
     freedom = len(rows) - len(estimated)
@@ -112,10 +116,10 @@ def solve(rows: NDArray[Any], targets: NDArray[np.float64], columns: "Sequence[C
             f"model: {len(rows)} training rows cannot determine {len(estimated)} coefficients and their errors: "
             "add rows or drop columns"
         )
-    # QR once more, of the small triangle: R b = c, and the last number is the length of the residuals.
-    small = linear.triangular(upper[:, [*estimated, -1]])
-    inverse = np.linalg.inv(small[:-1, :-1])
-    estimate = inverse @ small[:-1, -1]
+    # QR of the estimated columns and the target: R b = c, and the last element is the norm of the residuals.
+    reduced = linear.triangular(upper[:, [*estimated, -1]])
+    inverse = np.linalg.inv(reduced[:-1, :-1])
+    estimate = inverse @ reduced[:-1, -1]
     estimate[0] += center
-    variance = small[-1, -1] ** 2 / freedom
+    variance = reduced[-1, -1] ** 2 / freedom
     return Solution(estimated, estimate, variance * inverse @ inverse.T, variance, freedom)

@@ -1,4 +1,4 @@
-"""Logistic regression."""
+"""Logistic regression by maximum likelihood."""
 
 from statistics import NormalDist
 from typing import Annotated
@@ -12,7 +12,7 @@ from ..harness.contracts import Fitted
 from ..harness.core.errors import UserError
 from ..harness.training import linear, table_likelihood
 
-LARGEST = 4000  # coefficients: their covariance is a square matrix, its inverse costs their number cubed
+LARGEST = 4000  # coefficients: inverting their Hessian takes time cubic in their number
 
 
 @linear.one_thread
@@ -23,22 +23,24 @@ def logistic_regression(
     l2: Annotated[float, Field(ge=0)],
     confidence: Annotated[float, Field(gt=0, lt=1)],
 ) -> Fitted:
-    """Maximum likelihood, by Newton's method: p = 1 / (1 + exp(-(b0 + b1 x1 + ... + bn xn))).
+    """Logistic regression, fitted by maximum likelihood with Newton's method.
 
-    p is the probability of the second class. With K > 2 classes, p_k is proportional to exp(b0_k + sum b_ik xi), where
-    b of the first class, the reference, is 0. Newton's method for it is iteratively reweighted least squares.
+    The probability of the second class is p = 1 / (1 + exp(-(b0 + b1 x1 + ... + bn xn))). With K > 2 classes, p_k is
+    proportional to exp(b0_k + sum b_ik xi), and the coefficients of the first class, the reference, are 0. Newton's
+    method for this likelihood is iteratively reweighted least squares.
     Source: T. Hastie, R. Tibshirani, J. Friedman, The Elements of Statistical Learning, 2nd edition, 2009, section 4.4.
 
-    If a plane separates the classes, the likelihood has no maximum: coefficients grow without end (A. Albert,
-    J. A. Anderson, Biometrika 71, 1984). This is detected and refused; l2 > 0 has a solution. It subtracts
-    l2 / 2 * sum b_i^2 from the log-likelihood, b of the encoded (standardized) columns, without the intercept: l2 is
-    1/C of scikit-learn, for K > 2 too, where all K vectors count alike: sum over k of |b_k - mean b|^2. Equally it is a
-    normal prior of variance 1/l2 on each coefficient, so that it fades as rows are added.
+    If a plane separates the classes, the likelihood has no maximum: the coefficients diverge (A. Albert, J. A.
+    Anderson, Biometrika 71, 1984). This is detected and raises an error for l2 = 0; with l2 > 0 there is always a
+    solution. The penalty subtracts l2 / 2 * sum b_i^2 from the log-likelihood, with b of the encoded (standardized)
+    columns, the intercept excluded. l2 is 1/C of scikit-learn, also for K > 2, when the sum is that of |b_k - mean b|^2
+    over all K classes. The penalty is equivalent to a normal prior of variance 1/l2 on each coefficient: its effect
+    shrinks as rows are added.
 
-    Standard errors are roots of the diagonal of the inverse of the negative Hessian at the maximum: those of Wald for
-    l2 = 0, of the normal (Laplace) approximation of the posterior for l2 > 0
+    Standard errors are the square roots of the diagonal of the inverse negative Hessian at the maximum: Wald's for
+    l2 = 0, those of the normal (Laplace) approximation of the posterior for l2 > 0
     (C. M. Bishop, Pattern Recognition and Machine Learning, 2006, section 4.5.1). Penalized estimates are shrunk
-    towards 0, and their intervals are to be read with the prior in mind.
+    towards 0, and their intervals depend on the prior.
 
     Args:
         inputs: The encoded rows of a table.
@@ -47,7 +49,7 @@ def logistic_regression(
         confidence: Confidence level of the coefficients' intervals.
 
     Returns:
-        The fitted model. `loss` is the negative log-likelihood per row, without the penalty.
+        The fitted model. `loss` in its history is the negative log-likelihood per row, without the penalty.
 
     Raises:
         UserError: If the target is a number, classes are separated, or there are too many coefficients.

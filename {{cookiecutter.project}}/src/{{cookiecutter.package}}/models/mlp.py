@@ -17,12 +17,12 @@ def mlp(
     units: list[Annotated[int, Field(ge=1)]],
     dropout: Annotated[float, Field(ge=0, lt=1)],
 ) -> "keras.Model":
-    """Fully connected ReLU layers with dropout, on the pixels of an image or the encoded columns of a table.
+    """Multilayer perceptron: fully connected ReLU layers with dropout.
 
     h_i = max(0, W_i h_(i-1) + b_i). Source: I. Goodfellow, Y. Bengio, A. Courville, Deep Learning, 2016, chapter 6.
 
     Args:
-        inputs: Makes the Keras input and the tensor for the first layer, [N, ...].
+        inputs: Makes the Keras input and the tensor for the first layer, pixels or encoded columns, [N, ...].
         head: Layers from the last hidden tensor to the output.
         units: Width of each hidden layer.
         dropout: Fraction of the activations that are dropped in training, after each hidden layer.

@@ -1,4 +1,4 @@
-"""MobileNetV3-Small as a frozen base: a twenty-fifth of ResNet-50's weights, and many times as fast."""
+"""MobileNetV3-Small, pretrained: a twenty-fifth of ResNet-50's weights, and much faster."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,22 +27,23 @@ def mobilenet_v3(  # noqa: PLR0913  The keyword-only parameters are section `mod
     fine_tune_epochs: PositiveInt,
     fine_tune_learning_rate: Annotated[PositiveFloat, Field(le=10)],
 ) -> "keras.Model":
-    """MobileNetV3-Small without its top, frozen, then global average pooling, dropout and the head.
+    """Transfer learning from MobileNetV3-Small.
 
-    Source: A. Howard et al., Searching for MobileNetV3, ICCV 2019. The base holds the preprocessing of its weights:
-    pixel values to -1..1.
+    The frozen base without its top, then global average pooling, dropout and the head. The base includes the
+    preprocessing that its weights expect, pixel values scaled to -1..1.
+    Source: A. Howard et al., Searching for MobileNetV3, ICCV 2019.
 
     Args:
-        inputs: Makes the Keras input, pixel values 0..255, which is used, and a tensor, which is not.
+        inputs: Makes the Keras input, pixel values 0..255; the scaled tensor that it also makes is not used.
         head: Layers from the features to the output.
-        weights: `imagenet`, None for random ones, or the path of an HDF5 file of this base's weights.
+        weights: `imagenet`, None for random weights, or the path of an HDF5 file with weights of this base.
         dropout: Fraction of the features that are dropped in training.
         fine_tune_layers: Number of layers, of 52, that the second phase trains, counted from the output; 0 for none.
         fine_tune_epochs: Maximum number of epochs of the second phase.
         fine_tune_learning_rate: Step size of the second phase.
 
     Returns:
-        A model with `phases` (`transfer.connect`).
+        The model, with `phases` as in `transfer.connect`.
     """
     import keras  # here, not above: the stage `config` reads this signature and must not wait for TensorFlow
 

@@ -1,4 +1,4 @@
-"""ResNet-50 as a frozen base."""
+"""ResNet-50, pretrained."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ PRETRAINED = transfer.Pretrained(
     "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
     "4d473c1dd8becc155b73f8504c6f6626",  # pragma: allowlist secret
 )
-MEANS = (103.939, 116.779, 123.68)  # blue, green, red of ImageNet
+MEANS = (103.939, 116.779, 123.68)  # of blue, green and red over ImageNet
 
 
 def resnet50(  # noqa: PLR0913  The keyword-only parameters are section `model` of the configuration.
@@ -28,22 +28,23 @@ def resnet50(  # noqa: PLR0913  The keyword-only parameters are section `model` 
     fine_tune_epochs: PositiveInt,
     fine_tune_learning_rate: Annotated[PositiveFloat, Field(le=10)],
 ) -> "keras.Model":
-    """ResNet-50 without its top, frozen, then global average pooling, dropout and the head.
+    """Transfer learning from ResNet-50.
 
-    Source: K. He et al., Deep Residual Learning for Image Recognition, CVPR 2016. The preprocessing is that of its
-    weights: channels in the order blue, green, red, minus their means over ImageNet.
+    The frozen base without its top, then global average pooling, dropout and the head. The preprocessing is what its
+    weights expect: channels in the order blue, green, red, minus their means over ImageNet.
+    Source: K. He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
 
     Args:
-        inputs: Makes the Keras input, pixel values 0..255, which is used, and a tensor, which is not.
+        inputs: Makes the Keras input, pixel values 0..255; the scaled tensor that it also makes is not used.
         head: Layers from the features to the output.
-        weights: `imagenet`, None for random ones, or the path of an HDF5 file of this base's weights.
+        weights: `imagenet`, None for random weights, or the path of an HDF5 file with weights of this base.
         dropout: Fraction of the features that are dropped in training.
         fine_tune_layers: Number of layers, of 53, that the second phase trains, counted from the output; 0 for none.
         fine_tune_epochs: Maximum number of epochs of the second phase.
         fine_tune_learning_rate: Step size of the second phase.
 
     Returns:
-        A model with `phases` (`transfer.connect`).
+        The model, with `phases` as in `transfer.connect`.
     """
     import keras  # here, not above: the stage `config` reads this signature and must not wait for TensorFlow
 

@@ -1,1 +1,1 @@
-"""One module for each stage of dvc.yaml, with the same name."""
+"""Pipeline stages: one module for each stage of dvc.yaml."""

@@ -7,11 +7,11 @@ from ..harness.core import config, stages
 
 
 def main() -> None:
-    """Writes params.yaml, or keeps what `dvc exp run` has just composed."""
-    if "DVC_EXP_NAME" not in os.environ:  # `dvc repro`: DVC itself does not look at conf/ (treeverse/dvc#10750)
+    """Writes params.yaml, or checks the one that `dvc exp run` composed."""
+    if "DVC_EXP_NAME" not in os.environ:  # `dvc repro` does not compose conf/ (treeverse/dvc#10750)
         composed = config.compose()
         configuration.refuse_hand_edit(composed)
-        configuration.check(composed)  # before it is written: a bad conf/ leaves the last good params.yaml in place
+        configuration.check(composed)  # before writing: an invalid conf/ leaves the last valid params.yaml in place
         configuration.write(composed)
     configuration.check(config.PARAMS.read_text(encoding="utf-8"))
 

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: metrics, plots and model card of the exported model, the one that ships, on the test split."""
+"""Stage `evaluate`: tests the exported model on the test split."""
 
 from ..harness import evaluation, targets
 from ..harness.core import config, files, stages
@@ -9,21 +9,21 @@ from ..harness.tracking import log
 
 
 def main() -> None:
-    """Reads models/ and data/prepared, writes reports/ and models/page.json, logs the run to MLflow."""
+    """Writes metrics, plots, model card and models/page.json; logs to MLflow."""
     settings = config.load("evaluate", Evaluate)
-    earlier = workspace.read()
-    test = workspace.predict(earlier)
-    target = targets.target(earlier.manifest)
-    evaluator, presenter = evaluation.evaluator(earlier.manifest), evaluation.presenter(earlier.manifest)
+    inputs = workspace.read()
+    test = workspace.predict(inputs)
+    target = targets.target(inputs.manifest)
+    evaluator, presenter = evaluation.evaluator(inputs.manifest), evaluation.presenter(inputs.manifest)
 
     PLOTS.mkdir(parents=True, exist_ok=True)
     results = evaluator.evaluate(test, settings, PLOTS)
-    plots.learning_curves(earlier.history, target.METRIC, PLOTS / "learning_curves.png")
+    plots.learning_curves(inputs.history, target.METRIC, PLOTS / "learning_curves.png")
     worst = presenter.worst(results.worst.rows, results.worst.captions, results.worst.total, PLOTS)
 
     report.write_metrics(results.estimates)
-    report.write_page(test, earlier.parameters["data"], settings.shipped)
-    files.write_text(REPORTS / "model_card.md", card.model_card(earlier, results, worst, settings))
+    report.write_page(test, inputs.parameters["data"], settings.shipped)
+    files.write_text(REPORTS / "model_card.md", card.model_card(inputs, results, worst, settings))
     log.log_or_warn()
 
 

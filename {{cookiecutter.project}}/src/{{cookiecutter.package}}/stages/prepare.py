@@ -1,4 +1,4 @@
-"""Stage `prepare`: reads the data source, checks and splits the examples, writes them for memory-mapped reading."""
+"""Stage `prepare`: checks the examples of the data source and splits them."""
 
 from ..harness import preparation
 from ..harness.contracts import Splits
@@ -8,7 +8,7 @@ from ..harness.preparation.splits import write_report
 
 
 def main() -> None:
-    """Reads the source in `data`, writes data/prepared and reports/data.json."""
+    """Writes data/prepared and reports/data.json from the configured source."""
     settings = config.load("prepare", Prepare)
     source = config.instantiate(config.read()["data"])
     if source.path is not None:

@@ -1,4 +1,4 @@
-"""Stage `train`: fits the configured model on the prepared data and exports it."""
+"""Stage `train`: fits the configured model and exports it to ONNX."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from ..harness.training import strategy
 
 
 def main() -> None:
-    """Reads data/prepared, writes models/ and reports/history.csv; of several workers, only the chief writes."""
+    """Writes models/ and reports/history.csv; of several workers, only the chief writes."""
     sections, manifest = config.read(), prepared.manifest()
     prepared_input = prepared.modality(manifest)
-    for key, value in sections["model"].items():  # a file of weights, for instance
+    for key, value in sections["model"].items():  # such as a file of pretrained weights
         if isinstance(value, str) and Path(value).exists():
             config.refuse_untracked(Path(value), "train", f"model.{key}", "data/weights/")
     inputs = prepared_input.inputs(manifest, sections[prepared_input.SECTION])
     fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest)
     if strategy.follows(sections["train"]):
         return
-    from ..harness.training import export  # here, not above: ONNX, which takes a second, for a failed training
+    from ..harness.training import export  # here, not above: importing ONNX takes a second
 
     used = {key: sections[key] for key in ("model", prepared_input.SECTION)}
     export.save(fitted, inputs, manifest, used, MODELS)
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def start() -> None:
-    """Runs the stage alone in this folder, but lets a worker join that is not the chief."""
+    """Runs the stage; of several workers, the chief takes its lock."""
     if strategy.follows(config.read()["train"]):
         main()
     else:

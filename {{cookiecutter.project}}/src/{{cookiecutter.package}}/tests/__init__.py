@@ -1,4 +1,4 @@
-"""Tests of what you edit: configuration, data, models, pipeline, service. The harness is tested by the template."""
+"""Tests of your files; the template tests the harness."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the tests share. Nothing is mocked: they use this project's own configuration, data and model."""
+"""Shared fixtures. Nothing is mocked: tests use this project's data and model."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from . import ROOT
 
 @pytest.fixture(autouse=True)
 def _project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The project's root is the working directory, without variables of an outer DVC experiment or MLflow run."""
+    """Working directory: the project's root, without variables of DVC, MLflow or Hydra."""
     for name in list(os.environ):
         if name.startswith(("DVC_", "MLFLOW_", "HYDRA_")):
             monkeypatch.delenv(name)
@@ -20,7 +20,7 @@ def _project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a copy of conf/ and dvc.yaml, to write into."""
+    """A temporary working directory with a copy of conf/ and dvc.yaml."""
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Augmentation: every option keeps shape and type, repeats with its seed, and changes with the epoch."""
+"""Augmentation: every option keeps shape and type and repeats with its seed."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ def augmented(option: str, images: NDArray[np.uint8], seed: int, epochs: int) ->
     devices.make_deterministic(0)
     augment = config.instantiate(yaml.safe_load((ROOT / f"conf/augmentation/{option}.yaml").read_text("utf-8")))
     dataset = augment(tf.data.Dataset.from_tensor_slices((images, np.arange(len(images)))).batch(4), seed)
-    made: list[Any] = []
+    results: list[Any] = []
     for _ in range(epochs):
         batches = list(dataset)
         assert np.concatenate([labels for _, labels in batches]).tolist() == list(range(len(images)))
-        made.append(np.concatenate([rows for rows, _ in batches]))
-    return np.stack(made)
+        results.append(np.concatenate([rows for rows, _ in batches]))
+    return np.stack(results)
 
 
 @pytest.mark.keras

@@ -1,4 +1,4 @@
-"""The configuration: every file of conf/ composes and is valid, and every experiment trains."""
+"""Configuration: every option is valid, and every experiment trains."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from ..harness.core import config
 from ..harness.core.errors import UserError
 from . import ROOT
 
-NO_SECTIONS = {"debug", "experiment", "gates", "launcher", "sweep"}  # groups that are no section of config.yaml
+NO_SECTIONS = {"debug", "experiment", "gates", "launcher", "sweep"}  # groups that are not sections of config.yaml
 OPTIONS = sorted((f.parent.name, f.stem) for f in ROOT.glob("conf/*/*.yaml") if f.parent.name not in NO_SECTIONS)
 EXPERIMENTS = sorted(file.stem for file in ROOT.glob("conf/experiment/*.yaml"))
 DEBUG = sorted(file.stem for file in ROOT.glob("conf/debug/*.yaml"))
@@ -30,11 +30,11 @@ def test_every_option_of_a_group_is_valid(workspace: Path, group: str, option: s
     Path("conf/config.yaml").write_text(yaml.safe_dump(main), encoding="utf-8")
     composed = config.compose()
     try:
-        configuration.check(composed.replace("???", "chosen"))  # a table of one's own has no default target
+        configuration.check(composed.replace("???", "chosen"))  # csv and parquet have no default target
     except UserError as error:
-        assert group == "train" and "choose train:" in str(error)  # a way of training for other models
+        assert group == "train" and "choose train:" in str(error)  # e.g. `exact`, which the default model cannot use
     written = yaml.safe_load(Path(f"conf/{group}/{option}.yaml").read_text("utf-8"))
-    section = written.get(group, written)  # an option that also chooses another group holds its section by name
+    section = written.get(group, written)  # an option that overrides other groups is `@package _global_`
     section.pop("defaults", None)
     assert section.items() <= yaml.safe_load(composed)[group].items()
 
@@ -62,7 +62,7 @@ def test_an_unknown_key_is_one_line_that_names_it(name: str) -> None:
 )
 @pytest.mark.skipif(not (ROOT / prepared.PREPARED).is_dir(), reason="needs data/prepared: `dvc repro prepare`")
 def test_an_experiment_trains(override: str, workspace: Path) -> None:
-    """On the project's own data, with a tiny budget, and random weights in place of downloaded ones."""
+    """One epoch on the project's data, with random instead of downloaded weights."""
     (workspace / "data").mkdir()
     (workspace / prepared.PREPARED).symlink_to(ROOT / prepared.PREPARED)
     sections: dict[str, Any] = yaml.safe_load(config.compose(overrides=[override]))

@@ -1,4 +1,4 @@
-"""The prepared data of this project: what a training must be able to rely on."""
+"""Prepared images of this project: properties on which training relies."""
 
 import csv
 import hashlib
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def manifest() -> dict[str, Any]:
-    """What the data say of themselves."""
+    """Content of manifest.json."""
     content: dict[str, Any] = prepared.manifest(FOLDER)
     return content
 
@@ -31,15 +31,15 @@ def manifest() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def index() -> dict[str, list[dict[str, str]]]:
     """Name, label and digest of every row of every split."""
-    found = {}
+    rows_by_split = {}
     for split in prepared.SPLITS:
         with (FOLDER / split / "index.csv").open(newline="", encoding="utf-8") as rows:
-            found[split] = list(csv.DictReader(rows))
-    return found
+            rows_by_split[split] = list(csv.DictReader(rows))
+    return rows_by_split
 
 
 def parts(images: Any) -> Iterator[Any]:
-    """The images a few at a time: all of them may be more than fits in memory."""
+    """First row and images of each batch, which must fit in memory."""
     for start in range(0, len(images), 1024):
         yield start, images[start : start + 1024]
 
@@ -71,15 +71,15 @@ def test_every_class_is_in_every_split(split: str, manifest: dict[str, Any]) -> 
 def test_pixels_use_their_range(split: str) -> None:
     images = prepared_images.load(split, FOLDER)
     lowest, highest = np.array([[part.min(), part.max()] for _, part in parts(images)]).T
-    # Pixel values 0 to 1 in an array of integers, say, would be nearly black.
+    # Pixel values from 0 to 1, converted to integers, would be nearly black.
     assert int(highest.max()) - int(lowest.min()) >= 64, "nearly no contrast: are the pixel values 0 to 255?"
 
 
 def test_no_picture_is_in_two_splits(index: dict[str, list[dict[str, str]]]) -> None:
     digests = {split: {row["digest"] for row in rows} for split, rows in index.items()}
     names = {split: {row["name"] for row in rows} for split, rows in index.items()}
-    for found in (digests, names):
-        assert len(set.union(*found.values())) == sum(len(of_split) for of_split in found.values())
+    for keys in (digests, names):
+        assert len(set.union(*keys.values())) == sum(map(len, keys.values()))
 
 
 def test_no_picture_has_two_labels(index: dict[str, list[dict[str, str]]]) -> None:
@@ -87,7 +87,7 @@ def test_no_picture_has_two_labels(index: dict[str, list[dict[str, str]]]) -> No
     for rows in index.values():
         for row in rows:
             labels.setdefault(row["digest"], set()).add(row["label"])
-    assert [digest for digest, found in labels.items() if len(found) > 1] == []
+    assert [digest for digest, names in labels.items() if len(names) > 1] == []
 
 
 def test_the_split_is_the_configured_one(

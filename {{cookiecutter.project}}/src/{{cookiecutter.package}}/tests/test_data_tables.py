@@ -1,4 +1,4 @@
-"""The prepared table of this project: what a training must be able to rely on."""
+"""Prepared table of this project: properties on which training relies."""
 
 import hashlib
 import json
@@ -28,21 +28,21 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def manifest() -> dict[str, Any]:
-    """What the data say of themselves."""
+    """Content of manifest.json."""
     content: dict[str, Any] = prepared.manifest(FOLDER)
     return content
 
 
 @pytest.fixture
 def params(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The configuration; its paths are relative to the project, which becomes the working directory."""
+    """The configuration, with the project as working directory."""
     monkeypatch.chdir(ROOT)
     content: dict[str, Any] = config.read()
     return content
 
 
 def parts(split: str, manifest: dict[str, Any]) -> Iterator[tuple[Any, NDArray[Any]]]:
-    """Feature columns and targets, some rows at a time: all of them may be more than fits in memory."""
+    """Batches of feature columns and targets, small enough for memory."""
     targets, start = prepared.targets(split, FOLDER), 0
     for batch in prepared_tables.batches(split, 65_536, FOLDER):
         yield batch.select([column["name"] for column in manifest["columns"]]), targets[start : start + len(batch)]
@@ -67,7 +67,7 @@ def test_arrays_are_what_the_manifest_says(split: str, manifest: dict[str, Any])
 
 
 @pytest.mark.parametrize("split", prepared.SPLITS)
-def test_every_target_can_be_learnt_from(split: str, manifest: dict[str, Any]) -> None:
+def test_every_target_can_be_learned(split: str, manifest: dict[str, Any]) -> None:
     targets = prepared.targets(split, FOLDER)
     if manifest["target"] == "classification":
         classes = manifest["classes"]
@@ -80,14 +80,14 @@ def test_every_target_can_be_learnt_from(split: str, manifest: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("split", prepared.SPLITS)
-def test_the_schema_holds_for_what_was_prepared(split: str, manifest: dict[str, Any], params: dict[str, Any]) -> None:
+def test_the_prepared_rows_satisfy_the_schema(split: str, manifest: dict[str, Any], params: dict[str, Any]) -> None:
     data = params["data"]
     columns = schema.load(ROOT / data["schema"])
-    may_lack = {name for name, column in columns.items() if column.nulls > 0 or data["on_invalid"] == "impute"}
+    nullable = {name for name, column in columns.items() if column.nulls > 0 or data["on_invalid"] == "impute"}
     for rows, targets in parts(split, manifest):
         for name, values in zip(rows.schema.names, rows.columns, strict=True):
             column = columns[name]
-            assert not values.null_count or name in may_lack, name
+            assert not values.null_count or name in nullable, name
             if column.type == "number" and len(values) > values.null_count:
                 extremes = pc.min_max(values).as_py()
                 assert np.isfinite([extremes["min"], extremes["max"]]).all(), name
@@ -104,7 +104,7 @@ def test_the_schema_holds_for_what_was_prepared(split: str, manifest: dict[str, 
 
 
 def roles(params: dict[str, Any], column: str) -> dict[str, Any]:
-    """Name -> what a column of the source holds, which is no feature and so was not prepared."""
+    """Row name -> value of a source column that is not a feature."""
     data, source = params["data"], config.instantiate(params["data"])
     columns = schema.load(ROOT / data["schema"])
     wanted = {name: columns[name].type for name in (column, data["id"]) if name is not None}
@@ -122,16 +122,16 @@ def roles(params: dict[str, Any], column: str) -> dict[str, Any]:
 
 
 def contents(split: str, manifest: dict[str, Any]) -> NDArray[np.uint64]:
-    """A hash of every row, its target included."""
-    found = []
+    """Hash of every row, target included, uint64 [N]."""
+    hashes = []
     for rows, targets in parts(split, manifest):
         values = pa.array([manifest["classes"][target] for target in targets] if "classes" in manifest else targets)
-        found.append(table_splits.hash_rows(rows.append_column(manifest["target_name"], values)))
-    return np.concatenate(found)
+        hashes.append(table_splits.hash_rows(rows.append_column(manifest["target_name"], values)))
+    return np.concatenate(hashes)
 
 
 def test_the_split_is_the_configured_one(manifest: dict[str, Any], params: dict[str, Any]) -> None:
-    """No row, or no group, is in two splits; or every row is later than those of the split before."""
+    """Splits share no row or group, or follow each other in time."""
     division = params["data"].get("split", "random")
     if division == "random":
         rows = [contents(split, manifest) for split in prepared.SPLITS]
@@ -141,12 +141,12 @@ def test_the_split_is_the_configured_one(manifest: dict[str, Any], params: dict[
         return
     known = roles(params, params["data"][division])
     names = [prepared_tables.names(split, FOLDER) for split in prepared.SPLITS]
-    found = [{known[name] for name in of_split if name in known} for of_split in names]
-    assert any(found)
+    values = [{known[name] for name in split if name in known} for split in names]
+    assert any(values)
     if division == "group":
-        assert len(set.union(*found)) == sum(map(len, found))
+        assert len(set.union(*values)) == sum(map(len, values))
     else:
-        present = [times for times in found if times]
+        present = [times for times in values if times]
         assert all(max(earlier) < min(later) for earlier, later in pairwise(present))
 
 

@@ -1,4 +1,4 @@
-"""Features: every option encodes the training rows into finite numbers, and the graph in the model does the same."""
+"""Feature encodings: finite numbers, equal to those of the ONNX graph."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""dvc.yaml against the code: a stage watches the modules that it imports and the sections that it reads.
+"""dvc.yaml against the code: dependencies and parameters of every stage.
 
-A module missing under `deps` is a change that `dvc repro` does not see; a module too many is a run for nothing.
+`dvc repro` misses changes of a module that is not under `deps`, and runs a stage in vain for one that is not needed.
 """
 
 import ast
@@ -17,34 +17,34 @@ from . import ROOT
 
 SRC = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-KINDS = {"images", "tables", "classification", "regression"}  # modules that a stage finds by a name in the manifest
+KINDS = {"images", "tables", "classification", "regression"}  # modules that the manifest names
 CALLED_BY = {"data": "prepare", "model": "train", "train": "train", "features": "train", "augmentation": "train"}
 # Imported, yet no output depends on them.
-NO_INPUT = {"harness/tracking": "sends to MLflow what is on disk"}
+NO_INPUT = {"harness/tracking": "logs the outputs to MLflow"}
 NO_INPUT_OF = {
-    "config": {"harness": "only the signatures of what can be configured count, not the code behind them"},
-    "evaluate": {"harness/preparation/__init__.py": "imported on the way to the schema"},
+    "config": {"harness": "only the signatures of configurable functions count, not their code"},
+    "evaluate": {"harness/preparation/__init__.py": "a package of the schema"},
 }
 
 
 @cache
 def imports(name: str) -> frozenset[str]:
-    """The modules of the package that a module imports, as paths below the package."""
-    found: set[str] = set()
+    """Modules of the package that a module imports, as relative paths."""
+    modules: set[str] = set()
     path = SRC / name
     for node in runtime(ast.parse(path.read_text(encoding="utf-8"))):
         base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
         candidates = [base.with_suffix(".py"), base / "__init__.py"]
         candidates += [base / f"{alias.name}.py" for alias in node.names]
         candidates += [base / alias.name / "__init__.py" for alias in node.names]
-        found |= {file.relative_to(SRC).as_posix() for file in candidates if file.is_file()}
+        modules |= {file.relative_to(SRC).as_posix() for file in candidates if file.is_file()}
     if path.name == "__init__.py" and "import_module" in path.read_text(encoding="utf-8"):
-        found |= {f.relative_to(SRC).as_posix() for f in path.parent.glob("*.py") if f.stem in KINDS}
-    return frozenset(found)
+        modules |= {f.relative_to(SRC).as_posix() for f in path.parent.glob("*.py") if f.stem in KINDS}
+    return frozenset(modules)
 
 
 def runtime(node: ast.AST) -> Iterator[ast.ImportFrom]:
-    """The relative imports below a node, without those for types alone."""
+    """The relative imports below a node, except those under TYPE_CHECKING."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ImportFrom) and child.level:
             yield child
@@ -53,14 +53,14 @@ def runtime(node: ast.AST) -> Iterator[ast.ImportFrom]:
 
 
 def configured(section: str) -> set[str]:
-    """The modules of the functions that the options of a section name in `_target_`."""
+    """Modules of the functions that a section's options name in `_target_`."""
     options = [yaml.safe_load(file.read_text("utf-8")) for file in ROOT.glob(f"conf/{section}/*.yaml")]
     names = [option.get(section, option)["_target_"] for option in options]
     return {"/".join(name.split(".")[1:-1]) + ".py" for name in names}
 
 
 def read_by(stage: str) -> set[str]:
-    """The modules of the package on which the outputs of a stage depend."""
+    """Modules on which the outputs of a stage depend."""
     exempt = [*NO_INPUT, *NO_INPUT_OF.get(stage, {})]
     waiting = [f"stages/{stage}.py"]
     waiting += [f for section, by in CALLED_BY.items() if stage in (by, "config") for f in configured(section)]
@@ -74,7 +74,7 @@ def read_by(stage: str) -> set[str]:
 
 
 def watched_by(stage: str) -> list[Path]:
-    """The files and folders of the package that dvc.yaml names for a stage."""
+    """Files and folders of the package under `deps` of a stage."""
     dependencies = [ROOT / dependency for dependency in STAGES[stage]["deps"]]
     return [path for path in dependencies if path.is_relative_to(SRC)]
 

@@ -1,4 +1,4 @@
-"""Batch prediction: files to a table of predictions."""
+"""Batch prediction of files into a table."""
 
 import importlib
 from typing import cast
@@ -8,9 +8,9 @@ from .contracts import BatchReader
 
 
 def reader(description: Description) -> BatchReader:
-    """The module that reads the input of a batch prediction: `images` or `tables`.
+    """The module that reads the input: `images` or `tables`.
 
     Args:
-        description: The content of models/model.json.
+        description: Content of models/model.json.
     """
     return cast(BatchReader, importlib.import_module(f".{description['input']}", __package__))

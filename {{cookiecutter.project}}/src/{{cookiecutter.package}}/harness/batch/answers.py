@@ -1,4 +1,4 @@
-"""The model of a batch prediction, and its answers as Arrow batches."""
+"""The model of a batch prediction, and its predictions as Arrow batches."""
 
 import importlib.util
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ class Model(NamedTuple):
 
     Attributes:
         description: Content of model.json.
-        digest: SHA-256 of model.json, which holds the one of model.onnx.
+        digest: SHA-256 of model.json, which contains that of model.onnx.
         session: ONNX Runtime session of model.onnx.
     """
 
@@ -32,31 +32,31 @@ class Model(NamedTuple):
 
     @property
     def version(self) -> str:
-        """The version in answers, here and of the service."""
+        """The model version that batch predictions and the service report."""
         return str(self.description["sha256"][:12])
 
 
 def load(folder: Path) -> Model:
-    """A model on disk, verified and loaded.
+    """A verified and loaded model.
 
     Args:
         folder: Folder of model.json and model.onnx.
 
     Raises:
-        UserError: If a file is missing, the files do not belong together, or this project has no code for the model.
+        UserError: If a file is missing, the files do not match, or this project has no code for the model.
     """
     import onnxruntime
 
     description = exported_model.read(folder)
     for room, kind in (("inputs", description["input"]), ("targets", description["target"])):
         if importlib.util.find_spec(f"..{room}.{kind}", __package__) is None:
-            raise UserError(f"{folder}: is a model of {kind}, for which this project has no code")
+            raise UserError(f"{folder} has a model of {kind}, for which this project has no code")
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     return Model(description, files.digest(folder / "model.json"), session)
 
 
 def output_schema(batch_input: BatchInput, model: Model) -> "pa.Schema":
-    """The columns of the output: identifiers, the leaves of the service's answer, error and model version.
+    """Columns of the output: identifiers, prediction, error and model version.
 
     Args:
         batch_input: The input.
@@ -71,7 +71,7 @@ def output_schema(batch_input: BatchInput, model: Model) -> "pa.Schema":
 
 
 def _schema_leaves(schema: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str]]:
-    """Yields dotted name and JSON type of each leaf."""
+    """Yields dotted name and type of each leaf of a JSON schema."""
     if schema["type"] != "object":
         yield name, schema["type"]
         return
@@ -89,10 +89,10 @@ def _leaves(answer: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def answer(batch: Batch, model: Model, schema: "pa.Schema") -> "pa.RecordBatch":
-    """The predictions of a batch.
+    """Predictions of a batch.
 
     Args:
-        batch: The items.
+        batch: The items to predict.
         model: The model.
         schema: Columns of the output.
     """
@@ -113,7 +113,7 @@ def answer(batch: Batch, model: Model, schema: "pa.Schema") -> "pa.RecordBatch":
 
 
 def _predictions(batch: Batch, model: Model) -> Iterator[tuple[Any, ...] | None]:
-    """Yields the leaves of each answer, None if the model's output is not finite."""
+    """Yields the leaves of each prediction, None if it is not finite."""
     from ..exported.inference import finite_rows
 
     target = targets.target(model.description)

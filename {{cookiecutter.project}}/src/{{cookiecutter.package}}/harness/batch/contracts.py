@@ -1,4 +1,4 @@
-"""Type of the modules that `batch` chooses by the model's description."""
+"""Protocol of the modules that read the input."""
 
 from pathlib import Path
 from typing import Protocol
@@ -8,13 +8,13 @@ from .items import BatchInput
 
 
 class BatchReader(Protocol):
-    """Reads the input of a batch prediction: `images` or `tables`."""
+    """Reader of the input of a batch prediction: `images` or `tables`."""
 
     def batches(self, path: Path, description: Description) -> BatchInput:
         """The items of a batch prediction.
 
         Args:
-            path: Folder or file that a person has named.
+            path: Folder or file from the command line.
             description: Content of models/model.json.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Batch prediction of a folder of pictures."""
+"""The images of a folder as input of a batch prediction."""
 
 import hashlib
 import itertools
@@ -17,33 +17,37 @@ from ..inputs.contracts import MAX_FILE_BYTES
 from ..inputs.images import ImageError, from_file
 from .items import Batch, BatchInput
 
-BATCH_ROWS = 64  # pictures in a batch
-DECODERS = 4  # pictures decoded at a time: each may have `max_pixels`
+BATCH_ROWS = 64  # number of images in a batch
+DECODERS = 4  # number of images decoded at a time, each with up to `max_pixels`
 
 
 def batches(path: Path, description: Description) -> BatchInput:
-    """The pictures in a folder and its subfolders, decoded as the service decodes them; hidden files are ignored.
+    """The images below a folder, decoded as by the service.
+
+    Hidden files are ignored.
 
     Args:
         path: The folder.
         description: Content of models/model.json.
 
     Raises:
-        UserError: If there is no such folder, or no file in it.
+        UserError: If the folder is missing or empty.
     """
     if not path.is_dir():
-        raise UserError(f"{path}: there is no such folder; this model takes pictures: give the folder that holds them")
+        raise UserError(
+            f"{path}: there is no such folder; this model takes pictures: name the folder that contains them"
+        )
     stamp, total = _stamp(path)
     if not total:
-        raise UserError(f"{path}: the folder holds no file")
+        raise UserError(f"{path}: the folder contains no files")
 
-    def read(skipped: int) -> Iterator[Batch]:
-        names = itertools.islice(_files(path), skipped, None)
+    def read(skip: int) -> Iterator[Batch]:
+        names = itertools.islice(_files(path), skip, None)
         with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
             while batch := list(itertools.islice(names, BATCH_ROWS)):
                 decoded = list(pool.map(lambda name: _decode(path / name, description), batch))
                 pixels = [image for image, error in decoded if image is not None]
-                # A name may hold bytes that are not text.
+                # A name may contain bytes that are not text.
                 names_as_text = [os.fsencode(name).decode(errors="backslashreplace") for name in batch]
                 yield Batch(
                     {"path": names_as_text},
@@ -55,12 +59,12 @@ def batches(path: Path, description: Description) -> BatchInput:
 
 
 def _stamp(folder: Path) -> tuple[str, int]:
-    """Digest of names, sizes and times of all files, and their number."""
+    """Digest of names, sizes and modification times, and number of files."""
     stamp, total = hashlib.sha256(), 0
     for name in _files(folder):
         try:
             status = (folder / name).stat()
-        except OSError:  # a link to nowhere
+        except OSError:  # a broken link
             status = (folder / name).lstat()
         stamp.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
         total += 1
@@ -68,9 +72,9 @@ def _stamp(folder: Path) -> tuple[str, int]:
 
 
 def _decode(file: Path, description: Description) -> tuple[NDArray[Any] | None, str | None]:
-    """The pixels of a picture [1, H, W, C], or None and why it cannot be used."""
+    """Pixels of an image, [1, H, W, C], or its error; the other is None."""
     try:
-        if not file.is_file() and file.exists():  # a pipe would never end
+        if not file.is_file() and file.exists():  # reading a pipe would never end
             raise ImageError("not a regular file")
         if file.stat().st_size > MAX_FILE_BYTES:
             raise ImageError(f"the file is larger than {MAX_FILE_BYTES} bytes")
@@ -80,11 +84,11 @@ def _decode(file: Path, description: Description) -> tuple[NDArray[Any] | None, 
 
 
 def _files(root: Path, below: str = "") -> Iterator[str]:
-    """Yields the files below a folder, sorted by name; the names of one folder at a time are in memory."""
+    """Yields the files below a folder in order, folder by folder."""
     for name in sorted(os.listdir(root / below)):
         if name.startswith("."):
             continue
         if not (path := root / below / name).is_dir():
             yield below + name
-        elif not path.is_symlink():  # it may lead back here
+        elif not path.is_symlink():  # a link may form a loop
             yield from _files(root, f"{below}{name}/")

@@ -11,8 +11,8 @@ class Batch(NamedTuple):
 
     Attributes:
         keys: Name -> identifier of each item, [n].
-        errors: Why an item cannot be predicted, None if it can, [n].
-        feeds: Input of the exported model -> array of the items whose error is None.
+        errors: Error of each item, None if it can be predicted, [n].
+        feeds: Name of an input of the exported model -> array of the items without errors.
     """
 
     keys: Mapping[str, Sequence[Any]]
@@ -24,11 +24,11 @@ class BatchInput(NamedTuple):
     """The input of a batch prediction.
 
     Attributes:
-        keys: Name -> Arrow type of the identifiers.
+        keys: Name of an identifier -> Arrow type.
         stamp: Changes when a file is added, removed or rewritten.
-        total: Number of items, None if only reading everything would tell.
+        total: Number of items; None if only reading all of them would tell.
         unit: Name of the items, "rows" for instance.
-        part: Number of predictions in a part, which survives an interruption.
+        part: Number of predictions in a part; finished parts survive an interruption.
         read: Yields batches in order, skipping the first n items.
     """
 

@@ -1,4 +1,4 @@
-"""Parts of a batch prediction: files beside the output that survive an interruption."""
+"""Finished parts of a batch prediction, which survive an interruption."""
 
 import os
 import sys
@@ -11,22 +11,22 @@ from ..core import files
 if TYPE_CHECKING:
     import pyarrow as pa
 
-GROUP_ROWS, GROUP_BYTES = 1 << 16, 1 << 26  # the most in memory when parts are joined
+GROUP_ROWS, GROUP_BYTES = 1 << 16, 1 << 26  # maximum in memory when parts are joined
 
 
 class Parts(NamedTuple):
-    """The folder of the parts.
+    """The parts in a folder beside the output.
 
     Attributes:
-        folder: The folder, beside the output.
-        fingerprint: Digest of input, model and form of the output.
+        folder: The folder.
+        fingerprint: Digest of input, model and format of the output.
     """
 
     folder: Path
     fingerprint: str
 
     def finished(self) -> list[Path]:
-        """The finished parts, in order; parts of another input or model are removed."""
+        """Finished parts, in order, after removing those of another fingerprint."""
         from pyarrow import ArrowException, parquet
 
         recorded = self.folder / "fingerprint"
@@ -41,30 +41,30 @@ class Parts(NamedTuple):
         while (part := self.path(len(parts))).exists():
             try:
                 parquet.read_metadata(part)
-            except (ArrowException, OSError):  # damaged, by a disk that lost what it had promised to keep
+            except (ArrowException, OSError):  # damaged, by a power failure for instance
                 break
             parts.append(part)
         return parts
 
     def path(self, number: int) -> Path:
-        """The path of a part."""
+        """Path of a part."""
         return self.folder / f"{number:06}.parquet"
 
     def join(self, parts: Sequence[Path], schema: "pa.Schema", output: Path) -> dict[str, int]:
-        """Writes the output from all parts, in one step.
+        """Joins all parts into the output, which is written atomically.
 
         Args:
             parts: All parts, in order.
             schema: Columns of the output.
-            output: The file to write: .csv or .parquet.
+            output: File to write: .csv or .parquet.
 
         Returns:
-            Number of items, and of those that could not be predicted.
+            `items` and `failed`, the numbers of all items and of those without prediction.
         """
         from pyarrow import csv, parquet
 
         items = failed = 0
-        joined = self.folder / "joined"  # not beside the output: after `kill -9` nothing must be left there
+        joined = self.folder / "joined"  # not beside the output, where `kill -9` would leave a stray file
         writer = csv.CSVWriter if output.suffix.lower() == ".csv" else parquet.ParquetWriter
         with files.replacing(joined) as temporary, writer(temporary, schema) as file:
             for table in _tables(parts, schema):
@@ -76,7 +76,7 @@ class Parts(NamedTuple):
 
 
 def _tables(parts: Sequence[Path], schema: "pa.Schema") -> Iterator["pa.Table"]:
-    """Yields all predictions in order, in tables of the size of a row group."""
+    """Yields all predictions in order, in tables of bounded size."""
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -1,4 +1,4 @@
-"""Command `predict`: batch prediction of a folder of pictures, or of a CSV or Parquet file."""
+"""Command `predict`: batch prediction of images or rows of a file."""
 
 import hashlib
 import itertools
@@ -32,20 +32,20 @@ FAILED = 3  # exit code if the output is complete, but some items could not be p
 @click.argument("output", metavar="OUTPUT", type=FILE)
 @click.option("--model", "folder", type=FILE, metavar="FOLDER", help="Folder of the model.  [default: models]")
 def command(source: Path, output: Path, folder: Path | None) -> None:
-    """Predicts all items of INPUT and writes them to OUTPUT.
+    """Predict all items of INPUT and write the predictions to OUTPUT.
 
     INPUT is a folder of pictures, or a .csv or .parquet file. OUTPUT ends in .csv or .parquet. It has a row for each
-    item of INPUT, in the same order: the item (its `path` in the folder, or its `row` below the header, and its `id` if
-    the data have one), the prediction under the names that the service uses (`probabilities.<class>`), `error`, and
+    item of INPUT, in the same order: its `path` in the folder, or its `row` below the header and its `id`, if the data
+    have ids; its prediction, named as in responses of the service (`probabilities.<class>`); `error`; and
     `model_version`. An item that cannot be predicted has an error instead of a prediction.
 
-    Finished parts are kept beside OUTPUT until all items are predicted: after an interruption, the same command
-    continues. OUTPUT.json records the input and the model: if neither has changed, nothing is predicted again.
+    Finished parts are stored beside OUTPUT until all items are predicted: after an interruption, run the same command
+    to continue. OUTPUT.json records the input and the model: if neither has changed, nothing is predicted again.
     """
     try:
         record = predict(source, output, folder or MODELS)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command continues where it stopped") from None
+        raise KeyboardInterrupt("run the same command to continue") from None
     predicted = record["items"] - record["failed"]
     click.echo(f"{output}: {predicted:,} predictions of {record['items']:,} by model {record['model_version']}")
     if record["failed"]:
@@ -57,12 +57,12 @@ def predict(source: Path, output: Path, folder: Path = MODELS) -> dict[str, Any]
     """Predicts all items of an input.
 
     Args:
-        source: A folder of pictures, or a table.
-        output: The file to write.
+        source: Folder of pictures, or file of a table.
+        output: File to write.
         folder: Folder of the model.
 
     Returns:
-        The content of OUTPUT.json: input, model, number of items, and of those that could not be predicted.
+        The content of OUTPUT.json: input, model, and numbers of all items and of those without prediction.
 
     Raises:
         UserError: If the output cannot be written, or the input or the model cannot be read.
@@ -86,7 +86,7 @@ def predict(source: Path, output: Path, folder: Path = MODELS) -> dict[str, Any]
             record = job.write_record(fingerprint, parts.join(finished, schema, output))
             shutil.rmtree(parts.folder)
     except Timeout:
-        raise UserError(f"{output}: another process is writing it: wait until that has ended") from None
+        raise UserError(f"{output}: another process is writing it: wait for it to end") from None
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror or error}") from None
     return record
@@ -96,28 +96,28 @@ def check_output(source: Path, output: Path) -> None:
     """Rejects an output that cannot be written.
 
     Args:
-        source: The input.
-        output: The file to write.
+        source: Folder or file of the input.
+        output: File to write.
 
     Raises:
-        UserError: If its suffix is unknown, its folder is missing, or it lies in the input.
+        UserError: If the output has an unknown suffix or no folder, or is inside the input.
     """
     if output.suffix.lower() not in (".csv", ".parquet"):
-        raise UserError(f"{output}: predictions are written as .csv or .parquet: give it one of these endings")
+        raise UserError(f"{output}: predictions are written as .csv or .parquet: use one of these suffixes")
     if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent}: make it first")
+        raise UserError(f"{output}: there is no folder {output.parent}: create it first")
     if output.is_dir():
-        raise UserError(f"{output}: is a folder: give the name of a file")
+        raise UserError(f"{output}: is a folder: name a file")
     if source.resolve() in (output.resolve(), *output.resolve().parents):
-        raise UserError(f"{output}: would change the input: write elsewhere")
+        raise UserError(f"{output}: would be part of the input: write elsewhere")
 
 
 class Job(NamedTuple):
     """A batch prediction.
 
     Attributes:
-        source: A folder of pictures, or a table.
-        output: The file to write.
+        source: Folder of pictures, or file of a table.
+        output: File to write.
         model: The model.
     """
 
@@ -126,16 +126,16 @@ class Job(NamedTuple):
     model: Model
 
     def read_input(self) -> BatchInput:
-        """The input as it is on disk now."""
+        """The input, as it is on disk now."""
         return reader(self.model.description).batches(self.source, self.model.description)
 
     def fingerprint(self, batch_input: BatchInput) -> str:
-        """Digest of input, model and form of the output."""
+        """Digest of input, model and format of the output."""
         parts = [batch_input.stamp, self.model.digest, self.output.suffix.lower()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def recorded(self, fingerprint: str) -> dict[str, Any] | None:
-        """The content of OUTPUT.json, if it records this fingerprint and the output as it is; else None."""
+        """The content of OUTPUT.json; None unless it describes input and output."""
         try:
             record: dict[str, Any] = files.read_json(self._record)
             if record["fingerprint"] == fingerprint and record["output_sha256"] == files.digest(self.output):
@@ -163,7 +163,7 @@ class Job(NamedTuple):
 
 
 def write_parts(batch_input: BatchInput, model: Model, parts: Parts, schema: "pa.Schema") -> list[Path]:
-    """Predicts the items that no finished part has.
+    """Predicts the items that are not in a finished part.
 
     Args:
         batch_input: The input.
@@ -178,11 +178,11 @@ def write_parts(batch_input: BatchInput, model: Model, parts: Parts, schema: "pa
     from tqdm import tqdm
 
     finished = parts.finished()
-    done = sum(parquet.read_metadata(part).num_rows for part in finished)
-    if done:
-        print(f"predict: continuing after {done:,} {batch_input.unit}", file=sys.stderr)
-    batches = batch_input.read(done)
-    with tqdm(total=batch_input.total, initial=done, unit=f" {batch_input.unit}", disable=None) as progress:
+    predicted = sum(parquet.read_metadata(part).num_rows for part in finished)
+    if predicted:
+        print(f"predict: continuing after {predicted:,} {batch_input.unit}", file=sys.stderr)
+    batches = batch_input.read(predicted)
+    with tqdm(total=batch_input.total, initial=predicted, unit=f" {batch_input.unit}", disable=None) as progress:
         for first in batches:
             path = parts.path(len(finished))
             with files.replacing(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
@@ -194,7 +194,7 @@ def write_parts(batch_input: BatchInput, model: Model, parts: Parts, schema: "pa
 
 
 def _part(first: Batch, batches: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """Yields the batches of one part: the first one, and further ones up to the size of a part."""
+    """Yields the batches of one part, up to `size` items."""
     items = 0
     for batch in itertools.chain([first], batches):
         yield batch

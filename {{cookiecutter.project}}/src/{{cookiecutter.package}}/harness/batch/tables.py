@@ -15,16 +15,16 @@ from ..preparation.table_cells import convert, numbers
 from ..preparation.table_files import BLOCK, Part, csv_parts, parquet_header, parquet_parts, parquet_rows
 from .items import Batch, BatchInput
 
-BATCH_ROWS = 4096  # rows predicted at a time
+BATCH_ROWS = 4096  # number of rows in a batch
 
 
 def batches(path: Path, description: Description) -> BatchInput:
-    """The rows of a file, read as `prepare` reads them.
+    """The rows of a file, converted as in `prepare`.
 
-    Cells that the schema forbids are no error here, as they are none for the service.
+    Cells that violate the schema are not errors here, just as in the service.
 
     Args:
-        path: A CSV file as the service accepts it, of any size, or a Parquet file.
+        path: CSV file as the service accepts it, of any size, or Parquet file.
         description: Content of models/model.json.
 
     Raises:
@@ -32,7 +32,7 @@ def batches(path: Path, description: Description) -> BatchInput:
     """
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
-        raise UserError(f"{path}: this model takes rows of a table: give a file that ends in .csv or .parquet")
+        raise UserError(f"{path}: this model takes rows of a table: name a file that ends in .csv or .parquet")
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     wanted = {column["name"]: column["type"] for column in description["columns"]}
@@ -54,12 +54,12 @@ def batches(path: Path, description: Description) -> BatchInput:
     id = description.get("id", "")
     columns = _Columns(wanted, id if header.count(id) == 1 else None)
 
-    def read(done: int) -> Iterator[Batch]:
+    def read(skip: int) -> Iterator[Batch]:
         for part in parts(columns.read):
             rows = len(part.rows) + len(part.ragged)
-            if done < rows:
-                yield from _batches(part, columns, done)
-            done = max(0, done - rows)
+            if skip < rows:
+                yield from _batches(part, columns, skip)
+            skip = max(0, skip - rows)
 
     stat = path.stat()
     keys = {"row": "int64"} | ({"id": "string"} if columns.id else {})
@@ -67,11 +67,11 @@ def batches(path: Path, description: Description) -> BatchInput:
 
 
 class _Columns(NamedTuple):
-    """The columns of a file that are read.
+    """The columns of a file to read.
 
     Attributes:
-        model: Column of the model -> its type.
-        id: Column that names each row, if the file has it.
+        model: Column of the model -> type.
+        id: Column with the identifier of each row; None if the file lacks it.
     """
 
     model: Mapping[str, str]
@@ -79,17 +79,17 @@ class _Columns(NamedTuple):
 
     @property
     def read(self) -> dict[str, str]:
-        """Column -> type, for all of them."""
+        """Column -> type, for all columns to read."""
         return {**self.model, **({self.id: "text"} if self.id else {})}
 
 
-def _batches(part: Part, columns: _Columns, done: int) -> Iterator[Batch]:
-    """Batches of a part without its first rows; rows with too few or too many cells are in their place."""
+def _batches(part: Part, columns: _Columns, skip: int) -> Iterator[Batch]:
+    """Yields the batches of a part, ragged rows included, without the first `skip`."""
     feeds, errors = _converted(part, columns.model)
     ids = convert(part.values.column(columns.id), "text")[0].to_pylist() if columns.id else []
     rows = np.concatenate([part.rows, np.array([row for row, _ in part.ragged], np.int64)])
     order = np.argsort(rows, kind="stable")
-    for start in range(done, len(rows), BATCH_ROWS):
+    for start in range(skip, len(rows), BATCH_ROWS):
         chosen = order[start : start + BATCH_ROWS]
         keys: dict[str, list[Any]] = {"row": rows[chosen].tolist()}
         if columns.id:
@@ -100,7 +100,7 @@ def _batches(part: Part, columns: _Columns, done: int) -> Iterator[Batch]:
 
 
 def _converted(part: Part, wanted: Mapping[str, str]) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
-    """The inputs of the exported model, and the first error of each row that has one."""
+    """Inputs of the exported model, and row number -> first error."""
     import pyarrow.compute as pc
 
     feeds: dict[str, NDArray[Any]] = {}
@@ -122,4 +122,4 @@ def _error(kind: str, type: str, cell: Any) -> str:
         return f"{text} is not UTF-8"
     if kind == "size" and np.isfinite(float(cell)):
         return f"{text} is too large for the 32-bit numbers of the model"
-    return f"{text} is {'not a finite number' if type == 'number' else 'no text'}"
+    return f"{text} is not {'a finite number' if type == 'number' else 'text'}"

@@ -1,1 +1,1 @@
-"""What every room builds on: errors, configuration, paths, commands."""
+"""Foundations of the harness: errors, configuration, paths, commands."""

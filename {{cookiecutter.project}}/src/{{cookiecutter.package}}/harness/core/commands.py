@@ -1,4 +1,4 @@
-"""The command line: one table of commands, each loaded when it is called."""
+"""Command line: a table of commands whose modules load on use."""
 
 import importlib
 import os
@@ -12,17 +12,17 @@ from . import stages
 from .errors import UserError, closest
 from .paths import NAME
 
-ROOTS = ("dvc.yaml", "bento.yaml")  # files that lie in the root of a project, and of a Bento
+ROOTS = ("dvc.yaml", "bento.yaml")  # files that mark the root of a project or of a Bento
 EXIT_CODES = "Exit codes: 0 done, 1 an error that the message names, 2 a wrong command line, 130 interrupted."
 
 
-class _File(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.4 and newer alone
+class _File(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """A path, relative to the folder in which the command was typed."""
 
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path as seen from the project's root, into which `run` changes."""
+        """The path relative to the project's root, the working directory."""
         typed_in = ctx.find_object(Path) if ctx else None
         path = Path(os.path.abspath((typed_in or Path.cwd()) / value))
         return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -32,53 +32,53 @@ FILE = _File()
 
 
 class _Table(click.Group):
-    """A group whose commands are modules, each with a click command called `command`."""
+    """A click group that loads the modules of its commands on use."""
 
     def __init__(self, table: Mapping[str, tuple[str, str]]) -> None:
         super().__init__(epilog=EXIT_CODES)
-        # A scope that a project does not have leaves its modules out, and so does a Bento.
+        # Modules may be absent: those of a larger `scope`, and in a Bento.
         package = Path(__file__).parents[2]
         self._table = {n: row for n, row in table.items() if (package / f"{row[0].replace('.', '/')}.py").exists()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of the table."""
+        """Names of the commands, in the order of the table."""
         return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, once its module is loaded."""
+        """The command, from its module."""
         if cmd_name not in self._table:
             close = closest(cmd_name, self._table)
-            ctx.fail(f"there is no command {cmd_name!r}" + (f": did you mean {close!r}?" if close else ""))
+            ctx.fail(f"there is no command {cmd_name!r}" + (f"; did you mean {close!r}?" if close else ""))
         command: click.Command = importlib.import_module(f"{NAME}.{self._table[cmd_name][0]}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the commands without loading a module."""
+        """Writes the list of commands, without loading their modules."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in self._table.items()])
 
 
 def root() -> Path:
-    """The project's root: this folder, or the first above it with a dvc.yaml.
+    """The project's root: the nearest folder with a dvc.yaml, from here upwards.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no such folder.
     """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
+    current = Path.cwd()
+    for folder in (current, *current.parents):
         if any((folder / name).is_file() for name in ROOTS):
             return folder
-    raise UserError(f"{here} is not in a project: there is no dvc.yaml here or in a folder above")
+    raise UserError(f"{current} is not in a project: neither it nor a folder above it has a dvc.yaml")
 
 
 def run(table: Mapping[str, tuple[str, str]]) -> None:
     """Runs the command that the command line names, in the project's root.
 
     Args:
-        table: Command -> its module, below the package, and what it does in a line.
+        table: Name of a command -> its module below the package, and its help in one line.
 
     Raises:
-        SystemExit: With the exit code of the command; see `EXIT_CODES`.
+        SystemExit: With an exit code as in `EXIT_CODES`.
     """
 
     def main() -> None:

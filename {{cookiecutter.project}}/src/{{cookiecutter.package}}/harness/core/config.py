@@ -1,8 +1,8 @@
-"""The configuration: composed from conf/ by Hydra, kept in params.yaml, checked against a typed schema.
+"""The configuration: composed by Hydra, checked against typed schemas.
 
-Every stage module declares the schema of its own section as a subclass of `Section`. A section with a
-`_target_` (`data`, `model`, `train`...) is checked against the signature of the function it names: its keyword-only
-parameters are what can be configured.
+conf/ is composed into params.yaml. The schema of a section is a subclass of `Section`; a section with a `_target_`
+(`data`, `model`, `train`...) is checked against the signature of the function that it names, whose keyword-only
+parameters are the section's keys.
 """
 
 import importlib
@@ -31,18 +31,18 @@ S = TypeVar("S", bound=Section)
 
 
 def compose(conf: Path = CONF, name: str = "config", overrides: Sequence[str] = ()) -> str:
-    """Composes conf/ exactly as DVC does for `dvc exp run`, so that both write the same bytes.
+    """The composed configuration, with the same bytes as from `dvc exp run`.
 
     Args:
-        conf: The folder with config.yaml and its groups.
-        name: Which file is composed.
-        overrides: In Hydra's grammar.
+        conf: Folder of config.yaml and its groups.
+        name: Name of the file to compose, without suffix.
+        overrides: Overrides in Hydra's grammar.
 
     Returns:
-        The configuration as YAML, interpolations resolved.
+        YAML with resolved interpolations.
 
     Raises:
-        UserError: Where Hydra cannot compose it, or a value would come from the environment.
+        UserError: If Hydra cannot compose it, or a value would come from the environment.
     """
     from omegaconf import OmegaConf
 
@@ -50,15 +50,15 @@ def compose(conf: Path = CONF, name: str = "config", overrides: Sequence[str] = 
 
 
 def choices(conf: Path = CONF, name: str = "config", overrides: Sequence[str] = ()) -> dict[str, str]:
-    """Returns group -> the file that is chosen of it.
+    """Config group -> chosen option.
 
     Args:
-        conf: The folder with config.yaml and its groups.
-        name: Which file is composed.
-        overrides: In Hydra's grammar.
+        conf: Folder of config.yaml and its groups.
+        name: Name of the file to compose, without suffix.
+        overrides: Overrides in Hydra's grammar.
 
     Raises:
-        UserError: Where Hydra cannot compose it.
+        UserError: If Hydra cannot compose it.
     """
     chosen = _composed(conf, name, overrides, return_hydra_config=True).hydra.runtime.choices
     return {key: value for key, value in chosen.items() if not key.startswith("hydra/")}
@@ -78,20 +78,20 @@ def _composed(conf: Path, name: str, overrides: Sequence[str], return_hydra_conf
                 raise UserError(
                     f"{file}:{number}: "
                     "${oc.env:...} would write the environment into params.yaml, which is "
-                    "committed; read the variable where it is used instead"
+                    "committed; read the variable in the code that uses it instead"
                 )
     try:
         with initialize_config_dir(str(conf.resolve())):
             composed = hydra_compose(
                 config_name=name, overrides=list(overrides), return_hydra_config=return_hydra_config
             )
-        if not return_hydra_config:  # Hydra's own part has values that only a running job knows
+        if not return_hydra_config:  # Hydra's part has values that only a running job defines
             OmegaConf.resolve(composed)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        # Hydra's first lines name the file and the key; the rest explains its search path.
+        # Hydra's first paragraph names the file and the key; the rest lists its search path.
         reason = " ".join(str(error).split("\n\n")[0].split())
-        given = f" with {' '.join(overrides)}" if overrides else ""
-        raise UserError(f"{conf}/ cannot be composed{given}: {reason}") from error
+        with_overrides = f" with {' '.join(overrides)}" if overrides else ""
+        raise UserError(f"{conf}/ cannot be composed{with_overrides}: {reason}") from error
     return composed
 
 
@@ -101,16 +101,16 @@ def check(
     groups: Collection[str] = (),
     origin: str = "conf/",
 ) -> None:
-    """Checks a whole configuration.
+    """Checks a configuration against the schemas of its sections.
 
     Args:
         raw: Section name -> section, as read from YAML.
-        schemas: The schema of every section that has one.
-        groups: The other sections, which must have a `_target_`.
-        origin: Named in messages as the place to edit.
+        schemas: Section name -> schema; every one of these sections is required.
+        groups: Names of further sections, which must have a `_target_`.
+        origin: File or folder that messages name as the place to edit.
 
     Raises:
-        UserError: With one line for each key that is unknown, missing, of the wrong type or out of range.
+        UserError: With a line for each key that is unknown, missing, of the wrong type or out of range.
     """
     problems: list[str] = []
     for name in sorted({*raw, *schemas}):
@@ -128,14 +128,14 @@ def check(
 
 
 def load(name: str, schema: type[S]) -> S:
-    """Returns a section of params.yaml as its typed form.
+    """A section of params.yaml, validated.
 
     Args:
-        name: The section's name.
-        schema: Its schema.
+        name: Name of the section.
+        schema: Schema of the section.
 
     Raises:
-        UserError: Where params.yaml is missing or the section is not valid.
+        UserError: If params.yaml is missing or the section is invalid.
     """
     raw = read()
     check({name: raw.get(name)}, {name: schema}, origin=str(PARAMS))
@@ -143,13 +143,13 @@ def load(name: str, schema: type[S]) -> S:
 
 
 def read(path: Path = PARAMS) -> dict[str, Any]:
-    """Returns params.yaml as plain Python values.
+    """The content of params.yaml as plain Python values.
 
     Args:
-        path: The file to read.
+        path: File to read.
 
     Raises:
-        UserError: Where the file is missing or not YAML.
+        UserError: If the file is missing or not YAML.
     """
     from omegaconf import OmegaConf
     from yaml import YAMLError
@@ -163,32 +163,34 @@ def read(path: Path = PARAMS) -> dict[str, Any]:
 
 
 def instantiate(section: Mapping[str, Any], *args: Any) -> Any:
-    """Calls the function that a section names in `_target_` with the section's other keys.
+    """The result of a section's `_target_`, called with the section's other keys.
 
-    `hydra.utils.instantiate` would call anything that is installed, or, given a whitelist, refuse the Keras model
-    that a function of this package returns.
+    `hydra.utils.instantiate` would call any installed function, or, given a whitelist, refuse the Keras model that a
+    function of this package returns.
 
     Args:
-        section: A section with a `_target_`.
-        *args: What the pipeline itself hands to the function.
+        section: Section with a `_target_`.
+        *args: Positional arguments of the function, from the pipeline.
 
     Raises:
-        UserError: Where `_target_` names no function of this package.
+        UserError: If `_target_` is not a function of this package.
     """
     return target(section["_target_"])(*args, **{key: value for key, value in section.items() if key != "_target_"})
 
 
 def refuse_untracked(path: Path, stage: str, key: str, place: str) -> None:
-    """Stops where a stage would read what dvc.yaml does not say it depends on: a change would not be seen.
+    """Rejects an input that is not a dependency of a stage.
+
+    DVC would miss its changes.
 
     Args:
-        path: What is read.
-        stage: Which stage reads it.
-        key: Where the configuration names it.
-        place: Where such files belong.
+        path: File or folder that the stage reads.
+        stage: Name of the stage.
+        key: Key of the configuration that names the path.
+        place: Folder that is a dependency, as the place to move the input to.
 
     Raises:
-        UserError: Naming the line to add.
+        UserError: With the line to add to dvc.yaml.
     """
     from omegaconf import OmegaConf
 
@@ -196,26 +198,26 @@ def refuse_untracked(path: Path, stage: str, key: str, place: str) -> None:
     dependencies = [Path(dependency).resolve() for dependency in stages["stages"][stage]["deps"]]
     if not any(path.resolve().is_relative_to(dependency) for dependency in dependencies):
         raise UserError(
-            f"{key}: {path} is no dependency of the stage, so an edit would not be noticed: move it below "
+            f"{key}: {path} is not a dependency of the stage, so that DVC would miss changes: move it below "
             f"{place} or add `- {path}` under stages.{stage}.deps in dvc.yaml"
         )
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns a nested mapping as dotted key -> value."""
+    """Dotted key -> value, from a nested mapping."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {k: v for key, item in value.items() for k, v in flatten(item, f"{prefix}.{key}".strip(".")).items()}
 
 
 def target(name: Any) -> Callable[..., Any]:
-    """Returns the function that a `_target_` names.
+    """The function that a `_target_` names.
 
     Args:
-        name: Dotted, with this package first.
+        name: Dotted name, which begins with this package.
 
     Raises:
-        UserError: Where it is no function of this package.
+        UserError: If it is not a function of this package.
     """
     module, _, attribute = str(name).rpartition(".")
     if not module.startswith(f"{NAME}."):
@@ -227,14 +229,15 @@ def target(name: Any) -> Callable[..., Any]:
 
 
 def _target_violations(name: str, section: Mapping[str, Any]) -> list[str]:
-    called, values = section.get("_target_", "???"), {key: value for key, value in section.items() if key != "_target_"}
-    if called == "???":
+    name_of_target = section.get("_target_", "???")
+    values = {key: value for key, value in section.items() if key != "_target_"}
+    if name_of_target == "???":
         return [f"{name}._target_: no value is set (???)"]
     try:
-        parameters = _parameters(target(called))
+        parameters = _parameters(target(name_of_target))
     except UserError as error:
         return [f"{name}._target_: {error}"]
-    # By alias: a parameter may be called as a method of pydantic's models is, `schema` for instance.
+    # By alias: a parameter may have the name of a method of pydantic's models, such as `schema`.
     keys: dict[str, Any] = {
         f"parameter_{key}": (annotation, Field(default, alias=key)) for key, (annotation, default) in parameters.items()
     }
@@ -242,10 +245,9 @@ def _target_violations(name: str, section: Mapping[str, Any]) -> list[str]:
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """The keyword-only parameters of a function, those in `**settings: Unpack[...]` included.
+    """Keyword-only parameter -> annotation and default, `...` for none.
 
-    Returns:
-        Parameter -> annotation and default, `...` for none.
+    The keys of `**settings: Unpack[...]` are included.
     """
     parameters: dict[str, tuple[Any, Any]] = {}
     for key, parameter in inspect.signature(function).parameters.items():
@@ -258,7 +260,7 @@ def _parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def _violations(name: str, values: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
-    # Looked for here as well: where a string is expected, ??? would pass as a value like any other.
+    # Pydantic would accept ??? for a string.
     lines = [_unset(f"{name}.{key}") for key in _keys(schema) if values.get(key) == "???"]
     try:
         # JSON, because in strict mode only JSON turns a list into a tuple and a string into a choice.

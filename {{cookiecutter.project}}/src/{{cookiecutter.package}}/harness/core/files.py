@@ -1,4 +1,4 @@
-"""Files: written aside and then replaced, and their digests."""
+"""Files: atomic replacement, JSON and digests."""
 
 import contextlib
 import hashlib
@@ -12,13 +12,13 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file that takes the place of another in one step, and is removed after an error.
+    """A temporary file that replaces another atomically, unless an error occurs.
 
     Args:
-        path: The file to replace, or to make; its folder must exist.
+        path: File to create or replace; its folder must exist.
 
     Yields:
-        An empty file in the same folder.
+        Path of the empty temporary file, in the same folder.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
@@ -26,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # or a power cut could leave the name without the content
+            os.fsync(file.fileno())  # otherwise a power failure could leave an empty file under the new name
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         temporary.replace(path)
     finally:
@@ -34,17 +34,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    mask = os.umask(0)  # the only way to read it is to set it
+    mask = os.umask(0)  # can only be read by setting it
     os.umask(mask)
     return mask
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a text file in one step.
+    """Writes a text file atomically, as UTF-8 with Unix line ends.
 
     Args:
-        path: The file; its folder is made if it is missing.
-        text: The new content, written as UTF-8 with Unix line ends.
+        path: File to write; its folder is created if missing.
+        text: Content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
@@ -60,8 +60,8 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     """The hexadecimal digest of a file, read in blocks.
 
     Args:
-        path: The file.
-        algorithm: A name that hashlib knows: `sha256`, or `md5` as in dvc.lock.
+        path: File to read.
+        algorithm: Name of a hashlib algorithm: `sha256`, or `md5` as in dvc.lock.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

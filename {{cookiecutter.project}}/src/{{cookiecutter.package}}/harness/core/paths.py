@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-NAME = __name__.partition(".")[0]  # of the package, the MLflow experiment, the registered model and the Bento
-SOURCES = Path(__file__).resolve().parents[3]  # src/, or where the package is installed
+NAME = __name__.partition(".")[0]  # name of the package, the MLflow experiment, the registered model and the Bento
+SOURCES = Path(__file__).resolve().parents[3]  # src/, or the site-packages of an installed package
 MODELS = Path("models")
 REPORTS = Path("reports")
 PLOTS = REPORTS / "plots"
@@ -13,5 +13,5 @@ DATA_REPORT = REPORTS / "data.json"
 
 
 def project_root() -> Path:
-    """Returns the project's root, also from the temporary copy in which DVC runs a queued experiment."""
+    """The project's root, also in the temporary copy of a queued experiment."""
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()

@@ -1,4 +1,4 @@
-"""Other programs: git, DVC, container engines."""
+"""External programs: git, DVC, container engines."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from .errors import UserError
 
-DVC = (sys.executable, "-m", "dvc")  # of this environment, whatever is on PATH
-Done = subprocess.CompletedProcess[str]
+DVC = (sys.executable, "-m", "dvc")  # of this environment, not the one on PATH
+Process = subprocess.CompletedProcess[str]
 
 
 def run(
@@ -18,42 +18,42 @@ def run(
     text: str = "",
     progress: bool = False,
 ) -> str:
-    """Runs a program.
+    """The standard output of a program, without trailing white space.
 
     Args:
         *command: The program and its arguments.
-        cwd: Folder to run it in; None for the present one.
-        env: Its whole environment; None for that of this process.
-        text: Its standard input.
-        progress: Whether a person at a terminal sees its standard error, which is then not captured.
-
-    Returns:
-        Its standard output, without white space at the end.
+        cwd: Working directory; None for the current one.
+        env: Complete environment; None for that of this process.
+        text: Standard input.
+        progress: Whether standard error goes to the terminal, if there is one, instead of being captured.
 
     Raises:
-        UserError: If the program is missing or fails, with the first line that says why.
+        UserError: If the program is missing or fails, with the line of its output that says why.
     """
-    done = complete(*command, cwd=cwd, env=env, text=text, progress=progress)
-    require(done)
-    return done.stdout.rstrip()
+    process = complete(*command, cwd=cwd, env=env, text=text, progress=progress)
+    require(process)
+    return process.stdout.rstrip()
 
 
 def show(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-    """Runs a program whose output a person sees; for the arguments see `run`.
+    """Runs a program with terminal output; arguments as in `run`.
 
     Raises:
         UserError: If the program is missing or fails.
     """
     try:
-        done = subprocess.run([str(part) for part in command], cwd=cwd, env=env, encoding="utf-8", check=False)
+        process = subprocess.run([str(part) for part in command], cwd=cwd, env=env, encoding="utf-8", check=False)
     except FileNotFoundError:
         raise _missing(command[0]) from None
-    if done.returncode:
-        raise UserError(f"`{_name(done)}` failed: its output above says why")
+    if process.returncode:
+        raise UserError(f"`{_name(process)}` failed: its output above says why")
 
 
 def answer(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str | None:
-    """The standard output of a program, or None if it is missing or fails; for the arguments see `run`."""
+    """The standard output of a program; None if it fails or is missing.
+
+    For the arguments see `run`.
+    """
     try:
         return run(*command, cwd=cwd, env=env)
     except UserError:
@@ -66,8 +66,8 @@ def complete(
     env: Mapping[str, str] | None = None,
     text: str = "",
     progress: bool = False,
-) -> Done:
-    """Runs a program to its end, whatever its exit status; for the arguments see `run`.
+) -> Process:
+    """The completed process of a program; arguments as in `run`.
 
     Raises:
         UserError: If the program is missing.
@@ -88,37 +88,37 @@ def complete(
         raise _missing(command[0]) from None
 
 
-def require(done: Done) -> None:
-    """Rejects a failure of a program.
+def require(process: Process) -> None:
+    """Raises an error if a program has failed.
 
     Args:
-        done: The ended program, its output captured as text.
+        process: The completed process, its output captured as text.
 
     Raises:
-        UserError: If its exit status is not 0, with the first line that says why.
+        UserError: If its exit status is not 0, with the line of its output that says why.
     """
-    if done.returncode:
-        raise UserError(f"`{_name(done)}` failed: {reason(done)}")
+    if process.returncode:
+        raise UserError(f"`{_name(process)}` failed: {reason(process)}")
 
 
-def reason(done: Done) -> str:
+def reason(process: Process) -> str:
     """The line in which a program says why it failed.
 
     Args:
-        done: The ended program, its output captured as text.
+        process: The completed process, its output captured as text.
 
     Returns:
-        Its first line that begins as errors do, else its last line, else its exit status.
+        The first line that begins with "error" or the like, else the last line, else the exit status.
     """
-    lines = [line.strip() for line in f"{done.stdout or ''}\n{done.stderr or ''}".splitlines() if line.strip()]
+    lines = [line.strip() for line in f"{process.stdout or ''}\n{process.stderr or ''}".splitlines() if line.strip()]
     marked = (line for line in lines if line.lower().startswith(("error", "fatal", "! [rejected]")))
-    line = next(marked, lines[-1] if lines else f"exit status {done.returncode}")
+    line = next(marked, lines[-1] if lines else f"exit status {process.returncode}")
     return line.removeprefix("ERROR: ")
 
 
-def _name(done: Done) -> str:
-    """What people call a command line: the program and its command, as in `git push`."""
-    words = done.args[2:] if done.args[:2] == [sys.executable, "-m"] else done.args
+def _name(process: Process) -> str:
+    """Program and subcommand of a command line, `git push` for instance."""
+    words = process.args[2:] if process.args[:2] == [sys.executable, "-m"] else process.args
     return " ".join([word for word in words if not word.startswith("-") and "=" not in word][:2])
 
 

@@ -1,4 +1,4 @@
-"""What surrounds a command or a stage: errors in one line, one process a stage at a time."""
+"""Entry points of commands and stages: one-line errors, locks of stages."""
 
 import os
 import sys
@@ -9,13 +9,13 @@ from .errors import UserError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a command, and ends the process with one line for an error that a person can mend.
+    """Runs a command; a `UserError` becomes one line and exit code 1.
 
     Args:
-        main: The command. A `KeyboardInterrupt` that it raises anew may carry a text for the person.
+        main: The command. A `KeyboardInterrupt` from it may carry a message to print.
 
     Raises:
-        SystemExit: Code 1 after a `UserError`, 130 after Ctrl-C, 141 if the reader of the output has gone.
+        SystemExit: Code 1 after a `UserError`, 130 after Ctrl-C, 141 if the reader of standard output has ended.
     """
     try:
         main()
@@ -24,31 +24,31 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted: {str(interrupt) or 'the same command starts anew'}", file=sys.stderr)
+        print(f"interrupted: {str(interrupt) or 'run the same command to start again'}", file=sys.stderr)
         raise SystemExit(130) from None
-    except BrokenPipeError:  # `| head`: Python would complain again when it closes the output
+    except BrokenPipeError:  # `| head`: without this, Python reports the error again when it closes the output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
 
 
 def run_stage(name: str, main: Callable[[], None]) -> None:
-    """Runs a pipeline stage, alone.
+    """Runs a pipeline stage under a lock.
 
-    `kill -9` of `dvc` leaves the stage it started running. A second `dvc repro` waits for that process, which would
-    overwrite its outputs otherwise. The operating system drops the lock with the process.
+    After `kill -9` of `dvc`, its stage is still running and would overwrite the outputs of a second `dvc repro`, which
+    therefore waits for it. The operating system releases the lock when the process ends.
 
     Args:
-        name: The stage's name, as in dvc.yaml.
-        main: The stage's work.
+        name: Name of the stage, as in dvc.yaml.
+        main: Function that runs the stage.
     """
-    from filelock import (  # here: a Bento has no stages, and no filelock
+    from filelock import (  # here, not above: a Bento has no filelock
         FileLock,
         Timeout,
     )
 
     lock = FileLock(Path(".dvc", "tmp", f"{name}.lock"), timeout=0)
 
-    def alone() -> None:
+    def locked() -> None:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
@@ -58,8 +58,8 @@ def run_stage(name: str, main: Callable[[], None]) -> None:
         try:
             main()
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("the stage starts anew at the next `dvc repro`") from None
+            raise KeyboardInterrupt("the next `dvc repro` runs the stage from the start") from None
         finally:
             lock.release()
 
-    run(alone)
+    run(locked)

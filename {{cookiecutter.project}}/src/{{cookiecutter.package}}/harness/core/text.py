@@ -11,19 +11,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], words: int =
     Args:
         columns: Titles of the columns.
         rows: Cells of each row.
-        words: Number of columns that hold words, from the left; they are aligned left, the numbers after them right.
+        words: Number of first columns that hold words, aligned left; the others are aligned right.
     """
     alignment = "|" + "---|" * words + "---:|" * (len(columns) - words)
     return [_line(columns), alignment, *map(_line, rows)]
 
 
 def _line(cells: Sequence[object]) -> str:
-    # The name of a column or of a class may hold any character.
+    # The name of a column or class may contain any character.
     return "| " + " | ".join(" ".join(str(cell).replace("|", "\\|").split()) for cell in cells) + " |"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number for people, with an exponent only if it is very large or very small.
+    """A number with a few significant digits, without an exponent if possible.
 
     Args:
         value: The number; None and NaN become "-".
@@ -37,22 +37,22 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def compared(error: float, baseline: float, less: str) -> str:
-    """The difference between the errors of a model and of the naive answer, in words.
+    """Comparison of a model's error with that of a baseline, in words.
 
     Args:
         error: Error of the model.
-        baseline: Error of the naive answer.
+        baseline: Error of the baseline.
         less: Words after the percentage, "lower" for instance.
     """
     if error == baseline:
         return "no better"
     if error > baseline:
-        return "the model is worse than that"
+        return "the model is worse than the baseline"
     return f"{1 - error / baseline:.0%} {less}"
 
 
 def aligned(rows: Sequence[Sequence[object]]) -> list[str]:
-    """The lines of a plain table, each column as wide as its longest cell.
+    """The lines of a plain-text table with aligned columns.
 
     Args:
         rows: Cells of each row, the header first; all rows have the same number of cells.

@@ -8,7 +8,7 @@ from .contracts import Evaluator, Presenter
 
 
 def evaluator(described: Manifest) -> Evaluator:
-    """The module that evaluates a kind of target: `classification` or `regression`.
+    """The module that evaluates a target: `classification` or `regression`.
 
     Args:
         described: Manifest of the prepared data, or content of models/model.json.
@@ -17,7 +17,7 @@ def evaluator(described: Manifest) -> Evaluator:
 
 
 def presenter(described: Manifest) -> Presenter:
-    """The module that shows examples of a kind of input: `images` or `tables`.
+    """The module that presents examples: `images` or `tables`.
 
     Args:
         described: Manifest of the prepared data, or content of models/model.json.

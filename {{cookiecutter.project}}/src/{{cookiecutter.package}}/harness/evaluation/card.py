@@ -1,4 +1,7 @@
-"""The model card (M. Mitchell et al., Model Cards for Model Reporting, 2019)."""
+"""The model card.
+
+Source: M. Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
     from .settings import Evaluate
 
-COEFFICIENTS = 60  # in one table; if there are more, those with the largest |estimate / standard error| are shown
+COEFFICIENTS = 60  # maximum number in the table: those with the largest |estimate / standard error|
 
 
 def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str], settings: "Evaluate") -> str:
@@ -52,14 +55,14 @@ def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str
         "## Parameters",
         parameters(workspace),
         "## Limits",
-        "The confidence intervals cover the sampling error of a test split of this size. They say nothing about "
-        f"examples from other places or times than the data above. {evaluation.limits}",
+        "The confidence intervals cover only the sampling error of a test split of this size. They do not apply to "
+        f"examples from other sources or times than the data above. {evaluation.limits}",
     ]
     return "\n\n".join(paragraphs) + "\n"
 
 
 def heading(workspace: Workspace) -> str:
-    """Name and version of the model, and its task in words.
+    """Name, version and task of the model, in one sentence.
 
     Args:
         workspace: Results of the earlier stages.
@@ -71,7 +74,7 @@ def heading(workspace: Workspace) -> str:
 
 
 def metrics(evaluation: Evaluation) -> str:
-    """Table of the metrics, with their intervals, beside those of the naive answer.
+    """Table of the metrics with their intervals, and of the baseline.
 
     Args:
         evaluation: Results on the test split.
@@ -79,29 +82,29 @@ def metrics(evaluation: Evaluation) -> str:
     rows = []
     for name, (label, better) in evaluation.labels.items():
         if estimate := evaluation.estimates.get(name):
-            naive = evaluation.estimates.get(f"baseline_{name}")
-            values = [*estimate, naive.value if naive else None]
+            baseline = evaluation.estimates.get(f"baseline_{name}")
+            values = [*estimate, baseline.value if baseline else None]
             rows.append((label, *map(number, values), better))
-    return "\n".join(table(("metric", "value", "from", "to", "naive", "better"), rows))
+    return "\n".join(table(("metric", "value", "from", "to", "baseline", "better"), rows))
 
 
 def training(history: "pd.DataFrame", target: Target, monitored: str | None) -> str:
-    """Number of epochs, and loss and metric of the epoch whose weights were kept.
+    """Sentence on the number of epochs and the best epoch's metrics.
 
     Args:
         history: A row for each epoch: loss and metric on both splits.
-        target: The target, whose metric is shown.
-        monitored: Metric that early stopping watched; None if there were no epochs.
+        target: Target of the model, whose metric is shown.
+        monitored: Metric of early stopping; None for a model without epochs.
     """
     best, value = history.iloc[monitor.best_epoch(history, monitored, target)], f"val_{target.METRIC}"
-    summary = "Fitted by its own solver, without epochs"
+    summary = "Fitted by a solver, without epochs"
     if monitored is not None:
         summary = f"{len(history)} epochs; the weights are those of epoch {best['epoch']:.0f}"
     return f"{summary}: validation loss {best['val_loss']:.4f}, validation {target.METRIC} {number(best[value])}."
 
 
 def coefficients(workspace: Workspace) -> list[str]:
-    """Paragraphs on the coefficients of a linear model; none for other models.
+    """Paragraphs on the coefficients of a linear model; [] for other models.
 
     Args:
         workspace: Results of the earlier stages.
@@ -112,8 +115,8 @@ def coefficients(workspace: Workspace) -> list[str]:
     explanation = [evaluator(workspace.manifest).COEFFICIENTS, workspace.description.get("coefficients_note")]
     if len(rows) > COEFFICIENTS:
         explanation.append(
-            f"The table has the {COEFFICIENTS} of {len(rows)} with the largest |estimate / standard error|; "
-            "models/model.json has all."
+            f"The table shows the {COEFFICIENTS} of {len(rows)} coefficients with the largest |estimate / standard "
+            "error|; models/model.json has all of them."
         )
         rows = sorted(rows, key=_strength, reverse=True)[:COEFFICIENTS]
     titles = {"name": "column", "standard_error": "standard error", "low": "from", "high": "to"}
@@ -125,13 +128,13 @@ def coefficients(workspace: Workspace) -> list[str]:
 
 
 def _strength(row: Mapping[str, Any]) -> float:
-    """|estimate / standard error| of a coefficient, 0 if the error is unknown."""
+    """|estimate / standard error| of a coefficient; 0 without an error."""
     error = row["standard_error"]
     return abs(row["estimate"]) / error if error else 0.0
 
 
 def splits(workspace: Workspace) -> str:
-    """Table of the splits: number of examples and content.
+    """Table of the splits: number of examples and digest.
 
     Args:
         workspace: Results of the earlier stages.
@@ -152,26 +155,26 @@ def parameters(workspace: Workspace) -> str:
 
 
 def examples_on_the_page(examples: int) -> list[str]:
-    """Notice that test examples are released together with the model; none if there are none.
+    """Notice that test examples are released with the model, if any.
 
     Args:
         examples: Number of examples in models/page.json.
     """
     if not examples:
         return []
-    return [f"{examples} examples of the test split are in models/page.json and are released with the model."]
+    return [f"{examples} examples of the test split are released with the model, in models/page.json."]
 
 
 def validation(data: Mapping[str, Any]) -> list[str]:
-    """Paragraphs on examples that `prepare` left out, changed or warned about.
+    """Paragraphs on the examples that `prepare` dropped, and its warnings.
 
     Args:
-        data: Content of reports/data.json: skipped and duplicates, and for tables imputed cells, violations of the
-            schema by column and kind, and warnings.
+        data: Content of reports/data.json: dropped examples and duplicates; for tables also imputed cells, violations
+            of the schema by column and kind, and warnings.
     """
     imputed = f"{data['imputed']} cells were imputed; " if "imputed" in data else ""
     paragraphs = [
-        f"{data['skipped']} unusable examples were left out; {imputed}{data['duplicates']} exact duplicates are in the "
+        f"{data['skipped']} unusable examples were dropped; {imputed}{data['duplicates']} exact duplicates are in the "
         "same split as their originals."
     ]
     violations = [

@@ -1,6 +1,6 @@
 """Evaluation of a classifier: metrics, plots and text of the model card.
 
-To add a metric, write a function of labels and probabilities and its line in `METRICS`: it is then in
+To add a metric, write a function of labels and probabilities and add it to `METRICS`. It then appears in
 reports/metrics.json, in the model card with its confidence interval, in MLflow and in the gates.
 """
 
@@ -25,16 +25,16 @@ COEFFICIENTS = (
     "If a column is one unit larger and the others are unchanged, its estimate is added to the log-odds of the class: "
     "the odds are multiplied by exp(estimate). An interval that contains 0 leaves the direction open."
 )
-BINS = 15  # of confidence, in the reliability diagram and the expected calibration error
+BINS = 15  # number of confidence bins in the reliability diagram and the expected calibration error
 
 
 def accuracy(labels: Labels, probabilities: Probabilities) -> Weighted:
-    """Share of the examples whose most probable class is the true one."""
+    """Fraction of the examples whose most probable class is the true class."""
     return mean(_correct(labels, probabilities))
 
 
 def macro_f1(labels: Labels, probabilities: Probabilities) -> Weighted:
-    """Mean F1 over the classes that occur."""
+    """Unweighted mean of F1 over the classes that occur."""
     classes, predictions = probabilities.shape[1], probabilities.argmax(1)
     correct = _correct(labels, probabilities)
 
@@ -48,17 +48,18 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Weighted:
 
 
 def log_loss(labels: Labels, probabilities: Probabilities) -> Weighted:
-    """-mean(log p(true class)), in nats; p is clipped at the precision of its type."""
+    """Mean -log p(true class), in nats, with p clipped above 0."""
     true_class = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return mean(-np.log(np.clip(true_class, np.finfo(probabilities.dtype).eps, 1)))
 
 
 def roc_auc(labels: Labels, probabilities: Probabilities) -> Weighted:
-    """Area under the ROC curve, of the second of two classes or averaged over all classes, one against the rest.
+    """Area under the ROC curve.
 
-    Classes are left out of the average if all or none of the examples are of them. The area is the Mann-Whitney
-    statistic: the share of (positive, negative) pairs in the right order, ties counting half (J. A. Hanley,
-    B. J. McNeil, Radiology 143, 1982).
+    For two classes, it is that of the second class; for more, the mean over all classes, one against the rest, without
+    classes to which all or none of the examples belong. The area is the Mann-Whitney statistic: the fraction of
+    (positive, negative) pairs in the correct order, where ties count half.
+    Source: J. A. Hanley, B. J. McNeil, Radiology 143, 1982.
     """
     classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
     areas = [_area(labels == k, probabilities[:, k]) for k in classes]
@@ -73,7 +74,9 @@ def roc_auc(labels: Labels, probabilities: Probabilities) -> Weighted:
 
 def _area(positive: NDArray[np.bool_], scores: Probabilities) -> Weighted:
     order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-1))  # of each run of equal scores, the lowest first
+    starts = np.flatnonzero(
+        np.diff(scores[order], prepend=-1)
+    )  # first index of each run of equal scores, in ascending order
     positive = positive[order]
 
     def area(weights: Weights) -> float:
@@ -87,9 +90,9 @@ def _area(positive: NDArray[np.bool_], scores: Probabilities) -> Weighted:
 
 
 def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> Weighted:
-    """Sum over bins of confidence of (n / N) |accuracy - confidence|.
+    """Sum over confidence bins of (n / N) |accuracy - confidence|.
 
-    C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
+    Source: C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
     """
     confidence, bins = _confidence(probabilities)
     gaps = _correct(labels, probabilities) - confidence
@@ -106,7 +109,7 @@ METRICS = {
 
 
 def metrics(outputs: Probabilities, targets: Labels, description: Description) -> Metrics:
-    """Metrics of a model as a function of the examples' weights.
+    """Metrics as a function of the weights of the examples.
 
     Args:
         outputs: Probabilities, float [N, K].
@@ -126,7 +129,9 @@ def calibration_error(values: Mapping[str, float]) -> float | None:
 
 
 def groups(targets: Labels, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
-    """The examples of each class, bool [N]; the accuracy within a class is its recall.
+    """Mask of the examples of each class, bool [N].
+
+    The accuracy within a class is its recall.
 
     Args:
         targets: Labels, int64 [N].
@@ -142,24 +147,26 @@ def _correct(labels: Labels, probabilities: Probabilities) -> NDArray[np.float64
 
 
 def _confidence(probabilities: Probabilities) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Probability of the most probable class, and its bin."""
+    """Confidence, the largest probability of each example, and its bin, both [N]."""
     confidence = probabilities.max(1).astype(np.float64)
     return confidence, np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
 def confusion(labels: Labels, predictions: Labels, classes: int) -> NDArray[np.int64]:
-    """Confusion matrix: number of examples by true class (row) and predicted class (column), int [K, K]."""
+    """Confusion matrix, int64 [K, K]: true class by predicted class."""
     return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
 
 
 def by_class(matrix: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Precision, recall and F1 = 2 TP / (2 TP + FP + FN) of each class, float [K].
+    """Precision, recall and F1 of each class.
+
+    F1 = 2 TP / (2 TP + FP + FN).
 
     Args:
-        matrix: Confusion matrix, int [K, K].
+        matrix: Confusion matrix, int64 [K, K].
 
     Returns:
-        Name -> value of each class, NaN if it is undefined.
+        Name of the metric -> float64 [K], NaN if undefined.
     """
     hits, predicted, actual = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
     with np.errstate(invalid="ignore"):
@@ -167,14 +174,14 @@ def by_class(matrix: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
 
 
 def reliability(labels: Labels, probabilities: Probabilities) -> dict[str, NDArray[np.float64]]:
-    """Reliability diagram: mean confidence, accuracy and count of the examples in each bin of confidence.
+    """Data of the reliability diagram: mean confidence, accuracy and count by bin.
 
     Args:
         labels: int64 [N].
         probabilities: float [N, K].
 
     Returns:
-        Name -> value of each of the `BINS` equal bins that is not empty.
+        Name -> float64 [n] for the n non-empty bins of `BINS` equal ones.
     """
     confidence, bins = _confidence(probabilities)
     count = np.bincount(bins, minlength=BINS)
@@ -185,11 +192,11 @@ def reliability(labels: Labels, probabilities: Probabilities) -> dict[str, NDArr
 
 
 def purpose(manifest: Manifest, subject: str) -> str:
-    """The task of the model, in words.
+    """Description of the model's task, for the model card.
 
     Args:
         manifest: Manifest of the prepared data.
-        subject: The inputs in words, "gray pictures" for instance.
+        subject: Description of the inputs, "gray pictures" for instance.
     """
     classes = manifest["classes"]
     ellipsis = ", ..." if len(classes) > 20 else ""
@@ -197,7 +204,9 @@ def purpose(manifest: Manifest, subject: str) -> str:
 
 
 def evaluate(test: Predictions, settings: "Evaluate", folder: Path) -> Evaluation:
-    """Metrics, plots and text of the test split; the naive answer is the most frequent class in training.
+    """Metrics, plots and text of the model card, from the test split.
+
+    The baseline always predicts the most frequent class of the training split.
 
     Args:
         test: Probabilities of the test split.
@@ -223,7 +232,7 @@ def evaluate(test: Predictions, settings: "Evaluate", folder: Path) -> Evaluatio
         notes=[],
         sections=_sections(matrix, classes, folder),
         worst=_mistakes(test, settings.examples),
-        limits="The model always answers with one of its classes, even if none of them fits.",
+        limits="The model always predicts one of its classes, even if none of them fits.",
     )
 
 
@@ -242,12 +251,12 @@ def _draw(test: Predictions, matrix: NDArray[np.int64], ece: float, folder: Path
     classification_plots.reliability(bins, ece, folder / "reliability.png")
 
 
-def _headline(estimates: Mapping[str, Estimate], examples: int, naive: str) -> str:
+def _headline(estimates: Mapping[str, Estimate], examples: int, frequent: str) -> str:
     correct, baseline = estimates["accuracy"].value, estimates["baseline_accuracy"].value
     fewer = compared(1 - correct, 1 - baseline, "fewer errors")
     return (
         f"{correct:.1%} of {examples} test examples are correctly classified, compared with {baseline:.1%} for always "
-        f"answering {naive}, the most frequent class in training: {fewer}."
+        f"predicting {frequent}, the most frequent class in training: {fewer}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Plots of a classifier's evaluation."""
+"""Plots of a classifier: confusion matrix and reliability diagram."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,14 +7,14 @@ import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from .plots import BLUE, GREY, plain, save
+from .plots import BLUE, GRAY, plain, save
 
 
 def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """Confusion matrix: counts, shaded by their share of the row.
+    """Confusion matrix: counts, shaded by their fraction of the row.
 
     Args:
-        matrix: Examples by true class (row) and predicted class (column), int [K, K].
+        matrix: Number of examples by true class (row) and predicted class (column), int64 [K, K].
         classes: Names of the K classes.
         path: PNG file to write.
     """
@@ -27,8 +27,8 @@ def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Pa
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color)
     names = [plain(name) for name in classes]
-    upright = 0.09 * max(map(len, names)) > 0.7 * side / len(names)  # inches: width of a name > width of a column
-    axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+    vertical = 0.09 * max(map(len, names)) > 0.7 * side / len(names)  # inches: width of a name > width of a column
+    axes.set_xticks(range(len(names)), names, rotation=90 if vertical else 0)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted class", ylabel="true class", title=f"Confusion, {matrix.sum()} test examples")
     axes.spines[:].set_visible(False)
@@ -36,7 +36,7 @@ def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Pa
 
 
 def reliability(bins: dict[str, NDArray[np.float64]], ece: float, path: Path) -> None:
-    """Reliability diagram: accuracy against confidence, and the number of examples below.
+    """Reliability diagram: accuracy against confidence, above a histogram.
 
     Args:
         bins: Result of `classification.reliability`.
@@ -44,7 +44,7 @@ def reliability(bins: dict[str, NDArray[np.float64]], ece: float, path: Path) ->
         path: PNG file to write.
     """
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(4.6, 5.4), sharex=True, height_ratios=[3, 1])
-    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="perfectly calibrated")
+    upper.plot([0, 1], [0, 1], color=GRAY, linestyle="--", label="perfectly calibrated")
     upper.plot(bins["confidence"], bins["accuracy"], "o-", color=BLUE, label="model")
     upper.set(ylabel="accuracy", title=f"Reliability, ECE {ece:.3f}", xlim=(0, 1.02), ylim=(0, 1.02))
     upper.legend()

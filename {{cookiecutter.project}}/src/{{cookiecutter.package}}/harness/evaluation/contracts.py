@@ -1,4 +1,4 @@
-"""Types of the modules that `evaluation` chooses by the manifest, and the results that they return."""
+"""Protocols of the evaluation modules, and the types of their results."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Worst(NamedTuple):
     """The test examples with the largest errors.
 
     Attributes:
-        title: Heading of their section in the model card.
+        title: Heading of the section in the model card.
         rows: Rows of the test split, the largest error first.
-        captions: The error of each row, in words.
-        total: Number of candidates from which the rows are the worst.
+        captions: Description of the error of each row.
+        total: Number of examples from which the worst were chosen.
     """
 
     title: str
@@ -37,14 +37,13 @@ class Evaluation(NamedTuple):
     """The results of a model on the test split.
 
     Attributes:
-        estimates: Metric -> estimate; undefined metrics are left out. `baseline_<metric>` is that metric of the naive
-            answer.
-        labels: Metric -> its name and direction in the model card.
-        headline: Comparison with the naive answer, in one sentence.
-        notes: Sentences on metrics that are undefined, and why.
+        estimates: Metric -> estimate; undefined metrics are left out. `baseline_<metric>` is that of the baseline.
+        labels: Metric -> name and direction in the model card.
+        headline: Comparison with the baseline, in one sentence.
+        notes: Sentences that explain why metrics are undefined.
         sections: Further paragraphs of the model card.
         worst: The examples with the largest errors.
-        limits: Limits of the model, for the end of the card.
+        limits: Sentences on the limits of the model.
     """
 
     estimates: Mapping[str, Estimate]
@@ -57,24 +56,24 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator(Protocol):
-    """Metrics and text for one kind of target: `classification` or `regression`.
+    """Evaluator of a kind of target: `classification` or `regression`.
 
     Attributes:
-        COEFFICIENTS: How to read the coefficients of a linear model.
+        COEFFICIENTS: Explanation of the coefficients of a linear model, for the model card.
     """
 
     COEFFICIENTS: str
 
     def purpose(self, manifest: Manifest, subject: str) -> str:
-        """The task of the model, in words.
+        """Description of the model's task, for the model card.
 
         Args:
             manifest: Manifest of the prepared data.
-            subject: The inputs in words, `Presenter.subject`.
+            subject: Description of the inputs, from `Presenter.subject`.
         """
 
     def evaluate(self, test: Predictions, settings: Evaluate, folder: Path) -> Evaluation:
-        """Metrics, plots and text of the test split.
+        """Metrics, plots and text of the model card, from the test split.
 
         Args:
             test: Outputs of the exported model on the test split.
@@ -83,7 +82,7 @@ class Evaluator(Protocol):
         """
 
     def metrics(self, outputs: NDArray[Any], targets: NDArray[Any], description: Description) -> Metrics:
-        """Metrics of a model as a function of the examples' weights.
+        """Metrics as a function of the weights of the examples.
 
         Args:
             outputs: Outputs of the exported model, float32 [N, ...].
@@ -92,7 +91,7 @@ class Evaluator(Protocol):
         """
 
     def groups(self, targets: NDArray[Any], manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
-        """Groups of examples by their target: name -> bool [N].
+        """Groups of examples by target: name -> mask, bool [N].
 
         Args:
             targets: Targets, [N].
@@ -100,7 +99,7 @@ class Evaluator(Protocol):
         """
 
     def calibration_error(self, values: Mapping[str, float]) -> float | None:
-        """Calibration error, 0 for a calibrated model; None if it is undefined.
+        """Calibration error, 0 for a calibrated model; None if undefined.
 
         Args:
             values: Metric -> value on the test split.
@@ -108,13 +107,13 @@ class Evaluator(Protocol):
 
 
 class Presenter(Protocol):
-    """Examples of one kind of input, shown to people: `images` or `tables`."""
+    """Presenter of examples in model card and page: `images` or `tables`."""
 
     def subject(self, manifest: Manifest) -> str:
-        """The inputs of the model, in words."""
+        """Description of the model's inputs, for the model card."""
 
     def form(self, section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
-        """Facts about the inputs for the service's page, beside models/model.json.
+        """Facts for the service's page that models/model.json lacks.
 
         Args:
             section: Section `data` of the configuration.
@@ -122,18 +121,18 @@ class Presenter(Protocol):
         """
 
     def examples(self, rows: Sequence[int]) -> Sequence[Mapping[str, Any]]:
-        """Examples of the test split in the form that the service accepts.
+        """Examples of the test split, as inputs of the service.
 
         Args:
             rows: Rows of the test split.
         """
 
     def worst(self, rows: Sequence[int], titles: Sequence[str], total: int, folder: Path) -> list[str]:
-        """Lines of the model card that show the examples with the largest errors.
+        """Lines of the model card with the worst examples.
 
         Args:
             rows: Rows of the test split, the largest error first.
             titles: Title of each row.
-            total: Number of candidates from which the rows are the worst.
+            total: Number of examples from which the worst were chosen.
             folder: Folder of plots and files.
         """

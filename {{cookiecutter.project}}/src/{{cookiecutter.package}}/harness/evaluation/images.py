@@ -1,4 +1,4 @@
-"""Pictures in the model card and on the service's page."""
+"""Images in the model card and on the service's page."""
 
 import base64
 import io
@@ -15,13 +15,13 @@ from ..prepared.images import load
 
 
 def subject(manifest: Manifest) -> str:
-    """The inputs of the model, in words."""
+    """Description of the model's inputs, for the model card."""
     height, width, channels = manifest["shape"]
     return f"{'gray' if channels == 1 else 'color'} pictures of {height} x {width} pixels"
 
 
 def form(section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
-    """Facts about the inputs for the service's page: none, models/model.json has all of them.
+    """Facts for the service's page: none, because models/model.json has all.
 
     Args:
         section: Section `data` of the configuration.
@@ -31,13 +31,13 @@ def form(section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
 
 
 def examples(rows: Sequence[int]) -> list[dict[str, str]]:
-    """Pictures of the test split in the form that the service accepts.
+    """Images of the test split, as inputs of the service.
 
     Args:
         rows: Rows of the test split.
 
     Returns:
-        file: A PNG file, in base64.
+        For each image, `file`: a PNG file in base64.
     """
     pictures = load("test")
     return [{"file": base64.b64encode(_png(pictures[row])).decode()} for row in rows]
@@ -50,12 +50,12 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def worst(rows: Sequence[int], titles: Sequence[str], total: int, folder: Path) -> list[str]:
-    """Lines of the model card that show the pictures with the largest errors.
+    """Lines of the model card with the worst images.
 
     Args:
         rows: Rows of the test split, the largest error first.
         titles: Title of each row.
-        total: Number of candidates from which the rows are the worst.
+        total: Number of images from which the worst were chosen.
         folder: Folder for mistakes.png.
     """
     from . import plots

@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 from ..core.text import number
 
-Weights = NDArray[np.float64]  # of the examples, [N]
+Weights = NDArray[np.float64]  # weights of the examples, [N]
 Weighted = Callable[[Weights], float]  # weights -> value of a metric, NaN if undefined
 Metrics = Callable[[Weights], dict[str, float]]  # weights -> metric -> value, NaN if undefined
 
 
 class Metric(NamedTuple):
-    """A metric: its name and direction for people, and its definition.
+    """A metric: name, direction and definition.
 
     Attributes:
         title: Name in the model card.
         better: Direction in the model card, "higher" for instance.
-        function: Targets [N] and outputs [N, ...] -> function from the examples' weights to the value. Work that does
-            not depend on the weights is done once here, not for every resample of the bootstrap.
+        function: Targets [N], outputs [N, ...] -> function from weights to the value. Computations that do not depend
+            on the weights are done here once, not in every resample of the bootstrap.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Metric(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """The value of a metric, and the ends of its confidence interval if it has one."""
+    """Value of a metric, with the ends of its optional confidence interval."""
 
     value: float
     low: float | None = None
@@ -38,10 +38,10 @@ class Estimate(NamedTuple):
 
 
 def together(table: Mapping[str, Metric], targets: NDArray[Any], outputs: NDArray[Any]) -> Metrics:
-    """All metrics of a table as one function of the examples' weights.
+    """Several metrics as one function of the weights.
 
     Args:
-        table: Key -> metric.
+        table: Name -> metric.
         targets: Targets, [N].
         outputs: Outputs of a model, [N, ...].
     """
@@ -50,30 +50,31 @@ def together(table: Mapping[str, Metric], targets: NDArray[Any], outputs: NDArra
 
 
 def mean(numbers: NDArray[np.float64]) -> Weighted:
-    """The weighted mean of a number for each example, as a function of the weights."""
+    """Weighted mean of the examples' numbers, as a function of the weights."""
     return lambda weights: float(weights @ numbers / weights.sum())
 
 
 def unweighted(metrics: Metrics, examples: int) -> dict[str, float]:
-    """Metric -> value, all examples counting once; NaN if undefined."""
+    """Metric -> value with weight 1 for every example, NaN if undefined."""
     return metrics(np.ones(examples))
 
 
 def bootstrap(metrics: Metrics, examples: int, resamples: int, confidence: float, seed: int) -> dict[str, Estimate]:
-    """Metrics with percentile bootstrap confidence intervals (B. Efron, Annals of Statistics 7, 1979).
+    """Metrics with percentile bootstrap confidence intervals.
 
-    A resample with replacement is a weight for each example: how often it was drawn.
+    In a resample with replacement, the weight of an example is the number of times that it was drawn.
+    Source: B. Efron, Bootstrap Methods: Another Look at the Jackknife, Annals of Statistics 7, 1979.
 
     Args:
         metrics: Function from weights to metrics.
         examples: Number of examples.
         resamples: Number of resamples.
-        confidence: Share of the resamples between the two ends, 0 to 1.
+        confidence: Fraction of the resamples between the two ends, 0 to 1.
         seed: Seed of the resampling.
 
     Returns:
-        Metric -> estimate. A metric that is undefined on all examples is left out; a resample in which a metric is
-        undefined does not count for it.
+        Metric -> estimate, without metrics that are undefined on all examples. Resamples in which a metric is undefined
+        are ignored for this metric.
     """
     generator = np.random.default_rng(seed)
     defined = {name: value for name, value in unweighted(metrics, examples).items() if not np.isnan(value)}
@@ -88,14 +89,16 @@ def bootstrap(metrics: Metrics, examples: int, resamples: int, confidence: float
 
 
 def grouped(name: str, values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
-    """Groups of examples by a column: one for each of its values, or quarters of many numbers.
+    """Groups of examples by the values or quartiles of a column.
+
+    Quartiles separate numbers with more than ten distinct values.
 
     Args:
         name: Name of the column.
-        values: float64 [N], NaN if missing, or str [N] (of objects), "" if missing.
+        values: float64 [N], NaN if missing, or object [N] of str, "" if missing.
 
     Returns:
-        Name of the group -> bool [N].
+        Name of the group -> mask, bool [N].
     """
     missing = values == "" if values.dtype == object else np.isnan(values)
     groups = {f"{name} missing": missing} if missing.any() else {}

@@ -1,6 +1,6 @@
-"""Plots of an evaluation that all targets share; those of one target are in `<target>_plots.py`.
+"""Plots for all targets; `<target>_plots.py` has those of one target.
 
-The same numbers give the same bytes: no plot holds a time.
+Equal data give equal bytes, because no plot contains a timestamp.
 """
 
 import math
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 matplotlib.use("Agg")
-BLUE, ORANGE, GREY = "#2f6fb0", "#d9822b", "#8a8f98"  # distinct for color-blind readers and in print
+BLUE, ORANGE, GRAY = "#2f6fb0", "#d9822b", "#8a8f98"  # distinct for color-blind readers and in print
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "font.size": 10})
 plt.rcParams.update({"legend.edgecolor": "none", "legend.framealpha": 0.85})
 
@@ -30,12 +30,12 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def plain(name: str) -> str:
-    """A name as matplotlib draws it literally: `$x$` is not a formula."""
+    """A name escaped for matplotlib, so that `$x$` is not a formula."""
     return name.replace("$", r"\$")
 
 
 def wide(values: Sequence[float] | NDArray[np.float64]) -> bool:
-    """Whether values span more than a factor of ten, too much for a linear scale.
+    """Whether values span more than a factor of ten.
 
     Args:
         values: Finite numbers, [N].
@@ -49,7 +49,7 @@ def write_csv(columns: Mapping[str, NDArray[np.generic]], path: Path) -> None:
 
 
 def evenly_spaced(examples: int, most: int) -> NDArray[np.int64]:
-    """At most this many rows, evenly spaced over all of them: as many as a plot or a browser can show."""
+    """Indices of at most `most` examples, evenly spaced, int64 [n]."""
     return np.linspace(0, examples - 1, min(examples, most)).round().astype(np.int64)
 
 
@@ -57,15 +57,15 @@ def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
     """Learning curves: loss and metric by epoch, for training and validation.
 
     Args:
-        history: Columns epoch, loss, val_loss, and the metric likewise.
+        history: Columns epoch, loss, val_loss, <metric> and val_<metric>.
         metric: Name of the metric.
         path: PNG file to write.
     """
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
-    single = len(history) == 1  # a line needs two
+    single = len(history) == 1  # a line needs two points
     marker = "o" if single else ""
     for axes, name in zip(panels, ("loss", metric), strict=True):
-        axes.plot(history["epoch"], history[name], marker=marker, color=GREY, label="training (while it learns)")
+        axes.plot(history["epoch"], history[name], marker=marker, color=GRAY, label="training (while it learns)")
         axes.plot(history["epoch"], history[f"val_{name}"], marker=marker, color=BLUE, label="validation")
         axes.set(xlabel="epoch", title=name.upper() if len(name) == 3 else name.capitalize())
         if single:
@@ -82,14 +82,14 @@ def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
 def gallery(
     images: Sequence[NDArray[np.uint8]], titles: Sequence[str], total: int, path: Path, columns: int = 6
 ) -> None:
-    """Grid of the pictures with the largest errors.
+    """Grid of the images with the largest errors.
 
     Args:
-        images: Pictures, uint8 [H, W, C] each.
-        titles: Title of each picture.
-        total: Number of candidates from which the pictures are the worst.
+        images: Images, each uint8 [H, W, C].
+        titles: Title of each image.
+        total: Number of images from which the worst were chosen.
         path: PNG file to write.
-        columns: Maximum number of pictures in a row.
+        columns: Maximum number of images in a row.
     """
     columns = max(2, min(columns, len(images)))
     rows = max(1, math.ceil(len(images) / columns))

@@ -1,6 +1,6 @@
 """Evaluation of a regression: metrics, plots and text of the model card.
 
-To add a metric, write a function of targets and predictions and its line in `METRICS`: it is then in
+To add a metric, write a function of targets and predictions and add it to `METRICS`. It then appears in
 reports/metrics.json, in the model card with its confidence interval, in MLflow and in the gates.
 """
 
@@ -39,13 +39,13 @@ def root_mean_squared_error(targets: Numbers, predictions: Numbers) -> Weighted:
 
 
 def r2(targets: Numbers, predictions: Numbers) -> Weighted:
-    """1 - mean squared error / variance of the targets; undefined if all targets are equal."""
+    """1 - mean squared error / variance, undefined if the variance is 0."""
     centered = targets - targets.mean() if np.ptp(targets) else np.zeros(len(targets))
     mean_squared, average, square = mean((predictions - targets) ** 2), mean(centered), mean(centered**2)
 
     def metric(weights: Weights) -> float:
         variance = square(weights) - average(weights) ** 2
-        # If a resample draws equal targets alone, only rounding is left.
+        # If all targets of a resample are equal, the variance is only a rounding error.
         return 1 - mean_squared(weights) / variance if variance > 1e-12 * square(weights) else float("nan")
 
     return metric
@@ -64,16 +64,16 @@ METRICS = {
     "r2": Metric("R2", "higher, 1 at most", r2),
     "mape": Metric("MAPE (1 is 100%)", "lower", mean_absolute_percentage_error),
 }
-BASELINES = ("mae", "rmse")  # metrics that are also computed for always predicting the mean
+BASELINES = ("mae", "rmse")  # metrics that are also computed for the baseline, which always predicts the mean
 
 
 def coverage(targets: Numbers, predictions: Numbers, half: float | None) -> Weighted:
-    """Share of the targets within their prediction interval; undefined without one.
+    """Fraction of the targets within their prediction interval.
 
     Args:
         targets: float64 [N].
         predictions: float64 [N].
-        half: Half-width of the intervals, None if they are undefined.
+        half: Half-width of the intervals; None makes the coverage undefined.
     """
     return _undefined if half is None else mean((np.abs(predictions - targets) <= half).astype(np.float64))
 
@@ -83,7 +83,7 @@ def _undefined(weights: Weights) -> float:
 
 
 def metrics(outputs: NDArray[np.floating[Any]], targets: Numbers, description: Description) -> Metrics:
-    """Metrics of a model as a function of the examples' weights: `METRICS`, and the coverage of its intervals.
+    """Metrics, coverage included, as a function of the weights of the examples.
 
     Args:
         outputs: Predictions, float [N, 1].
@@ -97,7 +97,7 @@ def metrics(outputs: NDArray[np.floating[Any]], targets: Numbers, description: D
 
 
 def calibration_error(values: Mapping[str, float]) -> float | None:
-    """The coverage that the prediction intervals lack to their level; None if there are no intervals.
+    """Shortfall of the coverage below `LEVEL`; None without prediction intervals.
 
     Args:
         values: Metric -> value on the test split.
@@ -106,7 +106,7 @@ def calibration_error(values: Mapping[str, float]) -> float | None:
 
 
 def groups(targets: Numbers, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
-    """Quarters of the examples by their target, bool [N].
+    """Masks of the examples between quartiles of the target, bool [N].
 
     Args:
         targets: float64 [N].
@@ -116,27 +116,29 @@ def groups(targets: Numbers, manifest: Manifest) -> dict[str, NDArray[np.bool_]]
 
 
 def purpose(manifest: Manifest, subject: str) -> str:
-    """The task of the model, in words.
+    """Description of the model's task, for the model card.
 
     Args:
         manifest: Manifest of the prepared data.
-        subject: The inputs in words, "rows of a table" for instance.
+        subject: Description of the inputs, "rows of a table" for instance.
     """
     return f"predicts the number `{manifest['target_name']}` from {subject}"
 
 
 def evaluate(test: Predictions, settings: "Evaluate", folder: Path) -> Evaluation:
-    """Metrics, plots and text of the test split; the naive answer is the mean of the training split.
+    """Metrics, plots and text of the model card, from the test split.
+
+    The baseline always predicts the mean of the training split.
 
     Args:
         test: Predictions of the test split.
         settings: Section `evaluate` of the configuration.
         folder: Folder of the plots.
     """
-    naive = float(test.train_targets.mean())
-    estimates = _estimates(test, naive, settings)
+    mean_target = float(test.train_targets.mean())
+    estimates = _estimates(test, mean_target, settings)
     coverages = _coverages(test)
-    _draw(test, naive, coverages, folder)
+    _draw(test, mean_target, coverages, folder)
     mae, baseline = estimates["mae"].value, estimates["baseline_mae"].value
     return Evaluation(
         estimates=estimates,
@@ -145,30 +147,30 @@ def evaluate(test: Predictions, settings: "Evaluate", folder: Path) -> Evaluatio
             "coverage": (f"coverage of the {LEVEL:.0%} intervals", f"{LEVEL:.2f} or a little more"),
             "interval_width": (f"width of the {LEVEL:.0%} intervals", "lower"),
         },
-        headline=f"MAE {number(mae)}, compared with {number(baseline)} for always answering {number(naive)}, the mean "
-        f"of the training split: {compared(mae, baseline, 'lower')}.",
+        headline=f"MAE {number(mae)}, compared with {number(baseline)} for always predicting {number(mean_target)}, "
+        f"the mean of the training split: {compared(mae, baseline, 'lower')}.",
         notes=undefined_metrics(test.targets, test.description),
         sections=_sections(test.description, coverages, folder),
         worst=_largest_errors(test, settings.examples),
         limits=f"The training split has targets from {number(test.train_targets.min())} to "
-        f"{number(test.train_targets.max())}; answers outside this range are extrapolation. The prediction intervals "
-        "have the same width for all examples: their coverage holds on average, not within every group of examples.",
+        f"{number(test.train_targets.max())}; predictions outside this range are extrapolations. The prediction "
+        "intervals have the same width for all examples: their coverage holds on average, not in every group.",
     )
 
 
-def _estimates(test: Predictions, naive: float, settings: "Evaluate") -> dict[str, Estimate]:
+def _estimates(test: Predictions, mean_target: float, settings: "Evaluate") -> dict[str, Estimate]:
     examples = len(test.targets)
     model_metrics = metrics(test.outputs, test.targets, test.description)
     estimates = bootstrap(model_metrics, examples, settings.resamples, settings.confidence, settings.seed)
     if (half := half_width(test.description)) is not None:
         estimates["interval_width"] = Estimate(2 * half)
     baselines = {name: METRICS[name] for name in BASELINES}
-    naive_values = unweighted(together(baselines, test.targets, np.full(examples, naive)), examples)
-    return estimates | {f"baseline_{name}": Estimate(value) for name, value in naive_values.items()}
+    values = unweighted(together(baselines, test.targets, np.full(examples, mean_target)), examples)
+    return estimates | {f"baseline_{name}": Estimate(value) for name, value in values.items()}
 
 
 def _coverages(test: Predictions) -> dict[float, float | None]:
-    """Level -> share of the test examples within their prediction interval, None if it is undefined."""
+    """Level -> coverage of the test examples, None if undefined."""
     errors = _errors(test)
     halves = {level: half_width(test.description, level) for level in LEVELS}
     return {level: None if half is None else float((errors <= half).mean()) for level, half in halves.items()}
@@ -179,7 +181,7 @@ def _errors(test: Predictions) -> Numbers:
     return errors
 
 
-def _draw(test: Predictions, naive: float, coverages: Mapping[float, float | None], folder: Path) -> None:
+def _draw(test: Predictions, mean_target: float, coverages: Mapping[float, float | None], folder: Path) -> None:
     from . import plots, regression_plots
 
     targets, predictions = np.asarray(test.targets), test.outputs[:, 0].astype(np.float64)
@@ -193,7 +195,7 @@ def _draw(test: Predictions, naive: float, coverages: Mapping[float, float | Non
         {"level": np.array(list(defined)), "coverage": np.array(list(defined.values()))}, folder / "coverage.csv"
     )
     points = regression_plots.Points(test.manifest["target_name"], targets, predictions)
-    regression_plots.predictions(points, naive, folder / "predictions.png")
+    regression_plots.predictions(points, mean_target, folder / "predictions.png")
     regression_plots.residuals(points, folder / "residuals.png")
     regression_plots.intervals(points, half_width(test.description), LEVEL, coverages, folder / "intervals.png")
 
@@ -209,7 +211,7 @@ def _sections(description: Description, coverages: Mapping[float, float | None],
         f"![residuals]({folder.name}/residuals.png)",
         "## Prediction intervals",
         f"Split-conformal, from the errors on the {description['calibration']['examples']} examples of the validation "
-        f"split: the prediction, plus and minus the half-width. The service answers with those at {LEVEL:.0%}.",
+        f"split: the prediction plus and minus the half-width. The service returns the {LEVEL:.0%} intervals.",
         "\n".join(table(("level", "half-width", "coverage on the test split"), rows)),
         f"![prediction intervals]({folder.name}/intervals.png)",
     ]
@@ -223,7 +225,7 @@ def _largest_errors(test: Predictions, most: int) -> Worst:
 
 
 def undefined_metrics(targets: Numbers, description: Description) -> list[str]:
-    """Sentences on metrics that are undefined, and why.
+    """Sentences that explain why metrics are undefined.
 
     Args:
         targets: float64 [N].
@@ -238,6 +240,6 @@ def undefined_metrics(targets: Numbers, description: Description) -> list[str]:
         least = int(np.ceil(LEVEL / (1 - LEVEL) - 1e-9))
         notes.append(
             f"The {LEVEL:.0%} prediction intervals are undefined: they need a validation split of at least {least} "
-            f"examples, it has {description['calibration']['examples']}."
+            f"examples, but it has {description['calibration']['examples']}."
         )
     return notes

@@ -1,4 +1,4 @@
-"""Files that the stage `evaluate` writes: reports/metrics.json, reports/intervals.json and models/page.json."""
+"""JSON outputs of the stage `evaluate`."""
 
 import json
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from .workspace import Predictions
 
 
 def write_metrics(estimates: Mapping[str, Estimate]) -> None:
-    """Writes the values of the metrics, and their confidence intervals.
+    """Writes reports/metrics.json and reports/intervals.json.
 
     Args:
         estimates: Metric -> estimate.
     """
     _write_json("metrics", {name: rounded(estimate.value) for name, estimate in estimates.items()})
-    # In a file of their own: `dvc metrics diff` is a table that people read.
+    # In a separate file, to keep the table of `dvc metrics diff` short.
     intervals = {
         name: [rounded(estimate.low), rounded(estimate.high)]
         for name, estimate in estimates.items()
@@ -35,33 +35,35 @@ def _write_json(name: str, content: dict[str, Any]) -> None:
 
 
 def rounded(value: float) -> float:
-    """A number rounded to eight digits: further ones differ between processors."""
+    """A number rounded to eight digits, because more would differ between processors."""
     return float(f"{value:.8g}")
 
 
 def write_page(test: Predictions, section: Mapping[str, Any], most: int) -> None:
-    """Writes models/page.json, which the service's page needs beside models/model.json.
+    """Writes models/page.json, for the service's page.
 
     Args:
-        test: The test split.
+        test: Outputs of the exported model on the test split.
         section: Section `data` of the configuration.
         most: Maximum number of examples.
     """
     content = {"examples": page_examples(test, most), **presenter(test.manifest).form(section, test.manifest)}
-    # One line: it is sent to browsers.
+    # In one line, because it is sent to browsers.
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
     files.write_text(MODELS / "page.json", text + "\n")
 
 
 def page_examples(test: Predictions, most: int) -> list[dict[str, Any]]:
-    """Examples of the test split as the service accepts them, evenly spaced in the order of their targets.
+    """Examples of the test split, as inputs of the service.
+
+    They are evenly spaced in the order of their targets.
 
     Args:
-        test: The test split.
+        test: Outputs of the exported model on the test split.
         most: Maximum number of examples.
 
     Returns:
-        For each example its input, and `actual`: its class or its number.
+        The input of each example, and its target as `actual`, a class or a number.
     """
     rows = np.argsort(test.targets, kind="stable")[evenly_spaced(len(test.targets), most)].tolist()
     classes = test.manifest.get("classes")

@@ -8,14 +8,14 @@ from ..core import config
 
 
 class Evaluate(config.Section):
-    """Section `evaluate`.
+    """Section `evaluate`: bootstrap and examples.
 
     Attributes:
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
         confidence: Confidence level of the metrics' intervals, between 0 and 1.
         examples: Maximum number of examples with the largest errors in the model card.
-        shipped: Maximum number of test examples that are released with the model, for the page of the service.
+        shipped: Maximum number of test examples on the page of the service; they are released with the model.
     """
 
     seed: NonNegativeInt

@@ -1,4 +1,4 @@
-"""Rows of a table on the model card and on the service's page."""
+"""Table rows in the model card and on the service's page."""
 
 import csv
 from collections import Counter
@@ -13,15 +13,15 @@ from ..prepared.tables import NAME, load
 
 
 def form(section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
-    """Facts about the columns for the service's page, from the schema.
+    """Facts for the service's page, from the schema of the table.
 
     Args:
         section: Section `data` of the configuration.
         manifest: Manifest of the prepared data.
 
     Returns:
-        properties: Column -> minimum, maximum and choices, if there are such, and nullable.
-        range: Smallest and largest number of the target, None if it has no bounds.
+        properties: Column -> nullable, and minimum, maximum and choices if they are defined.
+        range: Minimum and maximum of the target; None if it has no bounds.
     """
     schema = load_schema(Path(section["schema"]))
     properties = {}
@@ -35,31 +35,31 @@ def form(section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
 
 
 def examples(rows: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows of the test split in the form that the service accepts.
+    """Rows of the test split, as inputs of the service.
 
     Args:
         rows: Indices of the rows.
 
     Returns:
-        instance: Column -> value, None if it is missing.
+        For each row, `instance`: column -> value, None if missing.
     """
     return [{"instance": row} for row in load("test").drop_columns([NAME]).take(list(rows)).to_pylist()]
 
 
 def subject(manifest: Manifest) -> str:
-    """The inputs of the model, in words."""
+    """Description of the model's inputs, for the model card."""
     kinds = Counter(column["type"] for column in manifest["columns"])
     return f"rows of {kinds['number']} numbers and {kinds['category']} categories"
 
 
 def worst(rows: Sequence[int], titles: Sequence[str], total: int, folder: Path) -> list[str]:
-    """Lines of the model card that show the rows of the test split with the largest errors.
+    """Lines of the model card with the worst rows.
 
     Args:
-        rows: Indices of the rows, the largest error first.
+        rows: Indices of the rows, largest error first.
         titles: Title of each row.
-        total: Number of rows from which these are the worst.
-        folder: Folder for worst.csv, which holds the values of the rows.
+        total: Number of rows from which the worst were chosen.
+        folder: Folder for worst.csv, with the values of the rows.
     """
     if not rows:
         return ["No mistakes on the test split."]

@@ -1,4 +1,4 @@
-"""Results of the earlier stages, and the exported model's outputs on the test split."""
+"""Inputs of the evaluation: results of earlier stages and test predictions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Workspace(NamedTuple):
-    """The results of the earlier stages.
+    """Results of the earlier stages.
 
     Attributes:
-        parameters: The configuration, all of its sections.
+        parameters: Content of params.yaml.
         manifest: Manifest of the prepared data.
         data: Content of reports/data.json.
         description: Content of models/model.json.
@@ -37,12 +37,12 @@ class Workspace(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """The exported model's outputs on the test split, and the targets to compare them with.
+    """The exported model's outputs and the targets of the test split.
 
     Attributes:
         outputs: Outputs of the model, float32 [N, ...].
-        targets: Targets, [N]: int64, index of the class, or float64.
-        train_targets: Targets of the training split, from which the naive answer is computed.
+        targets: Targets: class indices, int64 [N], or numbers, float64 [N].
+        train_targets: Targets of the training split, which determine the baseline.
         manifest: Manifest of the prepared data.
         description: Content of models/model.json.
     """
@@ -58,7 +58,7 @@ def read() -> Workspace:
     """The results of the earlier stages, from disk.
 
     Raises:
-        UserError: If model.onnx is not the model that model.json describes.
+        UserError: If model.onnx does not have the SHA-256 in model.json.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""ONNX graphs: joined, and in canonical form."""
+"""Merging and canonical form of ONNX graphs."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import onnx
 import onnx.compose
 
-OPSET, IR_VERSION = 18, 10  # of every graph of this package: only equal ones can be joined
+OPSET, IR_VERSION = 18, 10  # of every graph here: graphs of different versions cannot be merged
 
 
 def prepend(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
-    """Both graphs as one: the only output of the first becomes the only input of the second.
+    """Two graphs merged: the output of the first feeds the second.
 
     Args:
-        first: Its inputs are the inputs of the result.
-        second: Its outputs are the outputs of the result.
+        first: Graph with one output; its inputs become the inputs of the result.
+        second: Graph with one input; its outputs become the outputs of the result.
     """
     for model in (first, second):
         model.ir_version = IR_VERSION
@@ -23,13 +23,13 @@ def prepend(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def canonical(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
-    """The same graph with names and order that depend on the computation alone.
+    """The same model in canonical form: equal computations have equal bytes.
 
-    tf2onnx merges equal constants in the order of their memory addresses, and its names carry that order: equal
-    models have different bytes. Here, nodes are sorted depth first from the outputs and then numbered.
+    tf2onnx merges equal constants in the order of their memory addresses, and numbers names in that order, so that
+    equal models have different bytes. Here, nodes are sorted depth first from the outputs and then numbered.
 
     Args:
-        model: The model; not changed.
+        model: The model, which is not modified.
         inputs: New names of the inputs.
         outputs: New names of the outputs.
     """
@@ -58,17 +58,17 @@ def canonical(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[s
 
 
 def _depth_first(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes on which the outputs depend, each after those on which it depends."""
+    """The nodes on which the outputs depend, in topological order."""
     producer = {name: node for node in graph.node for name in node.output if name}
     ordered: list[onnx.NodeProto] = []
-    done: set[int] = set()
+    visited: set[int] = set()
     stack = [(producer[output.name], False) for output in reversed(graph.output)]
-    while stack:  # no recursion: deep models have thousands of nodes
-        node, inputs_done = stack.pop()
-        if id(node) in done:
+    while stack:  # no recursion: deep models would exceed Python's limit
+        node, inputs_visited = stack.pop()
+        if id(node) in visited:
             continue
-        if inputs_done:
-            done.add(id(node))
+        if inputs_visited:
+            visited.add(id(node))
             ordered.append(node)
             continue
         stack.append((node, True))
@@ -79,10 +79,10 @@ def _depth_first(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 def _names(
     graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], inputs: Sequence[str], outputs: Sequence[str]
 ) -> dict[str, str]:
-    """Old name -> canonical name, in the order of the nodes."""
+    """Old name -> canonical name, numbered in node order."""
     constants = {constant.name for constant in graph.initializer}
     names = dict(zip((value.name for value in graph.input), inputs, strict=True))
-    reserved = {*inputs, *outputs}  # a column may have any name
+    reserved = {*inputs, *outputs}  # a column may have one of the generated names
 
     def add(old: str, prefix: str) -> None:
         numbered = (f"{prefix}_{number}" for number in itertools.count(len(names)))

@@ -1,4 +1,4 @@
-"""Inference with the exported model in the pipeline, on data that stay on disk."""
+"""Inference with the exported model, batch by batch."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -10,8 +10,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 PROVIDERS = ["CPUExecutionProvider"]
-TYPES = {"f4": "tensor(float)", "f8": "tensor(double)", "O": "tensor(string)"}  # of NumPy -> of ONNX
-WARM_UP, CALLS = 20, 200  # of a measurement of latency
+TYPES = {"f4": "tensor(float)", "f8": "tensor(double)", "O": "tensor(string)"}  # NumPy -> ONNX
+WARM_UP, CALLS = 20, 200  # numbers of calls in a latency measurement
 
 
 def predict(model: Path | bytes, feeds: Iterable[Mapping[str, NDArray[Any]]]) -> NDArray[np.float32]:
@@ -19,14 +19,14 @@ def predict(model: Path | bytes, feeds: Iterable[Mapping[str, NDArray[Any]]]) ->
 
     Args:
         model: The ONNX file, or its content.
-        feeds: Batches: input -> array.
+        feeds: Batches, each as name of an input -> array [n, ...].
     """
     session = onnxruntime.InferenceSession(model, providers=PROVIDERS)
     return np.concatenate([session.run(None, feed)[0] for feed in feeds])
 
 
 def finite_rows(outputs: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether all numbers of each row are finite, bool [N].
+    """Mask of the rows whose numbers are all finite, bool [N].
 
     Args:
         outputs: Outputs of a model, [N, ...].
@@ -36,11 +36,11 @@ def finite_rows(outputs: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def latency(model: Path | bytes, feed: Mapping[str, NDArray[Any]]) -> float:
-    """Latency of one prediction in ms: the median of `CALLS` calls on one thread.
+    """Latency of one prediction in ms: median of `CALLS` single-threaded calls.
 
     Args:
         model: The ONNX file, or its content.
-        feed: Input -> array, whose first row is predicted.
+        feed: Name of an input -> array; its first row is predicted.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -55,11 +55,11 @@ def latency(model: Path | bytes, feed: Mapping[str, NDArray[Any]]) -> float:
 
 
 def misfit(model: Path | bytes, feed: Mapping[str, NDArray[Any]]) -> str | None:
-    """The reason why an ONNX model cannot take a batch; None if it can.
+    """The mismatch of an ONNX model and a batch; None if they match.
 
     Args:
         model: The ONNX file, or its content.
-        feed: Input -> array.
+        feed: Name of an input -> array.
     """
     inputs = {value.name: value for value in onnxruntime.InferenceSession(model, providers=PROVIDERS).get_inputs()}
     if missing := sorted(inputs.keys() - feed.keys()):
@@ -74,7 +74,7 @@ def misfit(model: Path | bytes, feed: Mapping[str, NDArray[Any]]) -> str | None:
 
 
 def _fits(actual: tuple[int, ...], expected: list[Any]) -> bool:
-    """Whether a shape matches another one, in which only integers are fixed sizes."""
+    """Whether a shape matches an ONNX shape, whose symbolic sizes match any."""
     return len(actual) == len(expected) and all(
-        size == given or not isinstance(size, int) for size, given in zip(expected, actual, strict=True)
+        size == length or not isinstance(size, int) for size, length in zip(expected, actual, strict=True)
     )

@@ -1,4 +1,4 @@
-"""The exported model on disk: its description, verified against its bytes."""
+"""The exported model on disk, verified by its SHA-256."""
 
 import json
 from pathlib import Path
@@ -9,16 +9,13 @@ from ..core.errors import UserError
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The description of an exported model, once its bytes are verified.
+    """The content of model.json, after model.onnx is verified.
 
     Args:
-        folder: The folder of model.json and model.onnx.
-
-    Returns:
-        The content of model.json.
+        folder: Folder of model.json and model.onnx.
 
     Raises:
-        UserError: If a file is missing, or model.onnx is not what model.json records (SHA-256).
+        UserError: If a file is missing, or model.onnx does not have the SHA-256 in model.json.
     """
     model, description = folder / "model.onnx", folder / "model.json"
     try:

@@ -1,4 +1,4 @@
-"""Inputs: decoding of files and requests, the same in the pipeline and in the service."""
+"""Decoding of files and requests, shared by the pipeline and the service."""
 
 import importlib
 from typing import cast

@@ -1,4 +1,4 @@
-"""Types of the modules that decode requests."""
+"""Protocols of the modules that decode requests."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ if TYPE_CHECKING:
     import pydantic
     from numpy.typing import NDArray
 
-MAX_FILE_BYTES = 32 * 2**20  # of a file that is decoded for a prediction
+MAX_FILE_BYTES = 32 * 2**20  # of a file to predict
 
 
 class RequestDecoder(Protocol):
-    """Decodes requests to inputs of the exported model: `images` or `tables`.
+    """Decoder of requests into inputs of the exported model: `images` or `tables`.
 
     Every `description` is the content of models/model.json.
 
     Attributes:
-        FILE: The accepted files, in words.
+        FILE: Description of the accepted files.
     """
 
     FILE: str
 
     def request_model(self, description: Description, most: int) -> type[pydantic.BaseModel]:
-        """Model that parses and checks a JSON body; its field `instances` is a list.
+        """Pydantic model of a JSON body, with the list `instances`.
 
         Args:
             description: Content of models/model.json.
-            most: Maximum number of instances in a request.
+            most: Maximum number of instances.
         """
 
     def from_json(self, instances: list[Any], description: Description) -> dict[str, NDArray[Any]]:
-        """Input of the exported model -> array [N, ...], from the parsed `instances`."""
+        """Inputs of the exported model, name -> array [N, ...], from parsed `instances`."""
 
     def from_file(self, data: bytes, description: Description) -> dict[str, NDArray[Any]]:
-        """Input of the exported model -> array [N, ...], from the content of a file.
+        """Inputs of the exported model, name -> array [N, ...], from a file.
 
         Raises:
-            ValueError: If the file cannot be used; the message is one line for a person.
+            ValueError: If the file cannot be used; the message is one line for the user.
         """
 
     def instance(self, description: Description) -> str:
-        """An instance, in words."""
+        """Description of an instance for users."""
 
     def instance_schema(self, description: Description) -> dict[str, Any]:
         """JSON schema of an instance."""
@@ -51,16 +51,16 @@ class RequestDecoder(Protocol):
 
 @runtime_checkable
 class ArrayDecoder(RequestDecoder, Protocol):
-    """A decoder that also takes arrays in NumPy's format; `isinstance` tells it from the others."""
+    """Decoder that also takes arrays in NumPy's format; usable with `isinstance`."""
 
     def from_npy(self, data: bytes, description: Description, most: int) -> dict[str, NDArray[Any]]:
-        """Input of the exported model -> array [N, ...], from an array as numpy.save writes it.
+        """Inputs of the exported model, name -> array [N, ...], from a .npy file.
 
         Args:
             data: Content of the file.
             description: Content of models/model.json.
-            most: Maximum number of instances in a request.
+            most: Maximum number of instances.
 
         Raises:
-            ValueError: If the array cannot be used; the message is one line for a person.
+            ValueError: If the array cannot be used; the message is one line for the user.
         """

@@ -1,7 +1,7 @@
-"""Pictures as inputs of the exported model: image files, JSON bodies and NumPy arrays decoded to pixels.
+"""Images decoded from files, JSON bodies and NumPy arrays.
 
-The `prepare` stage and the service must turn the same bytes into the same pixels: a second decoder, resizing filter or
-color conversion would be a difference between training and serving that no metric shows.
+The stage `prepare` and the service share this code: another decoder, resizing filter or color conversion would cause a
+training-serving skew that no metric shows.
 """
 
 import io
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import (
     Image,
     UnidentifiedImageError,
-    WebPImagePlugin,  # noqa: F401  Registers WebP; Pillow would else load all its 40 plugins to find it.
+    WebPImagePlugin,  # noqa: F401  Registers WebP; Pillow would otherwise load all 40 plugins to find it.
 )
 
 from ..contracts import Description
@@ -23,8 +23,8 @@ from ..core.errors import one_line
 
 FILE = "A PNG, JPEG, BMP, GIF or WebP file"
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-# The triangle filter with support scaled to the reduction: antialiased, and unlike bicubic or Lanczos it
-# cannot overshoot, so a resized image holds no brightness that its original lacks.
+# Pillow scales the support of this triangle filter to the reduction: it antialiases, and unlike bicubic or Lanczos it
+# cannot overshoot the range of the original.
 RESAMPLING = Image.Resampling.BILINEAR
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -36,24 +36,24 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# `max_pixels` is the limit, checked against the header alone. Pillow's own limit would warn or refuse whatever the
-# configuration says, and silencing a warning for one call is not safe between threads.
+# `open_image` enforces `max_pixels`, from the header alone. Pillow's limit would ignore the configuration, and its
+# warning cannot be silenced for one call in a thread-safe way.
 Image.MAX_IMAGE_PIXELS = None
 
 
 class ImageError(ValueError):
-    """An image that cannot be used; the message is one line for a person."""
+    """An unusable image; the message is one line for the user."""
 
 
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """The upright, opaque, 8-bit pixels of an image file.
 
-    EXIF orientation is applied, transparency is blended with white, 16-bit samples keep their high byte, an
-    animation gives its first frame.
+    EXIF orientation is applied, transparency is blended with white, 16-bit samples keep their high byte, and of an
+    animation only the first frame is decoded.
 
     Args:
         data: Content of a PNG, JPEG, BMP, GIF or WebP file.
-        max_pixels: The most pixels accepted; compared with the header before anything is decoded.
+        max_pixels: Maximum number of pixels, checked in the header before decoding.
 
     Returns:
         An image of mode "L" or "RGB" whose `format` is one of `FORMATS`.
@@ -63,15 +63,14 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """
     if not data:
         raise ImageError("the file is empty")
-    # A decoder given hostile bytes raises nearly any exception (SyntaxError, struct.error, IndexError...):
-    # each of them means that the file is bad.
+    # On malformed files, decoders raise nearly any exception (SyntaxError, struct.error, IndexError...).
     try:
         encoded = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError("not a readable PNG, JPEG, BMP, GIF or WebP image") from None
     except Exception as error:
         raise ImageError(f"damaged image header: {one_line(error)}") from None
-    # A JPEG that holds several pictures (many phones write them) opens as MPO at its first one.
+    # A JPEG with several pictures, as many phones write it, opens as MPO, at the first picture.
     name = "JPEG" if encoded.format == "MPO" else encoded.format or ""
     width, height = encoded.size
     if width < 1 or height < 1:
@@ -91,17 +90,14 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def to_array(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The pixels of an image in the model's size and colors.
+    """Pixels in the size and colors of the model, uint8 [H, W, C].
 
-    Color becomes gray by ITU-R 601 luma. An image of another size is stretched (no crop, no border) with the filter
-    `RESAMPLING`; one of the right size is left untouched.
+    Color becomes gray by ITU-R 601 luma. An image of another size is resized with the filter `RESAMPLING`, without crop
+    or border, so that its aspect ratio may change.
 
     Args:
         image: An image from `open_image`.
-        shape: Height, width and number of channels (1 or 3).
-
-    Returns:
-        uint8 array of that shape.
+        shape: Height H, width W and number of channels C (1 or 3).
     """
     height, width, channels = shape
     if channels not in (1, 3):
@@ -113,14 +109,14 @@ def to_array(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint
 
 
 def decode(data: bytes, shape: tuple[int, int, int], max_pixels: int) -> NDArray[np.uint8]:
-    """The pixels of an image file, uint8 [H, W, C]: `open_image`, then `to_array`."""
+    """Pixels of an image file, uint8 [H, W, C]: `open_image`, then `to_array`."""
     return to_array(open_image(data, max_pixels), shape)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """The image as 8-bit gray or color without transparency, from any mode that `FORMATS` have."""
+    """An image of any mode as opaque 8-bit gray or color."""
     if image.mode.startswith("I"):
-        # Pillow clips 16-bit gray at 255, yet keeps the high byte of 16-bit color: do the same for both.
+        # Pillow keeps the high byte of 16-bit color, but clips 16-bit gray at 255: keep the high byte here as well.
         samples = np.asarray(image).astype(np.int64)
         gray = (samples >> 8).clip(0, 255).astype(np.uint8)
         if isinstance(image.info.get("transparency"), int):
@@ -138,16 +134,16 @@ def _opaque(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # A broken EXIF block leaves the pixels usable: the picture is taken as upright.
+    except Exception:  # The pixels are usable even if the EXIF block is broken.
         return 1
 
 
 def request_model(description: Description, most: int) -> type[pydantic.BaseModel]:
-    """The pydantic model of a JSON body; it is parsed and checked in compiled code.
+    """Pydantic model of a JSON body, which compiled code parses and checks.
 
     Args:
         description: Content of models/model.json.
-        most: Maximum number of instances in a request.
+        most: Maximum number of instances.
     """
     kind: Any = Annotated[float, pydantic.Field(ge=0, le=255, allow_inf_nan=False)]
     for length in reversed(description["shape"]):
@@ -163,17 +159,17 @@ def from_json(instances: list[Any], description: Description) -> dict[str, NDArr
 
 
 def from_npy(data: bytes, description: Description, most: int) -> dict[str, NDArray[Any]]:
-    """Inputs of the exported model, from an array in the format of numpy.save.
+    """Inputs of the exported model, from a .npy file.
 
-    Nothing is unpickled, and nothing is allocated by the size in the header: the pixels are a view of `data`.
+    Safe for untrusted data: nothing is unpickled, and the size in the header allocates no memory.
 
     Args:
-        data: An array uint8 or float32 [N, height, width, channels], values from 0 to 255.
+        data: Content of the file: uint8 or float32 [N, H, W, C], values from 0 to 255.
         description: Content of models/model.json.
-        most: Maximum number of instances in a request.
+        most: Maximum number of instances.
 
     Raises:
-        ValueError: If the array cannot be used; the message is one line for a person.
+        ValueError: If the array cannot be used; the message is one line for the user.
     """
     file = io.BytesIO(data)
     shape, fortran_order, dtype = _npy_header(file)
@@ -186,7 +182,7 @@ def from_npy(data: bytes, description: Description, most: int) -> dict[str, NDAr
         )
     size, remaining = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
     if remaining != size:
-        raise ValueError(f"after the header {size} bytes must follow, not {remaining}")
+        raise ValueError(f"the data after the header must have {size} bytes, not {remaining}")
     pixels: NDArray[Any] = np.frombuffer(data, dtype, offset=file.tell()).reshape(shape)
     if dtype != np.uint8 and not ((pixels >= 0) & (pixels <= 255)).all():
         raise ValueError("pixel values must be from 0 to 255")
@@ -194,11 +190,11 @@ def from_npy(data: bytes, description: Description, most: int) -> dict[str, NDAr
 
 
 def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran order, and type of the array in a .npy file; the file is then at its first number."""
+    """Shape, Fortran order and dtype of a .npy file; reads the header only."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         return readers[np.lib.format.read_magic(file)](file)
-    except Exception:  # Hostile bytes raise more than is documented.
+    except Exception:  # malformed headers raise undocumented exceptions
         raise ValueError("not an array in the format of numpy.save") from None
 
 
@@ -212,7 +208,7 @@ def from_file(data: bytes, description: Description) -> dict[str, NDArray[Any]]:
 
 
 def instance(description: Description) -> str:
-    """An instance, in words."""
+    """Description of an instance for users."""
     return f"an array of {' x '.join(map(str, description['shape']))} numbers from 0 to 255"
 
 

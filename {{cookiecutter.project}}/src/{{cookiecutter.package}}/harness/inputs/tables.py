@@ -1,8 +1,7 @@
-"""Rows of a table as inputs of the exported model: JSON bodies and CSV files.
+"""Rows of a table, decoded from JSON bodies and CSV files.
 
-Nothing is encoded here, the exported model takes the columns as they are: a number is float64, NaN if missing; a
-category is text, "" if missing. The service also imports this module in processes that do not predict: NumPy is
-therefore imported in the function that makes arrays.
+The exported model encodes the raw columns: a number is float64, NaN if missing; a category is text, "" if missing.
+NumPy is imported in `_feeds`, because processes of the service that do not predict import this module too.
 """
 
 from __future__ import annotations
@@ -23,28 +22,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE = "A CSV file in UTF-8 with a header; other columns than the model's are ignored"
-MAX_ROWS = 100_000  # of a file
-# Cells of a CSV file that hold no value, for `prepare` as well.
+MAX_ROWS = 100_000  # of a CSV file
+# Cells of a CSV file that mean a missing value, in `prepare` as well.
 NULLS = ("", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "NULL", "null", "None")
 DELIMITERS = (",", ";", "\t", "|")
-# float() alone would accept 1_000 and digits of other scripts, unlike readers of CSV files.
+# float() alone would also accept 1_000 and non-ASCII digits, which CSV readers reject.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class InputError(ValueError):
-    """A file that cannot be used; the message is one line for a person."""
+    """An unusable file; the message is one line for the user."""
 
 
 def request_model(description: Description, most: int) -> type[pydantic.BaseModel]:
-    """The model that parses a JSON body: rows as objects, each with exactly the model's columns.
+    """Pydantic model of a JSON body: objects with exactly the model's columns.
 
     Args:
         description: Content of models/model.json.
-        most: Maximum number of instances in a request.
+        most: Maximum number of instances.
     """
     config = pydantic.ConfigDict(extra="forbid", strict=True)
     number: Any = Annotated[float, pydantic.Field(allow_inf_nan=False)] | None
-    # By alias: a column's name may be no identifier.
+    # By alias: the name of a column may not be an identifier.
     fields: Any = {
         f"column_{i}": (number if column["type"] == "number" else str | None, pydantic.Field(alias=column["name"]))
         for i, column in enumerate(description["columns"])
@@ -70,8 +69,8 @@ def from_file(data: bytes, description: Description) -> dict[str, NDArray[Any]]:
 
     Args:
         data: Content of the file: UTF-8, with or without a byte order mark, with a header, separated by the first of
-            `DELIMITERS` that finds the model's columns. Other columns are ignored, so that the file which trained the
-            model can be sent as it is.
+            `DELIMITERS` with which the header has the model's columns. Other columns are ignored, so that the training
+            file can be sent unchanged.
         description: Content of models/model.json.
 
     Raises:
@@ -112,7 +111,7 @@ def _value(cell: str, is_number: bool) -> float | str | None:
 
 
 def instance(description: Description) -> str:
-    """An instance, in words."""
+    """Description of an instance for users."""
     names = [column["name"] for column in description["columns"]]
     return f"an object with a value or null for each of: {_listed(names)}"
 
@@ -137,14 +136,16 @@ def _text(data: bytes) -> str:
 
 
 def find_header(text: str, names: Sequence[str]) -> tuple[str, list[str]]:
-    """The first of `DELIMITERS` with which the header has all names, and the header.
+    """Delimiter and header of a CSV file.
+
+    The delimiter is the first of `DELIMITERS` with which the header has all names.
 
     Args:
         text: Content of a CSV file, or its beginning.
-        names: The model's columns.
+        names: Columns of the model.
 
     Raises:
-        InputError: If there is no header, or it lacks a name or has one twice.
+        InputError: If there is no header, or it lacks or repeats a name.
     """
     longest: list[str] = []
     for delimiter in DELIMITERS:
@@ -161,23 +162,23 @@ def find_header(text: str, names: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def check_header(header: Sequence[str], names: Sequence[str]) -> None:
-    """Refuses a header that lacks a name or has one twice.
+    """Rejects a header that lacks or repeats a column of the model.
 
     Args:
         header: Header of a file.
-        names: The model's columns.
+        names: Columns of the model.
 
     Raises:
-        InputError: With the columns.
+        InputError: Naming the columns.
     """
     if missing := [name for name in names if name not in header]:
         raise InputError(f"the header lacks the model's {_listed(missing)}; it has {_listed(header)}")
-    if twice := [name for name in names if header.count(name) > 1]:
-        raise InputError(f"the header names column {twice[0]!r} more than once")
+    if repeated := [name for name in names if header.count(name) > 1]:
+        raise InputError(f"the header names column {repeated[0]!r} more than once")
 
 
 def _rows(text: str, delimiter: str, strict: bool = True) -> Iterator[list[str]]:
-    """The cells of each row, header first, without empty lines."""
+    """Yields the cells of each row, header first, empty lines skipped."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
     try:
         yield from (row for row in reader if row)
@@ -190,7 +191,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _feeds(columns: Sequence[Sequence[float | str | None]], description: Description) -> dict[str, NDArray[Any]]:
-    """Column -> float64 or objects [N], from the values of each column."""
+    """Column -> float64 or object [N], from the values of each column."""
     import numpy as np
 
     feeds: dict[str, NDArray[Any]] = {}

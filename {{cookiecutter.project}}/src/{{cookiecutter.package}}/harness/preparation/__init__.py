@@ -1,4 +1,4 @@
-"""Preparation: a source is read, checked, split and written to data/prepared."""
+"""Preparation: examples are read, checked, split and written."""
 
 import importlib
 from typing import Any
@@ -7,7 +7,7 @@ from ..contracts import Source, Splits
 
 
 def write(source: Source, splits: Splits) -> dict[str, Any]:
-    """Writes data/prepared, by the module of the source's kind of input: `images` or `tables`.
+    """Writes data/prepared; `images` or `tables` does so, as the source requires.
 
     Args:
         source: The source of the examples.

@@ -1,4 +1,4 @@
-"""Pictures: read from a source, checked, split and written to disk."""
+"""Preparation of images, one at a time in memory."""
 
 import csv
 import hashlib
@@ -28,12 +28,12 @@ SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".gif
 
 
 class Example(NamedTuple):
-    """One labeled picture.
+    """A labeled image.
 
     Attributes:
-        name: Its name for people: a path or a row number.
-        label: Index into the source's classes; the number to predict if the source has no classes.
-        digest: Hash of the decoded pixels before resizing: the same picture has the same digest in any file format.
+        name: Path or row number, unique in the source.
+        label: Index into the source's classes, or the number to predict if the source has no classes.
+        digest: Hash of the decoded pixels before resizing, which does not depend on the file format.
         image: uint8 [H, W, C], pixel values 0..255.
     """
 
@@ -44,23 +44,23 @@ class Example(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A file that cannot be used: its path and the reason."""
+    """An unusable file: its path and the reason."""
 
     path: str
     reason: str
 
 
 class Source(NamedTuple):
-    """A data source of pictures.
+    """A source of images.
 
     Attributes:
-        classes: Names of the classes, labels index into it; empty if labels are numbers.
+        classes: Names of the classes, indexed by the labels; empty if labels are numbers.
         shape: (H, W, C) of every image.
-        size: Number of items that `items` yields.
+        size: Number of items.
         items: Examples and problems, in a reproducible order.
-        path: Folder of the data, None for data that ship inside a package.
-        max_pixels: The largest picture accepted, here and by the service.
-        on_invalid: `stop` ends the run at files that cannot be used, once all of them are listed; `drop` skips them.
+        path: Folder of the data; None for data inside a Python package.
+        max_pixels: Maximum number of pixels of an image, here and in the service.
+        on_invalid: Policy for unusable files: `stop` ends the run after listing all of them, `drop` skips them.
         target_name: Name of the quantity to predict.
     """
 
@@ -75,59 +75,59 @@ class Source(NamedTuple):
 
     @property
     def input(self) -> str:
-        """The kind of the examples."""
+        """Kind of input."""
         return "images"
 
 
 def read_example(file: Path, name: Path, classes: list[str], shape: tuple[int, int, int], max_pixels: int) -> Example:
-    """The picture in a file, labeled with the class folder that it lies in.
+    """The image in a file, labeled by its class folder.
 
     Args:
-        file: The file.
-        name: Its path below the folder that holds the class folders.
+        file: The image file.
+        name: Path of the file, relative to the folder of the class folders.
         classes: Names of the classes.
-        shape: (H, W, C) to convert to.
-        max_pixels: The most pixels accepted.
+        shape: (H, W, C) of the result.
+        max_pixels: Maximum number of pixels.
 
     Raises:
         ImageError: If the file cannot be used.
     """
     if len(name.parts) < 2:
-        raise ImageError("lies in no class folder: move it into one")
+        raise ImageError("is in no class folder: move it into one")
     expected = SUFFIXES.get(file.suffix.lower())
     if expected is None:
         raise ImageError(f"its name does not end in {', '.join(SUFFIXES)}: rename or remove it")
     image = open_image(file.read_bytes(), max_pixels)
     if image.format != expected:
         raise ImageError(f"is named {file.suffix} but holds {image.format}: rename it")
-    # "/" on every system, so that the bytes written do not depend on it.
+    # "/" on every system, so that the written bytes are the same.
     return Example(name.as_posix(), classes.index(name.parts[0]), pixel_digest(image), to_array(image, shape))
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """Hash of an image's pixels, the same for all lossless file formats.
+    """Hash of an image's pixels, equal for all lossless file formats.
 
-    Gray pictures are hashed as color: a GIF or a palette can hold the same picture only as color.
+    Gray images are hashed as color, because some formats store the same image only as color.
     """
     return hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes()).hexdigest()
 
 
 def write(source: Source, splits: Splits, folder: Path = PREPARED) -> dict[str, Any]:
-    """Writes a source to disk as a stream, one picture in memory at a time.
+    """Writes the splits of an image source.
 
-    Exact duplicates are kept: the content of a picture decides its split, so that they cannot leak. The same picture
-    in two classes is a problem, because one of the labels is wrong; with two numbers it was measured twice.
+    Exact duplicates remain: they are in the same split, because the split depends on the content. A duplicate in
+    another class is a problem, because one of the labels is wrong; with another number, it is a repeated measurement.
 
     Args:
-        source: The pictures.
+        source: Source of the images.
         splits: Seed and fractions of the split.
-        folder: The folder to write; replaced as a whole at the end.
+        folder: Folder to write; replaced as a whole at the end.
 
     Returns:
-        The content of reports/data.json: examples by split and class, skipped files, duplicates.
+        The content of reports/data.json: examples by split and class, dropped files, duplicates.
 
     Raises:
-        UserError: If files cannot be used and the source says `stop`, or if a split lacks examples, of any class.
+        UserError: If files are unusable and `on_invalid` is `stop`, or a split is empty or lacks a class.
     """
     from tqdm import tqdm
 
@@ -161,7 +161,7 @@ def write(source: Source, splits: Splits, folder: Path = PREPARED) -> dict[str, 
 def _usable(
     items: Iterator[Example | Problem], has_classes: bool, problems: list[Problem], duplicates: list[tuple[str, str]]
 ) -> Iterator[Example]:
-    """Yields the examples that can be used; adds the others to `problems`, copies of earlier ones to `duplicates`."""
+    """Yields the usable examples; appends to `problems` and `duplicates`."""
     seen: dict[str, tuple[str, float]] = {}
     for item in items:
         if isinstance(item, Problem):
@@ -187,11 +187,11 @@ def _report_problems(problems: list[Problem], source: Source) -> None:
 
 
 class _SplitWriter:
-    """The files of one split while they are written.
+    """Writer of the files of a split.
 
     Attributes:
         labels: Labels of the examples, in order.
-        content: SHA-256 of pixels and labels.
+        content: SHA-256 object of pixels and labels.
     """
 
     def __init__(self, folder: Path, classes: list[str]) -> None:
@@ -220,8 +220,8 @@ class _SplitWriter:
         self._index.writerow([example.name, label, example.digest])
 
     def finish(self, shape: tuple[int, int, int]) -> None:
-        """Turns the closed files into images.npy and targets.npy."""
-        # The number of rows is known only now, and comes first in a .npy file.
+        """Writes images.npy and targets.npy from the closed files."""
+        # A .npy file begins with the number of rows, which is known only now.
         raw = self._folder / "images.raw"
         header = {
             "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),

@@ -1,21 +1,23 @@
-"""The schema of a table: inferred once, reviewed and committed; `prepare` checks every row against it.
+"""The schema of a table, against which `prepare` checks every row.
+
+It is inferred once, then reviewed and committed:
 
     python -m <package> schema            writes the file that data.schema names
     python -m <package> schema --force    overwrites it: read the difference before you commit
 
-The file has one line for each column, to be read in a review. pandera's own YAML takes ten lines for the same and has
-no rate of missing values; `schema_checks` therefore turns this file into pandera's objects, which judge the rows.
+The file has a line for each column, short enough to review. pandera's YAML takes ten lines and has no maximum rate of
+missing values; `schema_checks` therefore converts this file into pandera's objects, which check the rows.
 
     age: {type: number, min: 0, max: 130, nulls: 0.02}
 
 type        number | category | text (an identifier or group) | time
-min, max    Bounds of a number. Inferred: the range of the data, wider by half its width at both ends, and not below 0
-            if no value is negative. Meant for a wrong unit or a -999, not for outliers.
-categories  All allowed texts. Left out above 1,000: then any text is allowed.
-nulls       Largest allowed fraction of missing values; 0: a missing value is a violation. Inferred: twice the fraction
-            in the data.
-unique      No value may occur twice.
-constant    The column may hold a single value, as it did when the schema was inferred.
+min, max    Bounds of a number. Inferred: the range of the data, extended by half its width at both ends, but not below
+            0 if no value is negative. They detect wrong units and codes such as -999, not outliers.
+categories  The allowed texts. Inferred only for up to 1,000 texts; without it, any text is allowed.
+nulls       Maximum fraction of missing values; if it is 0, every missing value is a violation. Inferred: twice the
+            fraction in the data.
+unique      Whether repeated values are violations.
+constant    Whether the column may have a single value. Inferred: whether it does.
 """
 
 from pathlib import Path
@@ -32,7 +34,7 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class Column(config.Section):
-    """A line of the schema; the module's docstring explains its keys."""
+    """Schema of a column; the docstring of the module explains its keys."""
 
     type: Literal["number", "category", "text", "time"]
     min: float | None = None
@@ -44,13 +46,13 @@ class Column(config.Section):
 
 
 def load(path: Path) -> dict[str, Column]:
-    """The schema in a file: column -> its line, in the file's order.
+    """The schema in a file: column -> schema, in file order.
 
     Args:
-        path: The file.
+        path: File of the schema.
 
     Raises:
-        UserError: If it is missing, is no YAML, or a line of it is not valid.
+        UserError: If the file is missing, not YAML or not a valid schema.
     """
     import yaml
 

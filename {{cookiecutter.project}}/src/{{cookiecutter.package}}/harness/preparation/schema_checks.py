@@ -1,4 +1,4 @@
-"""Cells that violate the schema, and why."""
+"""Checks of cells against the schema."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 ADVICE = {
     "type": "fix the cell or make it empty",
     "size": "the model computes with 32-bit numbers: fix the cell or make it empty",
-    "encoding": "save the file in one encoding, the one that data.encoding names",
-    "null": "fill it in, or allow missing values with `nulls:` in the schema",
-    "category": "fix the cell, or add it to the schema if it is right",
-    "range": "fix the cell, or widen `min:` and `max:` in the schema if it is right",
+    "encoding": "save the whole file in the encoding that data.encoding names",
+    "null": "fill in a value, or allow missing values with `nulls:` in the schema",
+    "category": "fix the cell, or add it to the schema if it is valid",
+    "range": "fix the cell, or widen `min:` and `max:` in the schema if it is valid",
     "duplicate": "remove one of the rows",
-    "ragged": "quote a cell that holds the delimiter or a line end, remove surplus cells",
+    "ragged": "quote cells that contain the delimiter or a line end, or remove surplus cells",
 }
 _PANDERA = {
     "not_nullable": "null",
     "isin": "category",
     "greater_than_or_equal_to": "range",
     "less_than_or_equal_to": "range",
-}  # name of pandera's check -> kind of violation
+}  # pandera's name of a check -> kind of violation
 
 
 class Cells(NamedTuple):
@@ -38,7 +38,7 @@ class Cells(NamedTuple):
     Attributes:
         column: Name of the column.
         kind: Kind of violation, one of `ADVICE`.
-        rows: int64 [n], ascending positions in the part of the table.
+        rows: Ascending positions in the part of the table, int64 [n].
     """
 
     column: str
@@ -47,7 +47,7 @@ class Cells(NamedTuple):
 
 
 def build(columns: Mapping[str, Column]) -> "pandera.DataFrameSchema":
-    """The schema as pandera's object, for columns of float64, str and datetime64[us].
+    """The schema as a pandera object, for float64, str and datetime64[us].
 
     Args:
         columns: The schema.
@@ -71,14 +71,14 @@ def build(columns: Mapping[str, Column]) -> "pandera.DataFrameSchema":
 
 
 def violations(rows: "pa.RecordBatch", columns: Mapping[str, Column]) -> list[Cells]:
-    """All cells that the schema forbids.
+    """All cells that violate the schema.
 
-    pandera takes as long as reading the file. It therefore checks only the columns whose extremes, nulls or texts show
-    a violation; it is not even imported for sound data.
+    pandera would take as long as reading the file. It therefore checks only columns whose extremes, nulls or texts show
+    a violation, and is not imported for valid data.
 
     Args:
         rows: Columns of doubles, strings or timestamp[us].
-        columns: The schema of these columns.
+        columns: Schema of these columns.
     """
     suspects = {name: column for name, column in columns.items() if _suspicious(rows[name], column)}
     if not suspects:
@@ -114,7 +114,7 @@ def _suspicious(values: "pa.Array", column: Column) -> bool:
 
 
 def suggestion(word: str, known: list[str]) -> str:
-    """The words "(did you mean ...?)" for the known word that is most like another, else nothing.
+    """A suffix " (did you mean ...?)"; empty if no known word is similar.
 
     Args:
         word: The unknown word.
@@ -125,25 +125,25 @@ def suggestion(word: str, known: list[str]) -> str:
 
 
 def explain(kind: str, value: str, column: Column | None, path: Path) -> str:
-    """A violation in one line: what is wrong with a cell, and what to do.
+    """A violation in one line, with advice.
 
     Args:
         kind: Kind of violation, one of `ADVICE`.
-        value: The cell as text; what is wrong with the row if it is `ragged`.
-        column: The schema of the cell's column, None for a whole row.
-        path: The file of the schema.
+        value: The cell as text; for a `ragged` row, the error.
+        column: Schema of the cell's column; None for a whole row.
+        path: File of the schema.
     """
     advice = ADVICE[kind].replace("the schema", str(path))
     if kind == "category" and column is not None:
         known = column.categories or []
-        return f"{value!r} is none of the {len(known)} known categories{suggestion(value, known)}: {advice}"
+        return f"{value!r} is not among the {len(known)} known categories{suggestion(value, known)}: {advice}"
     if kind == "range" and column is not None:
         bounds = "..".join("" if bound is None else f"{bound:g}" for bound in (column.min, column.max))
         return f"{value} is outside {bounds}: {advice}"
     errors = {
-        "type": f"{value!r} is no {column.type if column else 'value'}",
+        "type": f"{value!r} is not a {column.type if column else 'value'}",
         "size": f"{value} is too large or infinite",
-        "encoding": f"{value!r} is no valid text",
+        "encoding": f"{value!r} is not valid text",
         "null": "is empty",
         "duplicate": f"{value!r} has occurred before",
         "ragged": value,

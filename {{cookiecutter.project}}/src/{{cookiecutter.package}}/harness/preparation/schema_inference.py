@@ -1,4 +1,4 @@
-"""The schema of a table, inferred from its rows."""
+"""Inference of a table's schema from its rows."""
 
 import math
 import sys
@@ -17,7 +17,7 @@ from .table_cells import LARGEST, as_numpy, convert
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOSTLY = 0.9  # a column with this fraction of numbers is meant to hold numbers: the other cells are violations
+MOSTLY = 0.9  # fraction of numbers from which a column is numeric; its other cells are then violations
 
 
 class _Statistics:
@@ -27,15 +27,15 @@ class _Statistics:
         self.rows = self.nulls = 0
         self._numbers = self._times = 0
         self.low, self.high = math.inf, -math.inf
-        self.texts: set[str] | None = set()  # None: more than MAX_CATEGORIES
+        self.texts: set[str] | None = set()  # None if there are more than MAX_CATEGORIES
 
     def add(self, values: "pa.Array", is_time: bool) -> None:
-        """Takes some cells into account."""
+        """Updates the statistics with some cells."""
         import pyarrow.compute as pc
 
         self.rows += len(values)
         self.nulls += values.null_count
-        levels = values.value_counts()  # each different cell is converted once
+        levels = values.value_counts()  # so that each distinct cell is converted once
         cells, counts = levels.field("values"), as_numpy(levels.field("counts"))
         numbers, _ = convert(cells, "number")
         self._numbers += int(counts[as_numpy(numbers.is_valid())].sum())
@@ -63,7 +63,7 @@ class _Statistics:
 
     @property
     def unusable(self) -> int:
-        """The number of cells that are no numbers."""
+        """Number of cells that are not numbers."""
         return self.rows - self.nulls - self._numbers
 
     def _mostly(self, count: int) -> bool:
@@ -77,7 +77,7 @@ def infer(source: Table) -> dict[str, Column]:
         source: The table.
 
     Raises:
-        UserError: If the files or the configured columns do not fit, or there are no rows.
+        UserError: If a header or a configured column is wrong, or there are no rows.
     """
     names = source.header()
     statistics = {name: _Statistics() for name in names}
@@ -86,12 +86,12 @@ def infer(source: Table) -> dict[str, Column]:
             statistics[name].add(values, name == source.time)
     if not names or not statistics[names[0]].rows:
         cause = "has no rows below its header" if source.keep is None else "has no row that the filter keeps"
-        raise UserError(f"{source.label}: {cause}, nothing can be inferred from it")
+        raise UserError(f"{source.label}: {cause}, so that nothing can be inferred")
     return {name: _column(name, column, source) for name, column in statistics.items()}
 
 
 def _column(name: str, statistics: _Statistics, source: Table) -> Column:
-    type = _type(name, statistics, source)
+    type = _column_type(name, statistics, source)
     if type == "time":
         return Column(type="time")
     if type == "text":
@@ -107,25 +107,27 @@ def _column(name: str, statistics: _Statistics, source: Table) -> Column:
     return Column(type="category", categories=categories, nulls=nulls, constant=constant)
 
 
-def _type(name: str, statistics: _Statistics, source: Table) -> str:
+def _column_type(name: str, statistics: _Statistics, source: Table) -> str:
     if name == source.target:
-        return _type_of_target(name, statistics, source)
+        return _target_type(name, statistics, source)
     if name == source.time:
-        return _type_of_time(name, statistics)
+        return _time_type(name, statistics)
     if name in (source.id, source.group):
         return "text"
     return "number" if statistics.numeric and name not in source.categories else "category"
 
 
-def _type_of_target(name: str, statistics: _Statistics, source: Table) -> str:
+def _target_type(name: str, statistics: _Statistics, source: Table) -> str:
     if source.problem == "classification":
         return "category"
     if not statistics.numeric:
-        raise UserError(f"data.target: column {name!r} holds no numbers: choose another one or problem: classification")
+        raise UserError(
+            f"data.target: column {name!r} does not hold numbers: choose another column or problem: classification"
+        )
     return "number"
 
 
-def _type_of_time(name: str, statistics: _Statistics) -> str:
+def _time_type(name: str, statistics: _Statistics) -> str:
     if not statistics.numeric and not statistics.temporal:
         raise UserError(f"data.time: column {name!r} holds neither numbers nor times such as 2026-01-31T12:00:00")
     return "number" if statistics.numeric else "time"
@@ -139,17 +141,20 @@ def _report_many_texts(name: str, source: Table) -> None:
         )
     if name not in source.categories:
         print(
-            f"schema: column {name!r} has more than {MAX_CATEGORIES} different texts: an identifier or a free text? "
-            "Name it in data.drop, or leave it as it is: new texts are then allowed",
+            f"schema: column {name!r} has more than {MAX_CATEGORIES} different texts: an identifier or free text? "
+            "Name it in data.drop, or keep it: the schema then allows any text",
             file=sys.stderr,
         )
 
 
 def _bounds(name: str, statistics: _Statistics) -> tuple[float, float]:
-    """The range, wider by half its width at both ends (a constant: by half its size), in 3 digits."""
+    """The range, extended at both ends and rounded outward.
+
+    The extension is half the width of the range, or half the size of a constant.
+    """
     if statistics.unusable:
         print(
-            f"schema: column {name!r}: {statistics.unusable} cells are no usable numbers; `prepare` will list them",
+            f"schema: column {name!r}: {statistics.unusable} cells are not numbers; `prepare` lists them",
             file=sys.stderr,
         )
     low, high = statistics.low, statistics.high
@@ -161,11 +166,11 @@ def _bounds(name: str, statistics: _Statistics) -> tuple[float, float]:
 
 
 def write(columns: Mapping[str, Column], path: Path) -> None:
-    """Writes a schema as YAML, defaults left out.
+    """Writes a schema as YAML, without defaults.
 
     Args:
         columns: The schema.
-        path: The file.
+        path: File to write.
     """
     import yaml
 
@@ -180,7 +185,7 @@ def write(columns: Mapping[str, Column], path: Path) -> None:
 def command(force: bool) -> None:
     """Infer the schema of the configured table from its rows.
 
-    Writes the file that data.schema names: read it, correct it, commit it. `prepare` checks every row against it.
+    Writes the file that data.schema names: review it, correct it and commit it. `prepare` checks every row against it.
     """
     from omegaconf import OmegaConf
 
@@ -188,9 +193,9 @@ def command(force: bool) -> None:
     config.check({"data": composed.get("data")}, {}, ["data"])
     source = config.instantiate(composed["data"])
     if not isinstance(source, Table):
-        raise UserError(f"data: {composed['data']['_target_']} reads no table; only tables have a schema")
+        raise UserError(f"data: {composed['data']['_target_']} is not a table source; only tables have a schema")
     if source.schema.exists() and not force:
-        raise UserError(f"{source.schema} exists: edit it, or overwrite it with --force and read the difference")
+        raise UserError(f"{source.schema} exists: edit it, or overwrite it with --force and review the difference")
     columns = infer(source)
     write(columns, source.schema)
-    print(f"{source.schema}: {len(columns)} columns. Read it, correct it, commit it", file=sys.stderr)
+    print(f"{source.schema}: {len(columns)} columns. Review it, correct it and commit it", file=sys.stderr)

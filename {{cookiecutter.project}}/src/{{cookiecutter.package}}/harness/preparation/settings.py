@@ -10,7 +10,7 @@ Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 
 
 class Prepare(config.Section):
-    """Section `prepare`.
+    """Section `prepare`: seed and fractions of the split.
 
     Attributes:
         seed: Seed of the split.

@@ -1,4 +1,4 @@
-"""The split of an example, and the files that a preparation writes."""
+"""The random split, and files that every preparation writes."""
 
 import contextlib
 import hashlib
@@ -17,10 +17,10 @@ from ..prepared import PREPARED, SPLITS
 
 
 def assign(digest: str, splits: Splits) -> str:
-    """The split of an example; it depends on the example's content alone.
+    """The split of an example, from a hash of its content.
 
-    Added examples therefore never move others, and exact duplicates never lie in two splits. Every class is divided
-    with the same expected fractions.
+    New examples therefore never move others to another split, and exact duplicates are always in the same split. The
+    expected fractions are the same for every class.
 
     Args:
         digest: Digest of the example's content.
@@ -32,13 +32,13 @@ def assign(digest: str, splits: Splits) -> str:
 
 @contextlib.contextmanager
 def replaced(folder: Path = PREPARED) -> Iterator[Path]:
-    """A folder that replaces another once everything is written, and is removed after an error.
+    """A temporary folder that replaces another, unless an error occurs.
 
     Args:
         folder: Folder to replace as a whole.
 
     Yields:
-        A folder beside it, with an empty folder for each split.
+        Path of the temporary folder, with an empty folder for each split.
     """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -54,14 +54,14 @@ def replaced(folder: Path = PREPARED) -> Iterator[Path]:
 
 
 def require_every_class(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> None:
-    """Stops if a class has no example in a split.
+    """Rejects splits that lack a class.
 
     Args:
         classes: Names of the classes.
         counts: Split -> number of examples of each class.
 
     Raises:
-        UserError: With each such class and split.
+        UserError: Naming each missing class and its split.
     """
     missing = [
         f"class {name!r} has no example in split {split}"
@@ -74,17 +74,17 @@ def require_every_class(classes: Sequence[str], counts: Mapping[str, Sequence[in
 
 
 def require_examples(examples: Mapping[str, int]) -> None:
-    """Stops if a split has no example.
+    """Rejects empty splits.
 
     Args:
         examples: Split -> number of examples.
 
     Raises:
-        UserError: With each such split.
+        UserError: Naming the empty splits.
     """
     if empty := [split for split, number in examples.items() if not number]:
         raise UserError(
-            f"no example is in split {' and '.join(empty)}: add examples, raise prepare.test/validation or change "
+            f"split {' and '.join(empty)} has no examples: add examples, raise prepare.test/validation or change "
             "prepare.seed"
         )
 

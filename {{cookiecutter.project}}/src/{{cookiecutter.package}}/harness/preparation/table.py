@@ -1,4 +1,4 @@
-"""A table to prepare: its files, the roles of its columns, its schema, and a filter of its rows."""
+"""A table source: files, roles of columns, schema and row filter."""
 
 import sys
 from collections import Counter
@@ -25,17 +25,17 @@ Division = Literal["random", "group", "time"]
 OnInvalid = Literal["stop", "drop", "impute"]
 Character = Annotated[str, Field(min_length=1, max_length=1)]
 
-LISTED = 1000  # problems that are printed, violations that the report holds; all are counted
+LISTED = 1000  # maximum number of problems printed, and of violations in the report; all are counted
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Stops at problems that no `on_invalid` can solve.
+    """Raises an error if there are problems that `on_invalid` cannot fix.
 
     Args:
-        problems: A line for each; without any, nothing happens.
+        problems: A line for each problem.
 
     Raises:
-        UserError: With the problem; several are printed first.
+        UserError: With the only problem, or with the number of problems after printing them.
     """
     if len(problems) == 1:
         raise UserError(problems[0])
@@ -46,48 +46,51 @@ def refuse(problems: Sequence[str]) -> None:
 
 
 class Filter(NamedTuple):
-    """A filter of rows, applied before anything else: the other rows do not exist for schema, checks and splits.
+    """A row filter, applied before schema, checks and splits.
 
     Attributes:
-        columns: Column on which the filter depends -> its type, as in the schema. It may be named in data.drop.
-        keep: From these columns to a boolean Arrow array, whether to keep each row; null leaves the row out.
+        columns: Name of a column that the filter needs -> type as in the schema. It may be named in data.drop.
+        keep: These columns -> boolean Arrow array, true for the rows to keep; null drops the row.
     """
 
     columns: Mapping[str, str]
     keep: Callable[["pa.RecordBatch"], "pa.Array"]
 
     def reads(self, wanted: Mapping[str, str]) -> dict[str, str]:
-        """The columns to read from the files, so that both the filter and a pass over the table have theirs.
+        """The columns that the filter or a pass needs: name -> type.
 
         Args:
-            wanted: Column -> type that the pass reads.
+            wanted: Columns that the pass needs: name -> type.
         """
-        # Text can be converted to either type.
+        # A column with two types is read as text, which can be converted to either.
         contested = {name: "text" for name, type in self.columns.items() if wanted.get(name, type) not in (type, "raw")}
         return {**self.columns, **wanted, **contested}
 
     def apply(self, part: Part) -> Part:
-        """The rows of a part that the filter keeps, and its ragged rows, which have no cells to judge."""
+        """A part with only the rows that the filter keeps.
+
+        Ragged rows remain, because they have no cells to filter by.
+        """
         import pyarrow as pa
         import pyarrow.compute as pc
 
         cells = [convert(part.values[name], type)[0] for name, type in self.columns.items()]
-        kept = pc.fill_null(self.keep(pa.RecordBatch.from_arrays(cells, [*self.columns])), False)
-        return part._replace(rows=part.rows[as_numpy(kept)], values=part.values.filter(kept))
+        mask = pc.fill_null(self.keep(pa.RecordBatch.from_arrays(cells, [*self.columns])), False)
+        return part._replace(rows=part.rows[as_numpy(mask)], values=part.values.filter(mask))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A source of rows, as a function of data/tables.py returns it.
+    """A table source, which a function of data/tables.py returns.
 
     Attributes:
         label: Name of the table in messages.
-        files: Its files, in the order of the rows.
-        path: File or folder that DVC must watch, None for data that ship inside a package.
+        files: Files of the table, in row order.
+        path: File or folder of the data; None for data inside a Python package.
         schema: File of the schema.
-        keep: Filter of the rows, None to keep all.
+        keep: Row filter; None keeps all rows.
 
-    The other attributes are settings of the section `data`: see `TableSettings` in data/tables.py.
+    The other attributes are settings of section `data`: see `TableSettings` in data/tables.py.
     """
 
     label: str
@@ -106,31 +109,31 @@ class Table:
     keep: Filter | None = None
 
     def __post_init__(self) -> None:
-        """Refuses columns with contradicting roles."""
+        """Rejects contradictory roles of columns."""
         for division, column in (("group", self.group), ("time", self.time)):
             if self.split == division and column is None:
                 raise UserError(f"data.split: {division} needs data.{division}: name the column")
         for key, columns in (("drop", self.drop), ("id", [self.id]), ("time", [self.time]), ("group", [self.group])):
             if self.target in columns:
-                raise UserError(f"data.{key}: {self.target!r} is the target already: choose another column")
+                raise UserError(f"data.{key}: {self.target!r} is already the target: choose another column")
         if overlap := sorted({*self.drop} & {self.id, self.time, self.group, *self.categories}):
-            raise UserError(f"data.drop: {overlap[0]!r} is named elsewhere in data as well: keep one of the two")
+            raise UserError(f"data.drop: {overlap[0]!r} is named elsewhere in data as well: remove it there or here")
 
     @property
     def input(self) -> str:
-        """The kind of input."""
+        """Kind of input."""
         return "tables"
 
     @property
     def roles(self) -> set[str]:
-        """The columns that are no features."""
+        """Columns that are not features."""
         return {name for name in (self.target, self.id, self.time, self.group) if name is not None}
 
     def chunks(self, wanted: Mapping[str, str]) -> Iterator[Part]:
-        """The rows of all files in order, filtered: every pass over the table reads through here.
+        """The filtered rows of all files, in parts, for every pass.
 
         Args:
-            wanted: Column -> type in the schema, or `raw` for the cells as they are.
+            wanted: Columns to read: name -> type in the schema, or `raw` for unconverted cells.
         """
         reads = wanted if self.keep is None else self.keep.reads(wanted)
         for file in self.files:
@@ -139,13 +142,13 @@ class Table:
                 yield chosen._replace(values=chosen.values.select([*wanted]))
 
     def header(self, expected: Sequence[str] | None = None) -> list[str]:
-        """The names of the columns in use, once the header of every file is checked.
+        """Names of the used columns, after checking the headers of all files.
 
         Args:
             expected: Columns of the schema; None for those of the first file.
 
         Raises:
-            UserError: With every column that is missing, unknown, without a name or there twice.
+            UserError: Naming every column that is missing, unknown, unnamed or repeated.
         """
         problems: list[str] = []
         origin = str(self.schema) if expected is not None else self.files[0].name
@@ -177,10 +180,10 @@ class Table:
         ]
 
     def columns(self) -> dict[str, Column]:
-        """The schema, once it is checked against the configuration and the header of every file.
+        """The schema, after checking it against configuration and headers.
 
         Raises:
-            UserError: With everything that does not fit.
+            UserError: Naming every mismatch.
         """
         columns = {name: column for name, column in load(self.schema).items() if name not in self.drop}
         self.header([*columns])
@@ -192,12 +195,12 @@ class Table:
             types = self._types(name)
             if column.type not in types:
                 yield (
-                    f"{self.schema}: column {name!r} is of type {column.type}, with this configuration of data it must "
-                    f"be {' or '.join(types)}: edit it, or infer it anew with `python -m {paths.NAME} schema --force`"
+                    f"{self.schema}: column {name!r} is of type {column.type}, but must be {' or '.join(types)}, as "
+                    f"section data requires: edit it, or infer it again with `python -m {paths.NAME} schema --force`"
                 )
 
     def _types(self, name: str) -> tuple[str, ...]:
-        """The types that a column may have in the schema, according to its role."""
+        """Valid types of a column, according to its role."""
         if name == self.target:
             return ("number",) if self.problem == "regression" else ("category",)
         if name in (self.id, self.group):
@@ -209,7 +212,7 @@ class Table:
     def _unfit(self, columns: Mapping[str, Column]) -> Iterator[str]:
         for name in sorted(self.roles):
             if columns[name].nulls:
-                yield f"{self.schema}: column {name!r} needs a value in every row, because of its role: set nulls: 0"
+                yield f"{self.schema}: column {name!r} must have a value in every row: set nulls: 0"
         classes = columns[self.target].categories or ()
         if self.problem == "classification" and len(classes) < 2:
             yield (
@@ -217,7 +220,7 @@ class Table:
                 "are needed"
             )
         if not set(columns) - self.roles:
-            yield f"{self.schema}: no column is left to predict {self.target!r} from"
+            yield f"{self.schema}: no feature is left to predict {self.target!r}: add columns or drop fewer"
 
 
 def _unusable(file: str, names: Sequence[str], used: Sequence[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Cells of a table, converted to the types of the schema."""
+"""Conversion of cells to the types of the schema."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,9 @@ from ..inputs.tables import NULLS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Bad = dict[str, NDArray[np.bool_]]  # kind of violation -> the cells with it
+Bad = dict[str, NDArray[np.bool_]]  # kind of violation -> mask of the cells with it, bool [n]
 
-LARGEST = float(np.finfo(np.float32).max)  # the model computes in 32 bits
+LARGEST = float(np.finfo(np.float32).max)  # the model computes in 32-bit arithmetic
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)$"
 
 
@@ -21,11 +21,11 @@ def convert(values: "pa.Array", type: str) -> tuple["pa.Array", Bad]:
     """Cells converted to a type of the schema.
 
     Args:
-        values: Cells as the file holds them.
-        type: Type in the schema: `number` gives doubles, `time` timestamp[us] in UTC, any other strings.
+        values: Cells, of the type in the file.
+        type: Type in the schema: `number` gives doubles, `time` timestamp[us] in UTC, any other type strings.
 
     Returns:
-        The cells, null if they cannot be converted; and kind of violation -> bool [n], the cells with it.
+        The cells, null if they cannot be converted; and kind of violation -> mask of the cells with it, bool [n].
     """
     import pyarrow as pa
 
@@ -39,7 +39,7 @@ def convert(values: "pa.Array", type: str) -> tuple["pa.Array", Bad]:
 
 
 def _decoded(values: "pa.Array") -> tuple["pa.Array", Bad]:
-    """Cells without Arrow's dictionaries, and bytes as text."""
+    """Cells with dictionaries decoded, and bytes decoded to text."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(values.type):
@@ -110,7 +110,7 @@ def _texts(values: "pa.Array") -> tuple["pa.Array", Bad]:
 
     values = values.cast(pa.string())
     if values.null_count < len(values):
-        # ONNX has no missing string: "" stands for it, in a file as in a request.
+        # ONNX has no missing strings; "" stands for them, in files as in requests.
         blank = pc.equal(values, "")
         values = pc.if_else(blank, None, values) if pc.any(blank).as_py() else values
     return values, {}
@@ -120,19 +120,22 @@ _CONVERTERS: dict[str, Callable[["pa.Array"], tuple["pa.Array", Bad]]] = {"numbe
 
 
 def as_numpy(values: "pa.Array") -> NDArray[Any]:
-    """A NumPy array of an Arrow array, NaN for a missing number."""
+    """An Arrow array as a NumPy array, with NaN for missing numbers."""
     array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
     return array
 
 
 def numbers(values: "pa.Array") -> NDArray[np.float64]:
-    """Doubles as float64 [n], NaN if missing, never -0.0: equal numbers have equal bytes."""
+    """Doubles as float64 [n], NaN if missing.
+
+    -0.0 becomes 0.0, so that equal numbers have equal bytes.
+    """
     array: NDArray[np.float64] = as_numpy(values) + 0.0
     return array
 
 
 def nullable(values: NDArray[np.float64]) -> "pa.Array":
-    """Doubles whose bytes depend on the numbers alone, also below a null.
+    """Doubles as an Arrow array with canonical bytes: 0.0 below every null.
 
     Args:
         values: float64 [n], NaN if missing.

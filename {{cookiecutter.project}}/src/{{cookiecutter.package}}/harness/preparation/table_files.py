@@ -1,4 +1,4 @@
-"""Files of tables: CSV and Parquet, read in parts of bounded size."""
+"""CSV and Parquet files, read in parts of bounded size."""
 
 import codecs
 import csv as text
@@ -18,17 +18,17 @@ from ..inputs.tables import DELIMITERS, NULLS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLOCK = 1 << 20  # bytes of a CSV file that are read at once
+BLOCK = 1 << 20  # bytes of a file that are read at once
 
 
 class Part(NamedTuple):
-    """Some rows of a file.
+    """A part of a file: consecutive rows.
 
     Attributes:
         file: Name of the file.
-        rows: int64 [n], row numbers in the file, from 1 below the header.
-        values: The wanted columns, not yet converted to the schema's types.
-        ragged: Row number and error of each row with too few or too many cells; `rows` and `values` lack them.
+        rows: Row numbers in the file, from 1 below the header, int64 [n].
+        values: The requested columns, not yet converted to the types of the schema.
+        ragged: Row number and error of each row with too few or too many cells; not in `rows` and `values`.
     """
 
     file: str
@@ -42,8 +42,8 @@ class File(NamedTuple):
 
     Attributes:
         name: Name of the file in messages.
-        header: Reads the names of its columns.
-        read: Reads its rows in parts, from column -> type in the schema, or `raw` for the cells as they are.
+        header: Reads the names of the columns.
+        read: Reads the rows in parts. Argument: column -> type in the schema, or `raw` for unconverted cells.
     """
 
     name: str
@@ -60,7 +60,7 @@ def csv_files(path: str, delimiter: str, encoding: str) -> tuple[Path, list[File
         encoding: Name of the encoding.
 
     Returns:
-        The path that DVC must watch, and the files in the order of their names.
+        The path of the data, a dependency in dvc.yaml, and the files, sorted by name.
 
     Raises:
         UserError: If there is no file, or Python does not know the encoding.
@@ -68,7 +68,9 @@ def csv_files(path: str, delimiter: str, encoding: str) -> tuple[Path, list[File
     try:
         codecs.lookup(encoding)
     except LookupError:
-        raise UserError(f"data.encoding: Python knows no {encoding!r}; usual ones: utf-8, latin-1, cp1252") from None
+        raise UserError(
+            f"data.encoding: Python does not know {encoding!r}; common encodings: utf-8, latin-1, cp1252"
+        ) from None
     root, paths = _matching(path, "csv")
     files = [
         File(
@@ -88,7 +90,7 @@ def parquet_files(path: str) -> tuple[Path, list[File]]:
         path: A file, a folder or a pattern.
 
     Returns:
-        The path that DVC must watch, and the files in the order of their names.
+        The path of the data, a dependency in dvc.yaml, and the files, sorted by name.
 
     Raises:
         UserError: If there is no file.
@@ -98,7 +100,7 @@ def parquet_files(path: str) -> tuple[Path, list[File]]:
 
 
 def memory(name: str, load: Callable[[], "pa.Table"]) -> File:
-    """A table in memory, read like a file.
+    """A table in memory, with the interface of a file.
 
     Args:
         name: Name of the table in messages.
@@ -117,12 +119,12 @@ def _matching(path: str, suffix: str) -> tuple[Path, list[Path]]:
     if root.is_dir():
         files = sorted(file for file in root.glob(f"*.{suffix}") if not file.name.startswith("."))
         if not files:
-            raise UserError(f"data.path: the folder {path!r} holds no *.{suffix} file: put one there, or name a file")
+            raise UserError(f"data.path: the folder {path!r} has no *.{suffix} file: put one there, or name a file")
         return root, files
     if glob.has_magic(path) and not root.exists():
         files = sorted(map(Path, glob.glob(path, recursive=True)))
         if not files:
-            raise UserError(f"data.path: no file is called {path!r}: correct the pattern")
+            raise UserError(f"data.path: no file matches {path!r}: correct the pattern")
         return next(parent for parent in root.parents if not glob.has_magic(str(parent))), files
     if not root.exists() and not root.is_symlink():
         raise UserError(f"data.path: there is no {path!r}; put the file there, then `dvc add {path}`")
@@ -131,20 +133,22 @@ def _matching(path: str, suffix: str) -> tuple[Path, list[Path]]:
 
 @contextmanager
 def _readable(path: Path, encoding: str = "") -> Iterator[None]:
-    """Errors of reading a file, as one line."""
+    """Converts errors of reading a file to a `UserError`."""
     import pyarrow as pa
 
     try:
         yield
     except UnicodeError:
-        raise UserError(f"{path}: is not {encoding}: correct data.encoding, or save the file anew") from None
+        raise UserError(
+            f"{path}: is not {encoding}: correct data.encoding, or save the file in that encoding"
+        ) from None
     except (pa.ArrowException, OSError, text.Error) as error:
         message = getattr(error, "strerror", None) or one_line(error, 200)
         raise UserError(f"{path}: cannot be read: {message}") from None
 
 
 def csv_header(path: Path, delimiter: str, encoding: str) -> list[str]:
-    """The names of a CSV file's columns.
+    """Column names of a CSV file.
 
     Args:
         path: The file.
@@ -152,29 +156,29 @@ def csv_header(path: Path, delimiter: str, encoding: str) -> list[str]:
         encoding: Name of the encoding.
 
     Raises:
-        UserError: If there is no header, or it is one column that holds another delimiter.
+        UserError: If there is no header, or a single column with another delimiter in its name.
     """
     is_utf8 = codecs.lookup(encoding).name in ("utf-8", "ascii")
     with_mark = "utf-8-sig" if is_utf8 else encoding
-    # Text is decoded in blocks: errors below the header are reported later, with their row.
+    # The first block is decoded as a whole: errors below the header are reported later, with their row.
     with _readable(path, encoding), path.open(encoding=with_mark, newline="", errors="surrogateescape") as file:
         names = next((row for row in text.reader(file, delimiter=delimiter) if row), [])
-        "".join(names).encode()
+        "".join(names).encode()  # raises UnicodeError for escaped bytes in the header
     if not names:
         raise UserError(f"{path}: the file is empty")
-    others = [other for other in DELIMITERS if other != delimiter and other in names[0]]
-    if len(names) == 1 and others:
+    candidates = [character for character in DELIMITERS if character != delimiter and character in names[0]]
+    if len(names) == 1 and candidates:
         raise UserError(
-            f"{path}: has the one column {names[0][:80]!r}: is data.delimiter {delimiter!r} right? It looks like "
-            f"{others[0]!r}"
+            f"{path}: has a single column, {names[0][:80]!r}: is data.delimiter {delimiter!r} right? It looks like "
+            f"{candidates[0]!r}"
         )
     return names
 
 
 def csv_parts(path: Path, delimiter: str, encoding: str, wanted: Mapping[str, str]) -> Iterator[Part]:
-    """Rows of a CSV file, parsed straight to the types of the schema.
+    """Rows of a CSV file, parsed to the types of the schema.
 
-    From the first cell that does not fit, the rest of the file is read as text, which finds every bad cell.
+    From the first cell that cannot be parsed, the rest of the file is read as bytes, to report every bad cell.
 
     Args:
         path: The file.
@@ -184,20 +188,20 @@ def csv_parts(path: Path, delimiter: str, encoding: str, wanted: Mapping[str, st
     """
     import pyarrow as pa
 
-    name, done = path.as_posix(), 0
+    name, rows_read = path.as_posix(), 0
     stream = partial(_csv_batches, path, delimiter, encoding)
     if "raw" not in wanted.values():
         types = {column: pa.float64() if type == "number" else pa.string() for column, type in wanted.items()}
         try:
             for batch in stream(types):
-                yield Part(name, np.arange(done + 1, done + 1 + len(batch)), batch)
-                done += len(batch)
+                yield Part(name, np.arange(rows_read + 1, rows_read + 1 + len(batch)), batch)
+                rows_read += len(batch)
             return
         except (pa.ArrowInvalid, UnicodeError):
             pass  # reported below, with every other bad cell
     with _readable(path, encoding):
         if _has_rows(path, encoding):
-            yield from _csv_as_text(name, stream, [*wanted], done)
+            yield from _csv_as_text(name, stream, [*wanted], rows_read)
 
 
 def _csv_batches(
@@ -211,7 +215,7 @@ def _csv_batches(
 
     with csv.open_csv(
         path,
-        # Only a single thread knows the numbers of ragged rows.
+        # Arrow knows the numbers of ragged rows only with a single thread.
         csv.ReadOptions(block_size=BLOCK, use_threads=on_ragged is None, encoding=encoding),
         csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_ragged),
         csv.ConvertOptions(
@@ -224,7 +228,7 @@ def _csv_batches(
 def _csv_as_text(
     file: str, stream: Callable[..., Iterator["pa.RecordBatch"]], columns: Sequence[str], skip: int
 ) -> Iterator[Part]:
-    """Rows of a CSV file as bytes, ragged ones beside them, without the first rows."""
+    """Rows of a CSV file as bytes, without the first `skip`."""
     import pyarrow as pa
 
     ragged: list[tuple[int, str]] = []
@@ -250,13 +254,13 @@ def _csv_as_text(
 
 
 def _has_rows(path: Path, encoding: str) -> bool:
-    # A header without a line end is an error to Arrow; it is a table without rows.
+    # For Arrow, a header without a line end is an error; here, it is a table without rows.
     with path.open(encoding=encoding, newline="", errors="replace") as file:
         return sum(1 for _ in zip(filter(str.strip, file), range(2), strict=False)) > 1
 
 
 def parquet_header(path: Path) -> list[str]:
-    """The names of a Parquet file's columns."""
+    """Column names of a Parquet file."""
     from pyarrow import parquet
 
     with _readable(path), parquet.ParquetFile(path) as file:
@@ -265,7 +269,7 @@ def parquet_header(path: Path) -> list[str]:
 
 
 def parquet_rows(path: Path) -> int:
-    """The number of a Parquet file's rows."""
+    """Number of rows of a Parquet file."""
     from pyarrow import parquet
 
     with _readable(path), parquet.ParquetFile(path) as file:
@@ -273,17 +277,17 @@ def parquet_rows(path: Path) -> int:
 
 
 def parquet_parts(path: Path, wanted: Mapping[str, str]) -> Iterator[Part]:
-    """Rows of a Parquet file, a part of a row group at a time.
+    """Rows of a Parquet file, in parts of a row group.
 
     Args:
         path: The file.
-        wanted: Column -> type in the schema; the cells have the type of the file all the same.
+        wanted: Columns to read; their types are ignored, cells have the types of the file.
     """
     from pyarrow import parquet
 
-    done = 0
+    rows_read = 0
     # Without `buffer_size`, a whole row group would be read at once.
     with _readable(path), parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18) as file:
         for batch in file.iter_batches(max(1024, BLOCK // (8 * len(wanted))), columns=[*wanted]):
-            yield Part(path.as_posix(), np.arange(done + 1, done + 1 + len(batch)), batch)
-            done += len(batch)
+            yield Part(path.as_posix(), np.arange(rows_read + 1, rows_read + 1 + len(batch)), batch)
+            rows_read += len(batch)

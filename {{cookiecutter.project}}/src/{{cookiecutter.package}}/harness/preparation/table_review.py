@@ -1,4 +1,4 @@
-"""Review of a table as a whole: columns and splits that are wrong or suspicious."""
+"""Review of whole columns and splits: errors and warnings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,38 +19,39 @@ from .table_writer import SplitWriter
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SAMPLE = 65_536  # training rows in which leaks are looked for
+SAMPLE = 65_536  # number of training rows that are searched for leaks
 
 
 def require_rows(table: Table, examples: Mapping[str, int]) -> None:
-    """Stops if a split has no rows.
+    """Rejects empty splits.
 
     Args:
         table: The table.
         examples: Split -> number of rows.
 
     Raises:
-        UserError: With the splits and the remedy.
+        UserError: Naming the empty splits, with a remedy.
     """
     if empty := [split for split, number in examples.items() if not number]:
         remedy = {
             "random": "add rows, raise prepare.validation/test or change prepare.seed",
             "group": f"column {table.group!r} has too few groups: add some, or change prepare.seed",
-            "time": f"column {table.time!r} has too few different times: use data.split: random",
+            "time": f"column {table.time!r} has too few distinct times: use data.split: random",
         }
         raise UserError(
-            f"{table.label}: split {' and '.join(empty)} has no rows of {sum(examples.values())}: {remedy[table.split]}"
+            f"{table.label}: split {' and '.join(empty)} got none of the {sum(examples.values())} rows: "
+            + remedy[table.split]
         )
 
 
 def column_problems(
     table: Table, columns: Mapping[str, Column], writers: Sequence[SplitWriter], missing: Mapping[str, float]
 ) -> list[str]:
-    """Errors of whole columns, which no dropped row can solve.
+    """Errors of whole columns, which dropping rows cannot fix.
 
     Args:
         table: The table.
-        columns: Its schema.
+        columns: Schema of the table.
         writers: The splits.
         missing: Column -> fraction of missing values.
     """
@@ -77,7 +78,7 @@ def _single_values(table: Table, columns: Mapping[str, Column], writers: Sequenc
         values = set().union(*(writer.values[name] for writer in writers))
         if len(values) < 2 and not columns[name].constant:
             yield (
-                f"{table.label}: column {name!r} holds one value only, {', '.join(map(str, values)) or 'none'}: "
+                f"{table.label}: column {name!r} has a single value, {', '.join(map(str, values)) or 'none'}: "
                 f"fix the data, name it in data.drop, or set `constant: true` in {table.schema}"
             )
 
@@ -85,20 +86,20 @@ def _single_values(table: Table, columns: Mapping[str, Column], writers: Sequenc
 def _single_target(table: Table, writers: Sequence[SplitWriter]) -> Iterator[str]:
     low = min(writer.low for writer in writers)
     if table.problem == "regression" and low == max(writer.high for writer in writers):
-        yield f"{table.label}: the target {table.target!r} is {low:g} in all rows: nothing can be learned"
+        yield f"{table.label}: the target {table.target!r} is {low:g} in all rows: choose another target"
 
 
 def warnings(
     table: Table, features: Mapping[str, Column], writers: Sequence[SplitWriter], splits: Splits, folder: Path
 ) -> list[str]:
-    """Suspicious columns of the training split, and unexpected sizes of the splits.
+    """Warnings about suspicious columns and unexpected sizes of splits.
 
     Args:
         table: The table.
         features: Schema of the features.
         writers: The splits.
-        splits: Their expected fractions.
-        folder: The prepared data.
+        splits: Expected fractions of the splits.
+        folder: Folder of the prepared data.
     """
     constant = [
         f"column {name!r} is constant in the training split, a model learns nothing from it: name it in data.drop"
@@ -140,7 +141,7 @@ def _suspicious_columns(table: Table, features: Mapping[str, Column], folder: Pa
 
 
 def _leak(values: "pa.Array", targets: NDArray[Any], problem: Problem) -> str | None:
-    """How a column gives away the target, None if it does not."""
+    """Description of a target leak; None if the column does not leak."""
     import pyarrow as pa
 
     valid = as_numpy(values.is_valid())
@@ -148,15 +149,15 @@ def _leak(values: "pa.Array", targets: NDArray[Any], problem: Problem) -> str | 
     if len(targets) < 20 or targets.min() == targets.max():
         return None
     if not pa.types.is_floating(values.type):
-        return _leak_of_texts(values, targets)
+        return _text_leak(values, targets)
     cells = numbers(values)
     if cells.min() == cells.max():
         return None
     if problem == "classification":
         low, high = _extremes(cells, targets)
         order = np.argsort(low)
-        apart = (low[order][1:] > high[order][:-1]).all()
-        return "separates the classes without an error" if apart else None
+        separated = (low[order][1:] > high[order][:-1]).all()
+        return "separates the classes without error" if separated else None
     if _correlated(cells, targets):
         return "is as good as the target (|correlation| > 0.9999)"
     if _correlated(_ranks(cells), _ranks(targets)):
@@ -164,12 +165,12 @@ def _leak(values: "pa.Array", targets: NDArray[Any], problem: Problem) -> str | 
     return None
 
 
-def _leak_of_texts(values: "pa.Array", targets: NDArray[Any]) -> str | None:
+def _text_leak(values: "pa.Array", targets: NDArray[Any]) -> str | None:
     codes = values.dictionary_encode()
     if len(codes.dictionary) < 2 or len(codes.dictionary) > len(targets) / 2:
-        return None  # nearly every text occurs once, which gives nothing away
+        return None  # nearly every text occurs once, which proves nothing
     low, high = _extremes(targets, as_numpy(codes.indices))
-    return "determines the target (one value for each of its texts)" if (low == high).all() else None
+    return "determines the target: each text has a single target value" if (low == high).all() else None
 
 
 def _correlated(x: NDArray[Any], y: NDArray[Any]) -> bool:
@@ -177,13 +178,13 @@ def _correlated(x: NDArray[Any], y: NDArray[Any]) -> bool:
 
 
 def _extremes(values: NDArray[Any], groups: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The smallest and the largest value of each group that occurs."""
+    """Minimum and maximum of the values in each group."""
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=groups.min() - 1))
     return np.minimum.reduceat(values[order], starts), np.maximum.reduceat(values[order], starts)
 
 
 def _ranks(values: NDArray[Any]) -> NDArray[np.int64]:
-    """The rank of each value, the same for equal ones."""
+    """Rank of each value; equal values have equal ranks."""
     ranks: NDArray[np.int64] = np.unique(values, return_inverse=True)[1]
     return ranks

@@ -1,4 +1,4 @@
-"""The split of each row of a table: by a hash of its content or group, or by its time."""
+"""Splits of a table, by hash of rows or groups, or time."""
 
 import hashlib
 import math
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from .table import Table
 
 Hashes = NDArray[np.uint64]
-SORTED_AT_ONCE = 500_000  # words that `Spool.repeated` holds in memory
+SORTED_AT_ONCE = 500_000  # number of words that `Spool.repeated` sorts in memory
 
 
 def mix(values: Hashes) -> Hashes:
-    """Evenly distributed hashes of 64-bit words (SplitMix64: G. Steele et al., OOPSLA 2014)."""
+    """Hashes of 64-bit words by SplitMix64 (G. Steele et al., OOPSLA 2014)."""
     with np.errstate(over="ignore"):
         values = values + np.uint64(0x9E3779B97F4A7C15)
         values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -40,11 +40,11 @@ def _text_hash(text: str | None) -> int:
 
 
 def by_level(values: "pa.Array", function: Callable[[str | None], int], dtype: type) -> NDArray[Any]:
-    """A function of each text, called once for each different one.
+    """Results of a function of texts, [n], called once for equal texts.
 
     Args:
         values: Texts.
-        function: From a text, or None if it is missing.
+        function: Text, None if missing -> number.
         dtype: Type of the results.
     """
     codes = values.dictionary_encode(null_encoding="encode")
@@ -54,7 +54,7 @@ def by_level(values: "pa.Array", function: Callable[[str | None], int], dtype: t
 
 
 def hash_column(values: "pa.Array") -> Hashes:
-    """Hashes of cells, uint64 [n]: the same for equal cells in any file, batch or process.
+    """Hashes of cells, uint64 [n], equal for equal cells in every process.
 
     Args:
         values: Doubles or strings.
@@ -79,10 +79,10 @@ def hash_rows(rows: "pa.RecordBatch") -> Hashes:
 
 
 def assign(hashes: Hashes, splits: Splits) -> NDArray[np.int64]:
-    """The split of each row, int64 [n], an index into `prepared.SPLITS`; it depends on the row's hash alone.
+    """The split of each hash, as index into `prepared.SPLITS`, int64 [n].
 
     Args:
-        hashes: Hashes of the rows' contents or groups.
+        hashes: Hashes of the contents or groups of the rows.
         splits: Seed and fractions.
     """
     seed = mix(np.asarray([splits.seed], np.uint64))
@@ -91,26 +91,26 @@ def assign(hashes: Hashes, splits: Splits) -> NDArray[np.int64]:
 
 
 def ordered(times: "pa.Array") -> Hashes:
-    """Times as uint64 [n] in the same order; there are no nulls.
+    """Times mapped to uint64 [n] in the same order.
 
     Args:
-        times: Timestamps or doubles.
+        times: Timestamps or doubles, without nulls.
     """
     import pyarrow as pa
 
     if pa.types.is_timestamp(times.type):
         return as_numpy(times.cast(pa.int64())).view(np.uint64) ^ np.uint64(1 << 63)
-    # The bits of doubles are ordered like signed integers, those of negative ones backwards.
+    # The bits of positive doubles are ordered like integers, those of negative doubles in reverse.
     bits = numbers(times).view(np.uint64)
     return np.where(bits >> np.uint64(63), ~bits, bits | np.uint64(1 << 63))
 
 
 class Spool:
-    """64-bit words on disk, one for each row."""
+    """64-bit words on disk, one for each row, for sorting and selection."""
 
     def __init__(self, folder: Path) -> None:
-        """Opens a file without a name in a folder."""
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  Closed by the garbage collector, and gone then.
+        """Opens an unnamed file in a folder."""
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  Deleted when garbage-collected.
         self.size = 0
 
     def add(self, words: Hashes) -> None:
@@ -124,7 +124,7 @@ class Spool:
             yield np.frombuffer(block, np.uint64)
 
     def repeated(self) -> Iterator[NDArray[np.int64]]:
-        """Positions of the words that have occurred before, in parts of bounded size."""
+        """Positions of words that occurred before, in parts of bounded size."""
         passes = math.ceil(self.size / SORTED_AT_ONCE)
         for number in range(passes):
             words, places, start = [], [], 0
@@ -139,12 +139,12 @@ class Spool:
             yield np.concatenate(places)[order[again]]
 
     def smallest(self, rank: int) -> np.uint64:
-        """The word of a rank, from 0: radix selection, 16 bits a pass."""
+        """The word of a rank, from 0, by radix selection."""
         prefix = 0
         for shift in (48, 32, 16, 0):
             counts = np.zeros(1 << 16, np.int64)
             for block in self._blocks():
-                # NumPy does not shift by 64 bits.
+                # NumPy cannot shift by 64 bits.
                 chosen = block if shift == 48 else block[block >> np.uint64(shift + 16) == prefix]
                 digits = (chosen >> np.uint64(shift)) & np.uint64(0xFFFF)
                 counts += np.bincount(digits.astype(np.int64), minlength=1 << 16)
@@ -155,11 +155,11 @@ class Spool:
 
 
 class Ahead(NamedTuple):
-    """Facts about all rows that must be known before the first is written.
+    """Results of the first pass, needed before any row is written.
 
     Attributes:
-        repeated: int64 [n], ascending positions, over all files, of the rows whose id has occurred before.
-        boundaries: The times, as in `ordered`, from which rows belong to the validation and to the test split.
+        repeated: Ascending positions, over all files, of the rows whose id occurred before, int64 [n].
+        boundaries: The times, as in `ordered`, at which validation and test split begin.
     """
 
     repeated: NDArray[np.int64]
@@ -167,12 +167,14 @@ class Ahead(NamedTuple):
 
 
 def look_ahead(table: "Table", columns: Mapping[str, Column], splits: Splits, folder: Path) -> Ahead:
-    """Reads the ids and times of all rows, if the configuration needs them.
+    """The first pass: repeated ids and times at which splits begin.
+
+    Only ids and times are read, and only if the configuration needs them.
 
     Args:
         table: The table.
-        columns: Its schema.
-        splits: Seed and fractions.
+        columns: Schema of the table.
+        splits: Seed and fractions of the split.
         folder: Folder for temporary files.
     """
     unique = table.id if table.id is not None and columns[table.id].unique else None
@@ -184,7 +186,7 @@ def look_ahead(table: "Table", columns: Mapping[str, Column], splits: Splits, fo
             values, _ = convert(part.values[unique], "text")
             hashes = hash_column(values)
             missing = np.flatnonzero(as_numpy(values.is_null()))
-            hashes[missing] = mix((missing + position).astype(np.uint64))  # missing ids are no duplicates
+            hashes[missing] = mix((missing + position).astype(np.uint64))  # missing ids are not duplicates
             ids.add(hashes)
         if time:
             times.add(ordered(convert(part.values[time], columns[time].type)[0].drop_null()))
@@ -199,14 +201,14 @@ def _quantile(times: Spool, fraction: float) -> np.uint64:
 
 
 def divide(table: "Table", rows: "pa.RecordBatch", hashes: Hashes, splits: Splits, ahead: Ahead) -> NDArray[np.int64]:
-    """The split of each row, int64 [n], an index into `prepared.SPLITS`.
+    """The split of each row, as index into `prepared.SPLITS`, int64 [n].
 
     Args:
-        table: The table, which says how its rows are divided.
+        table: The table.
         rows: Rows without violations.
-        hashes: Hashes of the rows' contents.
-        splits: Seed and fractions.
-        ahead: The times at which the splits begin.
+        hashes: Hashes of the contents of the rows.
+        splits: Seed and fractions of the split.
+        ahead: Result of the first pass.
     """
     if table.split == "time":
         return np.searchsorted(np.asarray(ahead.boundaries), ordered(rows[table.time]), side="right")

@@ -1,4 +1,4 @@
-"""Rows checked against the schema, and what becomes of violations."""
+"""Violations of the schema: found, counted, listed, dropped or imputed."""
 
 import sys
 from collections import Counter
@@ -18,15 +18,15 @@ from .table_files import Part
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PRINTED = 20  # violations shown on the terminal
-UNREADABLE = ("type", "size", "encoding")  # such cells are null once they are converted
+PRINTED = 20  # maximum number of violations on the terminal
+UNREADABLE = ("type", "size", "encoding")  # kinds of violations whose cells become null by conversion
 
 
 def check(part: Part, columns: Mapping[str, Column]) -> tuple["pa.RecordBatch", list[Cells]]:
-    """The rows of a part converted to the schema's types, and every violation in them.
+    """The converted rows of a part, and all violations in them.
 
     Args:
-        part: Some rows.
+        part: A part of a file.
         columns: The schema.
     """
     import pyarrow as pa
@@ -39,9 +39,9 @@ def check(part: Part, columns: Mapping[str, Column]) -> tuple["pa.RecordBatch", 
     rows = pa.RecordBatch.from_arrays([*converted.values()], [*converted])
     for violation in violations(rows, columns):
         if violation.kind == "null" and violation.column in unreadable:
-            # An unreadable cell is null by now; it is one violation, not two.
-            others = np.setdiff1d(violation.rows, np.concatenate(unreadable[violation.column]))
-            violation = violation._replace(rows=others)
+            # An unreadable cell has become null, but is a single violation.
+            nulls = np.setdiff1d(violation.rows, np.concatenate(unreadable[violation.column]))
+            violation = violation._replace(rows=nulls)
         if len(violation.rows):
             cells.append(violation)
     return rows, cells
@@ -50,12 +50,12 @@ def check(part: Part, columns: Mapping[str, Column]) -> tuple["pa.RecordBatch", 
 def apply_policy(
     rows: "pa.RecordBatch", cells: Sequence[Cells], table: Table
 ) -> tuple["pa.RecordBatch", NDArray[np.bool_]]:
-    """The rows with `on_invalid` applied to their violations, and which of them remain.
+    """The rows after imputation, and a mask of those to keep, bool [n].
 
     Args:
-        rows: Rows of the schema's types.
-        cells: The violations in them.
-        table: The table, which has the policy.
+        rows: Rows, converted to the types of the schema.
+        cells: Violations in these rows.
+        table: The table, whose `on_invalid` is applied.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -82,31 +82,31 @@ class _Listed(NamedTuple):
 
 
 class Violations:
-    """The violations of a table: all are counted, the first ones listed."""
+    """The violations of a table: counts, and a list of the first."""
 
     def __init__(self, table: Table, columns: Mapping[str, Column]) -> None:
-        """Starts without any.
+        """Starts with no violations.
 
         Args:
             table: The table.
-            columns: Its schema.
+            columns: Schema of the table.
         """
         self._table, self._columns = table, columns
         self._counts: Counter[tuple[str, str]] = Counter()
         self._listed: list[_Listed] = []
-        self.rows = 0  # with a violation
+        self.rows = 0  # number of rows with a violation
 
     @property
     def total(self) -> int:
-        """The number of violations."""
+        """Number of violations."""
         return self._counts.total()
 
     def add(self, part: Part, cells: Sequence[Cells]) -> None:
-        """Counts the violations of a part, and lists them while there is room.
+        """Counts the violations of a part, and lists them up to `LISTED`.
 
         Args:
-            part: Some rows, the ragged ones included.
-            cells: The violations in its other rows.
+            part: A part of a file; its ragged rows are violations.
+            cells: Violations in the other rows.
         """
         room = LISTED - len(self._listed)
         listed = [
@@ -125,7 +125,7 @@ class Violations:
         self._listed += sorted(listed)[:room]
 
     def report(self) -> dict[str, Any]:
-        """The violations in reports/data.json."""
+        """The violations, for reports/data.json."""
         by_column: dict[str, dict[str, int]] = {}
         for (column, kind), count in sorted(self._counts.items()):
             by_column.setdefault(column or "(whole row)", {})[kind] = count
@@ -137,13 +137,14 @@ class Violations:
         }
 
     def show(self) -> None:
-        """Prints the first violations, a line each."""
+        """Prints the first violations, one in each line."""
         for file, row, column, reason in self._listed[:PRINTED]:
             place = f"column {column!r}: " if column else ""
             print(f"prepare: {file}: row {row}: {place}{reason}", file=sys.stderr)
-        if (others := self.total - PRINTED) > 0:
+        if (remaining := self.total - PRINTED) > 0:
             print(
-                f"prepare: {others:,} more violations: {DATA_REPORT} counts all and lists {LISTED:,}", file=sys.stderr
+                f"prepare: {remaining:,} more violations: {DATA_REPORT} counts all and lists up to {LISTED:,}",
+                file=sys.stderr,
             )
 
 

@@ -1,4 +1,4 @@
-"""The prepared files of one split of a table."""
+"""The writer of a table's splits."""
 
 import hashlib
 import io
@@ -17,16 +17,16 @@ from .table_files import BLOCK
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CELLS = 1 << 20  # written at once
+CELLS = 1 << 20  # number of cells that are written at once
 
 
 class SplitWriter:
-    """Writes rows.arrow and targets.npy of a split.
+    """Writer of rows.arrow and targets.npy of a split.
 
     Attributes:
         rows: Number of rows.
-        digest: Digest of both files.
-        values: Feature -> up to two of its values; two show that it varies.
+        digest: SHA-256 object of both files.
+        values: Feature -> up to two distinct values; a constant feature has one.
         counts: Class -> number of rows.
         low: Smallest target.
         high: Largest target.
@@ -60,8 +60,8 @@ class SplitWriter:
         """Appends rows and their targets.
 
         Args:
-            rows: The columns of rows.arrow, maybe others as well.
-            targets: [n], numbers or indices of classes.
+            rows: The columns of rows.arrow; further columns are ignored.
+            targets: Numbers or indices of classes, [n].
         """
         if not len(targets):
             return
@@ -84,7 +84,7 @@ class SplitWriter:
                 values |= {value for value in pc.min_max(rows[name]).as_py().values() if value is not None}
 
     def _canonical(self, rows: "pa.RecordBatch") -> "pa.RecordBatch":
-        """The rows with bytes that depend on their content alone, also below a null."""
+        """The columns of rows.arrow, with canonical bytes."""
         import pyarrow as pa
 
         columns = [rows[name] for name in self._fields.names]
@@ -99,7 +99,7 @@ class SplitWriter:
             self._pending, self._cells = [], 0
 
     def close(self) -> None:
-        """Completes the files and their digest."""
+        """Completes and closes the files, and completes their digest."""
         self._flush()
         self._writer.close()
         self._sink.close()
@@ -112,7 +112,7 @@ class SplitWriter:
 
 
 class _DigestingFile(io.FileIO):
-    """A file that updates a digest with what is written to it."""
+    """A file that updates a digest with the bytes written to it."""
 
     def __init__(self, path: Path, digest: Any) -> None:
         super().__init__(path, "wb")
@@ -124,6 +124,6 @@ class _DigestingFile(io.FileIO):
 
 
 def _write_npy_header(file: Any, dtype: np.dtype[Any], rows: int) -> None:
-    # NumPy leaves room for the largest number of rows, so the header can be rewritten once the number is known.
+    # NumPy pads the header for the largest number of rows, so that it can be rewritten when the number is known.
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (rows,)}
     np.lib.format.write_array_header_1_0(file, header)

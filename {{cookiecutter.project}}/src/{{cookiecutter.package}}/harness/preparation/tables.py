@@ -1,11 +1,10 @@
 """Preparation of a table, in two passes over its rows.
 
-1. `look_ahead` reads ids and times, if the configuration needs them: which ids occur twice, and at which times the
-   splits begin.
-2. `_RowPass` checks every row against the schema, drops it or imputes its cells, and writes it to its split.
+1. `look_ahead` determines repeated ids and the times at which the splits begin, if the configuration needs them.
+2. `_RowPass` checks every row against the schema, applies `on_invalid`, and writes the row to its split.
 
 Both read through `Table.chunks`. Then the columns and splits are reviewed as a whole; data/prepared is replaced only
-if nothing is wrong.
+if there is no error.
 """
 
 import sys
@@ -43,11 +42,11 @@ def write(table: Table, splits: Splits, folder: Path = PREPARED) -> dict[str, An
     Args:
         table: The source of the rows.
         splits: Seed and fractions of the split.
-        folder: Folder to write; it is replaced as a whole once everything is written.
+        folder: Folder to write; replaced as a whole at the end.
 
     Returns:
-        The content of reports/data.json: examples by split and class, violations by column and kind, rows dropped,
-        cells imputed, duplicates, warnings.
+        The content of reports/data.json: examples by split and class, violations by column and kind, dropped rows,
+        imputed cells, duplicates, warnings.
 
     Raises:
         UserError: If the table does not fit its schema, or a split lacks rows or a class.
@@ -76,13 +75,13 @@ def write(table: Table, splits: Splits, folder: Path = PREPARED) -> dict[str, An
 
 
 class _RowPass:
-    """The pass that writes the rows, and its counts.
+    """The pass that checks and writes the rows, and its counts.
 
     Attributes:
         features: Schema of the features.
         writers: The splits, in the order of `SPLITS`.
         violations: All violations of the schema.
-        rows: Number of rows that were read.
+        rows: Number of rows read.
     """
 
     def __init__(self, table: Table, columns: Mapping[str, Column], splits: Splits, folder: Path) -> None:
@@ -93,7 +92,7 @@ class _RowPass:
         self.rows = 0
         self._table, self._columns, self._splits = table, columns, splits
         self._dropped = self._imputed = self._duplicates = 0
-        self._position = 0  # of the next row, ragged ones not counted
+        self._position = 0  # of the next row, not counting ragged rows
         self._nulls: Counter[str] = Counter()
         self._hashes = Spool(folder)
         types = {name: pa.float64() if c.type == "number" else pa.string() for name, c in self.features.items()}
@@ -102,23 +101,23 @@ class _RowPass:
         self.writers = [SplitWriter(folder / split, pa.schema(types), self.features, dtype) for split in SPLITS]
 
     def run(self, ahead: Ahead) -> None:
-        """Reads all rows.
+        """Checks and writes all rows.
 
         Args:
-            ahead: Facts about all rows.
+            ahead: Result of the first pass.
         """
         from tqdm import tqdm
 
         types = {name: column.type for name, column in self._columns.items()}
         with tqdm(desc="prepare", unit=" rows", unit_scale=True, disable=None) as progress:
             for part in self._table.chunks(types):
-                self._take(part, ahead)
+                self._process(part, ahead)
                 progress.update(len(part.rows))
         for writer in self.writers:
             writer.close()
         self._duplicates = sum(map(len, self._hashes.repeated()))
 
-    def _take(self, part: Part, ahead: Ahead) -> None:
+    def _process(self, part: Part, ahead: Ahead) -> None:
         rows, cells = check(part, self._columns)
         cells += self._repeated_ids(part, ahead)
         self._count(part, rows, cells)
@@ -126,7 +125,7 @@ class _RowPass:
         self._dropped += len(part.ragged) + int((~remaining).sum())
         if self._table.on_invalid == "impute":
             self._imputed += sum(int(remaining[places].sum()) for *_, places in cells)
-        if not (self.violations.total and self._table.on_invalid == "stop"):  # else only to find the other violations
+        if not (self.violations.total and self._table.on_invalid == "stop"):  # else only list other violations
             self._write(part, rows, remaining, ahead)
 
     def _repeated_ids(self, part: Part, ahead: Ahead) -> list[Cells]:
@@ -162,7 +161,7 @@ class _RowPass:
             writer.add(rows.filter(pa.array(chosen)), targets[chosen])
 
     def _targets(self, values: "pa.Array") -> NDArray[Any]:
-        """Numbers, or indices of classes."""
+        """Targets: numbers, or indices of classes."""
         if self._table.problem == "regression":
             return numbers(values)
         classes = {name: index for index, name in enumerate(self._columns[self._table.target].categories or [])}
@@ -195,7 +194,7 @@ def _names(table: Table, part: Part, rows: "pa.RecordBatch") -> "pa.Array":
 def _require_valid(table: Table, rows: _RowPass, report: Mapping[str, Any]) -> None:
     if not rows.rows:
         cause = "has no rows below its header" if table.keep is None else "has no row that the filter keeps"
-        raise UserError(f"{table.label}: {cause}: nothing can be prepared")
+        raise UserError(f"{table.label}: {cause}, so that nothing can be prepared")
     rows.violations.show()
     if rows.violations.total and table.on_invalid == "stop":
         write_report(report)

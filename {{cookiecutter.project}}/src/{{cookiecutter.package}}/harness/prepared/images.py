@@ -1,4 +1,4 @@
-"""Prepared pictures on disk, and the inputs that a model is fitted on."""
+"""Prepared images on disk, as inputs of a model."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ SECTION = "augmentation"
 
 
 def load(split: str, folder: Path = PREPARED) -> NDArray[np.uint8]:
-    """The pictures of a split, uint8 [N, H, W, C], read-only and memory-mapped.
+    """Images of a split, uint8 [N, H, W, C], read-only and memory-mapped.
 
     Args:
         split: `train`, `validation` or `test`.
@@ -26,10 +26,10 @@ def load(split: str, folder: Path = PREPARED) -> NDArray[np.uint8]:
 
 
 def inputs(manifest: contracts.Manifest, section: Mapping[str, Any]) -> contracts.Inputs:
-    """The inputs that a model is fitted on.
+    """The arrays on which a model is fitted.
 
     Args:
-        manifest: Of the prepared data.
+        manifest: Manifest of the prepared data.
         section: Section `augmentation` of the configuration.
     """
 
@@ -43,11 +43,14 @@ def inputs(manifest: contracts.Manifest, section: Mapping[str, Any]) -> contract
 
 
 def feeds(split: str, batch_size: int = 256) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Yields batches of inputs for the exported model, in the order of the rows.
+    """Batches of inputs for the exported model, in row order.
 
     Args:
         split: `train`, `validation` or `test`.
-        batch_size: Pictures in memory at a time.
+        batch_size: Maximum number of images in a batch.
+
+    Yields:
+        "image" -> float32 [n, H, W, C], values from 0 to 255.
     """
     array = load(split)
     for start in range(0, len(array), batch_size):
@@ -55,5 +58,5 @@ def feeds(split: str, batch_size: int = 256) -> Iterator[dict[str, NDArray[np.fl
 
 
 def describe(manifest: contracts.Manifest) -> dict[str, Any]:
-    """The part of models/model.json that describes pictures."""
+    """Facts about the images for models/model.json."""
     return {"shape": manifest["shape"], "max_pixels": manifest["max_pixels"]}

@@ -1,4 +1,4 @@
-"""Prepared tables on disk, and the arrays on which a model is fitted."""
+"""Prepared tables on disk, as inputs of a model."""
 
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,37 +16,39 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SECTION = "features"
-NAME, GROUP = "__name__", "__group__"  # columns of rows.arrow that are no features
+NAME, GROUP = "__name__", "__group__"  # columns of rows.arrow that are not features
 
 
 def load(split: str, folder: Path = PREPARED) -> "pa.Table":
-    """The features and names of a split's rows, memory-mapped.
+    """Features and names of a split's rows, memory-mapped.
 
     Args:
         split: `train`, `validation` or `test`.
-        folder: The prepared data.
+        folder: Folder of the prepared data.
     """
     rows = _rows(split, folder)
     return rows.select([name for name in rows.column_names if name != GROUP])
 
 
 def names(split: str, folder: Path = PREPARED) -> list[str]:
-    """The names of a split's rows, in their order.
+    """Names of a split's rows, in row order.
 
     Args:
         split: `train`, `validation` or `test`.
-        folder: The prepared data.
+        folder: Folder of the prepared data.
     """
     texts: list[str] = _rows(split, folder)[NAME].to_pylist()
     return texts
 
 
 def groups(split: str, folder: Path = PREPARED) -> NDArray[Any]:
-    """The group of each row of a split, str [N] (of objects), if `data.group` names a column.
+    """Group of each row of a split, object [N] of str.
+
+    Requires `data.group`.
 
     Args:
         split: `train`, `validation` or `test`.
-        folder: The prepared data.
+        folder: Folder of the prepared data.
     """
     texts: NDArray[Any] = _rows(split, folder)[GROUP].to_numpy()
     return texts
@@ -59,12 +61,14 @@ def _rows(split: str, folder: Path) -> "pa.Table":
 
 
 def batches(split: str, size: int, folder: Path = PREPARED) -> Iterator["pa.RecordBatch"]:
-    """Batches of rows in order; they are read, not mapped, so that each leaves the memory after use.
+    """Batches of a split's rows, in row order.
+
+    They are read instead of memory-mapped, so that memory is freed after each batch.
 
     Args:
         split: `train`, `validation` or `test`.
         size: Maximum number of rows in a batch.
-        folder: The prepared data.
+        folder: Folder of the prepared data.
     """
     import pyarrow as pa
 
@@ -77,15 +81,15 @@ def batches(split: str, size: int, folder: Path = PREPARED) -> Iterator["pa.Reco
 
 
 def feeds(split: str, batch_size: int = 4096, folder: Path = PREPARED) -> Iterator[dict[str, NDArray[Any]]]:
-    """Batches of inputs for the exported model, in the order of the rows.
+    """Batches of inputs for the exported model, in row order.
 
     Args:
         split: `train`, `validation` or `test`.
         batch_size: Maximum number of rows in a batch.
-        folder: The prepared data.
+        folder: Folder of the prepared data.
 
     Yields:
-        Column -> float64 [n], NaN if missing, or str [n] (of objects), "" if missing.
+        Column -> float64 [n], NaN if missing, or object [n] of str, "" if missing.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -101,7 +105,9 @@ def feeds(split: str, batch_size: int = 4096, folder: Path = PREPARED) -> Iterat
 
 
 def inputs(manifest: Manifest, section: Mapping[str, Any]) -> Inputs:
-    """The arrays on which a model is fitted: every split, encoded once by a graph that becomes part of the model.
+    """The arrays on which a model is fitted, encoded on disk.
+
+    The encoding is fitted on the training split; its graph becomes part of the exported model.
 
     Args:
         manifest: Manifest of the prepared data.
@@ -113,8 +119,8 @@ def inputs(manifest: Manifest, section: Mapping[str, Any]) -> Inputs:
     session = onnxruntime.InferenceSession(encoding.graph.SerializeToString(), providers=["CPUExecutionProvider"])
     output = session.get_outputs()[0]
     dtype = np.dtype(np.float64 if "double" in output.type else np.float32)
-    scratch = Path(".dvc/tmp") if Path(".dvc/tmp").is_dir() else None  # not in /tmp, which may lie in memory
-    # Files without a name, which go with the last reference to `array`: not even `kill -9` leaves one behind.
+    scratch = Path(".dvc/tmp") if Path(".dvc/tmp").is_dir() else None  # not in /tmp, which may be in memory
+    # Unnamed files, deleted with the last reference to `array`, even after `kill -9`.
     files = {split: tempfile.TemporaryFile(dir=scratch) for split in SPLITS}  # noqa: SIM115
     for split, file in files.items():
         for feed in feeds(split):
@@ -128,5 +134,5 @@ def inputs(manifest: Manifest, section: Mapping[str, Any]) -> Inputs:
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """Facts about a table for models/model.json."""
+    """Facts about the table for models/model.json."""
     return {key: manifest[key] for key in ("columns", "id") if key in manifest}

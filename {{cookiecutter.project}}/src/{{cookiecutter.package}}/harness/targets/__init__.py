@@ -1,4 +1,4 @@
-"""Targets: head, loss and answers, a module for each kind of target."""
+"""Targets: head, loss and predictions for each kind of target."""
 
 import importlib
 from typing import cast
@@ -10,6 +10,6 @@ def target(described: Manifest) -> Target:
     """The module of a kind of target: `classification` or `regression`.
 
     Args:
-        described: The manifest, or models/model.json.
+        described: Manifest of the prepared data, or content of models/model.json.
     """
     return cast(Target, importlib.import_module(f".{described['target']}", __package__))

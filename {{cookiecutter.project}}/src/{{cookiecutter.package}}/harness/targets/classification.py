@@ -1,4 +1,4 @@
-"""Classification: head, loss and answers of a model with a probability for each class."""
+"""Classification: head, loss and predictions of a classifier."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ HIGHER_IS_BETTER = True
 
 
 def head(manifest: Manifest, train_targets: Labels) -> Head:
-    """Layers from the last hidden tensor to the probabilities: p_k = exp(z_k) / sum_j exp(z_j).
+    """Softmax head: p_k = exp(z_k) / sum_j exp(z_j).
 
     Args:
         manifest: Manifest of the prepared data.
@@ -23,7 +23,7 @@ def head(manifest: Manifest, train_targets: Labels) -> Head:
     """
 
     def apply(x: Tensor) -> Tensor:
-        import keras  # 10 s of imports that only `train` pays
+        import keras  # takes 10 s, which only `train` needs
 
         return keras.layers.Dense(len(manifest["classes"]), activation="softmax", name=OUTPUT)(x)
 
@@ -43,12 +43,12 @@ def compile_arguments(manifest: Manifest, train_targets: Labels) -> dict[str, An
 
 
 def calibrate(outputs: Probabilities, targets: Labels) -> dict[str, Any]:
-    """Nothing: the probabilities are the model's own; the metric `ece` says how well they are calibrated."""
+    """No facts: probabilities are not recalibrated; the metric `ece` measures their calibration."""
     return {}
 
 
 def answers(outputs: NDArray[np.float32], description: Description) -> list[dict[str, Any]]:
-    """Answers of the service: for each example the most probable class, and the probability of each class.
+    """For each example, the most probable class and all probabilities.
 
     Args:
         outputs: Probabilities, float32 [N, K].
@@ -62,7 +62,7 @@ def answers(outputs: NDArray[np.float32], description: Description) -> list[dict
 
 
 def counts(outputs: NDArray[np.float32], description: Description) -> dict[str, int]:
-    """Predicted class -> number of examples, for the metrics of the service.
+    """Predicted class -> number of examples, for the service's metrics endpoint.
 
     Args:
         outputs: Probabilities, float32 [N, K].
@@ -73,7 +73,7 @@ def counts(outputs: NDArray[np.float32], description: Description) -> dict[str, 
 
 
 def answer_schema(description: Description) -> dict[str, Any]:
-    """The JSON schema of one of `answers`."""
+    """JSON schema of an element of `answers`."""
     classes = description["classes"]
     probability = {"type": "number", "minimum": 0, "maximum": 1}
     return {

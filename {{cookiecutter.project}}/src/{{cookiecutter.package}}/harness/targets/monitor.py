@@ -1,4 +1,4 @@
-"""The validation metric that early stopping watches: which ones there are, and when they are better."""
+"""The validation metric that early stopping monitors."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -11,12 +11,12 @@ LOSS = "val_loss"
 
 
 def choices(target: Target) -> tuple[str, str]:
-    """The columns of a history that can be monitored."""
+    """Columns of the history that can be monitored."""
     return LOSS, f"val_{target.METRIC}"
 
 
 def mode(monitor: str, target: Target) -> Literal["min", "max"]:
-    """Whether the lowest or the highest value is the best: a loss is minimized, the rest is up to the target.
+    """Direction of improvement of a monitored metric.
 
     Args:
         monitor: One of `choices`.
@@ -26,11 +26,11 @@ def mode(monitor: str, target: Target) -> Literal["min", "max"]:
 
 
 def best_epoch(history: "pd.DataFrame", monitor: str | None, target: Target) -> int:
-    """The first of the best epochs, whose weights early stopping restores.
+    """Index of the first best epoch, whose weights early stopping restores.
 
     Args:
         history: A row for each epoch.
-        monitor: One of `choices`; None for a model without epochs, whose only row is the best.
+        monitor: One of `choices`; None for a model without epochs, which has a single row.
         target: Target of the model.
     """
     if monitor is None:

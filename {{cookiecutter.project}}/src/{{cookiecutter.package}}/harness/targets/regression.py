@@ -1,4 +1,4 @@
-"""Regression: head, loss and answers of a model that predicts a number, with prediction intervals."""
+"""Regression: head, loss, predictions and prediction intervals."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ Numbers = NDArray[np.float64]
 OUTPUT = "prediction"
 METRIC = "mae"
 HIGHER_IS_BETTER = False
-LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the intervals whose width is in models/model.json
-LEVEL = 0.9  # of the intervals in the answers of the service; one of LEVELS
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the intervals in models/model.json
+LEVEL = 0.9  # of the intervals in responses of the service; one of LEVELS
 
 
 def head(manifest: Manifest, train_targets: Numbers) -> Head:
-    """Layers from the last hidden tensor to the prediction, mean + deviation * z, in the target's units.
+    """Linear head: mean + deviation * z, in the target's units.
 
-    Gradient descent learns z, whose mean is 0 and deviation 1 in any units.
+    The network learns z, the standardized target.
 
     Args:
         manifest: Manifest of the prepared data.
@@ -28,7 +28,7 @@ def head(manifest: Manifest, train_targets: Numbers) -> Head:
     mean, deviation = _scale(train_targets)
 
     def apply(x: Tensor) -> Tensor:
-        import keras  # 10 s of imports that only `train` pays
+        import keras  # takes 10 s, which only `train` needs
 
         return keras.layers.Rescaling(deviation, mean, name=OUTPUT)(keras.layers.Dense(1, name="standardised")(x))
 
@@ -38,8 +38,8 @@ def head(manifest: Manifest, train_targets: Numbers) -> Head:
 def compile_arguments(manifest: Manifest, train_targets: Numbers) -> dict[str, Any]:
     """Loss and metric for `keras.Model.compile`: scaled squared error, and mean absolute error.
 
-    The squared error is in units of the training targets' standard deviation: it is 1 for always predicting the mean.
-    The mean absolute error is in the target's own units.
+    The squared error is divided by the variance of the training targets: always predicting their mean gives 1. The
+    mean absolute error is in the target's units.
 
     Args:
         manifest: Manifest of the prepared data.
@@ -59,19 +59,19 @@ def _scale(train_targets: Numbers) -> tuple[float, float]:
     largest = float(np.abs(train_targets).max())
     if largest > 1e37:
         raise UserError(
-            f"the target reaches {largest:.3g} in the training split, too much for 32-bit arithmetic: divide it by a "
+            f"the target reaches {largest:.3g} in the training split, too large for 32-bit arithmetic: divide it by a "
             "power of ten"
         )
     mean, deviation = float(train_targets.mean()), float(train_targets.std())
-    return mean, deviation or 1.0  # if all targets are equal, there is nothing to learn but the mean
+    return mean, deviation or 1.0  # equal targets have deviation 0; any scale will do
 
 
 def calibrate(outputs: NDArray[np.floating[Any]], targets: Numbers) -> dict[str, Any]:
     """Half-widths of the prediction intervals for `LEVELS`, by split-conformal calibration.
 
-    The half-width is the ceil((n + 1) level)-th smallest of the n absolute errors on the validation split, which the
-    model was not fitted on (Lei et al., algorithm 2). If that rank is above n, there are too few examples for the
-    level: None.
+    The half-width is the ceil((n + 1) level)-th smallest of the n absolute errors on the validation split, on which the
+    model was not fitted (J. Lei et al., Distribution-Free Predictive Inference for Regression, JASA 2018, algorithm 2).
+    It is None if that rank exceeds n: there are too few examples for the level.
 
     Args:
         outputs: Predictions of the validation split, float [n, 1].
@@ -81,14 +81,14 @@ def calibrate(outputs: NDArray[np.floating[Any]], targets: Numbers) -> dict[str,
         The number of examples, and level -> half-width in the target's units.
     """
     errors = np.sort(np.abs(outputs[:, 0].astype(np.float64) - targets))
-    # Minus a little: 0.95 * 60 is 57, but floating-point rounding could make it slightly larger.
+    # The small offset prevents rounding errors from raising the rank: 0.95 * 60 could be slightly above 57.
     ranks = [int(np.ceil((len(errors) + 1) * level - 1e-9)) for level in LEVELS]
     widths = [float(errors[rank - 1]) if rank <= len(errors) else None for rank in ranks]
     return {"examples": len(errors), "half_widths": dict(zip(map(str, LEVELS), widths, strict=True))}
 
 
 def half_width(description: Description, level: float = LEVEL) -> float | None:
-    """Half-width of the prediction intervals at a level; None if the validation split was too small for it.
+    """Half-width of the prediction intervals at a level; None if undefined.
 
     Args:
         description: Content of models/model.json.
@@ -99,14 +99,14 @@ def half_width(description: Description, level: float = LEVEL) -> float | None:
 
 
 def answers(outputs: NDArray[np.float32], description: Description) -> list[dict[str, Any]]:
-    """Answers of the service: for each example the number, and both ends of its interval at `LEVEL`.
+    """For each example, the prediction and its interval at `LEVEL`.
 
     Args:
         outputs: Predictions, float32 [N, 1].
         description: Content of models/model.json.
 
     Returns:
-        value, low, high; both ends are None if the intervals are not defined.
+        value, low and high of each example; low and high are None if the intervals are undefined.
     """
     values, half = outputs[:, 0].tolist(), half_width(description)
     if half is None:
@@ -115,7 +115,7 @@ def answers(outputs: NDArray[np.float32], description: Description) -> list[dict
 
 
 def counts(outputs: NDArray[np.float32], description: Description) -> dict[str, int]:
-    """Number of examples, for the metrics of the service; numbers have no label.
+    """Number of examples under the empty label, for the service's metrics endpoint.
 
     Args:
         outputs: Predictions, float32 [N, 1].
@@ -125,8 +125,8 @@ def counts(outputs: NDArray[np.float32], description: Description) -> dict[str, 
 
 
 def answer_schema(description: Description) -> dict[str, Any]:
-    """The JSON schema of one of `answers`."""
-    end = {"type": "number", "nullable": True}  # as OpenAPI 3.0, which BentoML writes, says null
+    """JSON schema of an element of `answers`."""
+    end = {"type": "number", "nullable": True}  # OpenAPI 3.0, which BentoML writes, has no type null
     return {
         "type": "object",
         "properties": {"value": {"type": "number"}, "low": end, "high": end},

@@ -1,4 +1,4 @@
-"""Batches of a split, read from memory-mapped arrays while the model works."""
+"""Batches of a split, prefetched from memory-mapped arrays."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from .. import contracts
 from .quiet import tf
 
-READ_BYTES = 4 << 20  # read at a time
-READ_BATCHES = 16  # read at a time, at most
+READ_BYTES = 4 << 20  # number of bytes to read at a time
+READ_BATCHES = 16  # maximum number of batches to read at a time
 
 
 class Split(NamedTuple):
     """The rows and targets of a split.
 
     Attributes:
-        rows: [N, ...], memory-mapped.
-        targets: [N].
+        rows: Rows, [N, ...], memory-mapped.
+        targets: Targets, [N].
     """
 
     rows: NDArray[Any]
@@ -26,7 +26,9 @@ class Split(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """The contiguous slice of each batch for one worker; sizes differ by at most one row.
+    """A worker's contiguous slice of each batch.
+
+    The sizes of the slices differ by at most one row.
 
     Attributes:
         rank: Rank of the worker, from 0.
@@ -37,7 +39,7 @@ class Shard(NamedTuple):
     workers: int = 1
 
     def of(self, start: int, stop: int) -> slice:
-        """The worker's rows of the batch from `start` to `stop`; there may be none."""
+        """The worker's rows of the batch from `start` to `stop`, possibly none."""
         first, last = ((stop - start) * part // self.workers for part in (self.rank, self.rank + 1))
         return slice(start + first, start + last)
 
@@ -46,11 +48,11 @@ WHOLE = Shard()
 
 
 class Order(NamedTuple):
-    """The order in which batches are read, and how they are changed at random.
+    """Shuffling and augmentation of batches.
 
     Attributes:
-        seed: Seed of the shuffling, anew in every epoch, and of the augmentation.
-        augment: Random changes of the rows; None for none.
+        seed: Seed of the shuffling, which differs in every epoch, and of the augmentation.
+        augment: Augmentation of the rows; None for none.
         consumed: Iterations consumed before a restart; their random numbers are skipped.
     """
 
@@ -60,16 +62,16 @@ class Order(NamedTuple):
 
 
 def batches(split: Split, batch_size: int, order: Order | None = None, shard: Shard = WHOLE) -> tf.data.Dataset:
-    """A dataset of batches (rows [B, ...], targets [B]), read from the arrays ahead of their use.
+    """A dataset of batches (rows [B, ...], targets [B]), prefetched.
 
-    Up to `READ_BATCHES` batches or `READ_BYTES` are read at a time: a call back into Python for each small batch costs
-    as much as a step of a cheap model.
+    Up to `READ_BATCHES` batches or `READ_BYTES` are read at a time: a call to Python for each small batch would take as
+    long as a step of a small model.
 
     Args:
         split: The split.
-        batch_size: Rows in a batch.
-        order: Shuffling and augmentation; None reads the rows as they lie.
-        shard: The part of each batch that is read; it may be empty in the last batch.
+        batch_size: Number of rows in a batch.
+        order: Shuffling and augmentation; None reads the rows in their order on disk.
+        shard: Slice of each batch to read; it may be empty in the last batch.
     """
     seed = order.seed if order else 0
     count = len(split.targets)
@@ -82,11 +84,11 @@ def batches(split: Split, batch_size: int, order: Order | None = None, shard: Sh
     dataset = epochs.flat_map(lambda epoch: starts.map(lambda start: read(start, epoch)))
     if at_once > batch_size:
         dataset = dataset.rebatch(batch_size)
-    # `rebatch` forgets the number of batches, and Keras takes the end of an unknown number for a mistake.
+    # `rebatch` loses the number of batches, and Keras warns when a dataset of unknown length ends.
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(number(count, batch_size)))
     if order and order.augment:
         dataset = order.augment(dataset, seed + shard.rank)
-    for _ in range(order.consumed if order else 0):  # an iteration draws its random numbers when it begins
+    for _ in range(order.consumed if order else 0):  # starting an iteration consumes random numbers
         next(iter(dataset))
     return dataset.prefetch(2)
 
@@ -97,12 +99,12 @@ def number(rows: int, batch_size: int) -> int:
 
 
 def _reader(split: Split, at_once: int, seed: int | None, shard: Shard) -> Any:
-    """A function from (first row, random number of the epoch) to tensors of rows and targets."""
+    """A function (first row, epoch's random number) -> tensors of rows and targets."""
     count = len(split.targets)
 
-    @lru_cache(maxsize=2)  # of this epoch, and of the next one, which is read ahead
+    @lru_cache(maxsize=2)  # this epoch and the next, which is prefetched
     def permutation(epoch: int) -> NDArray[np.uint32]:
-        # 4 bytes a row in memory; tf.data's own shuffle takes 250, and as long as the training of a small model.
+        # 4 bytes of memory for each row; tf.data's shuffle needs 250, and as much time as training a small model.
         return np.random.default_rng((seed or 0, epoch)).permutation(np.arange(count, dtype=np.uint32))
 
     def take(start: np.int64, epoch: np.int64) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -111,7 +113,7 @@ def _reader(split: Split, at_once: int, seed: int | None, shard: Shard) -> Any:
         return split.rows[places], split.targets[places]
 
     def tensors(start: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # stateful=False: the arguments alone decide what is read, so that determinism does not forbid reading ahead.
+        # stateful=False: the result depends only on the arguments, so that deterministic mode allows prefetching.
         types = (split.rows.dtype, split.targets.dtype)
         rows, targets = tf.numpy_function(take, [start, epoch], types, stateful=False)
         rows.set_shape((None, *split.rows.shape[1:]))

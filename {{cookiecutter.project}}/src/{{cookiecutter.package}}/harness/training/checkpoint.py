@@ -1,4 +1,4 @@
-"""Checkpoints of a training with several workers: after a lost worker, it continues with the next epoch."""
+"""Checkpoints of a distributed training, to resume after a lost worker."""
 
 import hashlib
 import io
@@ -16,15 +16,15 @@ from ..core import files
 from .quiet import keras
 from .workers import Group
 
-CHECKPOINTS = Path(".dvc/tmp/checkpoint")  # beside DVC's own temporary files, which git ignores
+CHECKPOINTS = Path(".dvc/tmp/checkpoint")  # beside DVC's temporary files, which git ignores
 STOPPING = ("wait", "best", "best_epoch", "stopped_epoch")  # attributes of keras.callbacks.EarlyStopping
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """A callback that writes the state of a training after each epoch, to continue it bit for bit.
+    """A callback that saves the training state, to resume bit for bit.
 
-    Unlike keras.callbacks.BackupAndRestore it also keeps early stopping, the history and the state of the dropout, the
-    chief writes it for all workers, and the file of another training is never used.
+    Unlike keras.callbacks.BackupAndRestore, it also saves early stopping, history and the random state of dropout. The
+    chief writes it for all workers, and a checkpoint of another training is never used.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class Checkpoint(keras.callbacks.Callback):
         optimizer: keras.optimizers.Optimizer,
         best: keras.callbacks.EarlyStopping,
     ) -> None:
-        """Takes the parts of the state.
+        """Stores references to the parts of the state.
 
         Args:
             group: The workers.
-            key: Digest of everything that determines the training, and name of the file.
-            model: The model without `compile`: its weights and random states.
+            key: Digest of everything that determines the training; it names the file.
+            model: The model without `compile`, with its weights and random states.
             optimizer: Optimizer of the compiled model.
             best: Early stopping, which must precede this callback.
         """
@@ -60,7 +60,7 @@ class Checkpoint(keras.callbacks.Callback):
         return len(self.history)
 
     def restore(self) -> None:
-        """Sets the state of every worker to that of the chief: its file, or its initial weights."""
+        """Sets every worker to the chief's checkpoint or initial state."""
         content = b""
         if self.group.chief:
             content = self.file.read_bytes() if self.file.exists() else self._pack()
@@ -68,20 +68,20 @@ class Checkpoint(keras.callbacks.Callback):
             state = json.loads(str(read["state"]))
             arrays = [read[f"arr_{index}"] for index in range(len(read.files) - 1)]
         for variable, array in zip(self.variables, arrays, strict=False):
-            # With equal random numbers, all workers would drop the same units, each in its own rows.
+            # Different random states: otherwise all workers would drop the same units.
             random = variable.path.endswith("seed_generator_state")
             variable.assign(array + np.array([self.group.cluster.rank, 0]) if random else array)
         self.history, self.stopping, self.ended = state["history"], state["stopping"], state["ended"]
         self.best_weights = arrays[len(self.variables) :] or None
         if self.history and self.group.chief:
-            print(f"train: continues an interrupted training after epoch {self.finished - 1}", file=sys.stderr)
+            print(f"train: resumes the interrupted training after epoch {self.finished - 1}", file=sys.stderr)
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Restores early stopping, which Keras resets when training begins."""
         vars(self.best).update(self.stopping, best_weights=self.best_weights)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Writes the state, in one step: a worker may be lost at any time."""
+        """Writes the state, atomically: a worker may be lost at any time."""
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
         if not self.group.chief or not np.isfinite(list(self.history[-1].values())).all():  # NaN ends the training
             return
@@ -100,12 +100,12 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def forget() -> None:
-    """Removes all checkpoints: of the training that has succeeded, and of others that never did."""
+    """Removes all checkpoints, also of trainings that never finished."""
     shutil.rmtree(CHECKPOINTS, ignore_errors=True)
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256 of values that determine a training.
+    """Hexadecimal SHA-256 of values that determine a training.
 
     Args:
         *parts: Arrays, or values that JSON can hold.

@@ -1,4 +1,4 @@
-"""Gradient descent of a Keras model, in one phase or several, with early stopping."""
+"""Gradient descent with early stopping, in one or several phases."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -17,8 +17,8 @@ from .quiet import keras, tf
 from .strategy import Strategy
 from .workers import Group
 
-STEPS_PER_EXECUTION = 8  # the way back to Python after each step costs more than reading from disk
-VALIDATION_BATCH = 256  # rows, at least
+STEPS_PER_EXECUTION = 8  # returning to Python after each step costs more than reading from disk
+VALIDATION_BATCH = 256  # minimum number of rows in a validation batch
 
 
 class Settings(NamedTuple):
@@ -38,15 +38,15 @@ class Settings(NamedTuple):
 
 
 class Training(NamedTuple):
-    """The part of a training that all of its phases share.
+    """The state that all phases of a training share.
 
     Attributes:
         settings: Section `train` of the configuration.
         targets: Targets of the splits `train` and `validation`, [N].
         compiled: Loss and metrics, as `keras.Model.compile` takes them.
-        mode: Whether the lowest or the highest value of the monitored metric is the best.
+        mode: Direction of improvement of the monitored metric.
         report: Called with the losses and metrics of each epoch.
-        group: The workers that train together; None for a single process.
+        group: The workers of the training; None for a single process.
     """
 
     settings: Settings
@@ -62,15 +62,17 @@ class Training(NamedTuple):
 
 
 def train(model: keras.Model, inputs: Inputs, training: Training) -> pd.DataFrame:
-    """The history of a training: a row for each epoch of all phases. The model keeps the weights of the best epoch.
+    """Trains a model in place and returns its history, by epoch.
+
+    The model ends with the weights of the best epoch of all phases.
 
     Args:
-        model: The untrained model; if it has `phases`, these are trained one after the other.
-        inputs: Arrays on which it is fitted.
+        model: The untrained model; its `phases`, if it has them, are trained one after the other.
+        inputs: Arrays on which the model is fitted.
         training: Settings, targets and workers.
 
     Raises:
-        UserError: If the loss is no finite number, or a worker trains something else.
+        UserError: If the loss is not finite, or a worker has another configuration, code or data.
     """
     settings = training.settings
     if hasattr(model, "phases"):
@@ -90,7 +92,7 @@ def train(model: keras.Model, inputs: Inputs, training: Training) -> pd.DataFram
 
 
 def descend(phase: Phase, training: Training, first_epoch: int = 0) -> pd.DataFrame:
-    """The history of one phase: loss and metric of both splits in each epoch. The model is trained in place.
+    """Trains a phase in place and returns its history, by epoch.
 
     Args:
         phase: The phase.
@@ -98,7 +100,7 @@ def descend(phase: Phase, training: Training, first_epoch: int = 0) -> pd.DataFr
         first_epoch: Number of epochs of earlier phases.
 
     Raises:
-        UserError: If the loss is no finite number, or a worker trains something else.
+        UserError: If the loss is not finite, or a worker has another configuration, code or data.
     """
     settings, group = training.settings, training.group
     split = training.split(phase.inputs, "train")
@@ -113,9 +115,9 @@ def descend(phase: Phase, training: Training, first_epoch: int = 0) -> pd.DataFr
     if group is not None:
         shard = Shard(group.cluster.rank, len(group.cluster.workers))
         checkpoint = restored(phase, training, model, best)
-        order = order._replace(consumed=2 * checkpoint.finished)  # Keras begins each iteration twice
+        order = order._replace(consumed=2 * checkpoint.finished)  # Keras iterates twice in each epoch
     start = checkpoint.finished if checkpoint else 0
-    quiet = True if group is not None and not group.chief else None  # None: quiet if stderr is no terminal
+    quiet = True if group is not None and not group.chief else None  # None: quiet if stderr is not a terminal
     with tqdm(total=phase.epochs, initial=start, desc="train", unit=" epochs", disable=quiet) as bar:
         history = model.fit(
             batches(split, settings.batch_size, order, shard),
@@ -144,7 +146,7 @@ def descend(phase: Phase, training: Training, first_epoch: int = 0) -> pd.DataFr
 
 
 def compiled(phase: Phase, training: Training) -> keras.Model:
-    """The model of a phase with optimizer, loss and metrics; with workers, one that trains together with theirs.
+    """The compiled model of a phase; with workers, a `DistributedModel`.
 
     Args:
         phase: The phase.
@@ -152,9 +154,9 @@ def compiled(phase: Phase, training: Training) -> keras.Model:
     """
     group, xla = training.group, training.settings.strategy.xla
     model = phase.model if group is None else DistributedModel(phase.model, group, xla)
-    # New metrics: an old one keeps its counts, and Keras resets those of a model only after their first step.
+    # New metrics: those of an earlier phase keep their counts, and Keras resets metrics only after a first step.
     metrics = [metric.from_config(metric.get_config()) for metric in training.compiled["metrics"]]
-    # Between devices, Keras needs the way back to Python after each step.
+    # With several devices, Keras must return to Python after each step.
     steps = STEPS_PER_EXECUTION if group is None and not tf.distribute.has_strategy() else 1
     model.compile(
         keras.optimizers.Adam(phase.learning_rate),
@@ -162,17 +164,16 @@ def compiled(phase: Phase, training: Training) -> keras.Model:
         steps_per_execution=steps,
         jit_compile=False,
     )
-    # A step that creates variables while it is traced is traced twice: half a second for a small model, many for a
-    # large one.
+    # Otherwise the first step creates the optimizer's variables and is traced twice, which takes seconds.
     model.optimizer.build(model.trainable_variables)
     if xla and group is None:
-        # Not by `jit_compile`: Keras silently ignores it as soon as operations must be deterministic.
+        # Not by `jit_compile`: Keras silently ignores it if operations must be deterministic.
         model.train_step = tf.function(model.train_step, jit_compile=True)  # type: ignore[method-assign]
     return model
 
 
 def restored(phase: Phase, training: Training, model: keras.Model, best: keras.callbacks.EarlyStopping) -> Checkpoint:
-    """The checkpoint of a phase with several workers: the state of all of them is that of the chief.
+    """The checkpoint of a phase, with the chief's state in every worker.
 
     Args:
         phase: The phase.
@@ -181,7 +182,7 @@ def restored(phase: Phase, training: Training, model: keras.Model, best: keras.c
         best: Early stopping.
 
     Raises:
-        UserError: If a worker trains something else.
+        UserError: If a worker has another configuration, code or data.
     """
     settings, group = training.settings, training.group
     assert group is not None
@@ -196,11 +197,11 @@ def restored(phase: Phase, training: Training, model: keras.Model, best: keras.c
 
 
 def reporting(bar: "tqdm[Any]", report: Report, first_epoch: int) -> keras.callbacks.Callback:
-    """A callback that shows and reports the losses and metrics of each epoch.
+    """A callback that shows and reports the metrics of each epoch.
 
     Args:
         bar: Progress bar of the epochs.
-        report: Called with finite values only; others end the training.
+        report: Called with the losses and metrics of each epoch in which they are finite.
         first_epoch: Number of epochs of earlier phases.
     """
 
@@ -214,7 +215,7 @@ def reporting(bar: "tqdm[Any]", report: Report, first_epoch: int) -> keras.callb
 
 
 def class_weights(labels: NDArray[np.int64], classes: int) -> dict[int, float]:
-    """Weight of each class, N / (classes * N_class).
+    """Label -> weight of the class, N / (classes * N_class).
 
     Source: G. King, L. Zeng, Logistic Regression in Rare Events Data, 2001.
 

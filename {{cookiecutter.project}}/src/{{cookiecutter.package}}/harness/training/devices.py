@@ -13,17 +13,13 @@ from .strategy import Strategy
 
 
 def make_deterministic(seed: int) -> None:
-    """Seeds Python, NumPy and TensorFlow and makes every operation deterministic.
-
-    Args:
-        seed: The seed.
-    """
+    """Seeds Python, NumPy and TensorFlow, and makes operations deterministic."""
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
 
 def limit_threads(count: int) -> None:
-    """Sets the number of TensorFlow's threads, which a process can do once.
+    """Sets the number of TensorFlow's threads, possible once in a process.
 
     Args:
         count: Number of threads.
@@ -38,11 +34,11 @@ def limit_threads(count: int) -> None:
         threading.set_intra_op_parallelism_threads(count)
         threading.set_inter_op_parallelism_threads(count)
     except RuntimeError as error:
-        raise UserError(f"train.threads: {count} comes too late, TensorFlow has already started: {error}") from error
+        raise UserError(f"train.threads: {count} cannot be set, TensorFlow has already started: {error}") from error
 
 
 def scope(strategy: Strategy) -> contextlib.AbstractContextManager[Any]:
-    """The scope in which variables are created: on every GPU of this machine if `mirrored`.
+    """The scope for creating variables; `mirrored` places them on every GPU.
 
     Args:
         strategy: Section `train.strategy` of the configuration.
@@ -51,7 +47,10 @@ def scope(strategy: Strategy) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(devices) == 1:
-        print(f"train: mirrored, but there is one device, {devices[0].name}: it trains as `none` does", file=sys.stderr)
+        print(
+            f"train: mirrored, but {devices[0].name} is the only device: training as with `none`",
+            file=sys.stderr,
+        )
         return contextlib.nullcontext()
     mirrored: contextlib.AbstractContextManager[Any] = tf.distribute.MirroredStrategy().scope()
     return mirrored
@@ -59,10 +58,12 @@ def scope(strategy: Strategy) -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def precision(policy: str) -> Iterator[None]:
-    """Sets the precision in which new layers compute (P. Micikevicius et al., Mixed Precision Training, ICLR 2018).
+    """Sets the precision of new layers.
+
+    Source: P. Micikevicius et al., Mixed Precision Training, ICLR 2018.
 
     Args:
-        policy: Name of Keras' policy, `mixed_bfloat16` for instance.
+        policy: Name of a Keras dtype policy, `mixed_bfloat16` for instance.
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -73,7 +74,7 @@ def precision(policy: str) -> Iterator[None]:
 
 
 def in_float32(head: contracts.Head) -> contracts.Head:
-    """The last layers of a model in full precision: 16 bits are too coarse for small probabilities.
+    """A head in full precision, because 16 bits distort small probabilities.
 
     Args:
         head: Layers from the last hidden tensor to the output.
@@ -87,7 +88,7 @@ def in_float32(head: contracts.Head) -> contracts.Head:
 
 
 def exportable(model: keras.Model, strategy: Strategy) -> keras.Model:
-    """A trained model that computes in float32 on one device; the weights are float32 in any case.
+    """A trained model, converted to compute in float32 on one device.
 
     Args:
         model: The trained model.
@@ -102,7 +103,9 @@ def exportable(model: keras.Model, strategy: Strategy) -> keras.Model:
 
 
 def without_xla(error: tf.errors.OpError) -> UserError:
-    """The error for a model that XLA cannot compile; some operations have no deterministic kernel.
+    """The error for a model that XLA cannot compile.
+
+    Some operations have no deterministic kernel in XLA.
 
     Args:
         error: The exception of TensorFlow.

@@ -1,8 +1,8 @@
-"""A Keras model that several processes train together: the gradients of all workers are added up in each step.
+"""Data-parallel training of a Keras model by several processes.
 
-Keras 3 does not train under TensorFlow's strategy for several workers. Here, every worker fits an ordinary Keras model
-on its rows of each batch, and only sums cross the network: equal weights at the start and equal sums in every step are
-equal weights in every step. Method: synchronous stochastic gradient descent (J. Chen, X. Pan, R. Monga, S. Bengio,
+Keras 3 does not support TensorFlow's MultiWorkerMirroredStrategy. Here, every worker fits an ordinary Keras model on
+its shard of each batch, and only sums of gradients are exchanged: equal initial weights and equal sums give equal
+weights in every step. Method: synchronous stochastic gradient descent (J. Chen, X. Pan, R. Monga, S. Bengio,
 R. Jozefowicz, Revisiting Distributed Synchronous SGD, ICLR workshop 2016), without backup workers.
 """
 
@@ -13,18 +13,18 @@ from .workers import Group
 
 
 class DistributedModel(keras.Model):
-    """A model whose training step is that of all workers together, on the whole batch.
+    """A model whose training step uses the whole batch of all workers.
 
-    It shares its layers with the model from which it is made, and thereby trains it.
+    It shares its layers with the original model, and thereby trains it.
     """
 
     def __init__(self, model: keras.Model, group: Group, xla: bool) -> None:
-        """Takes the model's layers.
+        """Takes the layers of a model.
 
         Args:
-            model: The model, without `compile`.
+            model: The original model, without `compile`.
             group: The workers.
-            xla: Whether XLA compiles the gradients; it cannot compile the sums over the network.
+            xla: Whether XLA compiles the gradients; it cannot compile the all-reduce.
         """
         super().__init__(model.input, model.output)
         self.group = group
@@ -38,15 +38,15 @@ class DistributedModel(keras.Model):
         return outputs, loss, tape.gradient(scaled, self.trainable_weights)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Moves the weights by the gradient of the mean loss over all rows of the batch.
+        """Updates the weights by the mean gradient of the whole batch.
 
-        sum_w n_w g_w / sum_w n_w, where worker w has the mean gradient g_w of its n_w rows; n_w may be 0.
+        The gradient is sum_w n_w g_w / sum_w n_w, with the mean gradient g_w of the n_w rows of worker w; n_w may be 0.
 
         Args:
-            data: This worker's rows of the batch, their targets and, if there are any, weights.
+            data: This worker's rows of the batch, their targets and, optionally, sample weights.
 
         Returns:
-            Loss of the whole batch, the same number in every worker, and this worker's metrics.
+            Loss of the whole batch, equal in every worker, and metrics of this worker's rows.
         """
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         outputs, loss, gradients = self.gradients(x, y, weights)
@@ -58,10 +58,10 @@ class DistributedModel(keras.Model):
         return {**super().get_metrics_result(), "loss": loss_sum / count}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Updates the metrics by this worker's rows of a batch.
+        """Updates the metrics with this worker's rows of a batch.
 
         Args:
-            data: Rows, targets and, if there are any, weights.
+            data: Rows, targets and, optionally, sample weights.
         """
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         outputs = self(x, training=False)
@@ -77,10 +77,10 @@ class DistributedModel(keras.Model):
                 metric.update_state(y, outputs)
 
     def get_metrics_result(self) -> dict[str, tf.Tensor]:
-        """The metrics over the rows of all workers, which Keras reads at the end of an epoch.
+        """The metrics over all workers, read at the end of an epoch.
 
-        Every metric is a sum divided by a number of rows, and both are added up; a second call leaves the ratio as it
-        is.
+        Every metric is a sum divided by a number of rows. Both are summed over the workers, so that a second call does
+        not change the ratio.
         """
         variables = [variable for metric in self.metrics for variable in metric.variables]
         for variable, total in zip(variables, self.group.total([v.value for v in variables]), strict=True):

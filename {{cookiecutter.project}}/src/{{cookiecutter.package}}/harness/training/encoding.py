@@ -1,4 +1,4 @@
-"""Encodings of a table: ONNX graphs from its columns to the rows on which a model is fitted."""
+"""Feature encodings as ONNX graphs from a table's columns to encoded rows."""
 
 import json
 import sys
@@ -19,22 +19,23 @@ Missing = Literal["mean", "median"]
 Precision = Literal["float32", "float64"]
 TableColumns = Sequence[Mapping[str, str]]  # name and type, `number` or `category`, as in the manifest
 OUTPUT = "encoded"
-OTHER, MISSING = "(other)", "(missing)"  # levels
-ML_OPSET = 2  # of ai.onnx.ml, the version that tf2onnx writes: only equal ones can be joined
-# Bound of a standardized number. No training row of fewer than 10^12 lies further out (P. A. Samuelson, How Deviant
-# Can You Be?, 1968: at most sqrt(N - 1) deviations), and float32 arithmetic on it stays finite: no output becomes NaN.
+OTHER, MISSING = "(other)", "(missing)"  # names of the levels of rare and of missing values
+ML_OPSET = 2  # of ai.onnx.ml, as tf2onnx writes it: graphs of different versions cannot be merged
+# Bound of a standardized number, which keeps float32 arithmetic finite. It changes no training row if there are fewer
+# than 10^12: a value is at most sqrt(N - 1) standard deviations from the mean (P. A. Samuelson, How Deviant Can You
+# Be?, 1968).
 LIMIT = 1e6
-UNSCALED_LIMIT = 1e37  # bound of a number that is not standardized: float32 ends at 3.4e38
+UNSCALED_LIMIT = 1e37  # bound of a number that is not standardized; the maximum of float32 is 3.4e38
 
 
 class Column(NamedTuple):
     """A column of the encoded rows.
 
     Attributes:
-        name: The table's column, with the level of a category: "age", "age is missing", "sex=f".
-        offset: In the units of the table's column; encoded = (raw - offset) / scale.
-        scale: In the units of the table's column.
-        levels: Number of levels if the column holds the index of a level, which an embedding looks up; else 0.
+        name: Name of the table's column, with the level if it is a category: "age", "age is missing", "sex=f".
+        offset: Offset in the units of the table's column; encoded = (raw - offset) / scale.
+        scale: Scale in the units of the table's column.
+        levels: Number of levels if the column holds indices of levels, which an embedding looks up; else 0.
     """
 
     name: str
@@ -47,9 +48,9 @@ class Encoding(NamedTuple):
     """A fitted encoding.
 
     Attributes:
-        graph: Graph from the table's columns, one input each, to the output "encoded", float32 or double [N, F].
+        graph: Graph from an input for each column of the table to the output "encoded", float32 or double [N, F].
         names: Names of the encoded columns.
-        layers: Makes the Keras input "encoded" and the tensor for the first layer: the same, or with embeddings.
+        layers: Makes the Keras input "encoded" and the tensor for the first layer, the input itself or with embeddings.
     """
 
     graph: "onnx.ModelProto"
@@ -61,8 +62,8 @@ class Levels(NamedTuple):
     """The levels of a category in the training rows.
 
     Attributes:
-        names: Names of the levels, in order, (missing) and (other) included.
-        of: Value of a cell -> name of its level; other values belong to (other).
+        names: Names of the levels in order, including (missing) and (other).
+        of: Value of a cell -> name of its level; any other value belongs to (other).
         most_frequent: Name of the most frequent level.
     """
 
@@ -72,16 +73,16 @@ class Levels(NamedTuple):
 
 
 def columns(graph: "onnx.ModelProto") -> list[Column]:
-    """The encoded columns, which the graph of an `Encoding` holds as metadata."""
+    """The encoded columns, from the metadata of an `Encoding`'s graph."""
     (content,) = (entry.value for entry in graph.metadata_props if entry.key == "columns")
     return [Column(*column) for column in json.loads(content)]
 
 
 class Graph:
-    """An ONNX graph that grows node by node; none of its names is that of a column."""
+    """Builder of an encoding's ONNX graph; names never clash with columns."""
 
     def __init__(self, columns: TableColumns, precision: Precision) -> None:
-        """Takes the inputs of the graph.
+        """Starts a graph with an input for each column.
 
         Args:
             columns: Columns of the table.
@@ -99,7 +100,7 @@ class Graph:
         self._parts: list[str] = []
         self._encoded: list[Column] = []
         if OUTPUT in self._reserved:
-            raise UserError(f"features: a column may not be called {OUTPUT!r}, as the model's own input: rename it")
+            raise UserError(f"features: a column may not be called {OUTPUT!r}, like the model's input: rename it")
 
     def _name(self) -> str:
         while True:
@@ -115,13 +116,13 @@ class Graph:
         return str(self._constants[-1].name)
 
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Adds a node and returns the name of its only output.
+        """Adds a node with one output and returns the output's name.
 
         Args:
-            operator: Operator of ONNX: https://onnx.ai/onnx/operators/
-            *inputs: Names of columns, constants or outputs of nodes.
+            operator: ONNX operator: https://onnx.ai/onnx/operators/
+            *inputs: Names of columns, constants or outputs of other nodes.
             output: Name of the output; "" for a new name.
-            **attributes: Attributes of the operator, and `domain` of one that is not standard.
+            **attributes: Attributes of the operator; `domain` for an operator outside the standard.
         """
         from onnx import helper
 
@@ -129,7 +130,7 @@ class Graph:
         return str(self._nodes[-1].output[0])
 
     def cast(self, value: str, kind: str) -> str:
-        """Adds a conversion to a type of NumPy, and returns the name of its output."""
+        """Adds a conversion to a NumPy type and returns the output's name."""
         return self.add("Cast", value, to=onnx_type(kind))
 
     def expand(self, value: str) -> str:
@@ -137,11 +138,11 @@ class Graph:
         return self.add("Unsqueeze", value, self.constant(np.array([1])))
 
     def look_up(self, column: str, index: Mapping[str, int], default: int) -> str:
-        """Adds the index of each value of a category, int64 [N].
+        """Adds a lookup of each value of a category, int64 [N].
 
         Args:
             column: Name of the category.
-            index: Value -> its index.
+            index: Value -> index.
             default: Index of all other values.
         """
         return self.add(
@@ -154,11 +155,11 @@ class Graph:
         )
 
     def output(self, part: str, columns: Sequence[Column]) -> None:
-        """Appends a part of the encoded rows.
+        """Appends columns to the encoded rows.
 
         Args:
             part: Name of a value [N, len(columns)], of any type that can be cast to a number.
-            columns: Its columns.
+            columns: The encoded columns that it holds.
         """
         if columns:
             self._parts.append(self.cast(part, self._precision))
@@ -168,13 +169,13 @@ class Graph:
         """The finished encoding.
 
         Args:
-            layers: Makes the first layers of a Keras model from the number of encoded columns; None for none.
+            layers: Number of encoded columns -> Keras input and tensor for the first layer; None for a plain input.
 
         Raises:
-            UserError: If there is no encoded column.
+            UserError: If there are no encoded columns.
         """
         if not self._parts:
-            raise UserError("features: no column is left to learn from: each has one value in all training rows")
+            raise UserError("features: no column is left to learn from: each has a single value in the training rows")
         self.add("Concat", *self._parts, axis=1, output=OUTPUT)
         width, make = len(self._encoded), layers or _plain
         return Encoding(self._model(), tuple(column.name for column in self._encoded), lambda: make(width))
@@ -205,7 +206,7 @@ class Graph:
 
 
 def _plain(width: int) -> tuple[Tensor, Tensor]:
-    """A Keras input without further layers."""
+    """A Keras input, also as tensor for the first layer."""
     import keras  # here, not above: only the training of a network waits for TensorFlow
 
     entry = keras.Input((width,), name=OUTPUT)
@@ -213,15 +214,15 @@ def _plain(width: int) -> tuple[Tensor, Tensor]:
 
 
 def levels(table: "pa.Table", name: str, min_count: int, max_categories: int) -> Levels | None:
-    """The levels of a category; None, with a warning, if all training rows have the same one.
+    """The levels of a category; None, with a warning, if constant.
 
-    Memory grows with the number of different values, not with the rows.
+    Memory grows with the number of distinct values, not with the number of rows.
 
     Args:
         table: The training rows.
         name: Name of the category.
-        min_count: Values of fewer rows belong to (other).
-        max_categories: Maximum number of levels, the most frequent ones; other values belong to (other).
+        min_count: Minimum number of rows of a level; rarer values belong to (other).
+        max_categories: Maximum number of levels; beyond it, the rarest values belong to (other).
 
     Raises:
         UserError: If no training row has a value.
@@ -251,13 +252,13 @@ def levels(table: "pa.Table", name: str, min_count: int, max_categories: int) ->
 def categories(
     table: "pa.Table", columns: TableColumns, min_count: int, max_categories: int
 ) -> list[tuple[str, Levels]]:
-    """Name and levels of each category that has more than one level; see `levels` for the parameters."""
-    found = ((name, levels(table, name, min_count, max_categories)) for name in named(columns, "category"))
-    return [(name, its) for name, its in found if its is not None]
+    """Name and levels of each category that is not constant; see `levels`."""
+    pairs = ((name, levels(table, name, min_count, max_categories)) for name in named(columns, "category"))
+    return [(name, levels_) for name, levels_ in pairs if levels_ is not None]
 
 
 def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbers: Numbers, missing: Missing) -> None:
-    """Adds the numbers, and an indicator for each number that is missing in some training rows.
+    """Adds the numbers, and an indicator for each with missing training values.
 
     Args:
         graph: The graph.
@@ -267,7 +268,7 @@ def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbe
         missing: Statistic of the training rows that replaces a missing number.
 
     Raises:
-        UserError: Naming a column that no mean and deviation can describe.
+        UserError: Naming a column without values, or whose mean or deviation is not finite.
     """
     names = named(columns, "number")
     used: list[tuple[Column, float]] = []
@@ -292,7 +293,7 @@ def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbe
 
 
 def _statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, float, float] | None:
-    """Mean, standard deviation and replacement of missing values of a number; None if it has one value only."""
+    """Mean, deviation and imputed value of a number; None if constant."""
     import pyarrow.compute as pc
 
     values = table[name]
@@ -304,29 +305,31 @@ def _statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, 
             _warn_constant(name, f"the value {low:g}")
         return None
     mean, deviation = pc.mean(values).as_py(), pc.stddev(values, ddof=0).as_py()
-    # approximate_median is a t-digest (T. Dunning, O. Ertl, 2019): an exact one would sort a copy of the column.
+    # approximate_median uses a t-digest (T. Dunning, O. Ertl, 2019); an exact median would sort a copy of the column.
     fill = mean if missing == "mean" else pc.approximate_median(values).as_py()
     if not (np.isfinite([low, high, mean, deviation]).all() and deviation > 0):
         raise UserError(
-            f"features: column {name!r} goes from {low:g} to {high:g} in the training rows, which no "
-            "double-precision mean and deviation can hold: rescale or drop it"
+            f"features: column {name!r} goes from {low:g} to {high:g} in the training rows, too far "
+            "for a mean and deviation in double precision: rescale or drop it"
         )
     return mean, deviation, fill
 
 
 def _stack(graph: Graph, names: Sequence[str]) -> str:
-    """Adds columns side by side, double [N, len(names)]."""
+    """Adds a matrix of columns, double [N, len(names)]."""
     axis = graph.constant(np.array([1]))
     return graph.add("Concat", *[graph.add("Unsqueeze", name, axis) for name in names], axis=1)
 
 
 def dummies(graph: Graph, index: str, count: int) -> str:
-    """Adds indicators of an index, bool [N, count]; ONNX Runtime has no OneHot for double.
+    """Adds indicators of an index, bool [N, count].
+
+    ONNX Runtime has no OneHot for doubles.
 
     Args:
         graph: The graph.
-        index: Name of the index, [N].
-        count: Number of columns; a larger index has none.
+        index: Name of the index, [N]; an index >= count sets no indicator.
+        count: Number of indicators.
     """
     axis, numbers = graph.constant(np.array([1])), graph.constant(np.arange(count)[None])
     return graph.add("Equal", graph.add("Unsqueeze", index, axis), numbers)
@@ -338,7 +341,7 @@ def named(columns: TableColumns, kind: str) -> list[str]:
 
 
 def onnx_type(name: str) -> int:
-    """ONNX' number of a type of NumPy, or of `str`."""
+    """ONNX type number of a NumPy type or of `str`."""
     from onnx import helper
 
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(object if name == "str" else name)))

@@ -1,11 +1,11 @@
-"""The trained model on disk: weights and ONNX in canonical form, the same bytes for the same training.
+"""Export of a fitted model: equal trainings write equal bytes.
 
 models/weights.npz   name -> array
-models/model.onnx    the whole model, from raw inputs to outputs
-models/model.json    its description: input, target, configuration, calibration, SHA-256 of model.onnx
+models/model.onnx    the whole model, from raw inputs to outputs, in canonical form
+models/model.json    description of the model: input, target, configuration, calibration, SHA-256 of model.onnx
 
-Images: input "image", float32 [N, H, W, C], pixel values 0..255. Tables: an input for each column, named as the
-column, double [N] (NaN is missing) or string [N] ("" is missing). Classification: output "probabilities", float32
+Images: input "image", float32 [N, H, W, C], pixel values 0..255. Tables: an input for each column, with its name,
+double [N] (NaN is missing) or string [N] ("" is missing). Classification: output "probabilities", float32
 [N, K]. Regression: output "prediction", float32 [N, 1].
 """
 
@@ -30,8 +30,8 @@ from ..exported import graphs, inference
 if TYPE_CHECKING:
     import keras
 
-TOLERANCE = 1e-5  # largest difference between fitted model and ONNX Runtime, relative to the largest output
-VERIFIED_ROWS = 256  # of the validation split
+TOLERANCE = 1e-5  # maximum difference between fitted model and ONNX Runtime, relative to the largest output
+VERIFIED_ROWS = 256  # number of rows of the validation split that are compared
 
 
 def save(
@@ -41,13 +41,13 @@ def save(
     sections: Mapping[str, Any],
     folder: Path,
 ) -> None:
-    """Writes weights, ONNX and description, once the outputs of the ONNX model equal those of the fitted one.
+    """Writes weights, ONNX model and description, after verifying the export.
 
     Args:
         fitted: The fitted model.
-        inputs: Arrays on which it was fitted.
+        inputs: Arrays on which the model was fitted.
         manifest: Manifest of the prepared data.
-        sections: Sections of the configuration that the description holds.
+        sections: Sections of the configuration to store in the description.
         folder: Folder to write to.
 
     Raises:
@@ -73,11 +73,11 @@ def save(
 
 
 def serialize(fitted: contracts.Fitted, inputs: contracts.Inputs, output: str) -> bytes:
-    """The whole model in ONNX, from raw inputs to output, in canonical form.
+    """The model from raw inputs to output, as canonical ONNX bytes.
 
     Args:
         fitted: The fitted model.
-        inputs: Arrays on which it was fitted.
+        inputs: Arrays on which the model was fitted.
         output: Name of the output.
 
     Raises:
@@ -88,7 +88,7 @@ def serialize(fitted: contracts.Fitted, inputs: contracts.Inputs, output: str) -
         graph = graphs.prepend(inputs.preprocessing, graph)
         names = [value.name for value in inputs.preprocessing.graph.input]
     if output in names:
-        raise UserError(f"data: a column may not be called {output!r}, as the model's answer: rename or drop it")
+        raise UserError(f"data: a column may not be called {output!r}, like the model's output: rename or drop it")
     content: bytes = graphs.canonical(graph, names, [output]).SerializeToString(deterministic=True)
     return content
 
@@ -98,35 +98,37 @@ def verify(expected: NDArray[Any], actual: NDArray[Any]) -> None:
 
     Args:
         expected: Outputs of the fitted model, [N, ...].
-        actual: Outputs of its export.
+        actual: Outputs of the exported model, [N, ...].
 
     Raises:
-        UserError: If one differs by more than `TOLERANCE` times the largest, or times 1 if all are smaller.
+        UserError: If an output differs by more than `TOLERANCE` times the largest |expected|, or times 1 if that is
+            smaller.
     """
     difference = float(np.abs(actual - expected).max())
     if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise UserError(
             f"the ONNX export differs from the fitted model by {difference:.2g} (tolerance {TOLERANCE:.0e}): "
-            "the model holds a layer that ONNX computes otherwise; replace it, nothing was written"
+            "ONNX computes a layer of the model differently; replace it. Nothing was written"
         )
 
 
 def to_onnx(model: "keras.Model") -> onnx.ModelProto:
-    """A Keras model in ONNX, with nodes that depend on the model alone.
+    """A Keras model in ONNX; equal models give equal graphs.
 
-    tf2onnx optimizes the graph node by node, in the order of a set of nodes, which is that of their addresses in
-    memory, and of their names, which are numbered on through the process. Both can decide which nodes are merged.
+    tf2onnx optimizes the graph in an order that depends on memory addresses (it iterates over sets of nodes) and on
+    names (a counter of the process numbers them), and the order can decide which nodes are merged. Both are therefore
+    fixed here.
 
     Args:
         model: A model with one input and one output.
     """
-    import tf2onnx.convert  # all of it, because it takes numbers while it loads
+    import tf2onnx.convert  # also its submodules: loading them advances the counter that is set below
 
     tf2onnx.graph.Node.__hash__ = lambda node: zlib.crc32(node.name.encode())
     tf2onnx.utils.INTERNAL_NAME = 1
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # Keras uses names that NumPy no longer has
+        warnings.simplefilter("ignore", FutureWarning)  # Keras uses deprecated names of NumPy
         path = Path(temporary, "model.onnx")
-        logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # an optimization that does not apply is no problem
+        logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it reports optimizations that do not apply as errors
         model.export(path, format="onnx", opset_version=graphs.OPSET, verbose=False)
         return onnx.load(path)

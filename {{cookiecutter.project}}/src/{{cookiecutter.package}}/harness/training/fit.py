@@ -1,6 +1,6 @@
-"""The ways to fit a model: each is one function, chosen by `_target_` in conf/train/.
+"""Training methods: one function each, chosen by `_target_` in conf/train/.
 
-Nothing heavy is imported at the top: the stage `config` reads these signatures and must not wait for TensorFlow.
+Heavy libraries are not imported here: the stage `config` reads these signatures and must not wait for TensorFlow.
 """
 
 import inspect
@@ -41,27 +41,29 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
     profile: bool = False,
     strategy: Strategy = ONE_DEVICE,
 ) -> Fitted:
-    """A Keras model, fitted by Adam (D. P. Kingma, J. Ba, ICLR 2015) with early stopping.
+    """A Keras model, fitted by Adam with early stopping.
+
+    Source: D. P. Kingma, J. Ba, Adam: A Method for Stochastic Optimization, ICLR 2015.
 
     Args:
         model: Section `model` of the configuration.
         inputs: Arrays on which the model is fitted.
         manifest: Manifest of the prepared data.
-        report: Called with the number, losses and metrics of each epoch; an exception from it ends the training.
+        report: Called with the number, losses and metrics of each epoch; an exception that it raises ends the training.
         seed: Seed of the initial weights, the shuffling, the augmentation and the dropout.
         epochs: Maximum number of epochs.
-        batch_size: Examples in a batch.
+        batch_size: Number of examples in a batch.
         learning_rate: Step size.
         monitor: Validation metric of early stopping, which restores the weights of the best epoch.
-        patience: Epochs without improvement after which training stops.
+        patience: Number of epochs without improvement after which training stops.
         class_weights: `balanced` weights each class by N / (classes * N_class), `none` weights all examples equally.
-        threads: Number of threads; None is one for each processor. Another number rounds differently.
-        limit: Uses only the first examples of the training and the validation split, for debugging.
-        profile: Writes a profile of the training to build/profile.
-        strategy: Devices and precision; as read from YAML, or validated.
+        threads: Number of threads; None is one for each processor. Rounding depends on the number.
+        limit: Maximum number of training and of validation examples, for debugging; None for all.
+        profile: Whether to write a profile of the training to build/profile.
+        strategy: Devices and precision, a `Strategy` or its YAML mapping.
 
     Raises:
-        UserError: If the model does not fit the data or the target, or its loss is no finite number.
+        UserError: If the model does not fit the data or the target, or the loss is not finite.
     """
     refuse_mismatch(model, gradient_descent)
     devices = Strategy.model_validate(strategy)
@@ -87,7 +89,7 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
 def solver(
     model: Mapping[str, Any], inputs: contracts.Inputs, manifest: contracts.Manifest, report: Report = silent
 ) -> Fitted:
-    """A model, fitted by its own solver, without epochs and learning rate: a linear model.
+    """A linear model, fitted by its own solver, without epochs.
 
     Args:
         model: Section `model` of the configuration.
@@ -105,7 +107,7 @@ def solver(
 
 
 def has_solver(model: Mapping[str, Any]) -> bool:
-    """Whether a model has its own solver: its function is annotated to return a `Fitted`.
+    """Whether a model has its own solver: its function returns a `Fitted`.
 
     Args:
         model: Section `model` of the configuration.
@@ -120,9 +122,9 @@ def refuse_steps(train: Mapping[str, Any]) -> None:
         train: Section `train` of the configuration.
 
     Raises:
-        UserError: Naming the keys.
+        UserError: Naming the settings.
     """
-    known, descent = (inspect.signature(way).parameters.keys() for way in (solver, gradient_descent))
+    known, descent = (inspect.signature(method).parameters.keys() for method in (solver, gradient_descent))
     keys = [f"train.{key}" for key in train if key in descent - known]
     if train.get("_target_") == f"{__name__}.{solver.__name__}" and keys:
         raise UserError(
@@ -131,32 +133,32 @@ def refuse_steps(train: Mapping[str, Any]) -> None:
         )
 
 
-def refuse_mismatch(model: Mapping[str, Any], way: Callable[..., Any]) -> None:
-    """Rejects a model that cannot be fitted in the chosen way.
+def refuse_mismatch(model: Mapping[str, Any], method: Callable[..., Any]) -> None:
+    """Rejects a model that does not suit the training method.
 
     Args:
         model: Section `model` of the configuration.
-        way: The function that section `train` names.
+        method: The function that section `train` names.
 
     Raises:
-        UserError: Naming the way to choose.
+        UserError: Naming the option of `train` to choose.
     """
-    if has_solver(model) and way is gradient_descent:
+    if has_solver(model) and method is gradient_descent:
         raise UserError(f"train: {model['_target_']} has its own solver: choose train: exact in conf/config.yaml")
-    if not has_solver(model) and way is solver:
+    if not has_solver(model) and method is solver:
         raise UserError(f"train: {model['_target_']} has no solver: choose train: default in conf/config.yaml")
 
 
 def _check_descent(
     inputs: contracts.Inputs, manifest: contracts.Manifest, monitor: str, balanced: bool, devices: Strategy
 ) -> None:
-    """Rejects settings that do not suit the data or each other."""
+    """Rejects settings that contradict the data or each other."""
     choices = monitors.choices(targets.target(manifest))
     if monitor not in choices:
-        raise UserError(f"train.monitor: {monitor} is not measured here: choose {' or '.join(choices)}")
+        raise UserError(f"train.monitor: {monitor} is not a metric of this target: choose {' or '.join(choices)}")
     if balanced and manifest["target"] != "classification":
         raise UserError("train.class_weights: there are no classes to balance: set it to none")
     if inputs.array("train").dtype == "float64":
         raise UserError("features: Keras models compute in float32: choose features: default or precision: float32")
     if devices.xla and devices.distribution == "mirrored":
-        raise UserError("train.strategy.xla: XLA does not compile a step of several GPUs: set it to false")
+        raise UserError("train.strategy.xla: XLA cannot compile a step on several GPUs: set it to false")

@@ -1,4 +1,4 @@
-"""A Keras model, fitted by gradient descent: seeded, deterministic, from arrays that stay on disk."""
+"""Deterministic fitting of a Keras model on memory-mapped arrays."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ def fit(
     settings: Settings,
     report: contracts.Report,
 ) -> Fitted:
-    """The model, built and trained until the monitored metric stops improving, with the best epoch's weights.
+    """A Keras model, built and trained with early stopping.
 
     Args:
         section: Section `model` of the configuration.
@@ -39,7 +39,7 @@ def fit(
         report: Called with the losses and metrics of each epoch.
 
     Raises:
-        UserError: If the layers do not fit the data, the loss is no finite number, or a worker is lost.
+        UserError: If the layers do not fit the data, the loss is not finite, or a worker is lost.
     """
     if settings.threads is not None:
         devices.limit_threads(settings.threads)
@@ -62,7 +62,7 @@ def fit(
     if group is not None and group.chief:
         checkpoint.forget()
     model = devices.exportable(model, settings.strategy)
-    model(inputs.array("validation")[:1], training=False)  # Keras exports no model that was never called as a whole
+    model(inputs.array("validation")[:1], training=False)  # Keras cannot export a model that was never called
     return Fitted(
         lambda: export.to_onnx(model),
         lambda rows: np.asarray(model(rows, training=False)),
@@ -73,14 +73,14 @@ def fit(
 
 
 def connect(settings: Settings, manifest: contracts.Manifest) -> workers.Group:
-    """The workers of this training, connected.
+    """The connected workers of this training.
 
     Args:
         settings: Section `train` of the configuration.
         manifest: Manifest of the prepared data.
 
     Raises:
-        UserError: If the environment does not name them, or there are more workers than rows in a batch.
+        UserError: If the environment does not name the workers, or there are more workers than rows in a batch.
     """
     members = cluster()
     count = len(members.workers)
@@ -98,7 +98,7 @@ def build(section: Mapping[str, Any], inputs: contracts.Inputs, head: contracts.
         head: Layers from the last hidden tensor to the output.
 
     Raises:
-        UserError: If Keras refuses the layers, for images that are too small for instance.
+        UserError: If Keras rejects the layers, for example because the images are too small.
     """
     try:
         model: keras.Model = config.instantiate(section, inputs.layers, devices.in_float32(head))
@@ -108,21 +108,21 @@ def build(section: Mapping[str, Any], inputs: contracts.Inputs, head: contracts.
 
 
 def limited(inputs: contracts.Inputs, limit: int | None) -> contracts.Inputs:
-    """The inputs with only the first rows of the training and the validation split.
+    """The inputs, with only the first rows of training and validation split.
 
     Args:
         inputs: Arrays on which the model is fitted.
-        limit: Maximum number of rows; None for all of them.
+        limit: Maximum number of rows; None for all.
     """
     return inputs._replace(array=lambda split: inputs.array(split)[: limit if split != "test" else None])
 
 
 def supervised(model: keras.Model, inputs: contracts.Inputs, training: Training) -> pd.DataFrame:
-    """The history of the training, profiled if the settings say so, with clear errors of workers and XLA.
+    """The history of a training, optionally profiled, with errors as `UserError`.
 
     Args:
         model: The untrained model.
-        inputs: Arrays on which it is fitted.
+        inputs: Arrays on which the model is fitted.
         training: Settings, targets and workers.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Linear models: the parts that least squares and maximum likelihood share.
+"""Linear models: functions that least squares and maximum likelihood share.
 
-Rows stay on disk and are read in batches; sums over them are double precision. Coefficients are estimated for the
-encoded columns, which are well scaled, and reported in the units of the table's columns: with z = (x - offset) / scale,
-b0 + sum b_j z_j = (b0 - sum b_j offset_j / scale_j) + sum (b_j / scale_j) x_j, a linear map, which also transforms the
+Rows are read from disk in batches and summed in double precision. Coefficients are estimated for the encoded columns,
+which are well scaled, and reported in the units of the table's columns: with z = (x - offset) / scale,
+b0 + sum b_j z_j = (b0 - sum b_j offset_j / scale_j) + sum (b_j / scale_j) x_j. This linear map also transforms the
 covariance.
 """
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from .encoding import Column
 
 BATCH_BYTES = 1 << 20  # fits into the processor's cache
-# A column is a linear combination of those before it if its distance to their span is less than this fraction of its
-# length: a variance inflation factor above 10^14.
+# A column is linearly dependent on earlier columns if its distance to their span is at most this fraction of its norm,
+# a variance inflation factor of 10^14.
 COLLINEAR = 1e-7
 INTERCEPT = "(intercept)"
 Matrix = NDArray[Any]  # float64
-# Threads of BLAS wait for each other longer than these small products take (ten times if others use the processor),
-# and the order of a sum depends on their number: with one thread, more cores do not give other bytes.
+# With several BLAS threads, these small products take longer, up to ten times on a busy processor, and the rounding of
+# sums depends on the number of threads. A single thread gives equal bytes on all machines.
 one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
-def require(manifest: contracts.Manifest, target: str, model: str, other: str) -> None:
+def require(manifest: contracts.Manifest, target: str, model: str, alternative: str) -> None:
     """Rejects data whose target a model cannot predict.
 
     Args:
         manifest: Manifest of the prepared data.
         target: Target of the model: `classification` or `regression`.
         model: Name of the model.
-        other: Name of the model for the other target.
+        alternative: Name of the model for the other target.
 
     Raises:
         UserError: If the data have the other target.
@@ -49,7 +49,7 @@ def require(manifest: contracts.Manifest, target: str, model: str, other: str) -
     if manifest["target"] != target:
         raise UserError(
             f"model: {model} is for {target}, but {manifest['target_name']!r} is a target of "
-            f"{manifest['target']}: choose model: {other} in conf/config.yaml"
+            f"{manifest['target']}: choose model: {alternative} in conf/config.yaml"
         )
 
 
@@ -60,12 +60,12 @@ def encoded_columns(inputs: contracts.Inputs) -> "list[Column]":
         inputs: Arrays on which the model is fitted.
 
     Raises:
-        UserError: If the inputs are no table, or its encoding is for Keras models only.
+        UserError: If the inputs are not a table, or the encoding is for Keras models only.
     """
     from . import encoding
 
     if inputs.preprocessing is None:
-        raise UserError("model: linear models are for tables: choose another option of model in conf/config.yaml")
+        raise UserError("model: linear models are for tables: choose another model in conf/config.yaml")
     columns = encoding.columns(inputs.preprocessing)
     if any(column.levels for column in columns):
         raise UserError("model: linear models have no embeddings: choose features: linear in conf/config.yaml")
@@ -73,13 +73,16 @@ def encoded_columns(inputs: contracts.Inputs) -> "list[Column]":
 
 
 def batches(rows: NDArray[Any]) -> Iterator[tuple[slice, Matrix]]:
-    """Consecutive rows with a first column of ones for the intercept: their places, and float64 [B, 1 + F].
+    """Batches of rows with a leading column of ones for the intercept.
 
     Args:
         rows: float32 or float64 [N, F], on disk.
+
+    Yields:
+        Slice of the rows, and the batch, float64 [B, 1 + F].
     """
     width = rows.shape[1] + 1
-    count = max(BATCH_BYTES // (8 * width), 2 * width)  # a batch of fewer rows than columns would be a waste
+    count = max(BATCH_BYTES // (8 * width), 2 * width)  # fewer rows than columns would be inefficient in `triangle`
     for start in range(0, len(rows), count):
         part = slice(start, min(start + count, len(rows)))
         batch = np.ones((part.stop - part.start, width))
@@ -88,14 +91,18 @@ def batches(rows: NDArray[Any]) -> Iterator[tuple[slice, Matrix]]:
 
 
 def triangle(rows: NDArray[Any], last: Matrix | None = None) -> Matrix:
-    """R of the QR decomposition of all rows: upper triangular, of intercept, columns and the appended column.
+    """R of the QR decomposition of intercept, rows and optional last column.
 
-    Unlike X'X, it keeps the digits of nearly collinear columns. Source: J. Demmel, L. Grigori, M. Hoemmen, J. Langou,
-    Communication-optimal Parallel and Sequential QR and LU Factorizations, SIAM J. Sci. Comput. 34, 2012 (flat TSQR).
+    Unlike X'X, the upper triangular R keeps the precision of nearly collinear columns.
+    Source: J. Demmel, L. Grigori, M. Hoemmen, J. Langou, Communication-optimal Parallel and Sequential QR and LU
+    Factorizations, SIAM J. Sci. Comput. 34, 2012 (flat TSQR).
 
     Args:
-        rows: [N, F], on disk.
-        last: A column to append, float64 [N].
+        rows: float32 or float64 [N, F], on disk.
+        last: Column to append, float64 [N]; None for none.
+
+    Returns:
+        float64 [C, C] for C columns, or fewer rows if there are fewer.
     """
     upper = np.empty((0, rows.shape[1] + 1 + (last is not None)))
     for part, batch in batches(rows):
@@ -111,10 +118,10 @@ def triangular(matrix: Matrix) -> Matrix:
 
 
 def independent(upper: Matrix, columns: "Sequence[Column]") -> list[int]:
-    """Indices of the linearly independent columns, 0 for the intercept; warns of the others.
+    """Indices of the linearly independent columns, 0 for the intercept.
 
-    A linear combination of the columns before it adds nothing to the prediction, and no data distinguish its
-    coefficient from theirs: it is fixed at 0, as R's `lm` does.
+    A column that is linearly dependent on earlier columns adds nothing to the prediction, and its coefficient is not
+    identifiable: it is fixed at 0, with a warning, as by R's `lm`.
 
     Args:
         upper: `triangle` of the rows.
@@ -123,7 +130,7 @@ def independent(upper: Matrix, columns: "Sequence[Column]") -> list[int]:
     estimated = list(range(upper.shape[1]))
     lengths = np.linalg.norm(upper, axis=0)
     while True:
-        # The distance of each column to the span of those before it, without columns that are dropped already.
+        # The distance of each remaining column to the span of those before it.
         distances = np.zeros(len(estimated))
         diagonal = np.abs(np.diagonal(triangular(upper[:, estimated])))
         distances[: len(diagonal)] = diagonal
@@ -133,7 +140,7 @@ def independent(upper: Matrix, columns: "Sequence[Column]") -> list[int]:
         del estimated[dependent[0]]
     if dropped := [column.name for index, column in enumerate(columns, 1) if index not in estimated]:
         print(
-            f"train: linear combinations of other columns in the training rows, their coefficients are fixed at 0: "
+            f"train: these columns are linear combinations of others, so that their coefficients are fixed at 0: "
             f"{', '.join(map(repr, dropped))}",
             file=sys.stderr,
         )
@@ -143,17 +150,17 @@ def independent(upper: Matrix, columns: "Sequence[Column]") -> list[int]:
 def coefficients(
     columns: "Sequence[Column]", estimated: Sequence[int], estimate: Matrix, covariance: Matrix, quantile: float
 ) -> list[dict[str, Any]]:
-    """The table of coefficients, in the units of the table's columns: a row for each, the intercept first.
+    """Table of coefficients in the units of the table's columns, intercept first.
 
     Args:
         columns: The encoded columns.
         estimated: Indices of the estimated coefficients, 0 for the intercept, 1 + j for column j.
         estimate: Estimates for the encoded columns, float64 [P].
         covariance: Covariance of the estimates, float64 [P, P].
-        quantile: Half the width of an interval in standard errors.
+        quantile: Half-width of an interval in standard errors.
 
     Returns:
-        name, estimate, standard_error, low and high of each.
+        A row for each coefficient: name, estimate, standard_error, low, high.
     """
     used = [columns[index - 1] for index in estimated[1:]]
     units = np.diag([1.0, *(1 / column.scale for column in used)])
@@ -168,20 +175,20 @@ def coefficients(
 
 
 def predict(weights: Matrix, rows: NDArray[Any]) -> Matrix:
-    """Linear predictors b0 + sum b_j z_j of each row, float64 [N, M].
+    """Linear predictors b0 + sum b_j z_j, float64 [N, M].
 
     Args:
-        weights: float64 [1 + F, M], the intercepts first.
+        weights: float64 [1 + F, M], intercepts first.
         rows: [N, F], on disk.
     """
     return np.concatenate([batch @ weights for _, batch in batches(rows)])
 
 
 def to_onnx(weights: Matrix, dtype: np.dtype[Any], output: str) -> "onnx.ModelProto":
-    """The model in ONNX, with arithmetic in double precision and a float32 output.
+    """A linear model in ONNX, with double-precision arithmetic and float32 output.
 
     Args:
-        weights: float64 [1 + F, M], the intercepts first.
+        weights: float64 [1 + F, M], intercepts first.
         dtype: Type of the encoded rows.
         output: `prediction`, or `probabilities`, the softmax of the linear predictors.
     """
@@ -216,10 +223,10 @@ def to_onnx(weights: Matrix, dtype: np.dtype[Any], output: str) -> "onnx.ModelPr
 def history(
     weights: Matrix, inputs: contracts.Inputs, measure: Callable[[Matrix, NDArray[Any]], dict[str, float]]
 ) -> "pd.DataFrame":
-    """The history of a model without epochs: one row, with loss and metric of the training and validation split.
+    """History of a model without epochs: one row of losses and metrics.
 
     Args:
-        weights: float64 [1 + F, M], the intercepts first.
+        weights: float64 [1 + F, M], intercepts first.
         inputs: Arrays on which the model was fitted.
         measure: (linear predictors [B, M], targets [B]) -> loss and metric, each summed over the rows.
     """

@@ -1,4 +1,4 @@
-"""The start of a training with several workers: each waits until all have started."""
+"""Rendezvous of workers: each waits until all have started."""
 
 import contextlib
 import select
@@ -8,45 +8,46 @@ import time
 from ..core.errors import UserError
 from .strategy import Cluster
 
-WAIT_SECONDS = 600.0  # until all workers have started: a queue may start them one after the other
-CALL_SECONDS = 10.0  # for a connection
+WAIT_SECONDS = 600.0  # for all workers to start: a queue may start them one after the other
+CALL_SECONDS = 10.0  # timeout of a connection attempt
 RETRY_SECONDS = 0.2
 EVERYONE_IS_HERE = b"!"
 RANK_BYTES = 4
 
 
 def gather(cluster: Cluster) -> None:
-    """Waits until all workers have started: each calls the chief, which answers once all have called.
+    """Waits until all workers have started.
 
-    TensorFlow waits for them too, but for an hour, in which it heeds neither Ctrl-C nor SIGTERM.
+    Every worker connects to the chief, which answers once all have connected. TensorFlow would wait for an hour
+    instead, and ignore Ctrl-C and SIGTERM meanwhile.
 
     Args:
         cluster: Addresses and ranks.
 
     Raises:
-        UserError: If one of them does not start.
-        OSError: If this one cannot listen at its address.
+        UserError: If a worker does not start in time.
+        OSError: If this worker cannot listen at its address.
     """
     deadline = time.monotonic() + WAIT_SECONDS
     port, dual = int(cluster.workers[cluster.rank].rpartition(":")[2]), socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual else socket.AF_INET
-    # The callers listen too: a port in use must be found before TensorFlow waits.
+    # Every worker listens, not only the chief: a port in use must raise an error before TensorFlow waits.
     with socket.create_server(("", port), family=family, dualstack_ipv6=dual) as server:
         missing = _call(cluster, deadline) if cluster.rank else _answer(server, len(cluster.workers), deadline)
     if missing:
         raise UserError(
-            f"train.strategy: {missing} of {', '.join(cluster.workers)} did not come within {WAIT_SECONDS / 60:g} "
-            "minutes: start all of them; does each reach the others?"
+            f"train.strategy: {missing} of {', '.join(cluster.workers)} did not start within {WAIT_SECONDS / 60:g} "
+            "minutes: start all workers, and check that each can reach the others"
         )
 
 
 def _answer(server: socket.socket, count: int, deadline: float) -> str:
-    """Answers all workers once all have called.
+    """Answers all workers once all have connected.
 
     Returns:
-        The workers that have not called; "" if all have.
+        The workers that have not connected; "" if all have.
     """
-    ranks: dict[socket.socket, int] = {}  # 0 until a caller has said its rank; without those that have hung up
+    ranks: dict[socket.socket, int] = {}  # open connection -> rank, 0 until it is received
     with contextlib.ExitStack() as calls:
         while missing := set(range(1, count)) - set(ranks.values()):
             ready = select.select([server, *ranks], [], [], max(deadline - time.monotonic(), 0))[0]
@@ -59,7 +60,7 @@ def _answer(server: socket.socket, count: int, deadline: float) -> str:
                     ranks[caller] = int.from_bytes(message)
                 else:
                     del ranks[caller]
-        server.close()  # TensorFlow will listen here
+        server.close()  # frees the port, on which TensorFlow will listen
         for caller, rank in ranks.items():
             if rank:
                 caller.sendall(EVERYONE_IS_HERE)
@@ -67,27 +68,27 @@ def _answer(server: socket.socket, count: int, deadline: float) -> str:
 
 
 def _receive(caller: socket.socket) -> bytes:
-    """The rank of a caller, as bytes; b"" if it has hung up."""
+    """The rank of a caller, as bytes; b"" if disconnected."""
     with contextlib.suppress(ConnectionError):
         return caller.recv(RANK_BYTES)
     return b""
 
 
 def _call(cluster: Cluster, deadline: float) -> str:
-    """Calls the chief until it answers, also if it has not started yet or restarts.
+    """Connects to the chief, with retries, until it answers.
 
     Returns:
-        The workers that are missing; "" if none is.
+        The missing workers; "" if there is none.
     """
     host, _, port = cluster.workers[0].rpartition(":")
     missing = "worker 0"
-    while (left := deadline - time.monotonic()) > 0:
-        address, timeout = (host.strip("[]"), int(port)), min(left, CALL_SECONDS)
+    while (remaining := deadline - time.monotonic()) > 0:
+        address, timeout = (host.strip("[]"), int(port)), min(remaining, CALL_SECONDS)
         with contextlib.suppress(OSError), socket.create_connection(address, timeout) as call:
-            call.settimeout(left)
+            call.settimeout(remaining)
             call.sendall(cluster.rank.to_bytes(RANK_BYTES))
             missing = "another worker"
-            if call.recv(1) == EVERYONE_IS_HERE:  # not TensorFlow of an earlier start, nor this call itself
+            if call.recv(1) == EVERYONE_IS_HERE:  # not an earlier start's TensorFlow, nor this socket itself
                 return ""
         time.sleep(RETRY_SECONDS)
     return missing

@@ -1,7 +1,7 @@
-"""Section `train.strategy`: the devices and the precision of a training, and its workers.
+"""Section `train.strategy`: devices, precision and workers.
 
-The addresses of the workers are never written in conf/: they differ at every start, and the launcher sets them in the
-environment. Nothing heavy is imported here: the stage `config` must not wait for TensorFlow.
+The addresses of the workers are not in conf/, because they differ at every start: the launcher sets them in the
+environment. Heavy libraries are not imported here: the stage `config` must not wait for TensorFlow.
 """
 
 import json
@@ -14,8 +14,8 @@ from ..core import config
 from ..core.errors import UserError
 
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE")
-SLURM_PORTS = range(10_000, 30_000)  # below the ports that systems hand out
-STEPS_PER_JOB = 64  # with ports of their own
+SLURM_PORTS = range(10_000, 30_000)  # below the ephemeral ports of operating systems
+STEPS_PER_JOB = 64  # number of steps of a SLURM job that have different ports
 
 
 class Strategy(config.Section):
@@ -25,7 +25,7 @@ class Strategy(config.Section):
         distribution: `none` is one device; `mirrored` divides each batch among all GPUs of this machine; `multi_worker`
             divides it among processes, each with its own device, on one machine or several.
         precision: Precision in which the layers compute; weights and exported model are float32 in any case.
-        xla: Whether XLA compiles the training step; it rounds differently.
+        xla: Whether XLA compiles the training step, which changes the rounding.
     """
 
     distribution: Literal["none", "mirrored", "multi_worker"] = "none"
@@ -37,8 +37,8 @@ class Cluster(NamedTuple):
     """The workers that train one model together.
 
     Attributes:
-        workers: Address of each, `host:port`.
-        rank: Rank of this process; 0 is the chief, the only one that writes results.
+        workers: Address of each worker, `host:port`.
+        rank: Rank of this worker; 0 is the chief, which alone writes results.
     """
 
     workers: tuple[str, ...]
@@ -46,7 +46,7 @@ class Cluster(NamedTuple):
 
 
 def follows(train: Mapping[str, Any]) -> bool:
-    """Whether this worker is not the chief: it writes nothing and takes no lock.
+    """Whether this worker is not the chief, and so writes nothing.
 
     Args:
         train: Section `train` of the configuration.
@@ -58,9 +58,9 @@ def follows(train: Mapping[str, Any]) -> bool:
 
 
 def cluster() -> Cluster:
-    """The workers that the environment names: TF_CONFIG, or the variables of a SLURM step.
+    """The workers that TF_CONFIG or the variables of a SLURM step name.
 
-    Kubernetes' training operator and most others set TF_CONFIG, which therefore wins.
+    TF_CONFIG has precedence, because Kubernetes' training operator and most launchers set it.
 
     Raises:
         UserError: If neither is set, or it does not name this process.
@@ -70,21 +70,21 @@ def cluster() -> Cluster:
     if set(SLURM) <= set(os.environ):
         return from_slurm(os.environ)
     raise UserError(
-        "train.strategy.distribution: multi_worker, but nothing says who the workers are: set TF_CONFIG for each of "
-        "them, start them with `srun`, or choose train/strategy: default in conf/"
+        "train.strategy.distribution: multi_worker, but the environment names no workers: set TF_CONFIG for each "
+        "worker, start the workers with `srun`, or choose train/strategy: default in conf/"
     )
 
 
 def from_tf_config(text: str) -> Cluster:
-    """The workers in TF_CONFIG; a chief, if there is one, precedes the workers.
+    """The workers that TF_CONFIG names, a chief first.
 
     Format: https://www.tensorflow.org/guide/distributed_training#TF_CONFIG
 
     Args:
-        text: JSON.
+        text: Value of TF_CONFIG, JSON.
 
     Raises:
-        UserError: If it is not JSON, lacks a key, or this process is neither chief nor worker.
+        UserError: If the text is not JSON or lacks a key, or this process is neither chief nor worker.
     """
     try:
         content = json.loads(text)
@@ -100,7 +100,7 @@ def from_tf_config(text: str) -> Cluster:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(
             f"TF_CONFIG: {reason}: give each worker "
-            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, each its own index'
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, with its index'
         ) from error
     return Cluster(workers, first + index)
 
@@ -110,10 +110,12 @@ def _is_address(text: str) -> bool:
 
 
 def from_slurm(variables: Mapping[str, str]) -> Cluster:
-    """The workers of a SLURM step: one a task, in blocks, which is the default distribution of `srun`.
+    """The workers of a SLURM step, one for each task.
+
+    Tasks are assumed to be in blocks, the default distribution of `srun`.
 
     Args:
-        variables: The environment.
+        variables: Environment variables.
 
     Raises:
         UserError: If the variables contradict each other.
@@ -123,22 +125,24 @@ def from_slurm(variables: Mapping[str, str]) -> Cluster:
     counts: list[int] = []
     for number, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
         counts += [int(number)] * int(times or 1)
-    # Two steps on one node must not meet.
+    # Steps that share a node must have different ports.
     step = int(variables.get("SLURM_JOB_ID", 0)) * STEPS_PER_JOB + int(variables.get("SLURM_STEP_ID", 0))
     port = SLURM_PORTS[step % len(SLURM_PORTS)]
     workers = [f"{host}:{port + n}" for host, number in zip(hosts, counts, strict=False) for n in range(number)]
     if len(hosts) != len(counts) or len(workers) != int(count) or int(rank) >= len(workers):
         raise UserError(
-            f"SLURM: task {rank} of {count} on {nodes} ({tasks} each) cannot be understood: set TF_CONFIG for each task"
+            f"SLURM: task {rank} of {count} on {nodes} ({tasks} each) is inconsistent: set TF_CONFIG for each task"
         )
     return Cluster(tuple(workers), int(rank))
 
 
 def expand(nodes: str) -> list[str]:
-    """The hosts of SLURM's list: `gpu[08-10,12],login` -> gpu08, gpu09, gpu10, gpu12, login.
+    """The hosts of a SLURM node list.
+
+    `gpu[08-10,12],login` -> gpu08, gpu09, gpu10, gpu12, login.
 
     Args:
-        nodes: The list; at most one bracket in a name.
+        nodes: The node list, with at most one bracket in a name.
     """
     hosts: list[str] = []
     for prefix, ranges in re.findall(r"([^,\[\]]+)(?:\[([^\]]+)\])?", nodes):

@@ -1,7 +1,7 @@
-"""Transfer learning: a frozen base trained on ImageNet, below a head for the classes of this project.
+"""Transfer learning: a pretrained base with a new head.
 
-Such a model is trained in phases (`model.phases`): first the head, on features of the frozen base that are computed
-once; then, if `fine_tune_layers` is not 0, the last layers of the base with the head, at their own learning rate.
+Such a model is trained in phases (`model.phases`): first the head, on features of the frozen base, which are computed
+only once; then, unless `fine_tune_layers` is 0, the head with the last layers of the base, at a lower learning rate.
 """
 
 import tempfile
@@ -19,13 +19,13 @@ from ..core.errors import UserError, one_line
 if TYPE_CHECKING:
     import keras
 
-SMALLEST = 32  # pixels: the bases halve an image five times
+SMALLEST = 32  # pixels of height and width: the bases halve them five times
 IMAGENET = "imagenet"
-BATCH = 32  # images that pass through the base at a time
+BATCH = 32  # number of images in a batch when features are computed
 
 
 class Pretrained(NamedTuple):
-    """The weights that Keras offers for a base without its top.
+    """ImageNet weights of a base without its top, published by Keras.
 
     Attributes:
         url: URL of the file.
@@ -42,10 +42,10 @@ class Pretrained(NamedTuple):
 
 
 class FineTuning(NamedTuple):
-    """The second phase.
+    """Settings of the second phase.
 
     Attributes:
-        layers: Number of the base's last layers that are trained, without batch normalization; 0 for no second phase.
+        layers: Number of last layers of the base to train, not counting batch normalization; 0 for no second phase.
         epochs: Maximum number of epochs.
         learning_rate: Step size.
     """
@@ -70,9 +70,9 @@ class Trunk(NamedTuple):
 
 
 def rgb(image: Tensor) -> Tensor:
-    """Images with three channels and at least 32 pixels a side, [N, >=32, >=32, 3], values 0..255.
+    """Color images, [N, >=32, >=32, 3], with values 0..255.
 
-    Gray becomes three equal channels; small images are enlarged, bilinearly, by an integer factor.
+    Gray is repeated in three channels; small images are enlarged by an integer factor with bilinear interpolation.
 
     Args:
         image: [N, H, W, 1 or 3], values 0..255.
@@ -92,7 +92,7 @@ def load(base: "keras.Model", weights: str | None, pretrained: Pretrained) -> No
 
     Args:
         base: The base, without its top.
-        weights: `imagenet`, None to keep random ones, or the path of an HDF5 file.
+        weights: `imagenet`, None to keep random weights, or the path of an HDF5 file.
         pretrained: The weights that `imagenet` stands for.
 
     Raises:
@@ -102,10 +102,12 @@ def load(base: "keras.Model", weights: str | None, pretrained: Pretrained) -> No
         return
     path = download(pretrained) if weights == IMAGENET else Path(weights)
     if not path.is_file():
-        raise UserError(f"model.weights: {path} is no file: give imagenet, null or a path from the project's root")
+        raise UserError(
+            f"model.weights: {path} is not a file: set imagenet, null or a path relative to the project's root"
+        )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # Keras only warns of some layers that the file lacks
+            warnings.simplefilter("error", UserWarning)  # Keras only warns if the file lacks some layers
             base.load_weights(path)
     except (OSError, ValueError, KeyError, UserWarning) as error:
         raise UserError(
@@ -115,14 +117,14 @@ def load(base: "keras.Model", weights: str | None, pretrained: Pretrained) -> No
 
 
 def download(pretrained: Pretrained, folder: str = "models") -> Path:
-    """The file of the weights in Keras' cache, downloaded once and verified by its checksum.
+    """The file of pretrained weights, downloaded once and verified by its checksum.
 
     Args:
         pretrained: The weights.
         folder: Folder in Keras' cache, ~/.keras or $KERAS_HOME; or an absolute path.
 
     Raises:
-        UserError: If the download fails, with the other way to get the file.
+        UserError: If the download fails, with the steps to provide the file by hand.
     """
     import keras
 
@@ -130,38 +132,38 @@ def download(pretrained: Pretrained, folder: str = "models") -> Path:
         return Path(
             keras.utils.get_file(pretrained.file, pretrained.url, cache_subdir=folder, file_hash=pretrained.md5)
         )
-    except Exception as error:  # Keras raises no narrower class without a network
+    except Exception as error:  # without a network, Keras raises a bare Exception
         raise UserError(
             f"model.weights: imagenet: {pretrained.file} cannot be downloaded ({one_line(error, 200)}): get "
-            f"{pretrained.url} where there is a network, put it into data/weights/, run `dvc add "
+            f"{pretrained.url} on a machine with network access, put it into data/weights/, run `dvc add "
             f"data/weights/{pretrained.file}` and set model.weights: data/weights/{pretrained.file}"
         ) from error
 
 
 def connect(trunk: Trunk, head: Head, dropout: float, fine_tuning: FineTuning) -> "keras.Model":
-    """A model of a frozen base, global average pooling, dropout and the head, with its `phases`.
+    """Frozen base, global average pooling, dropout and head, as one model.
 
-    The base always runs in inference mode: the statistics of its batch normalization never change, not even while its
-    last layers are trained.
+    The base always runs in inference mode: its batch normalization statistics never change, even if its last layers are
+    fine-tuned.
 
     Args:
         trunk: The base with its preprocessing.
         head: Layers from the features to the output.
         dropout: Fraction of the features that are dropped in training.
-        fine_tuning: The second phase.
+        fine_tuning: Settings of the second phase.
 
     Returns:
-        A model without `compile`; `phases` is a function (inputs, epochs, learning rate) -> phases of its training.
+        The model without `compile`; its `phases` is a function (inputs, epochs, learning rate) -> training phases.
 
     Raises:
-        UserError: If the base has fewer layers than are to be trained.
+        UserError: If `fine_tuning.layers` exceeds the number of layers of the base.
     """
     import keras
 
     entry, image, base = trunk
-    if fine_tuning.layers > (most := len(_trainable(base))):
+    if fine_tuning.layers > (available := len(_trainable(base))):
         raise UserError(
-            f"model.fine_tune_layers: {fine_tuning.layers}, but {base.name} has {most} layers with weights "
+            f"model.fine_tune_layers: {fine_tuning.layers}, but {base.name} has {available} layers with weights "
             "(batch normalization is never trained and does not count)"
         )
     base.trainable = False
@@ -174,7 +176,7 @@ def connect(trunk: Trunk, head: Head, dropout: float, fine_tuning: FineTuning) -
                 rows = cache(keras.Model(entry, features), inputs.array, Path(folder))
                 top = keras.Model(features, model.output)
                 yield Phase(top, inputs._replace(array=rows.__getitem__), epochs, learning_rate)
-        else:  # other images in every epoch have other features
+        else:  # with augmentation, the features differ in every epoch
             yield Phase(model, inputs, epochs, learning_rate)
         if fine_tuning.layers:
             unfreeze(base, fine_tuning.layers)
@@ -188,12 +190,15 @@ def connect(trunk: Trunk, head: Head, dropout: float, fine_tuning: FineTuning) -
 def cache(
     extractor: "keras.Model", array: Callable[[str], NDArray[Any]], folder: Path
 ) -> dict[str, NDArray[np.float32]]:
-    """Features of the training and the validation split, computed once onto disk: float32 [N, F], memory-mapped.
+    """Features of training and validation split, cached on disk.
 
     Args:
-        extractor: Rows of a split -> features [B, F].
-        array: Split -> its rows [N, ...], memory-mapped.
+        extractor: Model from rows [B, ...] to features [B, F].
+        array: Split -> rows [N, ...], memory-mapped.
         folder: Folder to write to.
+
+    Returns:
+        Split -> float32 [N, F], memory-mapped.
     """
     import tensorflow as tf
     from tqdm import tqdm
@@ -201,7 +206,7 @@ def cache(
     features: dict[str, NDArray[np.float32]] = {}
     for split in ("train", "validation"):
         rows = array(split)
-        # With a signature, the last batch, which is smaller, is not traced anew.
+        # Without this signature, the smaller last batch would be traced again.
         extract = tf.function(extractor, input_signature=[tf.TensorSpec((None, *rows.shape[1:]), rows.dtype)])
         shape = (len(rows), extractor.output_shape[-1])
         features[split] = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.float32, shape)
@@ -214,11 +219,11 @@ def cache(
 
 
 def unfreeze(base: "keras.Model", count: int) -> None:
-    """Makes the last layers of a base trainable, and no others.
+    """Makes only the last layers of a base trainable.
 
     Args:
         base: The base.
-        count: Number of layers with weights, counted from the output, without batch normalization.
+        count: Number of layers with weights, counted from the output, not counting batch normalization.
     """
     last = _trainable(base)[-count:]
     base.trainable = True

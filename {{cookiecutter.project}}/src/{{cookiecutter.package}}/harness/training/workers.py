@@ -1,4 +1,4 @@
-"""The workers of one training, connected: sums over all of them, and errors if one is lost."""
+"""Communication of the workers of a distributed training."""
 
 import re
 import signal
@@ -14,7 +14,7 @@ from .quiet import tf
 from .rendezvous import gather
 from .strategy import Cluster
 
-# Exceptions of TensorFlow after the loss of a worker: refused connections, missed heartbeats, aborted sums.
+# TensorFlow's exceptions after the loss of a worker: refused connections, missed heartbeats, aborted collectives.
 LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -25,7 +25,7 @@ WORD = 8  # bytes of an int64
 
 
 class Group(NamedTuple):
-    """The connected workers of one training.
+    """The connected workers of a training.
 
     Attributes:
         cluster: Addresses and ranks.
@@ -39,24 +39,28 @@ class Group(NamedTuple):
 
     @property
     def chief(self) -> bool:
-        """Whether this process is the chief, which writes the results."""
+        """Whether this worker is the chief, which writes the results."""
         return self.cluster.rank == 0
 
     def total(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Sums over all workers, the same bits for each of them. All of them must call it.
+        """All-reduce: sums over all workers, bit-identical in each.
+
+        Every worker must call it.
 
         Args:
-            tensors: Of the same shapes and types in every worker.
+            tensors: Tensors of the same shapes and types in every worker.
         """
         if self.connection is None:
             return list(tensors)
         return list(_total(self.connection, list(tensors)))
 
     def broadcast(self, content: bytes) -> bytes:
-        """The bytes of the chief, in every worker. All of them must call it.
+        """The chief's bytes, sent to every worker.
+
+        Every worker must call it.
 
         Args:
-            content: Bytes of the chief; those of the others are ignored.
+            content: Bytes of the chief; ignored in other workers.
         """
         (length,) = self.total([tf.constant(len(content) if self.chief else 0, tf.int64)])
         words = np.zeros((int(length) + WORD - 1) // WORD, np.int64)
@@ -66,13 +70,15 @@ class Group(NamedTuple):
         return bytes(words.numpy().tobytes()[: int(length)])
 
     def require_equal(self, digest: str) -> None:
-        """Stops every worker if one of them trains something else. All of them must call it.
+        """Raises an error in every worker if their digests differ.
+
+        Every worker must call it.
 
         Args:
-            digest: SHA-256 that must be equal in all workers, hexadecimal.
+            digest: Hexadecimal SHA-256 of everything that must be equal in all workers.
 
         Raises:
-            UserError: Naming the first worker that differs from the chief.
+            UserError: Naming the first worker whose digest differs from the chief's.
         """
         digests = np.zeros(len(self.cluster.workers), np.int64)
         digests[self.cluster.rank] = int(digest[:15], 16)
@@ -80,35 +86,35 @@ class Group(NamedTuple):
         for rank in np.flatnonzero(total.numpy() != total.numpy()[0]):
             raise UserError(
                 f"train.strategy: worker {rank} ({self.cluster.workers[rank]}) has another configuration, code or "
-                "prepared data than worker 0: give all of them the same commit, and `dvc pull` or a shared folder"
+                "prepared data than worker 0: give all workers the same commit, and run `dvc pull` or share the folder"
             )
 
 
 @tf.function
 def _total(connection: "tf.distribute.Strategy", tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     def add(*local: tf.Tensor) -> Any:
-        # `identity` puts a constant onto this worker's device, where the sum expects it.
+        # `identity` copies a constant to this worker's device, as the collective requires.
         placed = [tf.identity(tensor) for tensor in local]
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, placed)
 
     return list(connection.run(add, tuple(tensors)))
 
 
-@cache  # TensorFlow can join a cluster once in a process
+@cache  # a process can join a cluster only once
 def connect(cluster: Cluster) -> "tf.distribute.Strategy | None":
-    """The connection to all workers, once all have started; None for a single worker.
+    """The connection of all workers; None for a single worker.
 
     Args:
         cluster: Addresses and ranks.
 
     Raises:
-        UserError: If one of them does not start, or this one cannot listen at its address.
+        UserError: If a worker does not start, or this worker cannot listen at its address.
     """
     choose_gpu(cluster)
     if len(cluster.workers) == 1:
         return None
     print(f"train: worker {cluster.rank} waits for all of {', '.join(cluster.workers)}", file=sys.stderr)
-    tf.get_logger().setLevel("ERROR")  # warns that `_total` is compiled for sums of several shapes: a handful
+    tf.get_logger().setLevel("ERROR")  # hides the warning that `_total` is traced for several shapes
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.workers)}),
         task_type="worker",
@@ -121,15 +127,17 @@ def connect(cluster: Cluster) -> "tf.distribute.Strategy | None":
     except (tf.errors.OpError, RuntimeError, OSError) as error:
         raise UserError(
             f"train.strategy: worker {cluster.rank} cannot join as {cluster.workers[cluster.rank]}: "
-            f"{one_line(error, 200)}: is the port in use, and does each worker reach all the others?"
+            f"{one_line(error, 200)}: is the port in use, or can a worker not reach the others?"
         ) from error
-    # TensorFlow installs its own SIGTERM handler; restore the default so that a cancelled job exits.
+    # TensorFlow installs a SIGTERM handler; restore the default so that a cancelled job exits.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return connection
 
 
 def choose_gpu(cluster: Cluster) -> None:
-    """Gives each worker of a machine its own GPU; a scheduler that binds them shows each worker only one.
+    """Assigns a GPU of this machine to this worker.
+
+    If a scheduler binds GPUs to workers, each sees only one GPU and nothing changes.
 
     Args:
         cluster: Addresses and ranks.
@@ -141,20 +149,22 @@ def choose_gpu(cluster: Cluster) -> None:
         return
     tf.config.set_visible_devices(gpus[local.index(cluster.rank) % len(gpus)], "GPU")
     if len(local) < len(gpus) and cluster.rank == local[0]:
-        print(f"train: {host} has {len(gpus)} GPUs and {len(local)} workers: start one a GPU", file=sys.stderr)
+        print(
+            f"train: {host} has {len(gpus)} GPUs and {len(local)} workers: start a worker for each GPU", file=sys.stderr
+        )
 
 
 def lost(group: Group, error: Exception) -> UserError:
-    """The error for a lost worker, which names it if TensorFlow does.
+    """The error for a lost worker, naming it if TensorFlow does.
 
     Args:
         group: The workers.
-        error: The exception of TensorFlow.
+        error: Exception of TensorFlow.
     """
     tasks = {int(task) for task in re.findall(r"task:(\d+)", str(error).partition("unhealthy")[2])}
     ranks = sorted(rank for rank in tasks if rank < len(group.cluster.workers) and rank != group.cluster.rank)
     who = f"worker {', '.join(map(str, ranks))}" if ranks else "another worker"
     return UserError(
         f"train.strategy: {who} of {', '.join(group.cluster.workers)} is lost or has ended with an error: "
-        "start all of them again, the training goes on after the last finished epoch"
+        "start all workers again; training resumes after the last finished epoch"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import pyplot as plt
 
-from ...evaluation.plots import BLUE, GREY, ORANGE, plain, save
+from ...evaluation.plots import BLUE, GRAY, ORANGE, plain, save
 from ..trials import ENOUGH, in_states, metrics, signs
 from . import style
 
@@ -35,7 +35,7 @@ def draw(study: "Study", path: Path) -> bool:
     height = 0.8 / len(names)
     for index, name in enumerate(names):
         positions = np.arange(len(importances)) + (index - (len(names) - 1) / 2) * height
-        color = (BLUE, ORANGE, GREY)[index % 3]
+        color = (BLUE, ORANGE, GRAY)[index % 3]
         bars = axes.barh(positions, values[:, index], height, color=color, label=plain(name))
         axes.bar_label(bars, [f"{value:.2f}" for value in values[:, index]], padding=3, fontsize=8)
     labels = style.labels(list(importances))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib import pyplot as plt
 
-from ...evaluation.plots import BLUE, GREY, ORANGE, plain, save
+from ...evaluation.plots import BLUE, GRAY, ORANGE, plain, save
 from .. import trials
 from ..trials import FINISHED, STATES
 from . import style
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LINES: Mapping[str, Mapping[str, Any]] = {
     "complete": {"color": BLUE, "marker": ".", "linewidth": 0.9, "alpha": 0.55, "zorder": 2.5},
-    "pruned": {"color": GREY, "marker": "o", "markersize": 4, "linewidth": 0.9, "alpha": 0.8, "zorder": 2},
+    "pruned": {"color": GRAY, "marker": "o", "markersize": 4, "linewidth": 0.9, "alpha": 0.8, "zorder": 2},
     "failed": {"color": ORANGE, "marker": "x", "linewidth": 1, "zorder": 3},
 }
 BEST = {"linewidth": 2.5, "alpha": 1, "zorder": 4}

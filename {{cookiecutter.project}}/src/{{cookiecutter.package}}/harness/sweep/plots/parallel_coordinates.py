@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ...evaluation.plots import GREY, plain, save, wide
+from ...evaluation.plots import GRAY, plain, save, wide
 from ..trials import in_states, metrics, signs, varying
 from . import style
 from .scale import Scale
@@ -48,7 +48,7 @@ def draw(study: "Study", path: Path) -> bool:
         axes.plot([column[index] for column in columns], color=style.COLORS(ranks[index]), linewidth=1, alpha=0.85)
     _draw_scales(axes, scales)
     if any(name not in trial.params for name in names for trial in complete):
-        axes.text(-0.08, ABSENT, "not set", ha="right", va="center", fontsize=8, color=GREY)
+        axes.text(-0.08, ABSENT, "not set", ha="right", va="center", fontsize=8, color=GRAY)
     axes.set(title=f"The {len(complete)} complete trials, from the best (dark) to the worst (light)")
     save(figure, path)
     return True

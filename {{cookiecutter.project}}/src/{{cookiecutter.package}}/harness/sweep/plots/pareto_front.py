@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import pyplot as plt
 
-from ...evaluation.plots import BLUE, GREY, plain, save
+from ...evaluation.plots import BLUE, GRAY, plain, save
 from .. import trials
 from . import style
 
@@ -33,7 +33,7 @@ def draw(study: "Study", path: Path) -> bool:
     figure, axes = plt.subplots(figsize=(7, 4.5))
     if len(others):
         axes.scatter(
-            others[:, 0], others[:, 1], color=style.PALE, edgecolors=GREY, linewidths=0.5, s=24, label="dominated"
+            others[:, 0], others[:, 1], color=style.PALE, edgecolors=GRAY, linewidths=0.5, s=24, label="dominated"
         )
     # Sorted by the first objective, the second gets better along the front. Each step turns on its worse side: no trial
     # has reached what lies between two trials of the front.

@@ -8,7 +8,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from ...evaluation.plots import BLUE, GREY, ORANGE, plain, wide
+from ...evaluation.plots import BLUE, GRAY, ORANGE, plain, wide
 from .. import trials
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PALE, DARK = "#c9d8ea", "#0b2a52"
 COLORS = LinearSegmentedColormap.from_list("best to worst", [DARK, BLUE, PALE])
-PRUNED: Mapping[str, Any] = {"facecolors": "none", "edgecolors": GREY, "linewidths": 0.9, "s": 22}
+PRUNED: Mapping[str, Any] = {"facecolors": "none", "edgecolors": GRAY, "linewidths": 0.9, "s": 22}
 LEGEND: Mapping[str, Any] = {"fontsize": 8, "loc": "upper left", "bbox_to_anchor": (1, 1)}  # beside the axes
 
 
