@@ -76,7 +76,7 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         run = runs.get(versions.run_of(name) or name)
         matches = [run] if run else runs.search(name)
         if len(matches) > 1:
-            return [("run", runs.in_short(match)) for match in matches]
+            return [("run", runs.summary(match)) for match in matches]
         origin = _of_run(matches[0], name) if matches else _of_hash(name, bentos)
     return _rows(origin, bentos)
 
@@ -111,14 +111,14 @@ def _of_run(run: "Run", name: str) -> Origin:
             "sweep, which is in conf/experiment/"
         )
     training = runs.training_of(run)
-    return Origin(training, git.holding(training.model), False, run)
+    return Origin(training, git.commit_with(training.model), False, run)
 
 
 def _of_hash(name: str, bentos: Bentos) -> Origin:
     """The origin of a hash that no run here has: it was logged elsewhere, and Bentos and commits may have it."""
-    if labels := next((labels for labels in bentos.values() if runs.is_of(name, labels)), None):
+    if labels := next((labels for labels in bentos.values() if runs.has_hash(name, labels)), None):
         return _of_labels(labels)
-    if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name) and (commit := git.holding(name)):
+    if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name) and (commit := git.commit_with(name)):
         return _of_commit(commit)
     raise UserError(
         f"{name!r} is no commit, MLflow run, registered version, Bento, image, hash or parameter found here"

@@ -1,4 +1,4 @@
-"""Picture `seeds`: the best trials, repeated over seeds."""
+"""Plot `seeds`: the best trials, repeated over seeds."""
 
 import math
 from pathlib import Path
@@ -50,7 +50,7 @@ def draw(study: "Study", repeats: "Study", path: Path) -> bool:
 
 
 def _heights(row: int, entry: Ranked) -> list[float]:
-    """Heights around a row, one for each score, so that equal scores can be told apart."""
+    """A height for each score of a row, so that equal scores are distinguishable."""
     return [row + 0.18 * float(offset) for offset in np.linspace(-1, 1, len(entry.scores) + 2)[1:-1]]
 
 
