@@ -534,7 +534,7 @@ def break_it(project: BakedProject, what: str) -> str:
             told = "1 failed"
         case _:
             edit(project, "conf/train/default.yaml", "patience: 8", "patience: 9")
-            told = "dvc.lock is not that of"
+            told = "dvc.lock does not match"
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--no-verify", "--message", what)
     return told

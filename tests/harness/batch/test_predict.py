@@ -307,7 +307,7 @@ def test_the_command_reports_its_result(case: Case, monkeypatch: pytest.MonkeyPa
     [
         ("nowhere", "out.csv", "models", "nowhere: th"),
         (None, "out.txt", "models", "written as .csv or .parquet"),
-        (None, "no/out.csv", "models", "no folder no: make it first"),
+        (None, "no/out.csv", "models", "no folder no: create it first"),
         (None, "folder.csv", "models", "is a folder"),
         (None, None, "models", "would change the input"),
         (None, "out.csv", "none", "there is no none/model.json"),

@@ -138,7 +138,7 @@ def test_a_version_that_was_registered_otherwise_stops_nothing(client: Client) -
     assert versions.versions_of("1" * 32) == {f"{versions.MODEL}/2": "", f"{versions.MODEL}/1": "1" * 40}
     with pytest.raises(UserError, match="/2 has no run"):
         versions.run_of(f"{versions.MODEL}/2")
-    with pytest.raises(UserError, match="/2 names no commit"):
+    with pytest.raises(UserError, match="/2 has no commit"):
         bento.build("2")
 
 

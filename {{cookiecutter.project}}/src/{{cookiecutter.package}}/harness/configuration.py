@@ -1,4 +1,4 @@
-"""params.yaml: composed from conf/, checked, and not overwritten after an edit by hand."""
+"""params.yaml: composed from conf/, checked, protected after an edit by hand."""
 
 import sys
 from typing import Any
@@ -21,7 +21,7 @@ def check(text: str) -> None:
         text: The configuration as YAML.
 
     Raises:
-        UserError: With a line for each problem.
+        UserError: If the configuration is not valid; the message has a line for each problem.
     """
     content = parse(text)
     if missing := sorted(REQUIRED - content.keys()):
@@ -45,13 +45,14 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def refuse_hand_edit(composed: str) -> None:
-    """Rejects a params.yaml that neither DVC nor the stage `config` has written.
+    """Rejects a params.yaml that was edited by hand.
 
     Args:
         composed: The configuration that conf/ gives now.
 
     Raises:
-        UserError: With the two right ways to change a value.
+        UserError: If params.yaml is neither `composed` nor the version in dvc.lock; the message names the right ways to
+            change a value.
     """
     params = config.PARAMS
     if not params.exists() or params.read_text(encoding="utf-8") == composed:
@@ -70,7 +71,7 @@ def recorded_hash() -> str | None:
 
 
 def changes(composed: str) -> list[str]:
-    """`key: old -> new` for each value in which params.yaml and another configuration differ.
+    """A line `key: old -> new` for each value that differs from params.yaml.
 
     Args:
         composed: The other configuration, as YAML.

@@ -105,7 +105,7 @@ def check_output(source: Path, output: Path) -> None:
     if output.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{output}: predictions are written as .csv or .parquet: give it one of these endings")
     if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent}: make it first")
+        raise UserError(f"{output}: there is no folder {output.parent}: create it first")
     if output.is_dir():
         raise UserError(f"{output}: is a folder: give the name of a file")
     if source.resolve() in (output.resolve(), *output.resolve().parents):

@@ -241,7 +241,7 @@ def groups(evidence: Evidence, columns: Sequence[str]) -> Groups:
 
 
 def _column(name: str, manifest: Manifest) -> NDArray[Any]:
-    """A column of the test split: an input of the model, or the group."""
+    """A column of the test split: a model input or the group."""
     modality = prepared.modality(manifest)
     if name == manifest.get("group") and isinstance(modality, PreparedTable):
         return modality.groups("test")

@@ -1,4 +1,4 @@
-"""The judgment of a version beside the champion, on the same test data."""
+"""Judges a version and the champion on the same test data."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A lock in the MLflow registry, held by one writer at a time."""
+"""A lock in the MLflow registry, for one writer at a time."""
 
 import contextlib
 import getpass
@@ -81,7 +81,7 @@ def _acquire(registry: "MlflowClient", tags: dict[str, str]) -> bool:
 
 
 def _holder(registry: "MlflowClient") -> dict[str, str] | None:
-    """The tags token, holder and since of the lock; None if it is free."""
+    """The lock's tags token, holder and since; None without a lock."""
     from mlflow.exceptions import MlflowException
 
     try:

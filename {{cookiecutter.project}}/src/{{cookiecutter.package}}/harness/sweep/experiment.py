@@ -76,7 +76,7 @@ def write(name: str, study: str, overrides: Sequence[str], parameters: Mapping[s
 
 
 def _text(name: str, study: str, overrides: Sequence[str], parameters: Mapping[str, Any], comment: str) -> str:
-    """The content of an experiment: the choices and values that differ from the defaults."""
+    """The content of an experiment: choices and values that are not defaults."""
     choices = groups(overrides)
     defaults = composed([f"{group}={choice}" for group, choice in choices.items()])
     lines = ["# @package _global_", f"# {_signature(study)}", f"# {comment}", f"# dvc exp run -S {GROUP}={name}"]
@@ -102,7 +102,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _draft(file: str, text: str) -> dict[str, Any]:
-    """The configuration that a new experiment gives, composed in a copy of conf/."""
+    """The configuration of a new experiment, composed in a copy of conf/."""
     with tempfile.TemporaryDirectory() as folder:
         conf = Path(shutil.copytree(config.CONF, Path(folder, config.CONF)))
         files.write_text(conf / GROUP / file, text)

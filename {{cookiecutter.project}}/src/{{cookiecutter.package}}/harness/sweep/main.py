@@ -107,7 +107,7 @@ def launch(study: "optuna.Study", launcher: Mapping[str, Any]) -> None:
 
 
 def attend(study: "optuna.Study", launcher: Mapping[str, Any]) -> None:
-    """Starts workers while there are trials to claim, and waits until every trial has ended.
+    """Starts workers until no trial is unclaimed and every trial has ended.
 
     Args:
         study: The study.

@@ -117,7 +117,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _varying(shown: Sequence["FrozenTrial"]) -> list[str]:
-    """The override keys that differ between trials, or all keys if none does."""
+    """The override keys that differ between trials, otherwise all keys."""
     values: list[Mapping[str, Any]] = [trials.parameters(trial) for trial in shown]
     return trials.varying(values) or list(dict.fromkeys(key for parameters in values for key in parameters))
 

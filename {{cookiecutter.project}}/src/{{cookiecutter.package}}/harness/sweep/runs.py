@@ -1,4 +1,4 @@
-"""MLflow runs of a sweep: a parent, and a child per finished trial.
+"""MLflow runs of a sweep: a parent with a child per trial.
 
 The study holds everything that is logged, and only the process that started the sweep logs, so workers never wait for
 a server. Logging can be interrupted at any step: the next attempt finds an incomplete run by its tag and completes it.
@@ -155,7 +155,7 @@ def _result(study: "Study", winners: Sequence["FrozenTrial"]) -> dict[str, str]:
 
 
 def _winner_scores(study: "Study", repeats: "Study | None", winners: Sequence["FrozenTrial"]) -> dict[str, float]:
-    """The scores of the best trial, and their mean over seeds with its interval."""
+    """The scores of the best trial, and their mean over seeds."""
     if len(study.directions) > 1 or not winners:
         return {}
     scores, metric = _scores(winners[0]), trials.metrics(study)[0]
@@ -216,7 +216,7 @@ def _origin(study: "Study") -> dict[str, str]:
 
 
 def _key(study: "Study") -> str:
-    """A unique id of a study; the name of a deleted study can return."""
+    """A unique id of a study, whose name may be used again."""
     if "mlflow_key" not in study.user_attrs:
         study.set_user_attr("mlflow_key", uuid.uuid4().hex)
     return str(study.user_attrs["mlflow_key"])

@@ -94,7 +94,7 @@ def divide(arguments: Sequence[str]) -> Overrides:
 
 
 def resolve(configured: Mapping[str, Mapping[str, Any]], overrides: Overrides) -> dict[str, dict[str, str]]:
-    """The space of a search: the configured one, changed by the command line.
+    """The configured space with the changes of the command line.
 
     Args:
         configured: Key `space` of the section.

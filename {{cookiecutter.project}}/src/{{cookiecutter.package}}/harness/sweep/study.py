@@ -205,7 +205,9 @@ def requeue_interrupted(study: "optuna.Study") -> None:
 
 
 def requeue_lost(study: "optuna.Study") -> None:
-    """Fails the trials of dead workers and requeues them if attempts are left.
+    """Requeues the trials of dead workers while attempts are left.
+
+    The lost trial itself is recorded as failed.
 
     Args:
         study: The study; the caller holds its lock `claim`.

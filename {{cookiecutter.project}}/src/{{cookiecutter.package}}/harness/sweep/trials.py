@@ -42,7 +42,7 @@ class Ranked(NamedTuple):
 
 
 def in_states(study: "Study", *states: str) -> list["FrozenTrial"]:
-    """The trials in the given states of Optuna, by number; all without a state."""
+    """The trials in some states of Optuna, by number; default: all."""
     return [trial for trial in study.get_trials(deepcopy=False) if not states or trial.state.name in states]
 
 
@@ -52,7 +52,7 @@ def metrics(study: "Study") -> list[str]:
 
 
 def signs(study: "Study") -> NDArray[np.float64]:
-    """The factor that makes each objective a loss: 1 if lower is better, else -1."""
+    """Factors that turn objectives into losses: -1 if higher is better."""
     return np.array([-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in study.directions])
 
 
@@ -75,7 +75,7 @@ def varying(values: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def seconds(trial: "FrozenTrial") -> float | None:
-    """Duration of a trial; of a lost one, until its worker was missed."""
+    """The duration of a trial, for a lost one until its detection."""
     if "seconds" in trial.user_attrs:
         return float(trial.user_attrs["seconds"])
     return trial.duration.total_seconds() if trial.duration else None
@@ -177,7 +177,7 @@ def _ranked(number: int, repetitions: Sequence[float | None]) -> Ranked:
 
 
 def short(keys: Sequence[str]) -> dict[str, str]:
-    """Override key -> its last part, or the whole key if that is ambiguous."""
+    """Override key -> last part, or the whole key if ambiguous."""
     last = {key: key.rpartition(".")[2] for key in keys}
     return {key: last[key] if list(last.values()).count(last[key]) == 1 else key for key in keys}
 

@@ -1,4 +1,4 @@
-"""A worker of a sweep: claims and trains trials until none is left."""
+"""The worker of a sweep: claims and trains trials until none remains."""
 
 import functools
 import gc
@@ -169,7 +169,7 @@ def significant(value: Any) -> float:
 
 
 def parameters(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of the configuration on which a training depends, as dotted key -> value."""
+    """The parameters on which a training depends, as dotted key -> value."""
     return config.flatten({key: value for key, value in sections.items() if key != "evaluate"})
 
 

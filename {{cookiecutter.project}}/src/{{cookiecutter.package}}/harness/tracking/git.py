@@ -13,7 +13,7 @@ HOOKLESS = ("git", "-c", f"core.hooksPath={os.devnull}")
 
 
 def git(*arguments: str) -> str | None:
-    """The output of a git command, or None if git fails or is missing."""
+    """The output of a git command, or None if it fails."""
     return programs.answer("git", *arguments)
 
 

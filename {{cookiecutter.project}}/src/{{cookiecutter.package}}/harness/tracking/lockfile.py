@@ -71,7 +71,7 @@ def stages(lock: str) -> dict[str, Stage]:
 
 
 def lock_at(commit: str) -> str | None:
-    """The text of dvc.lock in a commit, or None if it has none.
+    """The text of dvc.lock in a commit, or None if absent.
 
     Args:
         commit: Anything that git resolves to a commit.
@@ -145,7 +145,7 @@ def files_of(*names: str) -> list[str]:
 
 
 def stale(paths: Iterable[str], root: Path = Path()) -> list[str]:
-    """Outputs that are missing or differ from what dvc.lock records for its training.
+    """The outputs that are missing or differ from dvc.lock.
 
     After `git checkout`, dvc.lock describes other outputs than those on disk until `dvc checkout`.
 

@@ -28,7 +28,7 @@ BATCH = 1000  # MLflow's limit of metrics in one call
 
 
 def log_or_warn() -> None:
-    """Logs the results of the stage `evaluate`, or warns: they are on disk."""
+    """Logs the results of the stage `evaluate`, or warns."""
     try:
         log(("prepare", "train"))  # dvc.lock gets the hashes of `evaluate` when the stage has ended
     except Exception as error:  # any class: network, database, permissions
@@ -124,7 +124,7 @@ def epochs(started: int) -> "list[Metric]":
 
 
 def tags(training: lockfile.Training) -> dict[str, str]:
-    """The tags that identify a run: key, hashes of data and code, commit, DVC experiment."""
+    """The tags that identify a run: key, hashes, commit, DVC experiment."""
     content = {
         "training_key": training.key,
         "inputs": json.dumps(training.inputs, sort_keys=True),
@@ -201,7 +201,7 @@ def example(description: dict[str, Any]) -> "dict[str, NDArray[Any]]":
 @click.command()
 @click.option("--find", nargs=2, hidden=True)
 def command(find: tuple[str, str] | None) -> None:
-    """Log the results on disk to MLflow, for instance after its server was down.
+    """Log the results on disk to MLflow, for instance after an outage.
 
     One training is one run: logging again completes or refreshes it. MLFLOW_TRACKING_URI names the server; without
     it, the runs are in mlflow.db.

@@ -15,7 +15,7 @@ MAX_RUNS = 50_000  # MLflow's limit for one search
 
 
 def has_hash(name: str, tags: Mapping[str, str]) -> bool:
-    """Whether a hash matches the tags of a run or the labels of a Bento.
+    """Whether a hash matches a run's tags or a Bento's labels.
 
     Args:
         name: A training key, an MD5, or at least the first seven digits of the model's SHA-256 (`model_version` in
@@ -35,7 +35,7 @@ def find(**tags: str) -> "Run | None":
 
 
 def resolve(key: str, model: str) -> "Run | None":
-    """The run of a training, else a run that gave the same model, else None.
+    """The run of a training or of the same model, or None.
 
     If a change of the code does not change the model, DVC takes the evaluation from its cache and logs nothing: the
     run that first gave this model then stands for the training.
@@ -64,7 +64,7 @@ def get(run_id: str) -> "Run | None":
 
 
 def search(name: str) -> "list[Run]":
-    """The runs of trainings that match a hash or a parameter, the latest first.
+    """The trainings' runs that match a hash or parameter, the latest first.
 
     Args:
         name: A hash, see `has_hash`, or a parameter, `key=value`.

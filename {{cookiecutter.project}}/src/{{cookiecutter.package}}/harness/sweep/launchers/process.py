@@ -68,7 +68,7 @@ def run(work: Work, threads: int | None, root: Path, parent: int | None = None) 
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process after its parent, which cannot do it under `kill -9`."""
+    """Ends this process when its parent has ended, even by `kill -9`."""
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
     os._exit(1)
@@ -87,7 +87,7 @@ def loss(result: Callable[[], str | None]) -> str | None:
 
 
 def reason(error: Exception) -> str:
-    """The message of an error in one line, with the class unless UserError."""
+    """The message of an error in one line; unexpected errors with class."""
     if signals := re.search(r"exit codes of the workers are {(.+?)}", str(error)):  # the useful part of loky's text
         return f"ended by {signals[1]}; the system sends SIGKILL to a process when memory runs out"
     return one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"

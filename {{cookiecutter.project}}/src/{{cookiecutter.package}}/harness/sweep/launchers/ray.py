@@ -85,7 +85,7 @@ def _connect(address: str | None) -> Any:
 
 
 def _refuse_unreachable(address: str) -> None:
-    """Raises if no process listens at an address; Ray would try for two minutes."""
+    """Rejects an address without a listener; Ray would try for two minutes."""
     host, port = address.rsplit(":", 1)
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -94,9 +94,9 @@ def _refuse_unreachable(address: str) -> None:
 
 
 def _refuse_unplaceable(nodes: Sequence[Mapping[str, Any]], address: str | None, cpus: int, gpus: float) -> None:
-    """Raises, or warns if nodes may join, if a worker fits on no node.
+    """Rejects a worker that fits on no node, for which Ray would wait silently.
 
-    Ray would wait without a message.
+    If nodes may join the cluster later, it only warns.
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in resources):

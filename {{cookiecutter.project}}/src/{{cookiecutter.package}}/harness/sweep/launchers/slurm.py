@@ -1,4 +1,4 @@
-"""Launcher `slurm`: an array of jobs on a SLURM cluster, submitted by submitit."""
+"""Launcher `slurm`: a SLURM array of jobs, submitted by submitit."""
 
 import contextlib
 import os
@@ -106,7 +106,7 @@ def _leave_job() -> None:
 
 
 def _losses(jobs: "Sequence[Job[str | None]]") -> list[str]:
-    """Waits for an array of jobs; returns a line for each lost job.
+    """Waits for an array of jobs; a line for each lost job.
 
     The states come from squeue, not from sacct as in submitit: not every cluster has sacct's accounting database.
     """
@@ -154,7 +154,7 @@ def _has_result(job: "Job[Any]") -> bool:
 
 
 def _states(job: "Job[Any]") -> dict[str, str] | None:
-    """The state of each job of an array that SLURM knows; None if its controller does not answer."""
+    """Job -> state in SLURM, or None if the controller does not answer."""
     command = ["squeue", f"--jobs={_array(job)}", "--array", "--states=all", "--noheader", "--format=%i %T"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 and "Invalid job id" not in done.stderr:

@@ -90,5 +90,5 @@ def shares(study: "Study") -> dict[str, list[float]]:
 
 
 def _good(count: int) -> int:
-    """Number of complete trials that count as good: a tenth, at least `TOP`."""
+    """Number of complete trials that count as good: a tenth, minimum `TOP`."""
     return max(TOP, count // 10)

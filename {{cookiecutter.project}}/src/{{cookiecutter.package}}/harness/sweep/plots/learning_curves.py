@@ -24,7 +24,7 @@ BEST = {"linewidth": 2.5, "alpha": 1, "zorder": 4}
 
 
 def draw(study: "Study", path: Path) -> bool:
-    """Draws the first objective with values by epoch; the best trial in bold.
+    """Draws the first objective with values by epoch, best trial in bold.
 
     Args:
         study: The search.

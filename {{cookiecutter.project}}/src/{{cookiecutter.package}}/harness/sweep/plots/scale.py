@@ -69,7 +69,7 @@ class Scale(NamedTuple):
         return (position - low) / (high - low)
 
     def x(self, trial: "FrozenTrial", name: str) -> float:
-        """The coordinate of a trial; trials with the same choice lie side by side."""
+        """The coordinate of a trial; equal choices lie side by side."""
         jitter = 0.3 * (trial.number * GOLDEN % 1 - 0.5) if self.choices else 0.0
         return self.number(trial.params[name]) + jitter
 
