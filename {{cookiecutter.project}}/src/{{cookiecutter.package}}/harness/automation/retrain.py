@@ -83,8 +83,8 @@ def clean_commit() -> str:
         raise UserError(f"not in any commit: {names}; commit (or stash) first, a retraining starts from a commit")
     if modified := [path for path, state in retrain_tree.data_states(Path()).items() if state == "modified"]:
         raise UserError(
-            f"{modified[0]} differs from the commit: `dvc checkout {modified[0]}` restores the committed data, `dvc add "
-            f"{modified[0]}` and a commit of the .dvc file keep the changed data"
+            f"{modified[0]} differs from the commit: `dvc checkout {modified[0]}` restores the committed data, "
+            f"`dvc add {modified[0]}` and a commit of the .dvc file keep the changed data"
         )
     for who in ("AUTHOR", "COMMITTER"):
         if git.git("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT") is None:
