@@ -16,13 +16,13 @@ from .differences import PLOTS, REPORT
 
 RESULTS = Path("reports/metrics.json")
 PARENT = "HEAD~1"  # the default of `make report`
-ABSENT = {"deleted", "not in cache"}  # states of outputs that `dvc repro` makes; they are no changes
+ABSENT = {"deleted", "not in cache"}  # states of outputs that `dvc repro` makes; they are not changes
 
 
 def pull() -> None:
     """Pulls the stored outputs and prints how many are missing.
 
-    Missing outputs are no error, because `dvc repro` makes them: a fork has no credentials, and the outputs of a commit
+    Missing outputs are not an error, because `dvc repro` makes them: a fork has no credentials, and the outputs of a commit
     may not be pushed yet.
     """
     done = programs.complete(*DVC, "pull", "--allow-missing", progress=True)

@@ -46,7 +46,7 @@ def labels(tag: str, bento_labels: Mapping[str, str]) -> dict[str, str]:
 
 def _without_password(remote: str) -> str:
     parts = urlsplit(remote)
-    if not parts.netloc:  # `git@host:path` is no URL, and holds no password
+    if not parts.netloc:  # `git@host:path` is not a URL, and holds no password
         return remote
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 

@@ -48,7 +48,7 @@ def exclusive(registry: "MlflowClient") -> Iterator[Callable[[], None]]:
         if time.monotonic() > deadline and holder:
             raise UserError(
                 f"{MODEL} is locked since {holder.get('since')} by {holder.get('holder')}: wait for it, or, if that "
-                f"process has died, `python -m {MODEL} registry unlock`"
+                f"process has died, run `python -m {MODEL} registry unlock`"
             )
         time.sleep(0.1)  # between two attempts
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import uvicorn
 
-GRACE = 1.0  # seconds in which answers ask clients with open connections to close them
+GRACE = 1.0  # seconds for clients to close their connections, as answers ask them to
 
 
 class Server(uvicorn.Server):

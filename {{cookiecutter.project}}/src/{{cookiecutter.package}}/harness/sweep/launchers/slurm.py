@@ -106,7 +106,7 @@ def _leave_job() -> None:
 
 
 def _losses(jobs: "Sequence[Job[str | None]]") -> list[str]:
-    """Waits for an array of jobs; a line for each lost job.
+    """Waits for an array of jobs; returns a line for each lost one.
 
     The states come from squeue, not from sacct as in submitit: not every cluster has sacct's accounting database.
     """
