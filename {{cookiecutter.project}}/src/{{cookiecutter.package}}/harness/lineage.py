@@ -129,7 +129,7 @@ def _of_hash(name: str, bentos: Bentos) -> Origin:
 def _rows(origin: Origin, bentos: Bentos) -> list[tuple[str, str]]:
     training = origin.training
     registered = versions.versions_of(training.model)
-    # If no commit of this clone holds the training: the commit in the registry, else the one from which the run started.
+    # If no commit of this clone holds the training: the registry's commit, else the commit from which the run started.
     commit = origin.commit or next(filter(None, registered.values()), origin.tag("git_commit"))
     sha256 = origin.tag("model_sha256") or origin.sha256
     packed = [tag for tag, labels in bentos.items() if labels.get("model_md5") == training.model]

@@ -22,8 +22,8 @@ ABSENT = {"deleted", "not in cache"}  # states of outputs that `dvc repro` makes
 def pull() -> None:
     """Pulls the stored outputs and prints how many are missing.
 
-    Missing outputs are not an error, because `dvc repro` makes them: a fork has no credentials, and the outputs of a commit
-    may not be pushed yet.
+    Missing outputs are not an error, because `dvc repro` makes them: a fork has no credentials, and the outputs of a
+    commit may not be pushed yet.
     """
     done = programs.complete(*DVC, "pull", "--allow-missing", progress=True)
     if done.returncode:
