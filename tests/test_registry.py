@@ -131,11 +131,11 @@ def test_an_experiment_is_registered_and_wins_the_race(project: BakedProject) ->
     assert "Traceback" not in one[2] + two[2]
     # Either was first; the other was compared with it. The better one ends as champion whichever way.
     if one[0] == 0:
-        assert "my_experiment/1 has become champion meanwhile: once more" in two[2]
+        assert "my_experiment/1 has become champion meanwhile: comparing again" in two[2]
         assert two[1].endswith("my_experiment/2 is champion instead of my_experiment/1\n")
     else:
         assert two[1].endswith("my_experiment/2 is champion\n")
-        assert "my_experiment/2 has become champion meanwhile: once more" in one[2]
+        assert "my_experiment/2 has become champion meanwhile: comparing again" in one[2]
         assert "error: my_experiment/1 does not pass: " in one[2]
 
 

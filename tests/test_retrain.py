@@ -176,7 +176,7 @@ def test_the_same_is_not_proposed_again(project: BakedProject, origin: Path) -> 
     (branch,) = set(before) - {"main"}
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
         0,
-        f"{branch} proposes this already: nothing was trained",
+        f"{branch} already proposes a model for these inputs: nothing was trained",
     )
     assert "Running stage" not in done.stdout
     assert refs(origin) == before
@@ -205,5 +205,5 @@ def test_data_that_are_in_no_commit_are_one_line(project: BakedProject) -> None:
     assert done.returncode == 2
     (line,) = re.findall(r"^error: .*", done.stderr, re.M)
     assert line.startswith(
-        f"error: {IMAGES} differs from the commit: `dvc checkout {IMAGES}` restores the commit's, or `dvc "
+        f"error: {IMAGES} differs from the commit: `dvc checkout {IMAGES}` restores the committed data, `dvc "
     )

@@ -1,7 +1,7 @@
-# The service, and what releases it.
+# Service and release.
 .PHONY: retrain register promote rollback serve bento image audit push savedmodel
 
-retrain: ## python -m {{cookiecutter.package}} retrain $(ARGS): new data through pipeline and gates, as a branch
+retrain: ## python -m {{cookiecutter.package}} retrain $(ARGS): train on new data, propose a branch
 	PYTHONPATH=src python -m $(PACKAGE) retrain $(ARGS)
 
 register: ## python -m {{cookiecutter.package}} registry register: the model becomes a version, alias challenger
@@ -10,7 +10,7 @@ register: ## python -m {{cookiecutter.package}} registry register: the model bec
 promote: ## python -m {{cookiecutter.package}} registry promote $(ARGS): challenger becomes champion if it passes
 	PYTHONPATH=src python -m $(PACKAGE) registry promote $(ARGS)
 
-rollback: ## python -m {{cookiecutter.package}} registry rollback: the champion before is champion again
+rollback: ## python -m {{cookiecutter.package}} registry rollback: restore the previous champion
 	PYTHONPATH=src python -m $(PACKAGE) registry rollback
 
 serve: ## bentoml serve: the model on http://127.0.0.1:3000
@@ -27,9 +27,9 @@ AUDIT := uvx pip-audit --strict --progress-spinner off --disable-pip --require-h
 audit: ## uvx pip-audit: known vulnerabilities of the Python packages in the image
 	@echo '$(AUDIT)'; mkdir -p build; ($(AUDIT)) 2>build/audit.log; status=$$?; \
 	if grep 'known vulnerabilit' build/audit.log; then exit $$status; fi; \
-	echo "error: not audited, no advisory source could be asked: $$(tail -n 1 build/audit.log)" >&2; exit 1
+	echo "error: not audited, no advisory source could be reached: $$(tail -n 1 build/audit.log)" >&2; exit 1
 
-push: ## The image that `make image` built goes to REGISTRY, as its version and as the commit's tags
+push: ## Push the image of `make image` to REGISTRY, under its version and the commit's git tags
 	PYTHONPATH=src python -m $(PACKAGE) image --push "$(REGISTRY)" $(BENTO)
 
 savedmodel: ## python -m {{cookiecutter.package}} savedmodel: the model for TensorFlow Serving, in models/serving

@@ -88,7 +88,7 @@ def make() -> None:
 
 @pytest.mark.usefixtures("pipeline")
 def test_a_commit_is_reproduced_or_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    assert ci.reproduced() == f"dvc.lock is that of {git('rev-parse', '--short', 'HEAD')}"
+    assert ci.reproduced() == f"dvc.lock matches {git('rev-parse', '--short', 'HEAD')}"
     assert "Running stage" not in capfd.readouterr().out
     # Nothing is stored anywhere: it is computed, and gives the same.
     run("rm", "-r", ".dvc/cache", "reports")
@@ -128,7 +128,7 @@ def test_the_report_says_what_changed() -> None:
     assert first not in text and f"`{first[:7]}`" in text
     assert "New content: `reports/curve.csv`, `reports/metrics.json`." in text
     assert (differences.PLOTS / "index.html").is_file()
-    assert "There are no results at `HEAD~1`: all of them are new." in ci.compare("HEAD~1")
+    assert "There are no results at `HEAD~1`: all results are new." in ci.compare("HEAD~1")
 
 
 @pytest.mark.usefixtures("pipeline")

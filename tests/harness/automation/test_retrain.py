@@ -26,16 +26,16 @@ def lock(code: str, model: str, cmd: str = "python train.py") -> str:
 
 
 def test_news_are_other_results_of_other_inputs() -> None:
-    assert retrain.news(None, lock("1", "a")) == []
-    assert retrain.news(lock("1", "a"), lock("1", "a")) is None
-    assert retrain.news(lock("1", "a"), lock("2", "a")) is None
-    assert retrain.news(lock("1", "a"), lock("2", "b")) == ["src"]
-    assert retrain.news(lock("1", "a"), lock("1", "b", "python train.py --long")) == ["dvc.yaml"]
+    assert retrain.changed_inputs(None, lock("1", "a")) == []
+    assert retrain.changed_inputs(lock("1", "a"), lock("1", "a")) is None
+    assert retrain.changed_inputs(lock("1", "a"), lock("2", "a")) is None
+    assert retrain.changed_inputs(lock("1", "a"), lock("2", "b")) == ["src"]
+    assert retrain.changed_inputs(lock("1", "a"), lock("1", "b", "python train.py --long")) == ["dvc.yaml"]
 
 
 def test_other_results_of_the_same_inputs_are_no_news() -> None:
     with pytest.raises(UserError, match=r"^models: the same inputs gave other results"):
-        retrain.news(lock("1", "a"), lock("1", "b"))
+        retrain.changed_inputs(lock("1", "a"), lock("1", "b"))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_branches_go_to_origin_or_to_the_only_remote(repository: Path) -> None:
     git("remote", "add", "upstream", "/nowhere")
     assert retrain.git_remote() == "upstream"
     git("remote", "add", "fork", "/nowhere")
-    with pytest.raises(UserError, match="to which of fork, upstream"):
+    with pytest.raises(UserError, match=r"several remotes \(fork, upstream\)"):
         retrain.git_remote()
     git("remote", "add", "origin", "/nowhere")
     assert retrain.git_remote() == "origin"
@@ -154,9 +154,9 @@ def test_one_at_a_time_and_what_was_left_is_removed(repository: Path) -> None:
     left = retrain_tree.TREES / "left"
     left.mkdir(parents=True)
     git("worktree", "add", "--detach", str(left / "tree"), "HEAD")
-    with retrain_tree.alone() as folder:
+    with retrain_tree.exclusive_folder() as folder:
         assert list(retrain_tree.TREES.iterdir()) == [folder]
-        with pytest.raises(UserError, match="another retraining"), retrain_tree.alone():
+        with pytest.raises(UserError, match="another retraining"), retrain_tree.exclusive_folder():
             pass
     assert list(retrain_tree.TREES.iterdir()) == []
     assert len(commits.run("worktree", "list").splitlines()) == 1

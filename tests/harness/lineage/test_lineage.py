@@ -61,7 +61,7 @@ def test_any_link_leads_to_the_others(chain: Chain) -> None:
     assert first["commit"] == git("rev-parse", "HEAD") and first["bento"] == "x:3" and first["image"] == "none here"
     assert first["model"] == f"models/model.onnx md5 {trained.model} sha256 {'33abcdef' * 8}"
     for name in ("train.epochs=5", "=", "'", "33abcd", "ff"):
-        with pytest.raises(UserError, match="is no commit, MLflow run"):
+        with pytest.raises(UserError, match="is not a commit, MLflow run"):
             chain(name)
 
 
@@ -103,7 +103,7 @@ def test_several_trainings_are_listed(chain: Chain) -> None:
 def test_a_trial_of_a_sweep_names_the_way_to_a_model(chain: Chain) -> None:
     client = store.client()
     run = client.create_run(store.experiment(client), tags={"sweep": "wide"})
-    with pytest.raises(UserError, match=r"a run of the sweep wide, which left no model: .*conf/experiment/"):
+    with pytest.raises(UserError, match=r"a run of the sweep wide, which stores no model: .*conf/experiment/"):
         chain(run.info.run_id)
 
 

@@ -201,7 +201,7 @@ def test_a_wrong_gate_of_ones_own_is_named(entry: str, message: str) -> None:
 
 
 def test_a_metric_that_is_not_measured_is_named() -> None:
-    with pytest.raises(UserError, match=r"^gates\.absolute: auc is not measured; choose from score$"):
+    with pytest.raises(UserError, match=r"^gates\.absolute: auc is not a test metric: choose from score$"):
         gates.absolute({"score": 1.0}, {"auc": settings.Limits(min=0.5)})
 
 

@@ -83,7 +83,7 @@ def test_a_lock_that_was_taken_away_moves_nothing(client: Client) -> None:
     add(client, 2)
     crown(client, "1")
     with pytest.raises(UserError, match="removed the lock"), mutex.exclusive(client) as held:
-        assert "is not any more" in mutex.unlock()
+        assert "the lock is removed" in mutex.unlock()
         registry._move(client, "2", ["1"], held)
     assert champion(client) == "1"
     crown(client, "2")  # the tag that was left behind does no harm
@@ -136,16 +136,16 @@ def test_a_version_that_was_registered_otherwise_stops_nothing(client: Client) -
     assert second.split()[2:] == ["1" * 12, "1" * 32, "1" * 12]
     client.set_model_version_tag(versions.MODEL, other.version, "model_md5", "1" * 32)
     assert versions.versions_of("1" * 32) == {f"{versions.MODEL}/2": "", f"{versions.MODEL}/1": "1" * 40}
-    with pytest.raises(UserError, match="/2 names no run"):
+    with pytest.raises(UserError, match="/2 has no run"):
         versions.run_of(f"{versions.MODEL}/2")
-    with pytest.raises(UserError, match="/2 names no commit"):
+    with pytest.raises(UserError, match="/2 has no commit"):
         bento.build("2")
 
 
 def test_only_a_run_that_is_not_there_is_none(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert runs.get("0" * 32) is None and runs.get("main") is None and runs.get("a b/../c") is None
     run = client.create_run("0")
-    with pytest.raises(UserError, match="no training of this pipeline"):
+    with pytest.raises(UserError, match="not a training of this pipeline"):
         runs.training_of(run)
 
 
@@ -174,7 +174,7 @@ def test_versions_are_listed_with_their_aliases(client: Client) -> None:
     assert head.split() == ["version", "aliases", "commit", "run", "model"]
     assert second.split()[:3] == [f"{versions.MODEL}/2", "champion", "2" * 12]
     assert first.split()[:2] == [f"{versions.MODEL}/1", "-"]
-    assert before == "champions before, the latest last: 1"
+    assert before == "previous champions, the latest last: 1"
     assert versions.versions_of("2" * 32) == {f"{versions.MODEL}/2 (champion)": "2" * 40}
 
 

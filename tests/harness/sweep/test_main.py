@@ -190,7 +190,7 @@ def test_an_experiment_reproduces_the_trial() -> None:
     assert parameters("experiment=mine") == parameters(*overrides)
     assert yaml.safe_load(path.read_text())["model"]["units"] == [8]
     # One that could not be chosen so: `debug` comes after `experiment`.
-    with pytest.raises(UserError, match=r"^conf/experiment/other.yaml is not written, .* debug=limit$") as error:
+    with pytest.raises(UserError, match=r"^conf/experiment/other.yaml was not written, .* debug=limit$") as error:
         experiment.write("other", "other", ["debug=limit"], parameters("debug=limit"), "Trial 4")
     assert "\n" not in str(error.value) and not Path("conf/experiment/other.yaml").exists()
 

@@ -192,7 +192,7 @@ def test_pictures_are_artifacts_of_the_sweeps_run(store: Path) -> None:
 
     study, folder = open_study(), store / "sweep"
     interval: Any = optuna.distributions.FloatDistribution(0, 1)
-    for number in range(trials.ENOUGH):
+    for number in range(trials.MIN_COMPLETE):
         study.add_trial(
             optuna.trial.create_trial(
                 value=number / 10,

@@ -95,9 +95,9 @@ def test_a_grid_has_every_combination_once() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prepare.seed=1,2"], "prepare.seed: a sweep searches parameters of the training only"),
+        (["prepare.seed=1,2"], "prepare.seed: a sweep searches training parameters only"),
         (["data=a,b"], "data: a sweep searches"),
-        (["train.epochs="[:-1]], "train.epochs: no override"),
+        (["train.epochs="[:-1]], "train.epochs: not a Hydra override"),
     ],
 )
 def test_shared_values_and_malformed_overrides_are_rejected(arguments: list[str], message: str) -> None:
@@ -110,7 +110,7 @@ def test_shared_values_and_malformed_overrides_are_rejected(arguments: list[str]
     ("texts", "message"),
     [
         ({"sometimes": {"a": "1,2"}}, "sweep.space.sometimes: write always or a condition"),
-        ({"always": {"a": "5"}}, "a=5: one value is no search"),
+        ({"always": {"a": "5"}}, "a=5: a search needs several values"),
         ({"always": {"a": "tag(log, interval(0.0, 1.0))"}}, "a=tag"),
         ({"always": {"data.path": "a,b"}}, "sweep.space.always.data.path: a sweep searches"),
         ({"always": {"model": "glob(*)"}}, "model=glob(*): name the values"),

@@ -62,7 +62,7 @@ def test_files_that_dvc_lock_does_not_record_are_not_published(workspace: Path) 
     lockfile.check(PACKED)
     Path("models/page.json").write_text("the examples of before")
     Path("reports/metrics.json").unlink()
-    with pytest.raises(UserError, match=r"models/page.json, reports/metrics.json: `dvc checkout`"):
+    with pytest.raises(UserError, match=r"models/page.json, reports/metrics.json: run `dvc checkout`"):
         lockfile.check(PACKED)
     with pytest.raises(UserError, match=r"models/page\.json"):
         labels.labels()
@@ -105,7 +105,7 @@ def test_a_commit_that_is_not_here_is_named_with_the_remedy(workspace: Path) -> 
     git("init", "--quiet")
     git("commit", "--quiet", "--allow-empty", "--message", "First")
     with (
-        pytest.raises(UserError, match=f"^x/1 is of commit {'0' * 40}, which .*`git fetch`"),
+        pytest.raises(UserError, match=f"^x/1 belongs to commit {'0' * 40}, which .*`git fetch`"),
         commits.work_tree("0" * 40, "x/1", workspace / "tree"),
     ):
         pass
@@ -113,5 +113,5 @@ def test_a_commit_that_is_not_here_is_named_with_the_remedy(workspace: Path) -> 
 
 def test_a_hash_matches_a_prefix_of_the_model_alone() -> None:
     tags = {"training_key": "k", "model_md5": "m", "inputs": '{"data/raw": "d.dir"}', "model_sha256": "0123456789"}
-    assert all(runs.is_of(name, tags) for name in ("k", "m", "d", "d.dir", "0123456", "0123456789"))
-    assert not any(runs.is_of(name, tags) for name in ("012345", "x", ".dir"))
+    assert all(runs.has_hash(name, tags) for name in ("k", "m", "d", "d.dir", "0123456", "0123456789"))
+    assert not any(runs.has_hash(name, tags) for name in ("012345", "x", ".dir"))

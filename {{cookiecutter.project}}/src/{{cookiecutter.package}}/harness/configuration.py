@@ -1,4 +1,4 @@
-"""params.yaml: composed from conf/, checked, protected from edits by hand."""
+"""params.yaml: composed from conf/, checked, protected after an edit by hand."""
 
 import sys
 from typing import Any
@@ -21,7 +21,7 @@ def check(text: str) -> None:
         text: The configuration as YAML.
 
     Raises:
-        UserError: With a line for each problem.
+        UserError: If the configuration is not valid; the message has a line for each problem.
     """
     content = parse(text)
     if missing := sorted(REQUIRED - content.keys()):
@@ -51,7 +51,8 @@ def refuse_hand_edit(composed: str) -> None:
         composed: The configuration composed from conf/, as YAML.
 
     Raises:
-        UserError: If neither DVC nor the stage `config` wrote the file, with the ways to change a value.
+        UserError: If params.yaml is neither `composed` nor the version in dvc.lock; the message names the right ways to
+            change a value.
     """
     params = config.PARAMS
     if not params.exists() or params.read_text(encoding="utf-8") == composed:
@@ -70,7 +71,7 @@ def recorded_hash() -> str | None:
 
 
 def changes(composed: str) -> list[str]:
-    """Differences between params.yaml and another configuration, as `key: old -> new`.
+    """A line `key: old -> new` for each value that differs from params.yaml.
 
     Args:
         composed: The other configuration, as YAML.

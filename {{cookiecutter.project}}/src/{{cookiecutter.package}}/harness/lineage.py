@@ -1,7 +1,8 @@
-"""Lineage: commit, data, parameters, run, version, Bento and image of a model, from any one of them.
+"""Lineage: the links of a model, from any one of them.
 
-A training is identified by a key made of its inputs as dvc.lock records them: code, data and parameters. The same
-inputs give the same key in every clone, so that the run is found also after a cache hit or from a new commit.
+The links are commit, data, parameters, run, version, Bento and image. A training is identified by a key made of its
+inputs in dvc.lock: code, data and parameters. The same inputs give the same key in every clone, so that the run is also
+found after a cache hit or from a new commit.
 """
 
 import contextlib
@@ -30,9 +31,9 @@ class Origin(NamedTuple):
 
     Attributes:
         training: The training; without inputs and parameters if no commit and no run here has them.
-        commit: The commit that holds it, if known.
-        uncommitted: Whether the files that were trained, or packed, differed from the commit.
-        run: Its MLflow run, or one that gave the same model.
+        commit: The commit that holds the training, if known.
+        uncommitted: Whether files differed from the commit when they were trained or packed.
+        run: The MLflow run of the training, or a run that gave the same model.
         sha256: SHA-256 of models/model.onnx, if known.
     """
 
@@ -53,17 +54,17 @@ class Origin(NamedTuple):
 
 
 def chain(name: str | None) -> list[tuple[str, str]]:
-    """The whole chain from one of its links.
+    """The lineage of a model, from one of its links.
 
     Args:
         name: A commit, an MLflow run id, a registered version, a Bento tag, an image, a hash, a parameter's value as
             `key=value`, or None for the workspace.
 
     Returns:
-        (link, value) rows in order; if several trainings match, a row for the run of each.
+        (link, value) rows in order; if several trainings match, a row for each of their runs.
 
     Raises:
-        UserError: If nothing here has this name.
+        UserError: If no link has this name.
     """
     bentos = bento.stored_bentos()
     if name is None:
@@ -76,7 +77,7 @@ def chain(name: str | None) -> list[tuple[str, str]]:
         run = runs.get(versions.run_of(name) or name)
         matches = [run] if run else runs.search(name)
         if len(matches) > 1:
-            return [("run", runs.in_short(match)) for match in matches]
+            return [("run", runs.summary(match)) for match in matches]
         origin = _of_run(matches[0], name) if matches else _of_hash(name, bentos)
     return _rows(origin, bentos)
 
@@ -93,42 +94,42 @@ def _of_commit(commit: str) -> Origin:
 
 
 def _of_labels(labels: Labels) -> Origin:
-    """The origin of a Bento or image: its labels name a training that may not have been committed."""
+    """The origin of a Bento or image, whose training may be uncommitted."""
     commit, key, model = (labels.get(label, "") for label in ("git_commit", "training_key", "model_md5"))
     run = runs.resolve(key, model)
     recorded = [runs.training_of(run)] if run else []
     with contextlib.suppress(UserError):
         recorded.append(lockfile.training(lockfile.read_lock(commit or None)))
-    # Another training may have given the same model; its code is not the code of this one.
-    training = next((known for known in recorded if known.key == key), Training(key, {}, {}, model))
+    # A training with another key may have given the same model, from other code.
+    training = next((candidate for candidate in recorded if candidate.key == key), Training(key, {}, {}, model))
     return Origin(training, commit or None, labels.get("git_dirty") == "true", run, labels.get("model_sha256"))
 
 
 def _of_run(run: "Run", name: str) -> Origin:
     if "sweep" in run.data.tags:
         raise UserError(
-            f"{name} is a run of the sweep {run.data.tags['sweep']}, which left no model: reproduce the winner of the "
-            "sweep, which is in conf/experiment/"
+            f"{name} is a run of the sweep {run.data.tags['sweep']}, which stores no model: reproduce the sweep's best "
+            "trial, which is in conf/experiment/"
         )
     training = runs.training_of(run)
-    return Origin(training, git.holding(training.model), False, run)
+    return Origin(training, git.commit_with(training.model), False, run)
 
 
 def _of_hash(name: str, bentos: Bentos) -> Origin:
-    """The origin of a hash that no run here has: it was logged elsewhere, and Bentos and commits may have it."""
-    if labels := next((labels for labels in bentos.values() if runs.is_of(name, labels)), None):
+    """The origin of a hash that only Bentos or commits have."""
+    if labels := next((labels for labels in bentos.values() if runs.has_hash(name, labels)), None):
         return _of_labels(labels)
-    if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name) and (commit := git.holding(name)):
+    if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name) and (commit := git.commit_with(name)):
         return _of_commit(commit)
     raise UserError(
-        f"{name!r} is no commit, MLflow run, registered version, Bento, image, hash or parameter found here"
+        f"{name!r} is not a commit, MLflow run, registered version, Bento, image, hash or parameter known here"
     )
 
 
 def _rows(origin: Origin, bentos: Bentos) -> list[tuple[str, str]]:
     training = origin.training
     registered = versions.versions_of(training.model)
-    # If no commit of this clone holds it, the registry knows which one does, and the run where it started.
+    # If no commit of this clone holds the training: the registry's commit, else the commit from which the run started.
     commit = origin.commit or next(filter(None, registered.values()), origin.tag("git_commit"))
     sha256 = origin.tag("model_sha256") or origin.sha256
     packed = [tag for tag, labels in bentos.items() if labels.get("model_md5") == training.model]
@@ -156,7 +157,7 @@ def _inputs(training: Training) -> list[tuple[str, str]]:
 
 def _changes(origin: Origin) -> str:
     changes = " (and uncommitted changes)" if origin.uncommitted else ""
-    # The run may be that of another training, which gave the same model.
+    # The run may belong to another training that gave the same model.
     if origin.tag("training_key") == origin.training.key and origin.tag("git_dirty") == "true":
         changes += " (trained with uncommitted changes)"
     return changes
@@ -165,7 +166,9 @@ def _changes(origin: Origin) -> str:
 @click.command()
 @click.argument("name", required=False)
 def command(name: str | None) -> None:
-    """Find commit, data, parameters, run, version, Bento and image of a model, from any one of them.
+    """Find all links of a model from any one of them.
+
+    Links are commit, data, parameters, run, version, Bento and image.
 
     \b
     NAME is one of:

@@ -1,1 +1,1 @@
-"""What CI runs: checks of a commit's results, and retraining."""
+"""Automation: checks of a commit's results, and retraining."""

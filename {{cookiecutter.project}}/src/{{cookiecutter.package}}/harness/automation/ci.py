@@ -1,4 +1,4 @@
-"""Checks of continuous integration: whether a commit's results are its own, and what they change."""
+"""CI commands: reproduce a commit's results, report what they change."""
 
 import json
 import re
@@ -16,17 +16,18 @@ from .differences import PLOTS, REPORT
 
 RESULTS = Path("reports/metrics.json")
 PARENT = "HEAD~1"  # the default of `make report`
-ABSENT = {"deleted", "not in cache"}  # the status of what `dvc repro` has to make, not of what has changed
+ABSENT = {"deleted", "not in cache"}  # states of outputs that `dvc repro` makes; they are not changes
 
 
 def pull() -> None:
-    """Pulls the outputs that are in the cache or on the remote, and prints how many are not.
+    """Pulls the stored outputs and prints how many are missing.
 
-    That is no error: a fork has no credentials, a commit may not be pushed yet, and `dvc repro` makes what is missing.
+    Missing outputs are not an error, because `dvc repro` makes them: a fork has no credentials, and the outputs of a
+    commit may not be pushed yet.
     """
     done = programs.complete(*DVC, "pull", "--allow-missing", progress=True)
     if done.returncode:
-        print(f"dvc pull: {programs.reason(done)}; what is missing is computed here", flush=True)
+        print(f"dvc pull: {programs.reason(done)}; missing outputs are computed here", flush=True)
     elif missing := len(re.findall(r"^md5: ", done.stderr or "", re.MULTILINE)):
         print(f"dvc pull: {missing} files are neither cached nor on the remote; they are computed here", flush=True)
 
@@ -51,31 +52,31 @@ def reproduced() -> str:
     """Reproduces the pipeline from stored outputs.
 
     Returns:
-        The verdict, for a person.
+        A message that confirms dvc.lock.
 
     Raises:
-        UserError: If dvc.lock is not the commit's. If `dvc status` shows that already, no stage runs: a training of
-            hours would be refused in the end.
+        UserError: If dvc.lock changes. If `dvc status` already shows that it would, no stage runs, because hours of
+            training would only end in this error.
     """
     recorded = lockfile.read_lock("HEAD")
     commit = git.git("rev-parse", "--short", "HEAD")
     remedy = "run `dvc repro`, commit dvc.lock and params.yaml, then `dvc push`"
     pull()
     if stages := stale():
-        raise UserError(f"dvc.lock is not that of {commit}: {', '.join(stages)} would run on other inputs; {remedy}")
+        raise UserError(f"dvc.lock does not match {commit}: {', '.join(stages)} would run on other inputs; {remedy}")
     programs.show(*DVC, "repro")
     lock = lockfile.read_lock()
     if lock.strip() == recorded.strip():
-        return f"dvc.lock is that of {commit}"
+        return f"dvc.lock matches {commit}"
     inputs, outputs = differences.differing(recorded, lock)
     if outputs and not inputs:
         remedy = differences.NOISE
     changed = ", ".join(outputs or inputs) or "commands or parameters"
-    raise UserError(f"dvc.lock is not that of {commit} ({changed}); {remedy}")
+    raise UserError(f"dvc.lock does not match {commit} ({changed}); {remedy}")
 
 
 def is_first_commit() -> bool:
-    """Whether HEAD has no parent; a parent that a shallow clone has left out counts as one."""
+    """Whether HEAD has no parent, not even one outside a shallow clone."""
     commit = git.git("cat-file", "commit", "HEAD")
     return commit is not None and "\nparent " not in commit.partition("\n\n")[0]
 
@@ -84,7 +85,7 @@ def require_results() -> None:
     """Pulls the results if they are not on disk.
 
     Raises:
-        UserError: If they are nowhere.
+        UserError: If the results are neither on disk, nor in the cache, nor on the remote.
     """
     if not RESULTS.exists():
         pull()
@@ -93,10 +94,10 @@ def require_results() -> None:
 
 
 def compare(base: str) -> str:
-    """Compares the results on disk with those of a commit, and writes the page of plots.
+    """Compares results with a commit's and writes the page of plots.
 
     Args:
-        base: The commit: anything that git resolves.
+        base: Anything that git resolves to a commit.
 
     Returns:
         The report, in Markdown.
@@ -110,7 +111,7 @@ def compare(base: str) -> str:
     if not commit:
         raise UserError(f"BASE={base}: git knows no such commit here; `git fetch` it, or name another")
     require_results()
-    name = commit if re.fullmatch(r"[0-9a-f]{40}", base) else base  # it heads a column of each table
+    name = commit if re.fullmatch(r"[0-9a-f]{40}", base) else base  # short, for the heading of a column
     differences.clear()
     return "\n\n".join([f"## Results, compared with `{name}`", *_differences(name)]) + "\n"
 
@@ -122,11 +123,11 @@ def _differences(commit: str) -> list[str]:
     metrics, parameters = (differences.table(kind, commit, "--no-path") for kind in ("metrics", "params"))
     text = []
     if before is None:
-        text.append(f"There are no results at `{commit}`: all of them are new.")
+        text.append(f"There are no results at `{commit}`: all results are new.")
     if not outputs and not parameters.lines:
         return [*text, "Nothing has changed: parameters, metrics and plots are the same."]
     if before is not None and metrics.incomplete:
-        text.append(f"Metrics of `{commit}` are neither cached nor on the remote: `dvc push` them from there.")
+        text.append(f"Metrics of `{commit}` are neither cached nor on the remote: `dvc push` where they were made.")
     text += ["### Metrics", metrics.markdown(), "### Parameters", parameters.markdown(), "### Plots"]
     if not any(path.startswith("reports/") for path in outputs):
         return [*text, "No change."]
@@ -137,12 +138,12 @@ def _differences(commit: str) -> list[str]:
 
 @click.group()
 def command() -> None:
-    """Check that a commit's results are its own, or report what they change; on CI or at home."""
+    """Check that a commit's results are reproducible, or report their changes."""
 
 
 @command.command("reproduced")
 def _reproduced() -> None:
-    """Pull and reproduce; fails if dvc.lock is not the commit's.
+    """Reproduce the pipeline; fail if dvc.lock changes.
 
     Runs `dvc pull` and `dvc repro`. If it is certain that dvc.lock would change, no stage runs.
     """

@@ -8,11 +8,11 @@ from ..core import programs
 from ..core.programs import DVC
 from ..tracking import lockfile
 
-# For a CI job: the text of a comment or of a pull request, whose first line is the title, and the page of plots.
+# Files for a CI job: the text of a comment or pull request, whose first line is the title, and the page of plots.
 REPORT, PLOTS = Path("build/report.md"), Path("build/plots")
 NOISE = (
-    "the same inputs gave other results here, as another kind of processor or an unseeded step does: "
-    "`dvc push` where they were made, so that they need not be made here"
+    "the same inputs gave other results here, because of another kind of processor or an unseeded step: "
+    "`dvc push` where the results were made, so that they are pulled here and not made again"
 )
 
 
@@ -20,7 +20,7 @@ class Table(NamedTuple):
     """A Markdown table of differences.
 
     Attributes:
-        lines: Its lines; empty if nothing differs.
+        lines: Lines of the table; empty if nothing differs.
         incomplete: Whether values of the earlier version are neither cached nor on the remote.
     """
 
@@ -33,11 +33,14 @@ class Table(NamedTuple):
 
 
 def differing(before: str, after: str) -> tuple[list[str], list[str]]:
-    """The paths of inputs and of outputs that differ between two versions of dvc.lock.
+    """The inputs and outputs that differ between two versions of dvc.lock.
 
     Args:
-        before: The text of one version; "" has no stages.
-        after: The text of the other.
+        before: The text of the earlier version; "" has no stages.
+        after: The text of the later version.
+
+    Returns:
+        The paths of the inputs and the paths of the outputs, sorted.
     """
     pairs = zip(_contents(before), _contents(after), strict=True)
     inputs, outputs = (sorted(path for path in old | new if old.get(path) != new.get(path)) for old, new in pairs)
@@ -45,7 +48,7 @@ def differing(before: str, after: str) -> tuple[list[str], list[str]]:
 
 
 def _contents(lock: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Path -> MD5 of the inputs that no stage writes, and of the outputs."""
+    """Path -> MD5 of the pipeline's inputs, and of its outputs."""
     inputs: dict[str, str] = {}
     outputs: dict[str, str] = {}
     for stage in lockfile.stages(lock).values():
@@ -59,9 +62,9 @@ def table(kind: str, commit: str, *options: str, cwd: Path | None = None) -> Tab
 
     Args:
         kind: `metrics` or `params`.
-        commit: The earlier commit, which heads a column.
+        commit: The earlier commit, named in the heading.
         *options: Options of `dvc metrics diff` or `dvc params diff`.
-        cwd: The project's root; None for the present folder.
+        cwd: The project's root; None for the current folder.
 
     Raises:
         UserError: If DVC fails.
@@ -73,17 +76,17 @@ def table(kind: str, commit: str, *options: str, cwd: Path | None = None) -> Tab
 
 
 def plots(commit: str, cwd: Path | None = None) -> None:
-    """Writes the page of plots that shows a commit and the workspace side by side, in build/plots.
+    """Writes a page of plots of a commit beside the workspace's.
 
     Args:
         commit: The earlier commit.
-        cwd: The project's root; None for the present folder.
+        cwd: The project's root; None for the current folder.
 
     Raises:
         UserError: If DVC fails.
     """
     clear()
-    PLOTS.mkdir(parents=True)  # DVC makes it for pictures alone
+    PLOTS.mkdir(parents=True)  # DVC creates the folder only for plots that are images
     programs.run(*DVC, "plots", "diff", "--out", PLOTS.resolve(), commit, cwd=cwd)
 
 

@@ -1,8 +1,8 @@
-"""Continuous training: new data go through the pipeline and the gates; what passes is proposed as a branch.
+"""Continuous training: trains on new data, proposes a branch after the gates.
 
-It all happens in a work tree of git below .dvc/tmp, which uses the DVC cache of this project: workspace and branch stay
-as they are, however a retraining ends. The next one removes what a killed one has left, and takes the stages that it
-finished from the cache.
+A retraining runs in a git work tree below .dvc/tmp, which uses the DVC cache of this project: workspace and branch stay
+unchanged, however the retraining ends. The next retraining removes the work tree of a killed one, and takes the stages
+that it finished from the cache.
 """
 
 import hashlib
@@ -20,23 +20,23 @@ from ..tracking import git, lockfile
 from . import differences, retrain_report, retrain_tree
 from .differences import REPORT
 
-BRANCH = Path("build/branch")  # for a CI job: the name of the branch, if one was made
+BRANCH = Path("build/branch")  # for a CI job: the name of the new branch, if any
 INPUTS = ("conf", "data", "dvc.yaml", "schema", "src")  # inputs of the pipeline in git
 
 
 def retrain(overrides: Sequence[str]) -> str:
-    """Pulls, updates, reproduces, judges, and proposes a model that is new and passes.
+    """Retrains on updated data and proposes a new model that passes.
 
     Args:
         overrides: Overrides of conf/gates.yaml, in Hydra's grammar.
 
     Returns:
-        What was done, for a person.
+        A message about the result.
 
     Raises:
         UserError: If the commit is not clean, a program fails, or the new model does not pass.
     """
-    # Whatever cannot be reached is an error now, and not after hours of training.
+    # An unreachable remote is an error now, not after hours of training.
     base, remote = clean_commit(), git_remote()
     proposed = branches(remote)
     storage = storage_for(remote)
@@ -44,16 +44,17 @@ def retrain(overrides: Sequence[str]) -> str:
     for result in (REPORT, BRANCH):
         result.unlink(missing_ok=True)
     differences.clear()
-    with retrain_tree.alone() as folder, git.work_tree(base, "HEAD", folder / "tree") as tree:
+    with retrain_tree.exclusive_folder() as folder, git.work_tree(base, "HEAD", folder / "tree") as tree:
         retrain_tree.share_configuration(tree)
         retrain_tree.pull_and_update(tree, storage)
         branch = branch_name(git.run("ls-tree", "HEAD", "--", *INPUTS, cwd=tree))
         if f"refs/heads/{branch}" in proposed:
             report_again(branch, remote, tree)
-            return f"{branch} proposes this already: nothing was trained"
+            return f"{branch} already proposes a model for these inputs: nothing was trained"
         retrain_tree.progress("dvc repro")
         programs.show(*DVC, "repro", cwd=tree)
-        changed = news(lockfile.lock_at(base), (tree / lockfile.LOCK).read_text(encoding="utf-8"))
+        lock = (tree / lockfile.LOCK).read_text(encoding="utf-8")
+        changed = changed_inputs(lockfile.lock_at(base), lock)
         if changed is None:
             return f"nothing changed: the results are those of {base[:12]}"
         report = retrain_report.write(tree, base, changed, settings)
@@ -69,39 +70,39 @@ def retrain(overrides: Sequence[str]) -> str:
 
 
 def clean_commit() -> str:
-    """The present commit, on a branch or not.
+    """The current commit, on a branch or detached.
 
     Raises:
-        UserError: If there is none, files or data differ from it, or git does not know who commits.
+        UserError: If there is no commit, files or data differ from it, or git has no name and email for a new one.
     """
     base = git.git("rev-parse", "--verify", "--quiet", "HEAD")
     if base is None:
-        raise UserError("git finds no commit here: commit first, a retraining starts from one")
+        raise UserError("git finds no commit here: commit first, a retraining starts from a commit")
     if lines := git.run("status", "--porcelain").splitlines():
-        names = retrain_report.some([line[3:] for line in lines])
+        names = retrain_report.shortened([line[3:] for line in lines])
         raise UserError(f"not in any commit: {names}; commit (or stash) first, a retraining starts from a commit")
     if modified := [path for path, state in retrain_tree.data_states(Path()).items() if state == "modified"]:
         raise UserError(
-            f"{modified[0]} differs from the commit: `dvc checkout {modified[0]}` restores the commit's, or `dvc add "
-            f"{modified[0]}` and a commit of its .dvc file keep yours"
+            f"{modified[0]} differs from the commit: `dvc checkout {modified[0]}` restores the committed data, "
+            f"`dvc add {modified[0]}` and a commit of the .dvc file keep the changed data"
         )
     for who in ("AUTHOR", "COMMITTER"):
         if git.git("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT") is None:
-            raise UserError("git knows no user.name and user.email for the commit: `git config` sets them")
+            raise UserError("git has no user.name and user.email for the commit: set them with `git config`")
     return base
 
 
 def git_remote() -> str | None:
-    """The remote for branches: origin, or the only one; None if there is none.
+    """The git remote for branches: origin or the only remote, if any.
 
     Raises:
-        UserError: If there are several and none is origin.
+        UserError: If there are several remotes and none is origin.
     """
     remotes = git.run("remote").splitlines()
     if "origin" in remotes or not remotes:
         return "origin" if remotes else None
     if len(remotes) > 1:
-        raise UserError(f"to which of {', '.join(remotes)}? `git remote rename NAME origin` chooses it")
+        raise UserError(f"git has several remotes ({', '.join(remotes)}): choose by `git remote rename NAME origin`")
     return remotes[0]
 
 
@@ -119,7 +120,7 @@ def branches(remote: str | None) -> set[str]:
 
 
 def storage_for(remote: str | None) -> bool:
-    """Whether DVC has a remote, where the data of a proposal are kept.
+    """Whether DVC has a remote for the data of a proposal.
 
     Args:
         remote: The git remote for the branch.
@@ -133,28 +134,30 @@ def storage_for(remote: str | None) -> bool:
     config = Config(".dvc")
     if (name := config["core"].get("remote")) is None:
         return False
-    # DVC's reader makes folders absolute, addresses not. DVC itself rejects the name of a remote without a description.
+    # DVC's reader makes the path of a folder absolute, and leaves a URL as it is. DVC itself rejects an unknown remote.
     folder = Path(config["remote"].get(name, {}).get("url", ""))
     if remote and folder.is_absolute() and not folder.is_dir():
         raise UserError(
-            f"DVC's remote is the folder {folder}, which is not on this machine: a branch on {remote} would name data "
-            "that nobody else has; retrain where the folder is (a first `dvc push` makes it), or choose a remote that "
-            "every machine reaches"
+            f"DVC's remote is the folder {folder}, which is not on this machine: a branch on {remote} would refer to "
+            "data that nobody else has; retrain on the machine with the folder (a first `dvc push` creates it), or "
+            "choose a remote that every machine can reach"
         )
     return True
 
 
 def branch_name(listing: str) -> str:
-    """The name of a branch, the same for the same inputs, so that they are proposed once.
+    """The name of a branch, which is the same for equal inputs.
 
     Args:
-        listing: The inputs in git, as `git ls-tree` lists them.
+        listing: The output of `git ls-tree` for the inputs.
     """
     return f"retrain/{hashlib.sha256(listing.encode()).hexdigest()[:12]}"
 
 
 def report_again(branch: str, remote: str | None, tree: Path) -> None:
-    """Writes the report of an earlier proposal, for a CI job that ended before it opened the pull request.
+    """Writes the report of an earlier proposal again.
+
+    The CI job of the proposal may have ended before it opened the pull request.
 
     Args:
         branch: The branch.
@@ -168,15 +171,15 @@ def report_again(branch: str, remote: str | None, tree: Path) -> None:
     files.write_text(BRANCH, f"{branch}\n")
 
 
-def news(before: str | None, after: str) -> list[str] | None:
-    """The changed inputs ([] for a first result), or None if no output changed.
+def changed_inputs(before: str | None, after: str) -> list[str] | None:
+    """The changed inputs, [] for first results, None without changed outputs.
 
     Args:
         before: The text of dvc.lock in the commit, if it has one.
-        after: Its text after `dvc repro`.
+        after: The text of dvc.lock after `dvc repro`.
 
     Raises:
-        UserError: If outputs changed and no input did: such noise could pass the gates.
+        UserError: If outputs changed without a change of inputs: such noise could pass the gates.
     """
     inputs, outputs = differences.differing(before or "", after)
     if not outputs:
@@ -192,7 +195,7 @@ def news(before: str | None, after: str) -> list[str] | None:
 
 
 def publish(tree: Path, branch: str, remote: str | None, storage: bool) -> None:
-    """Makes the branch: on the remote, after its data, or here.
+    """Pushes data and branch; without a remote, creates the branch here.
 
     Args:
         tree: Root of the project in the work tree.
@@ -203,7 +206,7 @@ def publish(tree: Path, branch: str, remote: str | None, storage: bool) -> None:
     if not remote:
         git.run("branch", "--no-track", branch, "HEAD", cwd=tree)
         return
-    if storage:  # before the branch, so that nobody finds it without its data
+    if storage:  # before the branch, so that nobody gets a branch without its data
         retrain_tree.progress("dvc push")
         programs.run(*DVC, "push", cwd=tree, progress=True)
     git.run("push", "--quiet", "--no-follow-tags", remote, f"HEAD:refs/heads/{branch}", cwd=tree)
@@ -212,12 +215,12 @@ def publish(tree: Path, branch: str, remote: str | None, storage: bool) -> None:
 @click.command()
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def command(overrides: tuple[str, ...]) -> None:
-    """Put new data through the pipeline and the gates; propose as a branch what passes.
+    """Retrain on new data; propose a branch if the model passes.
 
-    Starts from the present commit, with what its imports hold now. KEY=VALUE changes a setting of conf/gates.yaml in
-    Hydra's grammar, as for `registry promote`; gates.latency_ms=50 for instance.
+    Starts from the current commit and updates its imported data. KEY=VALUE changes a setting of conf/gates.yaml in
+    Hydra's grammar, as for `registry promote`, for instance gates.latency_ms=50.
     """
-    os.environ["DVC_ROOT"] = str(paths.project_root())  # the MLflow store is here, also for stages in the work tree
+    os.environ["DVC_ROOT"] = str(paths.project_root())  # stages in the work tree use the MLflow store of this project
     try:
         print(retrain(overrides))
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The report of a retraining: the outcome at the gates, and what differs from the commit."""
+"""The report of a retraining: outcomes at the gates, and differences."""
 
 import contextlib
 import tempfile
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 def write(tree: Path, base: str, changed: Sequence[str], settings: "Gates") -> str:
-    """Puts the new model through the gates and writes the report.
+    """Judges the new model at the gates and writes the report.
 
     Args:
-        tree: Root of the project in the work tree, reproduced.
+        tree: Root of the project in the work tree, after `dvc repro`.
         base: The commit to compare with.
         changed: The inputs that changed.
         settings: The gates.
 
     Returns:
-        The report, as the message of a commit.
+        The report, in the form of a commit message.
 
     Raises:
-        UserError: If a gate is not passed.
+        UserError: If a gate fails.
     """
     compared, outcomes = judge_new(tree, settings)
     failed = gates.failed(outcomes)
@@ -48,10 +48,12 @@ def write(tree: Path, base: str, changed: Sequence[str], settings: "Gates") -> s
 
 
 def judge_new(tree: Path, settings: "Gates") -> tuple[str, "list[Gate]"]:
-    """Puts the new model through the gates, beside the registry's champion if there is one; moves no alias.
+    """Judges the new model at the gates, beside the registry's champion.
+
+    No alias is moved.
 
     Args:
-        tree: Root of the project in the work tree, reproduced.
+        tree: Root of the project in the work tree, after `dvc repro`.
         settings: The gates.
 
     Returns:
@@ -70,8 +72,8 @@ def judge_new(tree: Path, settings: "Gates") -> tuple[str, "list[Gate]"]:
         outcomes = judge.judge(candidate, champion, settings)
     if champion is None:
         return f"Not compared with a champion: {'no gate needs it' if number else 'there is none yet'}.", outcomes
-    known = "" if champion.data == data else " It was trained on other data, and may know some of these."
-    return f"Compared with {champion.name}, the champion, on the test data of the new version.{known}", outcomes
+    note = "" if champion.data == data else " It was trained on other data, which may include some of these."
+    return f"Compared with {champion.name}, the champion, on the test data of the new version.{note}", outcomes
 
 
 def verdict(changed: Sequence[str], failed: Sequence[str]) -> str:
@@ -79,23 +81,25 @@ def verdict(changed: Sequence[str], failed: Sequence[str]) -> str:
 
     Args:
         changed: The inputs that changed; empty for a first result.
-        failed: The gates that are not passed.
+        failed: The failed gates.
     """
-    reason = f"{some(changed)} changed" if changed else "first results"
+    reason = f"{shortened(changed)} changed" if changed else "first results"
     return f"Retraining ({reason}) " + (f"does NOT pass: {', '.join(failed)}" if failed else "passes every gate")
 
 
-def some(names: Sequence[str]) -> str:
-    """The first three names, and how many follow."""
+def shortened(names: Sequence[str]) -> str:
+    """The first three names, and the number of the others."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def differences_from(base: str, tree: Path) -> str:
-    """Data, metrics and parameters that differ from a commit, as Markdown; also writes the page of plots.
+    """Writes the page of plots; returns differences from a commit, as Markdown.
+
+    The differences are those of data, metrics and parameters.
 
     Args:
         base: The commit.
-        tree: Root of the project in the work tree, reproduced.
+        tree: Root of the project in the work tree, after `dvc repro`.
     """
     data = []
     for file in data_files(tree):
@@ -107,7 +111,7 @@ def differences_from(base: str, tree: Path) -> str:
         sections.append("\n".join(text.table(("data", "before", "now"), data, words=3)))
     for title, kind, options in (("Metrics", "metrics", ["--all"]), ("Parameters", "params", [])):
         table = differences.table(kind, base[:12], *options, cwd=tree).markdown()
-        # DVC calls the work tree "workspace", which is another folder to everybody else.
+        # DVC calls the work tree "workspace", which a reader would take for the folder of the project.
         sections += [f"## {title}", table.replace("workspace", "retrained", 1)]
     differences.plots(base[:12], tree)
     plots = read_yaml(tree / "dvc.yaml").get("plots", [])
@@ -116,7 +120,7 @@ def differences_from(base: str, tree: Path) -> str:
 
 
 def size_of(file: str) -> str:
-    """Number and size of the data files that a .dvc file stands for.
+    """Number and size of the data files in a .dvc file.
 
     Args:
         file: The text of the .dvc file.

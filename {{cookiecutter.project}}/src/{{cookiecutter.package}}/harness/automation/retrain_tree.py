@@ -20,12 +20,14 @@ TREES = Path(".dvc/tmp/retrain")
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[Path]:
-    """A lock against a second retraining; removes what a killed one has left.
+def exclusive_folder() -> Iterator[Path]:
+    """A folder for one retraining at a time.
+
+    Folders of killed retrainings are removed.
 
     Yields:
-        A new folder that only this user may read. Each retraining has another one, because a killed one may have left
-        `dvc repro` running in its folder.
+        A new folder that only this user may read. It has a new name, because `dvc repro` of a killed retraining may
+        still be running in the earlier folder.
 
     Raises:
         UserError: If another retraining is running.
@@ -39,9 +41,9 @@ def alone() -> Iterator[Path]:
     except Timeout:
         raise UserError("another retraining is running here: wait for it") from None
     try:
-        for left in TREES.iterdir():
-            git.git("worktree", "remove", "--force", str(left / "tree"))
-            shutil.rmtree(left, ignore_errors=True)
+        for old in TREES.iterdir():
+            git.git("worktree", "remove", "--force", str(old / "tree"))
+            shutil.rmtree(old, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=TREES, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     finally:
@@ -49,7 +51,7 @@ def alone() -> Iterator[Path]:
 
 
 def share_configuration(tree: Path) -> None:
-    """Gives the work tree the DVC cache, remotes and credentials of this project."""
+    """Shares the DVC cache, remotes and credentials with the work tree."""
     from dvc.config import Config, merge
 
     here = Path(".dvc").resolve()
@@ -62,9 +64,9 @@ def share_configuration(tree: Path) -> None:
 
 
 def pull_and_update(tree: Path, storage: bool) -> None:
-    """Gets the data of the commit, then updates imports from their origin, in a commit of its own.
+    """Pulls the data of the commit, then commits updates of its imports.
 
-    So the MLflow run names a commit that holds the data it was trained on.
+    The MLflow run therefore names a commit that holds the training data.
 
     Args:
         tree: Root of the project in the work tree.
@@ -83,8 +85,10 @@ def pull_and_update(tree: Path, storage: bool) -> None:
         progress(f"dvc update {' '.join(imports)}")
         programs.run(*DVC, "update", *imports, cwd=tree, progress=True)
     if missing := list(data_states(tree)):
-        raise UserError(f"{missing[0]} is neither in DVC's cache here nor on its remote: `dvc push` where it is")
-    # With the date of its parent, every attempt makes the same commit: a run that comes from the cache names it, too.
+        raise UserError(
+            f"{missing[0]} is neither in DVC's cache here nor on its remote: run `dvc push` on a machine that has it"
+        )
+    # With the date of its parent, every attempt makes the same commit, so that a run from the cache names it, too.
     date = git.run("log", "-1", "--format=%cI", cwd=tree)
     commit(tree, "Update imported data", *imports, env={"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date})
 
@@ -95,7 +99,7 @@ def data_files(folder: Path) -> list[str]:
 
 
 def data_states(folder: Path) -> dict[str, str]:
-    """Path -> `modified`, `deleted` or `not in cache`, of data that differ from their .dvc file."""
+    """Path of changed data -> `modified`, `deleted` or `not in cache`."""
     if not (tracked := data_files(folder)):
         return {}
     status = json.loads(programs.run(*DVC, "status", "--json", *tracked, cwd=folder))
@@ -111,13 +115,13 @@ def read_yaml(file: Path) -> Any:
 
 
 def commit(tree: Path, message: str, *paths: str, env: Mapping[str, str] | None = None) -> None:
-    """Commits files of the work tree, if they differ, on no branch.
+    """Commits changed files of the work tree, on no branch.
 
     Args:
         tree: Root of the project in the work tree.
         message: The message.
         *paths: The files.
-        env: Variables of the environment besides those of this process.
+        env: Additional environment variables.
     """
     if paths:
         git.run("add", "--", *paths, cwd=tree)
@@ -127,5 +131,5 @@ def commit(tree: Path, message: str, *paths: str, env: Mapping[str, str] | None 
 
 
 def progress(line: str) -> None:
-    """Prints what is running, for a person who waits."""
+    """Prints the current step to stderr."""
     click.echo(line, err=True)

@@ -1,7 +1,7 @@
 """The Bento of a registered version, whatever the workspace holds.
 
-Code, configuration and locked requirements are those of the version's commit, the model is the registry's:
-`bentoml build` runs in a temporary work tree of git that holds both.
+Code, configuration and locked requirements come from the version's commit, the model comes from the registry:
+`bentoml build` runs in a temporary git work tree that holds both.
 """
 
 import os
@@ -21,7 +21,7 @@ from ..tracking import git, lockfile, store
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-LOGGED = (("page.json", "models"), ("reports/metrics.json", "reports"))  # artifact of the run -> folder; for the labels
+LOGGED = (("page.json", "models"), ("reports/metrics.json", "reports"))  # artifact of the run -> folder
 
 
 def stored_bentos() -> dict[str, dict[str, str]]:
@@ -32,19 +32,19 @@ def stored_bentos() -> dict[str, dict[str, str]]:
 
 
 def build(name: str) -> None:
-    """Builds the Bento of a registered version; the same version is one Bento.
+    """Builds the Bento of a registered version, unless it exists.
 
     Args:
         name: Alias or number of the version.
 
     Raises:
-        UserError: If its commit is not in this clone, or the build fails.
+        UserError: If the version's commit is not in this clone, or the build fails.
     """
     version = versions.version(store.client(), name)
     label, commit = f"{versions.MODEL}/{version.version}", version.tags.get("git_commit")
     if commit is None:
         raise UserError(
-            f"{label} names no commit: it was not registered by `python -m {versions.MODEL} registry register`"
+            f"{label} has no commit: it was not registered by `python -m {versions.MODEL} registry register`"
         )
     number = f"{version.version}-{commit[:12]}"
     if (tag := f"{versions.MODEL}:{number}") in stored_bentos():
@@ -54,8 +54,8 @@ def build(name: str) -> None:
         _fetch(version, Path(temporary), tree)
         if stale := lockfile.stale(lockfile.PACKED, tree):
             raise UserError(
-                f"{label} was evaluated again since its commit {commit[:12]}, its run has another {', '.join(stale)}: "
-                "check the commit of that evaluation out, then `dvc checkout`, `make bento`"
+                f"{label} was evaluated again after its commit {commit[:12]}, and its run has another "
+                f"{' and '.join(stale)}: check out the commit of that evaluation, then `dvc checkout` and `make bento`"
             )
         environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "MLFLOW_TRACKING_URI": store.uri()}
         bentoml = [
@@ -91,9 +91,9 @@ def _fetch(version: "ModelVersion", temporary: Path, tree: Path) -> None:
 
 @click.command()
 @click.option(
-    "--from", "name", required=True, metavar="ALIAS|VERSION", help="The registered version: champion, for instance."
+    "--from", "name", required=True, metavar="ALIAS|VERSION", help="The registered version, for instance champion."
 )
 def command(name: str) -> None:
-    """Build the Bento of a registered version: code of its commit, model of the registry."""
+    """Build the Bento of a registered version, with its commit's code."""
     with store.in_one_line():
         build(name)

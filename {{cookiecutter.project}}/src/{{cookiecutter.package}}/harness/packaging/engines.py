@@ -16,9 +16,9 @@ class StoredImage(NamedTuple):
     """An image on this machine.
 
     Attributes:
-        id: SHA-256 of its configuration.
-        labels: Its labels.
-        digests: `name@digest` of its manifest, as registries and clusters call it, if the engine knows any.
+        id: SHA-256 of the image's configuration.
+        labels: Labels of the image.
+        digests: `name@digest` of the manifest in registries, if the engine knows any.
     """
 
     id: str
@@ -27,21 +27,23 @@ class StoredImage(NamedTuple):
 
 
 def engines() -> list[str]:
-    """The container engines that work on this machine: a client without its daemon does not."""
+    """The container engines that work; a client without its daemon does not."""
     return [name for name in ENGINES if shutil.which(name) and programs.answer(name, "info") is not None]
 
 
 def engine() -> str:
-    """The engine to build with: the one that BentoML's variable names, else the first that works.
+    """The engine to build with.
+
+    BENTOML_CONTAINERIZE_BACKEND, a variable of BentoML, names it; otherwise it is the first that works.
 
     Raises:
-        UserError: If no engine works, or not the one that is named.
+        UserError: If no engine works, or the named engine does not.
     """
     working = engines()
     wanted = os.environ.get("BENTOML_CONTAINERIZE_BACKEND")
     if wanted and wanted not in working:
         others = " or ".join(working) or "nothing else"
-        raise UserError(f"BENTOML_CONTAINERIZE_BACKEND={wanted}: it does not work here; {others} does")
+        raise UserError(f"BENTOML_CONTAINERIZE_BACKEND={wanted}: {wanted} does not work here; {others} does")
     if not working:
         raise UserError(f"no container engine works here: install (or start) one of {', '.join(ENGINES)}")
     return wanted or working[0]
@@ -62,7 +64,7 @@ def inspect(builder: str, name: str) -> StoredImage | None:
     if builder == "buildah":
         return StoredImage(f"sha256:{content['FromImageID']}", content["OCIv1"]["config"].get("Labels") or {}, [])
     (image,) = content
-    # podman gives what it builds a digest, too, which is not a registry's: layers are compressed on the way there.
+    # podman gives a digest to its builds, too; it differs from the registry's, because a push compresses the layers.
     digests = image.get("RepoDigests") or []
     local = {digest.rpartition("@")[2] for digest in digests if digest.startswith("localhost/")}
     digests = [digest for digest in digests if digest.rpartition("@")[2] not in local]
@@ -73,7 +75,7 @@ def images(model: str = "") -> list[StoredImage]:
     """The images on this machine that serve a model.
 
     Args:
-        model: MD5 of models/model.onnx, which labels them; empty for any model.
+        model: MD5 of models/model.onnx, a label of the images; empty for any model.
     """
     stored: list[StoredImage] = []
     for builder in engines():
@@ -85,19 +87,19 @@ def images(model: str = "") -> list[StoredImage]:
 
 
 def labels_of(name: str) -> dict[str, str] | None:
-    """The labels of an image on this machine, or None if no image of a Bento has that name.
+    """The labels of a Bento's image on this machine, or None.
 
     Args:
         name: Name and tag, an id, or a digest with or without a name.
     """
     named = [image for image in (inspect(builder, name) for builder in engines()) if image]
-    # No engine finds a digest without a name.
+    # Searched here, because no engine finds a digest without a name.
     with_digest = [i for i in images() if name in (digest.rpartition("@")[2] for digest in i.digests)]
     return next((image.labels for image in named + with_digest if "model_md5" in image.labels), None)
 
 
 def describe(model: str) -> list[str]:
-    """Name, id and digests of each image on this machine that serves a model, a line each.
+    """Name, id and digests of a model's images, a line each.
 
     Args:
         model: MD5 of models/model.onnx.
@@ -110,7 +112,7 @@ def describe(model: str) -> list[str]:
 
 
 def run_python(builder: str, image: str, code: str) -> str:
-    """The output of code that the Python of an image runs.
+    """The output of Python code that runs in an image.
 
     Args:
         builder: The engine.
@@ -118,7 +120,7 @@ def run_python(builder: str, image: str, code: str) -> str:
         code: Python code.
 
     Raises:
-        UserError: If it cannot run.
+        UserError: If the code cannot run.
     """
     if builder != "buildah":
         return programs.run(builder, "run", "--rm", "--network=none", "--entrypoint=python", image, "-c", code)

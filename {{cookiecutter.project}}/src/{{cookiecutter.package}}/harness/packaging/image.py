@@ -1,7 +1,7 @@
-"""The container image of the service: `bentoml build`, then `bentoml containerize` with the project's Dockerfile.
+"""The container image of the service, and its SBOM in build/.
 
-Every command is shown before it runs. A clean commit always gives the same Bento tag and the same layers. build/ gets
-an SBOM of the Python packages in the image.
+`bentoml build` and `bentoml containerize`, with the project's Dockerfile, make the image. Every command is shown before
+it runs. A clean commit always gives the same Bento tag and the same layers.
 """
 
 import json
@@ -28,7 +28,7 @@ SBOM = Path("build/sbom.cdx.json")
 
 
 def labels(tag: str, bento_labels: Mapping[str, str]) -> dict[str, str]:
-    """The labels of an image: those of its Bento, and those that OCI defines.
+    """The labels of an image: its Bento's labels and OCI's annotations.
 
     Args:
         tag: The Bento's tag.
@@ -46,18 +46,18 @@ def labels(tag: str, bento_labels: Mapping[str, str]) -> dict[str, str]:
 
 def _without_password(remote: str) -> str:
     parts = urlsplit(remote)
-    if not parts.netloc:  # `git@host:path` is no URL, and holds no password
+    if not parts.netloc:  # `git@host:path` is not a URL, and holds no password
         return remote
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def commit_time(commit: str) -> int:
-    """The time of a commit in seconds since 1970, 0 if it is not known here."""
+    """The time of a commit in seconds since 1970; 0 if unknown."""
     return int(git.git("show", "--no-patch", "--format=%ct", commit) or 0)
 
 
 def commit_tag() -> str | None:
-    """The tag of the Bento of HEAD, or None if there are uncommitted changes."""
+    """The Bento tag of HEAD, or None if there are uncommitted changes."""
     commit = git.git("rev-parse", "--short=12", "HEAD")
     return f"{NAME}:{commit}" if commit and not git.dirty() else None
 
@@ -65,15 +65,16 @@ def commit_tag() -> str | None:
 def build_bento() -> str:
     """Builds the workspace's Bento.
 
-    A commit without uncommitted changes names its Bento, which is built once; otherwise BentoML invents a version.
+    Without uncommitted changes, the commit is the Bento's version, and the Bento is built once; otherwise BentoML
+    generates a version.
 
     Returns:
         The tag of the Bento.
 
     Raises:
-        UserError: If a file to pack is missing, or is not the one that dvc.lock records.
+        UserError: If a file to pack is missing, or differs from dvc.lock.
     """
-    lockfile.check(lockfile.PACKED)  # here too, to say so in one line
+    lockfile.check(lockfile.PACKED)  # before `bentoml build` checks it, so that the error is one line
     version = []
     if tag := commit_tag():
         version = ["--version", tag.partition(":")[2]]
@@ -87,13 +88,13 @@ def build_bento() -> str:
 
 
 def containerize(builder: str, tag: str, image_labels: Mapping[str, str], seconds: int) -> None:
-    """Builds the image of a Bento, with the Bento's tag as its name.
+    """Builds the image of a Bento, named by the Bento's tag.
 
     Args:
         builder: The engine.
         tag: The Bento's tag.
         image_labels: The labels of the image.
-        seconds: The date of every file in it, in seconds since 1970.
+        seconds: Timestamp of every file in the image, in seconds since 1970.
     """
     options = [
         f"build-arg=PYTHON={sys.version_info.major}.{sys.version_info.minor}",
@@ -101,7 +102,7 @@ def containerize(builder: str, tag: str, image_labels: Mapping[str, str], second
         *(f"label={key}={value}" for key, value in image_labels.items()),
     ]
     if builder != "docker":
-        # OCI's own format has no HEALTHCHECK. Docker takes the date from SOURCE_DATE_EPOCH.
+        # The OCI format has no HEALTHCHECK. Only Docker takes the timestamp from SOURCE_DATE_EPOCH.
         options += ["format=docker", f"timestamp={seconds}"]
     words = [word for option in options for word in ("--opt", option)]
     # BentoML reads the Dockerfile in its temporary copy of the Bento, which must lie below the working directory.
@@ -109,14 +110,14 @@ def containerize(builder: str, tag: str, image_labels: Mapping[str, str], second
 
 
 def show_and_run(*command: str, cwd: str = ".") -> None:
-    """Runs BentoML of this environment after showing the command.
+    """Shows a command and runs it with this environment's Python.
 
     Args:
         *command: A module and its arguments.
-        cwd: Folder to run it in.
+        cwd: Working directory.
 
     Raises:
-        UserError: If it fails.
+        UserError: If the command fails.
     """
     change = "" if cwd == "." else f"cd {shlex.quote(cwd)} && "
     print(f"+ {change}{shlex.join(command)}", flush=True)
@@ -126,18 +127,18 @@ def show_and_run(*command: str, cwd: str = ".") -> None:
 
 
 def push(builder: str, tag: str, registry: str) -> list[str]:
-    """Pushes an image under its own version, and under the tags of its commit.
+    """Pushes an image under its version and its commit's git tags.
 
     Args:
-        builder: The engine that stores it.
+        builder: The engine that stores the image.
         tag: Name and version of the image.
-        registry: The registry, `ghcr.io/someone` for instance. Names there have no capitals.
+        registry: The registry, for instance `ghcr.io/someone`; written in lower case, as registries require.
 
     Returns:
-        The names that it has there.
+        The names of the image in the registry.
 
     Raises:
-        UserError: If there is no such image, or the registry does not take it.
+        UserError: If there is no such image, or the registry rejects it.
     """
     image = engines.inspect(builder, tag)
     if not image:
@@ -147,7 +148,7 @@ def push(builder: str, tag: str, registry: str) -> list[str]:
     tags = "" if not revision or revision.endswith("-dirty") else git.git("tag", "--points-at", revision) or ""
     names = []
     for git_tag in [version, *tags.split()]:
-        # A tag of git may hold characters that a tag of an image may not.
+        # A git tag may hold characters that an image tag may not.
         names.append(f"{registry.rstrip('/').lower()}/{name}:{re.sub(r'[^A-Za-z0-9_.-]', '-', git_tag)}")
         for command in ([builder, "tag", tag, names[-1]], [builder, "push", names[-1]]):
             print(f"+ {shlex.join(command)}", flush=True)
@@ -159,10 +160,10 @@ def push(builder: str, tag: str, registry: str) -> list[str]:
 @click.command()
 @click.argument("bento_tag", required=False, metavar="[NAME:VERSION]")
 @click.option(
-    "--push", "registry", metavar="REGISTRY", help="Push the image to a registry, ghcr.io/someone for instance."
+    "--push", "registry", metavar="REGISTRY", help="Push the image to a registry, for instance ghcr.io/someone."
 )
 def command(bento_tag: str | None, registry: str | None) -> None:
-    """Build the image of a Bento, by default the workspace's, whose Bento is built first."""
+    """Build the image of a Bento, by default of the workspace."""
     if registry == "":
         raise UserError("REGISTRY is empty: name a registry, `make push REGISTRY=ghcr.io/someone` for instance")
     builder = engines.engine()

@@ -1,10 +1,10 @@
 """The model for TensorFlow Serving, or as a Keras file.
 
-models/serving/models.config             the ModelServerConfig: which models there are, and where the server finds them
+models/serving/models.config             the ModelServerConfig: names and folders of the models
 models/serving/<package>/<version>/      a SavedModel; the version is the time of the commit that brought the model into
                                          dvc.lock: the same in every clone, and the server takes the highest
 
-A written file is loaded again, and must predict for the test split what ONNX Runtime predicts.
+Each written file is loaded again, and its predictions for the test split are compared with those of ONNX Runtime.
 """
 
 import os
@@ -32,7 +32,9 @@ SERVING = MODELS / "serving"
 
 
 def commit_time(folder: Path = MODELS) -> int:
-    """The time of the commit that brought the model into dvc.lock, in seconds since 1970.
+    """The time of the model's commit in seconds since 1970.
+
+    It is the commit that brought the model into dvc.lock.
 
     Args:
         folder: The folder of the model.
@@ -43,30 +45,30 @@ def commit_time(folder: Path = MODELS) -> int:
     md5 = files.digest(folder / "model.onnx", "md5")
     if git.git("show", "HEAD:./dvc.lock") is None or lockfile.training(lockfile.read_lock("HEAD")).model != md5:
         raise UserError(
-            f"{folder / 'model.onnx'} is in the dvc.lock of no commit here, whose time would be its version: commit "
+            f"{folder / 'model.onnx'} has no version, because dvc.lock of the last commit has another model: commit "
             "dvc.lock and params.yaml first"
         )
     return int(git.git("log", "-1", "--format=%ct", "-S", md5, "--", "dvc.lock") or 0)
 
 
 def trained(model: ExportedModel, folder: Path = MODELS) -> "keras.Model | None":
-    """The trained Keras model, or None if the model is of another kind; loads TensorFlow.
+    """The trained Keras model, or None for a model without layers.
 
     Args:
         model: The exported model.
-        folder: Its folder.
+        folder: The folder of the model.
     """
     from absl import logging
 
     from ..training import keras_fit, restore  # noqa: F401  keras_fit loads TensorFlow quietly
 
-    # Its warnings (a column's name is no name of an argument, HDF5 is an old format) are nothing to act on.
+    # Keras' warnings (a column name is not an argument name, HDF5 is an old format) need no action.
     logging.set_verbosity(logging.ERROR)
     return restore.load_keras(folder) if "keras" in model.description else None
 
 
 def compare(predict: Predict, model: ExportedModel, signature: str, folder: Path = MODELS) -> float:
-    """Compares the predictions for the test split with those of ONNX Runtime, batch by batch.
+    """Compares predictions for the test split with those of ONNX Runtime.
 
     Args:
         predict: The function to compare.
@@ -78,7 +80,7 @@ def compare(predict: Predict, model: ExportedModel, signature: str, folder: Path
         The largest difference, relative to the largest output, or to 1 if all outputs are smaller.
 
     Raises:
-        UserError: If that is more than `export.TOLERANCE`.
+        UserError: If the difference is larger than `export.TOLERANCE`.
     """
     import onnxruntime
 
@@ -98,7 +100,7 @@ def compare(predict: Predict, model: ExportedModel, signature: str, folder: Path
 
 
 def single_precision(feeds: Feeds) -> dict[str, NDArray[Any]]:
-    """Rows with the precision that a tf.Example has."""
+    """Rows in single precision, as in a tf.Example."""
     return {
         name: value if value.dtype == object else value.astype(np.float32).astype(value.dtype)
         for name, value in feeds.items()
@@ -117,7 +119,7 @@ def write(model: ExportedModel, place: Path, folder: Path = MODELS) -> dict[str,
         Signature -> the return value of `compare`.
 
     Raises:
-        UserError: If a signature predicts something else than the ONNX model.
+        UserError: If the predictions of a signature differ from the ONNX model's.
     """
     signatures.save(model, trained(model, folder), place)
     warm_up.write(place, model)
@@ -126,7 +128,7 @@ def write(model: ExportedModel, place: Path, folder: Path = MODELS) -> dict[str,
 
 
 def export(folder: Path = SERVING) -> Path:
-    """Writes models/serving; SavedModels of other commits stay there.
+    """Writes models/serving; SavedModels of other commits stay.
 
     Args:
         folder: The folder to write.
@@ -135,7 +137,7 @@ def export(folder: Path = SERVING) -> Path:
         The folder of the SavedModel.
 
     Raises:
-        UserError: If the model has no version, or TensorFlow cannot compute it or predicts something else.
+        UserError: If the model has no version, TensorFlow cannot compute it, or the predictions differ.
     """
     model = read()
     place = folder / NAME / str(commit_time())
@@ -153,18 +155,20 @@ def export(folder: Path = SERVING) -> Path:
 
 
 def export_keras(file: Path) -> None:
-    """Writes the trained Keras model, which takes pixels 0..255, or the encoded columns of a table.
+    """Writes the trained Keras model to a file.
+
+    Its inputs are pixels from 0 to 255, or the encoded columns of a table.
 
     Args:
         file: A path that ends in .keras or, for HDF5, in .h5.
 
     Raises:
-        UserError: If there is no Keras model, or the file predicts something else than the ONNX model.
+        UserError: If there is no Keras model, or the predictions of the file differ from the ONNX model's.
     """
     if file.suffix not in (".keras", ".h5"):
-        raise UserError(f"{file}: Keras writes .keras or, for HDF5, .h5: give it one of these endings")
+        raise UserError(f"{file}: Keras writes .keras or, for HDF5, .h5: choose one of these endings")
     if not file.parent.is_dir():
-        raise UserError(f"{file}: there is no folder {file.parent}: make it first")
+        raise UserError(f"{file}: there is no folder {file.parent}: create it first")
     model = read()
     layers = trained(model)
     if layers is None:
@@ -184,7 +188,7 @@ def export_keras(file: Path) -> None:
 @click.command()
 @click.option("--keras", "file", type=commands.FILE, metavar="FILE", help="Write this .keras or .h5 file instead.")
 def command(file: Path | None) -> None:
-    """Export the model for TensorFlow Serving to models/serving, or the trained Keras model to a file."""
+    """Export the model for TensorFlow Serving, or as a Keras file."""
     if file:
         export_keras(file)
     print(file or export())

@@ -1,6 +1,7 @@
-"""The SBOM of an image: the Python packages in it, in CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/).
+"""The SBOM of an image: its Python packages, in CycloneDX 1.6.
 
-Written here because `cyclonedx-py` reads environments of this machine, not those of an image.
+Format: https://cyclonedx.org/docs/1.6/json/. It is written here because `cyclonedx-py` reads environments of this
+machine, not of an image.
 """
 
 import json
@@ -11,14 +12,14 @@ from urllib.parse import quote
 
 from . import engines
 
-# Runs in the image, with the Python of its environment; also looks at the packages of the base image's own Python.
+# Runs in the image, with the Python of its environment; also lists the packages of the base image's Python.
 DISTRIBUTIONS = """
 import glob, json, sys
 from importlib.metadata import distributions
 path = [*sys.path, *glob.glob(sys.base_prefix + "/lib/python3*/*-packages")]
 keys = ("Name", "Version", "License-Expression", "License")
-found = (d.metadata for d in distributions(path=path))
-print(json.dumps(sorted({(*(each.get(key, "") for key in keys), *each.get_all("Classifier", ())) for each in found})))
+records = (d.metadata for d in distributions(path=path))
+print(json.dumps(sorted({(*(r.get(key, "") for key in keys), *r.get_all("Classifier", ())) for r in records})))
 """
 
 
@@ -30,14 +31,14 @@ def packages(builder: str, image: str) -> list[list[str]]:
         image: Name and tag of the image.
 
     Returns:
-        Name, version, SPDX expression, license in words ("" if missing) and classifiers of each package.
+        Name, version, SPDX expression, license text ("" if missing) and classifiers of each package.
     """
     content: list[list[str]] = json.loads(engines.run_python(builder, image, DISTRIBUTIONS))
     return content
 
 
 def document(tag: str, labels: Mapping[str, str], packages: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """The SBOM, without clock or chance.
+    """The SBOM; the same arguments give the same document.
 
     Args:
         tag: Name and version of the image.

@@ -1,8 +1,8 @@
 """Signatures of the SavedModel, named as TensorFlow Serving expects.
 
 serving_default       inputs of the exported ONNX model -> its output, under the same names
-classify or regress   serialised tf.Example -> `classes` and `scores`, or `outputs`. A feature is named as its input.
-                      tf.Example knows floats of 32 bits only; serving_default takes the numbers of tables as double
+classify or regress   serialized tf.Example -> `classes` and `scores`, or `outputs`. A feature is named as its input.
+                      tf.Example has 32-bit floats only; serving_default takes the numbers of tables as 64-bit floats
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def specifications(model: ExportedModel) -> "dict[str, tf.TensorSpec]":
-    """Input -> shape and type, as the ONNX model has them."""
+    """Input -> shape and type, as in the ONNX model."""
     import tensorflow as tf
     from onnx import helper
 
@@ -49,7 +49,7 @@ def save(model: ExportedModel, layers: "keras.Model | None", folder: Path) -> No
     import tensorflow as tf
 
     module, specs = build(model, layers), specifications(model)
-    # A column may have any name, an argument may not: the inputs get their names in `_rename`.
+    # A column name need not be a valid argument name: `_rename` gives the inputs their names.
     arguments = {name: f"input_{index}" for index, name in enumerate(specs)}
 
     @tf.function(autograph=False)
@@ -73,7 +73,7 @@ def save(model: ExportedModel, layers: "keras.Model | None", folder: Path) -> No
         examples_method(model): examples.get_concrete_function(),
     }
     tf.saved_model.save(module, str(folder), signatures)
-    (folder / "fingerprint.pb").unlink()  # optional, and wrong once the file is changed
+    (folder / "fingerprint.pb").unlink()  # optional, and wrong after `_rename`
     _rename(folder / "saved_model.pb", {argument: name for name, argument in arguments.items()}, model)
 
 
@@ -88,7 +88,7 @@ def _feature(spec: "tf.TensorSpec") -> Any:
 
 
 def _rename(file: Path, names: Mapping[str, str], model: ExportedModel) -> None:
-    """Gives inputs and methods the names that clients know: `tf.saved_model.save` cannot.
+    """Sets names of inputs and methods, which `tf.saved_model.save` cannot.
 
     Args:
         file: The saved_model.pb.
@@ -106,7 +106,7 @@ def _rename(file: Path, names: Mapping[str, str], model: ExportedModel) -> None:
         inputs[name].CopyFrom(inputs[argument])
         del inputs[argument]
     graph.signature_def[examples_method(model)].method_name = methods[examples_method(model)]
-    for node in graph.object_graph_def.nodes:  # a Python program that loads it reads the names here
+    for node in graph.object_graph_def.nodes:  # Python programs that load the model read the names here
         if node.WhichOneof("kind") == "bare_concrete_function":
             keywords = node.bare_concrete_function.argument_keywords
             keywords[:] = [names.get(keyword, keyword) for keyword in keywords]
@@ -156,7 +156,7 @@ def load(folder: Path, model: ExportedModel) -> dict[str, Predict]:
         return np.asarray(default(**{name: tf.constant(value) for name, value in feeds.items()})[model.target.OUTPUT])
 
     def of_examples(feeds: Feeds) -> NDArray[Any]:
-        serialised = [example.SerializeToString() for example in as_examples(feeds)]
-        return np.asarray(parsing(inputs=tf.constant(serialised))[scores])
+        serialized = [example.SerializeToString() for example in as_examples(feeds)]
+        return np.asarray(parsing(inputs=tf.constant(serialized))[scores])
 
     return {"serving_default": of_rows, examples_method(model): of_examples}

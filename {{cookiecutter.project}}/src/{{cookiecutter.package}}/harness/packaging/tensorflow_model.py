@@ -1,7 +1,7 @@
-"""The exported model in TensorFlow: trained Keras layers behind the encoding, operator by operator.
+"""The exported model in TensorFlow: the encoding, then the Keras layers.
 
-Nothing is fitted or encoded anew: the layers are the trained ones, and the encoding of a table is read from
-models/model.onnx. A graph without Keras layers (a linear model) is computed as a whole.
+Nothing is fitted again: the layers are the trained ones, and the encoding of a table is computed operator by operator
+from models/model.onnx. A graph without Keras layers (a linear model) is computed as a whole.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ class ExportedModel(NamedTuple):
         graph: The graph of model.onnx.
         description: The content of model.json.
         encoding: The graph's first nodes, up to the input of the Keras layers; all nodes if there are none.
-        encoded: Name of the encoding's result; None if the layers take the graph's input itself.
+        encoded: Name of the encoding's result; None if the layers take the graph's input.
     """
 
     graph: "onnx.GraphProto"
@@ -43,7 +43,7 @@ class ExportedModel(NamedTuple):
 
     @property
     def target(self) -> Target:
-        """The module of its target."""
+        """The module of the model's target."""
         return targets.target(self.description)
 
 
@@ -72,7 +72,7 @@ def operators() -> "dict[str, Callable[..., Tensor]]":
     }
 
 
-# Of `operators`, and LabelEncoder, whose table must be a part of the module; known without TensorFlow.
+# The keys of `operators`, for checks without TensorFlow; and LabelEncoder, whose table must be part of the module.
 OPERATORS = {
     "Add", "Cast", "Clip", "Concat", "Div", "Equal", "IsNaN", "LabelEncoder", "MatMul", "Softmax", "Sub", "Unsqueeze",
     "Where",
@@ -86,7 +86,7 @@ def read(folder: Path = MODELS) -> ExportedModel:
         folder: The folder of model.json and model.onnx.
 
     Raises:
-        UserError: If there is no model, or TensorFlow has no counterpart for an operator of it.
+        UserError: If there is no model, or TensorFlow has no counterpart for one of its operators.
     """
     import onnx
 
@@ -110,7 +110,7 @@ def _encoding(graph: "onnx.GraphProto", description: Mapping[str, Any]) -> "tupl
         return list(graph.node), graph.output[0].name
     if description["input"] == "images":
         return [], None
-    # The encoding joins its parts, which are all cast to one type: no other Concat before the layers is such a one.
+    # The encoding ends with the only Concat before the layers whose inputs all come from a Cast.
     casts = {name for node in graph.node if node.op_type == "Cast" for name in node.output}
     last = next(i for i, node in enumerate(graph.node) if node.op_type == "Concat" and {*node.input} <= casts)
     return list(graph.node[: last + 1]), graph.node[last].output[0]
@@ -129,9 +129,9 @@ def build(model: ExportedModel, layers: "keras.Model | None") -> "tf.Module":
     import tensorflow as tf
     from onnx import helper, numpy_helper
 
-    module, computed = tf.Module(), operators()
+    module, functions = tf.Module(), operators()
     constants = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
-    # A SavedModel keeps the variables and tables that hang on the module.
+    # A SavedModel holds the variables and tables that are attributes of the module.
     module.variables_of_layers = [variable.value for variable in layers.weights] if layers else []
     module.lookups = {node.name: _lookup(node) for node in model.encoding if node.op_type == "LabelEncoder"}
 
@@ -139,7 +139,7 @@ def build(model: ExportedModel, layers: "keras.Model | None") -> "tf.Module":
         if node.op_type == "LabelEncoder":
             return module.lookups[node.name].lookup(*inputs)
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-        return computed[node.op_type](*inputs, **attributes)
+        return functions[node.op_type](*inputs, **attributes)
 
     def predict(feeds: Mapping[str, Tensor]) -> Tensor:
         values = {**constants, **{name: tf.convert_to_tensor(value) for name, value in feeds.items()}}

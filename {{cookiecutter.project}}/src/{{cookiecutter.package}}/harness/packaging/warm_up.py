@@ -11,9 +11,10 @@ MOUNTED = "/models"  # the folder of models/serving in the server's image
 
 
 def write(folder: Path, model: ExportedModel) -> None:
-    """Writes a request for every signature, with a row of the test split: the server sends them before it is ready.
+    """Writes a warm-up request for every signature, with a test example.
 
-    Source: https://www.tensorflow.org/tfx/serving/saved_model_warmup
+    The server runs these requests before it is ready:
+    https://www.tensorflow.org/tfx/serving/saved_model_warmup
 
     Args:
         folder: The folder of the SavedModel.

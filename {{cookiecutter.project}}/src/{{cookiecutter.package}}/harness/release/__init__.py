@@ -1,1 +1,1 @@
-"""The model registry, and the gates that a version must pass to become champion."""
+"""The model registry and its promotion gates."""

@@ -1,11 +1,11 @@
 """Promotion gates: the checks that a version must pass to become champion.
 
-A gate of your own is a function in your part of the package, and an entry in conf/gates/default.yaml that names it:
+A custom gate is a function in your part of the package, and an entry in conf/gates/default.yaml that names it:
 
     custom:
       nodes: {_target_: <package>.gates.nodes, most: 1000}
 
-The function takes the `Evidence`, and its settings as keyword-only parameters, and returns a `Gate`:
+The function takes the `Evidence`, and the settings as keyword-only parameters, and returns a `Gate`:
 
     def nodes(evidence: Evidence, *, most: int) -> Gate:
         return at_most("nodes", len(onnx.load(evidence.candidate.model).graph.node), most)
@@ -34,9 +34,9 @@ class Gate(NamedTuple):
 
     Attributes:
         name: Name of the gate.
-        measured: The measured value, for a person.
-        wanted: The condition, for a person.
-        passed: Whether it is met; None if there is nothing to judge.
+        measured: The measured value, as text.
+        wanted: The condition, as text.
+        passed: Whether the condition is met; None if there is nothing to judge.
     """
 
     name: str
@@ -46,18 +46,18 @@ class Gate(NamedTuple):
 
 
 class Criterion(NamedTuple):
-    """The metric that versions are compared by.
+    """The metric by which versions are compared.
 
     Attributes:
-        name: Its name in reports/metrics.json.
+        name: Name of the metric in reports/metrics.json.
         higher: Whether higher is better.
     """
 
     name: str
     higher: bool
 
-    def better(self, candidate: Metrics, champion: Metrics, weights: NDArray[np.float64]) -> float:
-        """By how much the candidate is better than the champion.
+    def improvement(self, candidate: Metrics, champion: Metrics, weights: NDArray[np.float64]) -> float:
+        """The improvement of the candidate over the champion.
 
         Args:
             candidate: The candidate's metrics.
@@ -69,13 +69,13 @@ class Criterion(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A model with its answers to the test examples.
+    """A model with its outputs for the test examples.
 
     Attributes:
         model: The ONNX file.
-        description: The content of its model.json.
-        outputs: Its answers, float32 [N, ...].
-        metrics: Weights of the test examples, float64 [N] -> metrics; NaN if one is undefined.
+        description: The content of the model's model.json.
+        outputs: Outputs for the test examples, float32 [N, ...].
+        metrics: Function from weights of the test examples, float64 [N], to metrics; an undefined metric is NaN.
     """
 
     model: Path
@@ -85,13 +85,13 @@ class Scored(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """The facts that gates judge by.
+    """The facts by which gates judge.
 
     Attributes:
-        candidate: The version that is to become champion.
-        champion: The present champion, if there is one to compare with.
-        criterion: The metric that they are compared by.
-        values: Metrics of the candidate on the test split; NaN if one is undefined.
+        candidate: The version to promote.
+        champion: The current champion, if there is one to compare with.
+        criterion: The metric by which they are compared.
+        values: Metrics of the candidate on the test split; an undefined metric is NaN.
         manifest: The manifest of data/prepared.
         targets: Targets of the test examples [N].
         batch: The first batch of test inputs: input -> array.
@@ -107,7 +107,7 @@ class Evidence(NamedTuple):
 
 
 def judge(evidence: Evidence, settings: Gates) -> list[Gate]:
-    """The outcome of every gate that is switched on.
+    """The outcome of every enabled gate.
 
     Args:
         evidence: The facts.
@@ -148,13 +148,13 @@ def absolute(metrics: Mapping[str, float], limits: Mapping[str, Limits]) -> list
 
     Args:
         metrics: Metric -> value, NaN if undefined.
-        limits: Metric -> its range.
+        limits: Metric -> allowed range.
 
     Raises:
         UserError: If a metric does not exist.
     """
     if unknown := [name for name in limits if name not in metrics]:
-        raise UserError(f"gates.absolute: {unknown[0]} is not measured; choose from {', '.join(metrics)}")
+        raise UserError(f"gates.absolute: {unknown[0]} is not a test metric: choose from {', '.join(metrics)}")
     return [_absolute(name, metrics[name], limit) for name, limit in limits.items()]
 
 
@@ -169,12 +169,12 @@ def _absolute(name: str, value: float, limit: Limits) -> Gate:
 
 
 def champion(criterion: Criterion, candidate: Metrics, other: Metrics, examples: int, settings: Comparison) -> Gate:
-    """Tests whether a version is not worse than the champion (non-inferiority, by a paired bootstrap interval).
+    """Tests a version for non-inferiority to the champion, by a paired bootstrap.
 
-    The same resamples are drawn for both, so that what makes an example hard for either does not blur the
-    difference. To find no difference would prove little on a small test split: the interval's worse end must lie
-    within the margin (G. Piaggio et al., Reporting of Noninferiority and Equivalence Randomized Trials, JAMA 308,
-    2012).
+    Both models are evaluated on the same resamples, so that examples that are hard for both do not widen the interval
+    of their difference. On a small test split, finding no difference proves little. The worse end of the interval must
+    therefore lie within the margin (G. Piaggio et al., Reporting of Noninferiority and Equivalence Randomized Trials,
+    JAMA 308, 2012).
 
     Args:
         criterion: The metric to compare.
@@ -185,10 +185,10 @@ def champion(criterion: Criterion, candidate: Metrics, other: Metrics, examples:
     """
 
     def difference(weights: NDArray[np.float64]) -> dict[str, float]:
-        return {criterion.name: criterion.better(candidate, other, weights)}
+        return {criterion.name: criterion.improvement(candidate, other, weights)}
 
     (interval,) = bootstrap(difference, examples, settings.resamples, settings.confidence, settings.seed).values()
-    low, high = interval.low or 0.0, interval.high or 0.0  # None is for metrics without an interval
+    low, high = interval.low or 0.0, interval.high or 0.0  # None only for metrics without an interval
     least = -settings.margin * abs(other(np.ones(examples))[criterion.name])
     measured = f"better by {number(interval.value)} ({number(low)} to {number(high)})"
     return Gate(f"{criterion.name} and champion", measured, f"interval from {number(least)}", low >= least)
@@ -202,14 +202,14 @@ def slices(criterion: Criterion, candidate: Metrics, other: Metrics, groups: Gro
         candidate: The candidate's metrics.
         other: The champion's metrics.
         groups: The groups.
-        settings: Margin, and the smallest group that is judged.
+        settings: Margin, and minimum size of a group.
     """
     judged = {name: group.astype(np.float64) for name, group in groups.items() if group.sum() >= settings.examples}
     if not judged:
-        return Gate("slices", f"all have less than {settings.examples} examples", "", None)
+        return Gate("slices", f"all have fewer than {settings.examples} examples", "", None)
     examples = len(next(iter(judged.values())))
     least = -settings.margin * abs(other(np.ones(examples))[criterion.name])
-    better = {name: criterion.better(candidate, other, group) for name, group in judged.items()}
+    better = {name: criterion.improvement(candidate, other, group) for name, group in judged.items()}
     worst = sorted(better, key=lambda name: better[name])
     failed = [name for name in worst if not better[name] >= least]  # NaN fails
     listed = ", ".join(f"{number(better[name])} ({name})" for name in (failed or worst)[:3])
@@ -218,16 +218,16 @@ def slices(criterion: Criterion, candidate: Metrics, other: Metrics, groups: Gro
 
 
 def groups(evidence: Evidence, columns: Sequence[str]) -> Groups:
-    """The groups of test examples: those of the target, and those of columns.
+    """The groups of test examples, by target and by columns.
 
     Args:
         evidence: The facts.
-        columns: Names of inputs, or of the column `data.group`.
+        columns: Names of inputs, or the name of the column `data.group`.
 
     Raises:
         UserError: If a column does not exist.
     """
-    group = evidence.manifest.get("group")  # no input of the model
+    group = evidence.manifest.get("group")  # not an input of the model
     known = [name for name, values in evidence.batch.items() if values.ndim == 1]
     known += [group] if group is not None else []
     if unknown := [name for name in columns if name not in known]:
@@ -241,7 +241,7 @@ def groups(evidence: Evidence, columns: Sequence[str]) -> Groups:
 
 
 def _column(name: str, manifest: Manifest) -> NDArray[Any]:
-    """A column of the test split: an input of the model, or the group."""
+    """A column of the test split: a model input or the group."""
     modality = prepared.modality(manifest)
     if name == manifest.get("group") and isinstance(modality, PreparedTable):
         return modality.groups("test")
@@ -255,7 +255,7 @@ def at_most(name: str, value: float | None, limit: float, unit: str = "") -> Gat
         name: Name of the gate.
         value: The measured value; None if there is nothing to judge.
         limit: The largest value that passes.
-        unit: Unit of both.
+        unit: Unit of the value and the limit.
     """
     wanted = f"at most {number(limit)}{unit}"
     if value is None:
@@ -264,7 +264,7 @@ def at_most(name: str, value: float | None, limit: float, unit: str = "") -> Gat
 
 
 def failed(outcomes: Sequence[Gate]) -> list[str]:
-    """The names of the gates that are not passed."""
+    """The names of the failed gates."""
     return [gate.name for gate in outcomes if gate.passed is False]
 
 

@@ -1,4 +1,4 @@
-"""A version and the champion on the same test data."""
+"""Judges a version and the champion on the same test data."""
 
 import json
 import sys
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class StoredModel(NamedTuple):
-    """A model on this disk.
+    """A model on disk.
 
     Attributes:
-        name: `<model>/<version>` of a registered model.
+        name: Name for messages; `<model>/<version>` of a registered model.
         model: The ONNX file.
-        description: The content of its model.json.
-        data: MD5 of the data/prepared that it was trained on, if known.
+        description: The content of the model's model.json.
+        data: MD5 of data/prepared at its training, if known.
     """
 
     name: str
@@ -56,7 +56,7 @@ def fetch(version: "ModelVersion", folder: Path) -> StoredModel:
 
     Args:
         version: The version.
-        folder: Where to; other versions may lie there.
+        folder: Folder of the downloads, which may hold other versions.
 
     Raises:
         UserError: If a file is missing, or differs from the registered one.
@@ -65,20 +65,20 @@ def fetch(version: "ModelVersion", folder: Path) -> StoredModel:
 
     name = f"{MODEL}/{version.version}"
     target = folder / str(version.version)
-    target.mkdir(exist_ok=True)  # a second comparison downloads it again
+    target.mkdir(exist_ok=True)  # a second comparison downloads the version again
     artifacts = Path(mlflow.artifacts.download_artifacts(f"models:/{name}", dst_path=str(target)))
     model, description = artifacts / "model.onnx", artifacts / "extra_files" / "model.json"
     if not model.is_file() or not description.is_file():
         raise UserError(
-            f"{name} lacks {model.name} or {description.name}: its artifacts are gone, or not of this project"
+            f"{name} lacks {model.name} or {description.name}: its artifacts were deleted, or are of another project"
         )
     if files.digest(model) != version.tags.get("model_sha256"):
-        raise UserError(f"{name}: its model.onnx is not the file that was registered (SHA-256); nothing was used")
+        raise UserError(f"{name}: model.onnx differs from the registered file (SHA-256), and is not used")
     return StoredModel(name, model, files.read_json(description), version.tags.get("data_md5"))
 
 
 def compares(settings: "Gates") -> bool:
-    """Whether a gate needs the champion."""
+    """Whether a gate compares with the champion."""
     return bool(settings.champion or settings.slices)
 
 
@@ -86,7 +86,7 @@ def judge(candidate: StoredModel, champion: StoredModel | None, settings: "Gates
     """The outcome at each gate, on the test split of the workspace.
 
     Args:
-        candidate: The model.
+        candidate: The model to promote.
         champion: The champion, if there is one to compare with.
         settings: The gates.
 
@@ -135,22 +135,22 @@ def score(stored: StoredModel, examples: Examples, remedy: str = "") -> "Scored"
     Args:
         stored: The model.
         examples: The test split.
-        remedy: The end of the message if the model does not fit them.
+        remedy: End of the message if the model does not fit the test data.
 
     Raises:
-        UserError: If the model does not fit the test data, or an answer is no finite number.
+        UserError: If the model does not fit the test data, or an output is not finite.
     """
     from .. import evaluation, prepared
     from ..exported import inference
     from . import gates
 
     if problem := _misfit(stored, examples):
-        raise UserError(f"{stored.name} does not fit the present test data: {problem}{remedy}")
+        raise UserError(f"{stored.name} does not fit the current test data: {problem}{remedy}")
     if stored.data != examples.data:
-        print(f"note: {stored.name} was trained on other data; it may know some of these test data", file=sys.stderr)
+        print(f"note: {stored.name} was trained on other data, which may include test examples", file=sys.stderr)
     outputs = inference.predict(stored.model, prepared.modality(examples.manifest).feeds("test"))
     if bad := int((~inference.finite_rows(outputs)).sum()):
-        raise UserError(f"{stored.name} does not answer with a finite number for {bad} of {len(outputs)} test examples")
+        raise UserError(f"{stored.name}: its outputs are not finite for {bad} of {len(outputs)} test examples")
     metrics = evaluation.evaluator(examples.manifest).metrics(outputs, examples.targets, stored.description)
     return gates.Scored(stored.model, stored.description, outputs, metrics)
 
@@ -171,7 +171,7 @@ def read_gates(overrides: Sequence[str]) -> "Gates":
         overrides: Overrides in Hydra's grammar.
 
     Raises:
-        UserError: If it is not valid.
+        UserError: If the configuration is not valid.
     """
     from omegaconf import OmegaConf
 

@@ -1,4 +1,4 @@
-"""A lock in the MLflow registry, held by one writer at a time."""
+"""A lock in the MLflow registry, for one writer at a time."""
 
 import contextlib
 import getpass
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LOCK = f"{MODEL}.lock"
-WAIT = 30.0  # seconds to wait for the lock, which others hold for moments
+WAIT = 30.0  # seconds to wait for the lock, which is held for less than a second
 
 
 @contextlib.contextmanager
 def exclusive(registry: "MlflowClient") -> Iterator[Callable[[], None]]:
     """A lock among all machines that write to the registry.
 
-    MLflow has no "set this alias if it still is that". But the name of a registered model is a primary key: of two
-    processes that create `<model>.lock` at once, the database refuses one, be it SQLite or the one behind a server.
+    MLflow has no compare-and-set for aliases. But the name of a registered model is a primary key: if two processes
+    create `<model>.lock` at the same time, the database, SQLite or a server's, rejects one of them.
 
     Args:
         registry: The MLflow store.
@@ -35,7 +35,7 @@ def exclusive(registry: "MlflowClient") -> Iterator[Callable[[], None]]:
         A function that raises if `unlock` removed the lock; call it just before moving an alias.
 
     Raises:
-        UserError: If the lock is not released in time; with its holder.
+        UserError: If the lock is not released in time; the message names its holder.
     """
     token, deadline = uuid.uuid4().hex, time.monotonic() + WAIT
     tags = {
@@ -48,16 +48,16 @@ def exclusive(registry: "MlflowClient") -> Iterator[Callable[[], None]]:
         if time.monotonic() > deadline and holder:
             raise UserError(
                 f"{MODEL} is locked since {holder.get('since')} by {holder.get('holder')}: wait for it, or, if that "
-                f"process has died, `python -m {MODEL} registry unlock`"
+                f"process has died, run `python -m {MODEL} registry unlock`"
             )
-        time.sleep(0.1)  # between two looks at the lock
+        time.sleep(0.1)  # between two attempts
 
     def held() -> bool:
         return (_holder(registry) or {}).get("token") == token
 
     def require() -> None:
         if not held():
-            raise UserError("`unlock` removed the lock meanwhile: nothing was moved")
+            raise UserError("`unlock` removed the lock meanwhile: no alias was moved")
 
     try:
         yield require
@@ -72,16 +72,16 @@ def _acquire(registry: "MlflowClient", tags: dict[str, str]) -> bool:
     try:
         registry.create_registered_model(LOCK, tags, "Held for moments while an alias moves; see `registry unlock`.")
     except MlflowException as error:
-        # The second: another process has it, and releases it while MLflow looks.
+        # DOES_NOT_EXIST: another process holds the lock, and releases it while MLflow looks it up.
         if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):
             raise
-        # If the answer to a request was lost, MLflow repeats the request, which then finds the lock of the first.
+        # If a response is lost, MLflow repeats the request, which then finds the lock that the first request created.
         return (_holder(registry) or {}).get("token") == tags["token"]
     return True
 
 
 def _holder(registry: "MlflowClient") -> dict[str, str] | None:
-    """The tags of the lock: token, holder and since; None if nobody holds it."""
+    """The lock's tags token, holder and since; None without a lock."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -96,11 +96,11 @@ def unlock() -> str:
     """Removes the lock of a process that died.
 
     Returns:
-        Who held it, for a person.
+        A message with the former holder.
     """
     registry = store.client()
     holder = _holder(registry)
     if holder is None:
         return f"{MODEL} is not locked"
     registry.delete_registered_model(LOCK)
-    return f"{MODEL} was locked since {holder.get('since')} by {holder.get('holder')}; it is not any more"
+    return f"{MODEL} was locked since {holder.get('since')} by {holder.get('holder')}; the lock is removed"

@@ -1,6 +1,6 @@
-"""The model registry: versions of the model, the champion among them, and the champions before it.
+"""The model registry: registers, promotes, rolls back and lists versions.
 
-MLflow keeps it, in the store of the runs. A command that writes holds a lock there, for moments: see `mutex`.
+The registry is in MLflow, in the store of the runs. A command that writes holds a lock there: see `mutex`.
 """
 
 import json
@@ -25,43 +25,45 @@ if TYPE_CHECKING:
 
     from .settings import Gates
 
-DESCRIPTION = 5000  # characters that a database keeps of a version's description
-HISTORY = 1000  # champions that a version remembers
+DESCRIPTION = 5000  # characters: MLflow's limit for the description of a version
+HISTORY = 1000  # champions: limit for the list in a version's tag
 
 
 def register() -> str:
-    """Registers the model of dvc.lock as challenger; the same training is the same version.
+    """Registers the model of dvc.lock as challenger.
+
+    A training that is registered already keeps its version.
 
     Returns:
-        What was done, for a person.
+        A message with the version and its alias.
 
     Raises:
-        UserError: If no commit holds the model, or no run its training.
+        UserError: If no commit holds the model, or no run has logged its training.
     """
     trained = lockfile.training(lockfile.read_lock())
-    commit = git.holding(trained.model)
+    commit = git.commit_with(trained.model)
     if commit is None:
         raise UserError("no commit holds this model: commit dvc.lock first, so that others can reproduce it")
     registry = store.client()
     run = runs.resolve(trained.key, trained.model)
     if run is None or not (run.outputs and run.outputs.model_outputs):
-        raise UserError(f"this training is in no run of {store.uri()}: `python -m {MODEL} log` logs it")
-    key = runs.training_of(run).key  # after a cache hit not the key of dvc.lock
+        raise UserError(f"no run in {store.uri()} has this training: run `python -m {MODEL} log`")
+    key = runs.training_of(run).key  # differs from the key of dvc.lock after a cache hit
     description = model_card(run)
     with mutex.exclusive(registry):
         if not versions.aliases(registry):
             _create(registry)
-        known = next(iter(versions.search(registry, training_key=key)), None)
-        version = known or _new_version(registry, run, commit, description)
+        existing = next(iter(versions.search(registry, training_key=key)), None)
+        version = existing or _new_version(registry, run, commit, description)
         number = str(version.version)
         alias = CHAMPION if versions.aliases(registry).get(CHAMPION) == number else CHALLENGER
         if alias == CHALLENGER:
             registry.set_registered_model_alias(MODEL, CHALLENGER, number)
-    return f"{MODEL}/{number}{' was registered before' if known else ''}, alias {alias}"
+    return f"{MODEL}/{number}{' was registered before' if existing else ''}, alias {alias}"
 
 
 def model_card(run: "Run") -> str:
-    """The model card that a run logged, cut to the length that the registry keeps.
+    """The model card of a run, cut to the registry's limit.
 
     Args:
         run: The run.
@@ -107,18 +109,18 @@ def _new_version(registry: "MlflowClient", run: "Run", commit: str, description:
 def promote(name: str, settings: "Gates") -> str:
     """Makes a version champion if it passes every gate; otherwise nothing changes.
 
-    The gates take their time and hold no lock. The alias moves only if the champion is still the one that the version
-    was compared with; otherwise the version is compared with the new champion.
+    The gates run without the lock, because they take long. If the champion has changed meanwhile, the version is
+    compared with the new champion before the alias moves.
 
     Args:
         name: Number or alias of the version.
         settings: The gates.
 
     Returns:
-        What was done, for a person.
+        A message with the new and the former champion.
 
     Raises:
-        UserError: If a gate is not passed, or cannot be judged.
+        UserError: If a gate fails, or cannot be judged.
     """
     registry = store.client()
     version = versions.version(registry, name)
@@ -132,11 +134,11 @@ def promote(name: str, settings: "Gates") -> str:
         now = _replace(registry, number, champion)
         if now == before:
             return f"{MODEL}/{number} is {CHAMPION}" + (f" instead of {MODEL}/{before}" if before else "")
-        print(f"{MODEL}/{now} has become {CHAMPION} meanwhile: once more", file=sys.stderr)
+        print(f"{MODEL}/{now} has become {CHAMPION} meanwhile: comparing again", file=sys.stderr)
 
 
 def require_passed(version: "ModelVersion", champion: "ModelVersion | None", settings: "Gates") -> None:
-    """Puts a version through the gates and prints their outcomes.
+    """Judges a version at the gates and prints the outcomes.
 
     Args:
         version: The version.
@@ -144,7 +146,7 @@ def require_passed(version: "ModelVersion", champion: "ModelVersion | None", set
         settings: The gates.
 
     Raises:
-        UserError: If a gate is not passed, or cannot be judged.
+        UserError: If a gate fails, or cannot be judged.
     """
     from . import gates
 
@@ -159,7 +161,11 @@ def require_passed(version: "ModelVersion", champion: "ModelVersion | None", set
 
 
 def _replace(registry: "MlflowClient", number: str, champion: "ModelVersion | None") -> str | None:
-    """Makes a version champion, unless the champion has changed; returns the champion that it found."""
+    """Makes a version champion, unless the champion has changed.
+
+    Returns:
+        The champion before the move; if it is not `champion`, no alias was moved.
+    """
     before = str(champion.version) if champion else None
     with mutex.exclusive(registry) as require_lock:
         aliases = versions.aliases(registry)
@@ -167,37 +173,37 @@ def _replace(registry: "MlflowClient", number: str, champion: "ModelVersion | No
             return aliases.get(CHAMPION)
         earlier = [*versions.champions_before(champion), str(before)] if champion else []
         _move(registry, number, earlier, require_lock)
-        # Last: an interruption before it only leaves the champion with both aliases.
+        # As the last step: if it is interrupted, the champion only has both aliases.
         if aliases.get(CHALLENGER) == number:
             registry.delete_registered_model_alias(MODEL, CHALLENGER)
     return before
 
 
 def rollback() -> str:
-    """Restores the previous champion; repeated, the one before that.
+    """Restores the previous champion; a second call restores the champion before that.
 
     Returns:
-        What was done, for a person.
+        A message with the restored and the former champion.
 
     Raises:
-        UserError: If there is no champion, or none before it.
+        UserError: If there is no champion, or no previous champion.
     """
     registry = store.client()
     number = str(versions.version(registry, CHAMPION).version)
     with mutex.exclusive(registry) as require_lock:
         champion = versions.version(registry, CHAMPION)
         if str(champion.version) != number:
-            raise UserError(f"{MODEL}/{champion.version} has become {CHAMPION} meanwhile: nothing was moved")
+            raise UserError(f"{MODEL}/{champion.version} has become {CHAMPION} meanwhile: no alias was moved")
         existing = {str(version.version) for version in versions.search(registry)}
         earlier = [before for before in versions.champions_before(champion) if before in existing]
         if not earlier:
-            raise UserError(f"{MODEL}/{number} is the first {CHAMPION}: there is none before; nothing was moved")
+            raise UserError(f"{MODEL}/{number} has no previous {CHAMPION}: no alias was moved")
         _move(registry, earlier[-1], earlier[:-1], require_lock)
     return f"{MODEL}/{earlier[-1]} is {CHAMPION} again instead of {MODEL}/{number}"
 
 
 def _move(registry: "MlflowClient", number: str, earlier: Sequence[str], require_lock: Callable[[], None]) -> None:
-    # In this order: the tag alone changes nothing, and setting the alias is one transaction.
+    # The tag comes first: without the alias it has no effect, and setting the alias is one transaction.
     registry.set_model_version_tag(MODEL, number, BEFORE, json.dumps(list(earlier[-HISTORY:])))
     require_lock()
     registry.set_registered_model_alias(MODEL, CHAMPION, number)
@@ -211,7 +217,7 @@ def show() -> str:
         (
             f"{MODEL}/{version.version}",
             versions.aliases_of(aliases, version) or "-",
-            # A version that was registered in another way, on MLflow's page for instance, has none of these.
+            # A version that was registered otherwise, for instance on MLflow's page, lacks these values.
             version.tags.get("git_commit", "-")[:12],
             version.run_id or "-",
             version.tags.get("model_sha256", "-")[:12],
@@ -219,10 +225,10 @@ def show() -> str:
         for version in versions.search(registry)
     ]
     if not rows:
-        return f"{MODEL} has no version: `python -m {MODEL} registry register`"
+        return f"{MODEL} has no version: run `python -m {MODEL} registry register`"
     lines = text.aligned([("version", "aliases", "commit", "run", "model"), *rows])
     if CHAMPION in aliases and (earlier := versions.champions_before(versions.version(registry, CHAMPION))):
-        lines.append(f"champions before, the latest last: {', '.join(earlier)}")
+        lines.append(f"previous champions, the latest last: {', '.join(earlier)}")
     return "\n".join(lines)
 
 
@@ -230,8 +236,8 @@ def show() -> str:
 def command() -> None:
     """Register, promote, roll back and list versions of the model.
 
-    The registry is in MLflow, beside the runs. `challenger` is the version that was registered last, `champion` the
-    one to serve.
+    The registry is in MLflow, beside the runs. The alias `challenger` marks the version that was registered last, the
+    alias `champion` the version to serve.
     """
 
 
@@ -249,7 +255,7 @@ def _promote(arguments: tuple[str, ...]) -> None:
     """Make a version champion if it passes the gates.
 
     VERSION is a number or an alias; without it, the challenger. KEY=VALUE changes a setting of conf/gates.yaml in
-    Hydra's grammar; gates.latency_ms=50 for instance.
+    Hydra's grammar, for instance gates.latency_ms=50.
     """
     overrides = [argument for argument in arguments if "=" in argument]
     names = [argument for argument in arguments if "=" not in argument] or [CHALLENGER]
@@ -275,5 +281,5 @@ def _show() -> None:
 @command.command("unlock")
 @store.in_one_line()
 def _unlock() -> None:
-    """Remove the lock of a command that died while it wrote."""
+    """Remove the lock that a killed command left."""
     print(mutex.unlock())

@@ -8,11 +8,11 @@ from ..core.config import Section
 
 
 class Limits(Section):
-    """The range of a metric, ends included.
+    """The allowed range of a metric, inclusive.
 
     Attributes:
-        min: The least, if any.
-        max: The most, if any.
+        min: Lower limit; None for no limit.
+        max: Upper limit; None for no limit.
     """
 
     min: float | None = None
@@ -23,7 +23,7 @@ class Comparison(Section):
     """The comparison with the champion on all test examples.
 
     Attributes:
-        margin: By how much a version may be worse, as a share of the champion's value.
+        margin: Allowed loss of a version in the metric, as a share of the champion's value.
         confidence: Confidence of the bootstrap interval, between 0 and 1.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap.
@@ -39,9 +39,9 @@ class Slices(Section):
     """The comparison with the champion on slices of the test examples.
 
     Attributes:
-        margin: By how much a version may be worse in a slice, as a share of the champion's value on all test examples.
-        examples: Smaller slices are not judged.
-        columns: Columns of a table, inputs of the model or `data.group`, whose values are slices too.
+        margin: Allowed loss of a version in a slice, as a share of the champion's value on all test examples.
+        examples: Minimum size of a slice; smaller ones are not judged.
+        columns: Columns of a table, inputs of the model or `data.group`, whose values define more slices.
     """
 
     margin: NonNegativeFloat
@@ -50,16 +50,16 @@ class Slices(Section):
 
 
 class Gates(Section):
-    """The promotion gates; None switches one off.
+    """The promotion gates; None disables a gate.
 
     Attributes:
-        absolute: Test metric -> its range.
+        absolute: Test metric -> allowed range.
         champion: The comparison on all test examples.
-        slices: The comparison on slices of them.
-        latency_ms: The most that one answer of the exported model may take.
-        size_mb: The largest exported model, in 10^6 bytes.
-        calibration: The largest calibration error.
-        custom: Name -> a gate of the project's own: its function as `_target_`, and the function's settings.
+        slices: The comparison on slices of the test examples.
+        latency_ms: Maximum latency of the exported model, in ms.
+        size_mb: Maximum size of the exported model, in 10^6 bytes.
+        calibration: Maximum calibration error.
+        custom: Name -> custom gate: its function as `_target_`, and the function's settings.
     """
 
     absolute: dict[str, Limits]

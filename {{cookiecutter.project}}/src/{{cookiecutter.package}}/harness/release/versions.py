@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MODEL = NAME  # of the registered model
 CHALLENGER, CHAMPION = "challenger", "champion"
-# Version tag: the champions before this one, the latest last, as JSON. It counts only while the version is champion.
+# Version tag: the previous champions, the latest last, as JSON. It is valid only while the version is champion.
 BEFORE = "champions_before"
 
 
@@ -36,7 +36,7 @@ def version(registry: "MlflowClient", name: str) -> "ModelVersion":
 
     Args:
         registry: The MLflow store.
-        name: Its number, or an alias.
+        name: Number or alias of the version.
 
     Raises:
         UserError: If no version has this name.
@@ -88,23 +88,26 @@ def aliases_of(names: Mapping[str, str], registered: "ModelVersion") -> str:
 
 
 def run_of(name: str) -> str | None:
-    """The id of the MLflow run of a registered version, or None if `name` does not have that form.
+    """The id of the MLflow run of a registered version.
 
     Args:
         name: `<model>/<version>` or `<model>@<alias>`, with or without `models:/`.
 
+    Returns:
+        The run's id, or None if `name` has another form.
+
     Raises:
-        UserError: If there is no such version, or it has no run.
+        UserError: If the version does not exist, or has no run.
     """
     match = re.fullmatch(rf"(?:models:/)?{re.escape(MODEL)}(?:/(\d+)|@([\w-]+))", name)
     if match is None:
         return None
     registered = version(store.client(), match[1] or match[2])
     if not registered.run_id:
-        raise UserError(f"{MODEL}/{registered.version} names no run: `registry register` has not registered it")
+        raise UserError(f"{MODEL}/{registered.version} has no run: it was not registered by `registry register`")
     return str(registered.run_id)
 
 
 def champions_before(champion: "ModelVersion") -> list[str]:
-    """The versions that were champion before this one, the latest last."""
+    """The previous champions, the latest last."""
     return [str(number) for number in json.loads(champion.tags.get(BEFORE, "[]"))]

@@ -1,6 +1,6 @@
 """Admission: load shedding before the event loop fills with requests.
 
-Requests that were kept would be answered when no client waits for them any more, and would fill the memory meanwhile.
+Without it, requests would wait until their clients have given up, and would fill the memory meanwhile.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from .refusal import BUSY, Refusal, refused_total
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Requests answered in a turn of the event loop, which then reads and refuses new ones. With fewer, clients that retry
-# at once keep the loop busy with refusals; with more, a refusal comes late.
+# Requests answered in a turn of the event loop, which then reads and refuses new ones. With a smaller number, clients
+# that retry at once keep the loop busy with refusals; with a larger one, a refusal comes late.
 TURN = 16
 
 
 class Admission:
-    """ASGI middleware that refuses requests to the model with 503 once too many are pending.
+    """ASGI middleware that refuses predictions with 503 while too many are pending.
 
-    It stands outside BentoML's own middleware, so that a refusal costs little. BentoML's own limit
-    (`traffic.max_concurrency`) answers 429 and sees one request at a time: a handler that does not wait ends before the
-    next one begins, so pending requests stand in the event loop.
+    It is the outermost middleware, so that a refusal is cheap. BentoML's limit (`traffic.max_concurrency`) answers 429
+    and sees one request at a time: the handlers do not await anything, so each one ends before the next one begins, and
+    pending requests wait in the event loop.
     """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
-        """Protects an application.
+        """Wraps an application.
 
         Args:
             app: The application.
-            limit: The most pending requests.
+            limit: Maximum number of pending requests.
         """
         self._app = app
         self._limit = limit

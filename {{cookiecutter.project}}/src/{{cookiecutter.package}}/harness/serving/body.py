@@ -1,4 +1,4 @@
-"""Bodies of requests: read within limits, and the file of a multipart form."""
+"""Request bodies, read within limits; the file of a multipart form."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ class Bodies:
     """The bodies of the requests that a process is reading or answering."""
 
     def __init__(self, limits: Limits) -> None:
-        """Holds no body yet.
+        """Starts without a body.
 
         Args:
-            limits: The most bytes of one body, and of all.
+            limits: Maximum size of a body, and of all bodies together.
         """
         self._limits = limits
         self.held_bytes = 0
 
     @contextlib.asynccontextmanager
     async def read(self, request: Request, *content_types: str) -> AsyncIterator[tuple[str, bytes]]:
-        """Reads the body of a request, which counts as held until the block ends.
+        """Reads the body of a request within the limits.
+
+        Until the block ends, the body counts as held.
 
         Args:
-            request: The request, unread.
-            *content_types: The content types that it may have.
+            request: The unread request.
+            *content_types: The allowed content types.
 
         Yields:
-            Its content type, and its body.
+            Content type and body.
 
         Raises:
-            Refusal: If it has another content type or is too large, or all bodies together are.
+            Refusal: If the content type is not allowed, or the body or the sum of all bodies is too large.
         """
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type not in content_types:
@@ -59,14 +61,14 @@ class Bodies:
 
 
 async def uploaded_file(request: Request, body: bytes) -> bytes:
-    """The one file of a multipart form, whose field is `file`.
+    """The file of a multipart form with the single field `file`.
 
     Args:
         request: The request, for its headers.
-        body: Its body.
+        body: The body of the request.
 
     Raises:
-        Refusal: If it is not such a form.
+        Refusal: If the form is malformed, or has other fields.
     """
 
     async def chunks() -> AsyncGenerator[bytes, None]:
@@ -76,7 +78,7 @@ async def uploaded_file(request: Request, body: bytes) -> bytes:
         form = await MultiPartParser(request.headers, chunks(), max_files=1, max_fields=1).parse()
     except MultiPartException as error:
         raise Refusal(400, f"malformed form: {error.message}") from None
-    except Exception as error:  # the parser below Starlette raises others, KeyError for a missing boundary
+    except Exception as error:  # Starlette's parser also raises other errors: KeyError for a missing boundary
         raise Refusal(400, f"malformed form: {type(error).__name__}") from None
     try:
         upload = form.get("file")

@@ -1,8 +1,8 @@
-"""The service of an exported ONNX model: instances at /predict, files at /predict_file.
+"""The HTTP service of an exported ONNX model: /predict and /predict_file.
 
-The module imports nothing heavy: `bentoml serve` also imports it in its supervisor, which never predicts. A worker
-loads NumPy, ONNX Runtime and the code that reads inputs in `ModelService.__init__`. TensorFlow, MLflow, DVC and Hydra
-are not even installed where a Bento runs.
+The module imports nothing heavy, because `bentoml serve` also imports it in its supervisor, which never predicts. A
+worker loads NumPy, ONNX Runtime and the input decoder in `ModelService.__init__`. TensorFlow, MLflow, DVC and Hydra are
+not installed in the environment of a Bento.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(string
 class _Unread(bentoml.IODescriptor):
     """An input that BentoML describes to clients and hands over unread.
 
-    BentoML 1.4 itself answers some bad requests with 500, writes a traceback to the log for each, decodes images of any
-    size, and fetches a URL in place of an image.
+    BentoML 1.4's parsing answers some bad requests with 500 and a traceback in the log, decodes images of any size, and
+    fetches a URL that is given in place of an image.
     """
 
     @classmethod
     async def from_http_request(cls, request: Request, serde: Any) -> _Unread:
-        """Puts the request in the place of its fields."""
+        """Sets every field to the unread request."""
         unread: _Unread = cls.model_construct(**dict.fromkeys(cls.model_fields, request))
         return unread
 
@@ -59,13 +59,13 @@ class Instances(_Unread):
 
 
 class File(_Unread):
-    """A file in a multipart form: a picture, or a table as CSV."""
+    """A file in a multipart form: a picture or a CSV table."""
 
     file: Path
 
 
 class Predictions(pydantic.BaseModel):
-    """The answer: one prediction for each instance, in their order."""
+    """The answer: a prediction for each instance, in input order."""
 
     model_version: str
     predictions: list[Any]
@@ -91,12 +91,12 @@ OPTIONS: dict[str, Any] = {
     "service_class": _Service,
     "labels": BuildLabels(),
     "workers": 1,
-    # A timer of BentoML lives for the whole timeout, also after its request is answered.
+    # Short, because BentoML keeps a timer for the whole timeout, even after the request is answered.
     "traffic": {"timeout": 10},
-    # /metrics counts every request; a line in the log for each adds about 0.1 ms to it.
+    # /metrics counts the requests; an access log adds about 0.1 ms to each.
     "logging": {"access": {"enabled": False}},
-    # BentoML makes four spans for each request, also if nothing collects them: without, 1.3 ms became 0.6 ms. To trace,
-    # give an exporter and an empty `excluded_urls` in the file that BENTOML_CONFIG names.
+    # BentoML creates four spans per request even if nothing collects them; without them, a request takes 0.6 ms instead
+    # of 1.3 ms. To trace, set an exporter and an empty `excluded_urls` in the file that BENTOML_CONFIG names.
     "tracing": {"excluded_urls": [".*"]},
 }
 
@@ -105,14 +105,14 @@ class ModelService:
     """The endpoints of a model.
 
     Attributes:
-        limits: Bounds of the requests.
+        limits: Limits of the requests.
         info: The description of the model.
     """
 
     limits = Limits()
 
     def __init__(self) -> None:
-        """Loads the model and runs it once: the server is ready after this."""
+        """Loads the model and runs it once; the server is then ready."""
         import numpy as np
         import onnxruntime as ort
 
@@ -123,14 +123,13 @@ class ModelService:
         self._target = self.info.answers
         self._request_model = self._requests.request_model(self._description, self.limits.instances)
         options = ort.SessionOptions()
-        # One thread for each worker: requests run in parallel. Threads that wait for each other inside one small model
-        # cost more than they bring. Scale by `workers`.
+        # One thread per worker: inside a small model, threads cost more than they gain. Scale by `workers`.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = ort.InferenceSession(FOLDER / "model.onnx", options, ["CPUExecutionProvider"])
-        # A picture may hold `max_pixels`, a file many rows: they are read off the event loop, which goes on answering,
-        # and one at a time, so that several large ones do not fill the memory.
+        # Files can be large: they are read in a thread, so that the event loop goes on answering, and one at a time, so
+        # that several of them do not fill the memory.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._bodies = Bodies(self.limits)
         self._counter = bentoml.metrics.Counter(
@@ -141,7 +140,7 @@ class ModelService:
         self._warm_up()
 
     def _warm_up(self) -> None:
-        # The first run allocates and is slow: better here than for the first client.
+        # The first run allocates memory and is slow; no client should wait for it.
         feeds = {}
         for value in self._session.get_inputs():
             shape = [size if isinstance(size, int) else 1 for size in value.shape]
@@ -151,16 +150,19 @@ class ModelService:
     @bentoml.on_deployment
     @staticmethod
     def check_model() -> None:
-        """Fails once, with one line, before workers start: a worker that fails is started again forever."""
+        """Verifies the model before workers start.
+
+        It fails once, with one line; workers that fail are restarted forever.
+        """
         read_model_info()
 
     @bentoml.api(input_spec=Instances, output_spec=Predictions)
     async def predict(self, instances: Request) -> Response:
-        """Answer instances: arrays of raw pixel values (0 to 255), or rows of a table as objects."""
+        """Predict instances: arrays of pixel values (0 to 255), or table rows."""
         content_types = ["application/json", *([NPY] if isinstance(self._requests, ArrayDecoder) else [])]
         try:
             async with self._bodies.read(instances, *content_types) as (content_type, body):
-                # On the event loop on purpose: changing to a thread and back costs as much as a small model.
+                # On the event loop, because changing to a thread and back costs as much as a small model.
                 feeds = self._parse(body) if content_type == "application/json" else self._read_npy(body)
                 return self._answer(self._run(feeds), instances)
         except Refusal as refusal:
@@ -168,7 +170,7 @@ class ModelService:
 
     @bentoml.api(input_spec=File, output_spec=Predictions)
     async def predict_file(self, file: Request) -> Response:
-        """Answer a file: a picture, or a table as CSV with a header."""
+        """Predict a file: a picture, or a CSV table with a header."""
         try:
             async with self._bodies.read(file, "multipart/form-data") as (_, body):
                 data = await uploaded_file(file, body)
@@ -205,7 +207,7 @@ class ModelService:
     def _run_file(self, data: bytes) -> Array:
         try:
             return self._run(self._requests.from_file(data, self._description))
-        except ValueError as error:  # a Refusal is no ValueError
+        except ValueError as error:  # a Refusal is not a ValueError
             raise Refusal(400, f"file: {error}") from None
 
     def _run(self, feeds: dict[str, Array]) -> Array:

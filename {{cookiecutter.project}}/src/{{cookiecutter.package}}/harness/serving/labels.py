@@ -11,18 +11,18 @@ from .model import read_model_info
 class BuildLabels:
     """A mapping that computes its items when its keys are read.
 
-    Serving must neither wait for git and MLflow nor need them, and a Bento has no tracking room at all.
+    Only a build reads the keys: serving must not depend on git and MLflow, and a Bento does not contain `tracking`.
     """
 
     def keys(self) -> Iterable[str]:
-        """Computes the labels: `dict.update` reads the keys first.
+        """Computes the labels, because `dict.update` reads the keys first.
 
         Raises:
-            BentoMLException: If there is no model, or it is not what dvc.lock records.
+            BentoMLException: If there is no model, or it differs from dvc.lock.
         """
         from ..tracking.labels import labels
 
-        # With a Dockerfile of our own, BentoML falls back to an older form of its file and warns at every build.
+        # With a custom Dockerfile, BentoML falls back to an older format of bento.yaml and warns at every build.
         logging.getLogger("bentoml.build").addFilter(lambda record: "fallback to bento v1" not in record.getMessage())
         read_model_info()
         try:

@@ -6,13 +6,13 @@ from ..inputs.contracts import MAX_FILE_BYTES
 
 
 class Limits(NamedTuple):
-    """Bounds of requests, for each process.
+    """Limits of the requests to one process.
 
     Attributes:
-        instances: The most instances in a request.
-        body_bytes: The largest body of a request.
-        held_bytes: The largest sum of the bodies that are being read or answered.
-        pending: The most requests to the model that wait; others are refused with 503.
+        instances: Maximum number of instances in a request.
+        body_bytes: Maximum size of a request's body, in bytes.
+        held_bytes: Maximum sum of the bodies that are being read or answered, in bytes.
+        pending: Maximum number of pending predictions; further ones are refused with 503.
     """
 
     instances: int = 256

@@ -1,4 +1,4 @@
-"""The model that the service answers with: its description, and the modules for its kind."""
+"""The served model: its description, input decoder and target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = next((root for root in ROOTS if (root / "models/model.json").exists()),
 
 
 class ModelInfo(pydantic.BaseModel, extra="allow"):
-    """The content of models/model.json: the part that every model has, and more for its kind."""
+    """The content of models/model.json; fields that not every model has are extra."""
 
     input: str
     target: str
@@ -27,7 +27,7 @@ class ModelInfo(pydantic.BaseModel, extra="allow"):
 
     @property
     def version(self) -> str:
-        """The name of the model in answers."""
+        """The model's version in answers."""
         return self.sha256[:12]
 
     @property
@@ -37,15 +37,15 @@ class ModelInfo(pydantic.BaseModel, extra="allow"):
 
     @property
     def answers(self) -> Target:
-        """The module that makes answers."""
+        """The module of the target, which formats answers."""
         return targets.target(self.model_dump())
 
 
 def read_model_info() -> ModelInfo:
-    """Reads the description of the model, and verifies the model against it and against the Bento's labels.
+    """Reads the model's description and verifies the model's SHA-256.
 
     Raises:
-        BentoMLException: If there is no model, or it is another model than the one described.
+        BentoMLException: If there is no model, or it does not match its description or the labels of the Bento.
     """
     try:
         info = ModelInfo.model_validate(model.read(FOLDER))
@@ -54,11 +54,11 @@ def read_model_info() -> ModelInfo:
     except ValueError as error:
         raise BentoMLException(f"{FOLDER / 'model.json'} does not describe a model: run `dvc repro`") from error
     record = ROOTS[0] / "bento.yaml"
-    if record.exists():  # both files may have been exchanged together: the labels record the model of the Bento
+    if record.exists():  # model and description may both have been replaced: the labels record the Bento's model
         recorded = (yaml.safe_load(record.read_bytes()).get("labels") or {}).get("model_sha256", info.sha256)
         if recorded != info.sha256:
             raise BentoMLException(
-                f"{FOLDER / 'model.onnx'} is not the model of this Bento ({record}: {recorded[:12]}, the file: "
+                f"{FOLDER / 'model.onnx'} is not the model of this Bento ({record}: {recorded[:12]}, file: "
                 f"{info.version}): build the Bento again"
             )
     return info

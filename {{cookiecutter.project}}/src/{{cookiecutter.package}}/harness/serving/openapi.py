@@ -1,4 +1,4 @@
-"""The OpenAPI document: shapes of requests and answers, which BentoML leaves out."""
+"""The OpenAPI document, with schemas of requests and answers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ NPY = "application/x-npy"
 
 
 def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> Any:
-    """Completes the document that BentoML generates.
+    """Adds schemas to the document that BentoML generates.
 
     Args:
         spec: BentoML's document.
         info: The model.
         limits: The limits of the service.
-        description: What the service does.
+        description: Description of the service.
 
     Returns:
-        The document with the schemas of both endpoints, also of their answers to bad requests.
+        The document with the schemas of both endpoints, including error responses.
     """
     file = {"type": "string", "format": "binary", "description": info.requests.FILE}
     npy = {"type": "string", "format": "binary", "description": "An array as numpy.save writes it"}
@@ -52,11 +52,11 @@ def _responses(body: dict[str, Any], info: ModelInfo, limits: Limits) -> dict[st
     }
     error = {"application/json": _object(error={"type": "string"})}
     described = {
-        "200": ("A prediction for each instance, in their order", answer),
+        "200": ("A prediction for each instance, in input order", answer),
         "400": ("The content cannot be used; `error` says why", error),
         "413": (f"The request is larger than {limits.body_bytes} bytes", error),
         "415": (f"The content type is not {' or '.join(body)}", error),
-        "503": ("Too many requests are waiting: try again later, as Retry-After says", error),
+        "503": ("Too many requests are waiting: try again after the seconds in Retry-After", error),
     }
     return {
         status: {"description": text, "content": _content(schemas)} for status, (text, schemas) in described.items()

@@ -1,7 +1,8 @@
-"""The page at /ui, to try the model in a browser; `SERVICE_PAGE=off` in the environment switches it off.
+"""The page at /ui, to try the model in a browser.
 
-It uses the public API alone. static/ is sent unchanged: no build step, nothing from another host. Examples and bounds
-come from the model's description and from models/page.json, which `evaluate` writes.
+The environment variable SERVICE_PAGE=off disables it. The page uses only the public API. The files of static/ are sent
+unchanged: no build step, nothing from another host. Examples and bounds come from the model's description and from
+models/page.json, which `evaluate` writes.
 """
 
 import json
@@ -21,20 +22,20 @@ from .model import FOLDER, read_model_info
 
 STATIC = Path(__file__).parent / "static"
 HTML = Path(__file__).parents[2] / "page.html"  # the owner's
-# Types are given: the browser must not guess, and `mimetypes` depends on the system's configuration.
+# Media types are explicit: browsers must not guess, and `mimetypes` depends on the system's configuration.
 FILES = {
     "/ui": (HTML, "text/html"),
     "/ui/page.css": (STATIC / "page.css", "text/css"),
     "/ui/page.js": (STATIC / "page.js", "text/javascript"),
 }
-# https://developer.mozilla.org/en-US/docs/Web/HTTP/Guides/CSP: only the page's own files and service,
-# and pictures that it made itself; nothing inline, no frame around it.
+# https://developer.mozilla.org/en-US/docs/Web/HTTP/Guides/CSP: allows the page's files and service, and images that
+# the page creates; forbids inline code and frames around the page.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # another model may be behind the same address tomorrow
+    "Cache-Control": "no-cache",  # a later release may serve another model at the same address
 }
 
 
@@ -44,7 +45,7 @@ def enabled() -> bool:
 
 
 def mount(service: Any) -> None:
-    """Adds the page to a service, unless it is switched off.
+    """Adds the page to a service, unless it is disabled.
 
     Args:
         service: A BentoML service.
@@ -54,7 +55,7 @@ def mount(service: Any) -> None:
 
 
 def describe() -> dict[str, Any]:
-    """The model as the page shows it."""
+    """The description of the model for the page."""
     info = read_model_info()
     description = info.model_dump()
     return {
@@ -62,7 +63,7 @@ def describe() -> dict[str, Any]:
         "target_name": description["target_name"],
         "schema": info.requests.instance_schema(description),
         "file": info.requests.FILE,
-        "level": getattr(info.answers, "LEVEL", None),  # of the intervals, if answers have any
+        "level": getattr(info.answers, "LEVEL", None),  # of the prediction intervals; classes have none
     }
 
 
@@ -70,8 +71,9 @@ def app(describe: Callable[[], dict[str, Any]], content: Path) -> Starlette:
     """The application that serves the page.
 
     Args:
-        describe: Returns the model as the page shows it; called once, for the first visitor.
-        content: models/page.json. Without it the page has no examples, and its form no bounds and no choices.
+        describe: Function that returns the description of the model; called once, at the first visit.
+        content: Path of models/page.json; without the file, the page has no examples, and its form no bounds or
+            choices.
     """
 
     @cache

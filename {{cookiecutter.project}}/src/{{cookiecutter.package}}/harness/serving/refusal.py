@@ -1,4 +1,4 @@
-"""Refusals: requests that are answered with a 4xx or a 503, and one line that says why."""
+"""Refusals: requests answered with 4xx or 503 and a reason."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ LATER = {"retry-after": "1"}
 
 
 class Refusal(Exception):
-    """A request that cannot be answered."""
+    """The reason why a request is refused."""
 
     def __init__(self, status: int, message: str) -> None:
-        """Keeps the status code and a line for a person."""
+        """Stores the HTTP status code and the reason, in one line."""
         super().__init__(message)
         self.status = status
 
     def response(self) -> JSONResponse:
-        """The answer to send."""
+        """The response to send."""
         return JSONResponse({"error": str(self)}, self.status, headers=LATER if self.status == 503 else None)
 
 

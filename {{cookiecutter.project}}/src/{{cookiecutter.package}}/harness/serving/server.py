@@ -6,14 +6,14 @@ from typing import Any
 
 import uvicorn
 
-GRACE = 1.0  # seconds in which clients that keep their connection are told to close it
+GRACE = 1.0  # seconds for clients to close their connections, as answers ask them to
 
 
 class Server(uvicorn.Server):
-    """Accepts all waiting connections at once, and answers every request that has arrived before it ends.
+    """A uvicorn server that accepts all waiting connections at once.
 
-    uvloop accepts one connection in each turn of the event loop. A busy service could then not refuse the others,
-    which it does not see, and a service that ends would reset them.
+    uvloop accepts one connection in each turn of the event loop. A busy service could not refuse requests on the
+    connections that wait, and a service that ends would reset these connections.
     """
 
     _listening: list[socket.socket]
@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
                 accepted, _ = listening.accept()
             except ConnectionAbortedError:
                 continue
-            except OSError:  # no connection waits; or there are too many open files, and connections wait
+            except OSError:  # no connection waits, or too many files are open to accept it now
                 return
             task = loop.create_task(loop.connect_accepted_socket(self._protocol, accepted))
             self._accepting.add(task)
@@ -52,12 +52,14 @@ class Server(uvicorn.Server):
         return protocol
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accepts the waiting connections, closes each with its next answer, then ends as uvicorn does.
+        """Answers the requests that have arrived, then ends as uvicorn does.
+
+        Each connection is closed with its next answer.
 
         Args:
             sockets: The sockets that it listens on.
         """
-        # For answers to come; those under way have their headers, and uvicorn closes after them.
+        # For answers that have not begun; the others have their headers, and uvicorn closes after them.
         self.server_state.default_headers.append((b"connection", b"close"))
         for connection in self.server_state.connections:
             cycle = getattr(connection, "cycle", None)

@@ -1,1 +1,1 @@
-"""Sweeps: many trainings in one study that can be stopped, resumed and shared by workers."""
+"""Sweeps: many trainings in a study, which is resumable and parallel."""

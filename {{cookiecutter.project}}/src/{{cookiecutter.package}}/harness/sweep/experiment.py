@@ -1,4 +1,4 @@
-"""conf/experiment/<name>.yaml: how the best trial of a sweep differs from the defaults."""
+"""The experiment of a sweep's best trial: conf/experiment/<name>.yaml."""
 
 import glob
 import re
@@ -28,14 +28,14 @@ _Dumper.add_representer(list, lambda dumper, value: dumper.represent_sequence("t
 
 
 def refuse_foreign(study: str, front: bool) -> None:
-    """Raises if the sweep would overwrite a file that it has not written.
+    """Rejects a sweep that would overwrite an experiment of another origin.
 
     Args:
         study: Name of the study.
-        front: Whether it writes a file for each trial of a Pareto front.
+        front: Whether the sweep writes an experiment for each trial of a Pareto front.
 
     Raises:
-        UserError: With the file.
+        UserError: If an experiment of that name exists that the sweep did not write.
     """
     suffix = r"(-[0-9]+)?" if front else ""
     for path in sorted(FOLDER.glob("*.yaml")):
@@ -57,18 +57,18 @@ def write(name: str, study: str, overrides: Sequence[str], parameters: Mapping[s
         The file.
 
     Raises:
-        UserError: If it would not compose to the trial's configuration; it is then not written.
+        UserError: If the experiment would not compose to the trial's configuration; no file is then written.
     """
     refuse_foreign(study, name != study)
     text = _text(name, study, overrides, parameters, comment)
     path = FOLDER / f"{name}.yaml"
     try:
-        other = sorted(key for key, value in _tried(path.name, text).items() if parameters.get(key) != value)
-        if other:
-            raise UserError(f"{', '.join(other)} would differ")
+        differing = sorted(key for key, value in _draft(path.name, text).items() if parameters.get(key) != value)
+        if differing:
+            raise UserError(f"{', '.join(differing)} would differ")
     except UserError as error:
         raise UserError(
-            f"{path} is not written, it would not reproduce the trial: {error}; write it by hand, from "
+            f"{path} was not written, because it would not reproduce the trial: {error}; write it by hand from "
             f"{shlex.join(overrides)}"
         ) from error
     files.write_text(path, text)
@@ -76,7 +76,7 @@ def write(name: str, study: str, overrides: Sequence[str], parameters: Mapping[s
 
 
 def _text(name: str, study: str, overrides: Sequence[str], parameters: Mapping[str, Any], comment: str) -> str:
-    """The content of the file: the choices and values that differ from the defaults."""
+    """The content of an experiment: choices and values that are not defaults."""
     choices = groups(overrides)
     defaults = composed([f"{group}={choice}" for group, choice in choices.items()])
     lines = ["# @package _global_", f"# {_signature(study)}", f"# {comment}", f"# dvc exp run -S {GROUP}={name}"]
@@ -101,8 +101,8 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _tried(file: str, text: str) -> dict[str, Any]:
-    """The configuration of a training with an experiment, composed in a copy of conf/."""
+def _draft(file: str, text: str) -> dict[str, Any]:
+    """The configuration of a new experiment, composed in a copy of conf/."""
     with tempfile.TemporaryDirectory() as folder:
         conf = Path(shutil.copytree(config.CONF, Path(folder, config.CONF)))
         files.write_text(conf / GROUP / file, text)
@@ -113,11 +113,11 @@ def _tried(file: str, text: str) -> dict[str, Any]:
 
 
 def forget(study: str, written: Collection[Path]) -> None:
-    """Removes the experiments of a study's earlier commands that are no longer among its best trials.
+    """Removes experiments of trials that are no longer among the best.
 
     Args:
         study: Name of the study.
-        written: The experiments of the present command.
+        written: Experiments that this command wrote; they stay.
     """
     for path in set(FOLDER.glob(f"{glob.escape(study)}*.yaml")) - set(written):
         if _written_by(study, path):
@@ -125,13 +125,15 @@ def forget(study: str, written: Collection[Path]) -> None:
 
 
 def groups(overrides: Sequence[str]) -> dict[str, str]:
-    """Group -> choice, if it differs from the defaults and does not follow from another choice.
+    """Configuration group -> choice, if it differs from the default.
+
+    A choice that follows from another one is left out: a linear model chooses its section `train`.
 
     Args:
         overrides: The trial's overrides.
     """
     wanted, present, chosen = config.choices(overrides=overrides), config.choices(), dict[str, str]()
-    for group in sorted(wanted, key=lambda group: group != "model"):  # a linear model chooses its training itself
+    for group in sorted(wanted, key=lambda group: group != "model"):  # other choices may follow from the model
         if group != GROUP and wanted[group] is not None and present.get(group) != wanted[group]:
             chosen[group] = wanted[group]
             present = config.choices(overrides=[f"{key}={choice}" for key, choice in chosen.items()])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 WATCH_SECONDS = 5.0  # between two updates of the progress bar and of MLflow
-WAIT_SECONDS = 1.0  # between two checks for trials that other workers have given up
+WAIT_SECONDS = 1.0  # between two checks for the trials of other workers
 
 HELP = f"""Trains with different parameters and writes the best as an experiment.
 
@@ -36,7 +36,7 @@ OVERRIDES change conf/sweep.yaml, in Hydra's grammar. Without sweep=... every co
 
 \b
 model=cnn,mlp train.learning_rate=0.001,0.0003      every combination
-sweep=tpe sweep.trials=50 model=mlp                 the space of conf/sweep/space/
+sweep=tpe sweep.trials=50 model=mlp                 the space in conf/sweep/space/
 sweep=tpe 'train.learning_rate=tag(log,interval(1e-4,1e-2))'
 sweep=tpe launcher=joblib launcher.workers=4        four processes
 
@@ -107,7 +107,7 @@ def launch(study: "optuna.Study", launcher: Mapping[str, Any]) -> None:
 
 
 def attend(study: "optuna.Study", launcher: Mapping[str, Any]) -> None:
-    """Starts workers while there are trials to claim, and waits until every trial has ended.
+    """Starts workers until no trial is unclaimed and every trial has ended.
 
     Args:
         study: The study.
@@ -144,7 +144,7 @@ def _start(study: "optuna.Study", launcher: Mapping[str, Any]) -> None:
 
 @contextmanager
 def watched(study: "optuna.Study") -> Iterator[None]:
-    """Shows the progress of a study and logs its ended trials to MLflow while workers run.
+    """Shows progress and logs finished trials to MLflow while workers run.
 
     Args:
         study: The study.
@@ -171,7 +171,7 @@ def _watch(study: "optuna.Study", stop: threading.Event) -> None:
                 bar.set_postfix_str(report.summary(study), refresh=False)
                 bar.update(len(studies.ended(study)) - bar.n)
                 runs.sync_or_warn(study)
-            except Exception as error:  # of any class: if the storage stays away, the workers report it
+            except Exception as error:  # any class: if the storage stays unreachable, the workers report it
                 if not warned:
                     reason = f"{type(error).__name__}: {one_line(error)}"
                     print(f"warning: the progress of the sweep cannot be read: {reason}", file=sys.stderr)
@@ -179,14 +179,16 @@ def _watch(study: "optuna.Study", stop: threading.Event) -> None:
 
 
 def repeat(study: "optuna.Study", search: plans.Search) -> "optuna.Study | None":
-    """Repeats the best trials with other seeds: the best of many trials owes a part of its score to its seed.
+    """Repeats the best trials with other seeds.
+
+    The best of many trials owes part of its score to its seed; the mean over seeds shows how much.
 
     Args:
         study: The study.
         search: The sweep.
 
     Returns:
-        The study of the repetitions, or None without any.
+        The study of the repetitions, or None if there are none.
     """
     best = trials.best(study, search.settings.top)
     repetitions = {
@@ -207,7 +209,7 @@ def repeat(study: "optuna.Study", search: plans.Search) -> "optuna.Study | None"
 
 
 def _other_seeds(trial: "FrozenTrial", count: int) -> range:
-    """The seeds of a trial's repetitions; none for a model with an exact solution, which depends on no seed."""
+    """The seeds of a trial's repetitions; none for an exact solution."""
     seed = trial.user_attrs["seed"]
     return range(0) if seed is None else range(seed + 1, seed + 1 + count)
 
@@ -218,7 +220,7 @@ def _repetition(trial: "FrozenTrial", seed: int) -> dict[str, Any]:
 
 
 def conclude(study: "optuna.Study", repeats: "optuna.Study | None", top: int) -> None:
-    """Writes tables, pictures and experiments, and prints where they are.
+    """Writes tables, plots and experiments, and prints their paths.
 
     Args:
         study: The study.
@@ -229,7 +231,7 @@ def conclude(study: "optuna.Study", repeats: "optuna.Study | None", top: int) ->
         UserError: If no trial is complete.
     """
     folder = studies.folder(study.study_name)
-    pictures = report.write(study, repeats, folder)
+    plots = report.write(study, repeats, folder)
     print(report.table(study, top))
     if repeats is not None:
         print(report.seeds_table(study, repeats))
@@ -238,11 +240,11 @@ def conclude(study: "optuna.Study", repeats: "optuna.Study | None", top: int) ->
     if not winners:
         raise UserError(f"no trial is complete; the last error: {trials.error(studies.ended(study)[-1])}")
     if any(config.choices(overrides=trial.user_attrs["overrides"]).get("debug") for trial in winners):
-        print("debug: these trials only check that everything trains, no experiment is written")
+        print("debug: these trials only check that training works, no experiment is written")
     else:
         _write_experiments(study, repeats, winners)
-    importances = any(path.stem == "importances" for path in pictures)
-    missing = "" if importances else f" (importances need {trials.ENOUGH} complete trials of two parameters)"
+    importances = any(path.stem == "importances" for path in plots)
+    missing = "" if importances else f" (importances need {trials.MIN_COMPLETE} complete trials and two parameters)"
     print(f"{folder}/: plots{missing} and trials.csv; all runs: make mlflow")
 
 

@@ -1,4 +1,4 @@
-"""The plan of a sweep: read from the command line and conf/, checked, and what identifies the search."""
+"""The plan of a sweep, read from the command line and conf/."""
 
 import hashlib
 import json
@@ -19,13 +19,13 @@ from .settings import LATENCY, Sweep
 
 
 class Search(NamedTuple):
-    """A sweep, as the command line and conf/ describe it.
+    """A sweep, described by the command line and conf/.
 
     Attributes:
         settings: Section `sweep`.
         objectives: Metric -> its direction.
         launcher: Section `launcher`.
-        plan: What identifies the search, as JSON holds it.
+        plan: All that the trials depend on, which identifies the search; a JSON object.
         data_md5: MD5 of data/prepared in dvc.lock.
     """
 
@@ -93,31 +93,31 @@ def _refuse_unsupported(settings: Sweep, train: Mapping[str, Any]) -> None:
 
 
 def _objectives(settings: Sweep, target: Target) -> dict[str, Direction]:
-    """The metrics that are optimized -> their directions."""
+    """Metric to optimize -> its direction."""
     known = [*monitor.choices(target), LATENCY]
     if unknown := [metric for metric in settings.metrics if metric not in known]:
-        raise UserError(f"sweep.metrics: {unknown[0]} is not measured here: choose from {', '.join(known)}")
+        raise UserError(f"sweep.metrics: {unknown[0]} is not a metric of this project: choose from {', '.join(known)}")
     return {metric: samplers.direction(metric, target) for metric in settings.metrics}
 
 
 def require_prepared(sections: Mapping[str, Any]) -> str:
-    """Checks that data/prepared is what the pipeline would train on.
+    """Checks that data/prepared is up to date.
 
     Args:
         sections: The composed configuration.
 
     Returns:
-        Its MD5 in dvc.lock.
+        The MD5 of data/prepared in dvc.lock.
 
     Raises:
-        UserError: With the command that makes it.
+        UserError: If data/prepared is missing or outdated; the message names the command that makes it.
     """
     stage = lockfile.stages(lockfile.LOCK.read_text(encoding="utf-8") if lockfile.LOCK.exists() else "").get("prepare")
     recorded = config.flatten(stage.parameters if stage else {})
     required = config.flatten({name: sections[name] for name in ("data", "prepare")})
     if stage is None or recorded != required or not prepared.PREPARED.is_dir():
         changed = [key for key in required if recorded and required[key] != recorded.get(key)]
-        problem = f"was made with another {', '.join(changed)}" if changed else "does not exist yet"
+        problem = f"was made with another {' and '.join(changed)}" if changed else "does not exist yet"
         raise UserError(
             f"{prepared.PREPARED} {problem}: run `dvc repro prepare`, or `dvc pull` if it was made elsewhere"
         )

@@ -1,4 +1,4 @@
-"""The report of a sweep: its best trials as tables for the terminal, and all trials as CSV; pictures are in `plots`."""
+"""The report of a sweep: tables for the terminal, CSV files, plots."""
 
 import csv
 import math
@@ -42,7 +42,10 @@ def _over_seeds(entry: Ranked, metric: str) -> str:
 
 
 def summary(study: "Study") -> str:
-    """The number of trials in each state, in one line; a lost trial, which is queued again, has not failed."""
+    """The number of trials in each state, in one line.
+
+    A lost trial is counted as lost, not as failed: it is queued again.
+    """
     counts = dict.fromkeys((*ALWAYS_COUNTED, "lost", "running", "waiting"), 0)
     every = trials.in_states(study)
     for trial in every:
@@ -104,7 +107,7 @@ def _score(trial: "FrozenTrial | None") -> str:
 
 
 def _cells(trial: "FrozenTrial | None", columns: Sequence[str]) -> list[str]:
-    """The parameters of a trial, "-" for one that it has not."""
+    """The values of a trial's parameters, "-" for a parameter without a value."""
     parameters = trials.parameters(trial) if trial is not None else {}
     return [trials.text(parameters[column]) if column in parameters else "-" for column in columns]
 
@@ -114,7 +117,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _varying(shown: Sequence["FrozenTrial"]) -> list[str]:
-    """The override keys that differ between trials, or all keys if none does."""
+    """The override keys that differ between trials, otherwise all keys."""
     values: list[Mapping[str, Any]] = [trials.parameters(trial) for trial in shown]
     return trials.varying(values) or list(dict.fromkeys(key for parameters in values for key in parameters))
 
@@ -124,7 +127,9 @@ def _epochs(trial: "FrozenTrial") -> int:
 
 
 def write(study: "Study", repeats: "Study | None", folder: Path) -> list[Path]:
-    """Writes the pictures and trials.csv, and seeds.png and seeds.csv of the repetitions.
+    """Writes the plots and CSV files of a sweep.
+
+    trials.csv lists the trials of the search, seeds.csv those of the repetitions.
 
     Args:
         study: The search.
@@ -132,21 +137,23 @@ def write(study: "Study", repeats: "Study | None", folder: Path) -> list[Path]:
         folder: The study's folder.
 
     Returns:
-        The pictures of the search.
+        Paths of the search's plots.
     """
     from . import plots  # here: importing matplotlib takes a second, also for `--help`
     from .plots import seeds
 
-    pictures = plots.draw(study, folder)
+    paths = plots.draw(study, folder)
     write_csv(study, folder / "trials.csv")
     if repeats is not None:
         seeds.draw(study, repeats, folder / "seeds.png")
         write_csv(repeats, folder / "seeds.csv")
-    return pictures
+    return paths
 
 
 def write_csv(study: "Study", path: Path) -> None:
-    """Writes a row for each trial; only complete trials have values of the objectives.
+    """Writes a CSV file with a row for each trial.
+
+    Only complete trials have values of the objectives.
 
     Args:
         study: The study.
@@ -179,7 +186,7 @@ def _row(trial: "FrozenTrial", metrics: Sequence[str], scores: Sequence[str]) ->
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as text in columns; columns of numbers are aligned right."""
+    """Rows as text in columns; numbers are aligned right."""
     columns = []
     for column in zip(*rows, strict=True):
         numeric = all(cell == "-" or _is_number(cell) for cell in column[1:])

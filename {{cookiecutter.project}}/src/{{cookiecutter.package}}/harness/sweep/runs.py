@@ -1,7 +1,7 @@
-"""MLflow runs of a sweep: one for each finished trial, below a run of the sweep.
+"""MLflow runs of a sweep: a parent with a child per trial.
 
-The study holds everything that is logged, and only the process that started the sweep logs it, so workers never wait
-for a server. Logging may stop after any of its steps: the next one finds an incomplete run by its tag and completes it.
+The study holds everything that is logged, and only the process that started the sweep logs, so workers never wait for
+a server. Logging can be interrupted at any step: the next attempt finds an incomplete run by its tag and completes it.
 """
 
 import functools
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 PARAMETERS, METRICS = 100, 1000  # MLflow's limits for one call
-PARAMETER, TAG = 6000, 5000  # and for one value, in characters
-RETRY = 300.0  # seconds until a server that did not answer is asked again: waiting for it takes half a minute
+PARAMETER, TAG = 6000, 5000  # MLflow's limits for one value, in characters
+RETRY = 300.0  # seconds until an unreachable server is tried again: each attempt takes half a minute
 _unreachable_since: dict[str, float] = {}  # store -> time; a process warns once for each store
 
 
 def sync_or_warn(study: "Study") -> bool:
-    """Logs the finished trials, or warns if the tracking server does not answer: the sweep goes on.
+    """Logs finished trials, or warns if the tracking server does not answer.
 
     Args:
         study: A search, or the repetitions of its best trials.
@@ -48,7 +48,7 @@ def sync_or_warn(study: "Study") -> bool:
 
 
 def finish_or_warn(study: "Study", repeats: "Study | None", folder: Path) -> bool:
-    """Logs the result of a sweep as `finish` does, or warns.
+    """Logs the result of a sweep, or warns.
 
     Args:
         study: The search.
@@ -56,13 +56,15 @@ def finish_or_warn(study: "Study", repeats: "Study | None", folder: Path) -> boo
         folder: The study's folder.
 
     Returns:
-        Whether it is logged.
+        Whether the result is logged.
     """
     return _or_warn(functools.partial(finish, study, repeats, folder))
 
 
 def stop_or_warn(study: "Study") -> bool:
-    """Marks the run of a sweep as stopped, or warns; the next command of this sweep marks it as running.
+    """Marks the run of a sweep as killed, or warns.
+
+    The next command of this sweep marks it as running again.
 
     Args:
         study: The search, or the repetitions of its best trials.
@@ -77,7 +79,7 @@ def stop_or_warn(study: "Study") -> bool:
 def _or_warn(log: Callable[[], None]) -> bool:
     try:
         log()
-    except Exception as error:  # of any class: network, database, permissions
+    except Exception as error:  # any class: network, database, permissions
         if store.uri() not in _unreachable_since:
             print(
                 f"warning: MLflow at {store.uri()} could not be reached, trials are not logged: {one_line(error)}\n"
@@ -90,10 +92,12 @@ def _or_warn(log: Callable[[], None]) -> bool:
 
 
 def sync(study: "Study") -> None:
-    """Logs the finished trials that are not logged yet; without any, MLflow is not imported.
+    """Logs the finished trials that are not logged yet.
+
+    MLflow is imported only if there are such trials.
 
     Args:
-        study: A search, or the repetitions of its best trials, which become children of the search's run.
+        study: A search, or the repetitions of its best trials; their runs are children of the search's run.
 
     Raises:
         mlflow.exceptions.MlflowException: If the store fails.
@@ -103,9 +107,10 @@ def sync(study: "Study") -> None:
 
 
 def finish(study: "Study", repeats: "Study | None", folder: Path) -> None:
-    """Logs missing trials and the result of the sweep: the best trial, its scores, pictures and tables.
+    """Logs missing trials and the result of the sweep.
 
-    The best trial is logged as tags: it may change when the sweep continues, and parameters in MLflow may not.
+    The result is the best trial, its scores, plots and tables. The best trial is logged as tags, because it may change
+    when the sweep continues, and MLflow's parameters cannot change.
 
     Args:
         study: The search.
@@ -150,7 +155,7 @@ def _result(study: "Study", winners: Sequence["FrozenTrial"]) -> dict[str, str]:
 
 
 def _winner_scores(study: "Study", repeats: "Study | None", winners: Sequence["FrozenTrial"]) -> dict[str, float]:
-    """The scores of the best trial, and their mean over seeds with its interval."""
+    """The scores of the best trial, and their mean over seeds."""
     if len(study.directions) > 1 or not winners:
         return {}
     scores, metric = _scores(winners[0]), trials.metrics(study)[0]
@@ -163,9 +168,9 @@ def _winner_scores(study: "Study", repeats: "Study | None", winners: Sequence["F
 
 
 def _unlogged(study: "Study", parent: str) -> list["FrozenTrial"]:
-    """The finished trials that are not known to be children of a run.
+    """The finished trials that are not logged below a run.
 
-    The study keeps the numbers of the known ones: MLflow takes a second to list a thousand children.
+    The study records the numbers of logged trials, because MLflow takes a second to list a thousand children.
     """
     attributes = study.user_attrs
     logged = set(attributes.get("mlflow_logged", ())) if attributes.get("mlflow_run") == parent else set()
@@ -182,13 +187,13 @@ def _log(study: "Study") -> str:
         common = _origin(search) | {"mlflow.parentRunId": parent}
         missing = _unlogged(study, parent)
         if study.user_attrs.get("mlflow_run") != parent:
-            # In this order: if the process is killed in between, the list of another run is not taken for this one's.
+            # The list is reset first: if the process is killed in between, no trial counts as logged below this run.
             study.set_user_attr("mlflow_logged", [])
             study.set_user_attr("mlflow_run", parent)
         key, logged = _key(study), study.user_attrs["mlflow_logged"]
         try:
             for trial in missing:
-                with store.one_at_a_time():  # for each trial: other processes may write to SQLite in between
+                with store.one_at_a_time():  # for each trial, so that other processes can write to SQLite in between
                     _log_trial(client, experiment, trial, _tags(study.study_name, key, trial) | common)
                 logged.append(trial.number)
         finally:
@@ -211,14 +216,14 @@ def _origin(study: "Study") -> dict[str, str]:
 
 
 def _key(study: "Study") -> str:
-    """A unique id of a study, also if another one of its name was deleted."""
+    """A unique id of a study, whose name may be used again."""
     if "mlflow_key" not in study.user_attrs:
         study.set_user_attr("mlflow_key", uuid.uuid4().hex)
     return str(study.user_attrs["mlflow_key"])
 
 
 def _parent(client: "MlflowClient", experiment: str, study: "Study") -> str:
-    """The id of the sweep's run, which is made if it is missing, and marked as running."""
+    """The id of the sweep's run, created if missing and marked running."""
     key = _key(study)
     with store.one_at_a_time():
         run = _find(client, experiment, key)
@@ -241,7 +246,7 @@ def _log_trial(client: "MlflowClient", experiment: str, trial: "FrozenTrial", ta
     run = _find(client, experiment, tags["sweep_key"])
     if run is None:
         started = _milliseconds(trial.datetime_start or trial.datetime_complete)
-        # With its tags in the same call: every run can be found again.
+        # The same call sets the tags, by which an incomplete run is found later.
         run = client.create_run(experiment, started, dict(tags), f"{tags['sweep']}-{trial.number}")
     run_id, status = run.info.run_id, STATUS[trials.STATES[trial.state.name]]
     parent = tags["mlflow.parentRunId"]
@@ -278,7 +283,7 @@ def _tags(name: str, key: str, trial: "FrozenTrial") -> dict[str, str]:
 
 
 def _parameters(trial: "FrozenTrial") -> list["Param"]:
-    """The choices of the search, `model: cnn` for instance, and the whole configuration that they stand for."""
+    """The searched parameters, such as `model: cnn`, and the composed configuration."""
     from mlflow.entities import Param
 
     values = {**trials.parameters(trial), **trial.user_attrs.get("parameters", {})}
@@ -286,7 +291,7 @@ def _parameters(trial: "FrozenTrial") -> list["Param"]:
 
 
 def _metrics(trial: "FrozenTrial") -> list["Metric"]:
-    """The epochs and scores, with times that do not depend on when they are logged."""
+    """Metrics by epoch and scores; their times are those of the trial."""
     from mlflow.entities import Metric
 
     history = trial.user_attrs.get("history", [])
@@ -305,7 +310,10 @@ def _metrics(trial: "FrozenTrial") -> list["Metric"]:
 
 
 def _scores(trial: "FrozenTrial") -> dict[str, float]:
-    """The scores: `val_loss` is named `best_val_loss`, because MLflow shows the last epoch under `val_loss`."""
+    """The scores by their names in MLflow.
+
+    `val_loss` becomes `best_val_loss`, because `val_loss` is the metric by epoch, of which MLflow shows the last value.
+    """
     scores = trial.user_attrs.get("scores", {})
     return {
         _allowed(f"best_{name}" if name.startswith("val_") else name): float(value) for name, value in scores.items()
@@ -313,7 +321,7 @@ def _scores(trial: "FrozenTrial") -> dict[str, float]:
 
 
 def _allowed(name: str) -> str:
-    """A name without what MLflow does not allow, such as the `+` of an override."""
+    """A name without characters that MLflow rejects, such as an override's `+`."""
     return "".join(letter if letter.isalnum() or letter in "_-. :/" else "_" for letter in name.lstrip("+"))[:250]
 
 

@@ -1,4 +1,4 @@
-"""Samplers and pruners of Optuna, as section `sweep` names them."""
+"""Optuna's samplers and pruners, by their names in section `sweep`."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -15,11 +15,11 @@ Direction = Literal["maximize", "minimize"]
 def sampler(name: str, seed: int, number: int) -> "optuna.samplers.BaseSampler":
     """The sampler of one trial.
 
-    Each trial has a sampler of its own: one for all trials would repeat its first random numbers after a restart.
+    Each trial has its own sampler: a shared one would repeat its first random numbers after a restart.
 
     Args:
-        name: Key `sampler` of the section.
-        seed: Key `seed` of the section.
+        name: Key `sampler` of section `sweep`.
+        seed: Key `seed` of section `sweep`.
         number: Number of the trial.
     """
     import numpy as np
@@ -37,7 +37,7 @@ def pruner(name: str, warmup: int) -> "optuna.pruners.BasePruner":
     """The pruner of a study.
 
     Args:
-        name: Key `pruner` of the section.
+        name: Key `pruner` of section `sweep`.
         warmup: Epochs in which no trial is pruned.
     """
     import optuna
@@ -50,10 +50,10 @@ def pruner(name: str, warmup: int) -> "optuna.pruners.BasePruner":
 
 
 def direction(metric: str, target: Target) -> Direction:
-    """The direction in which a metric of a trial improves.
+    """The direction in which an objective of the sweep improves.
 
     Args:
-        metric: An objective of the sweep.
-        target: The target, which knows the direction of its own metric; a loss and the latency are better if lower.
+        metric: The objective.
+        target: The target, which defines the direction of its metric; for loss and latency, lower is better.
     """
     return "maximize" if metric != LATENCY and monitor.mode(metric, target) == "max" else "minimize"

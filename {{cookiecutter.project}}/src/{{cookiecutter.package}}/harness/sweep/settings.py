@@ -14,17 +14,17 @@ class Sweep(Section):
 
     Attributes:
         name: Name of the study; None derives it from the search, so that the same command resumes the same study.
-        sampler: Chooses the parameters of a trial.
+        sampler: Algorithm that chooses the parameters of a trial.
         trials: Number of trials; None, for `grid` only, runs every combination.
         metrics: The objectives: validation metrics of the epoch whose weights are kept, or `latency`, the milliseconds
-            in which the exported model answers. With two objectives, the result is their Pareto front.
-        pruner: Stops hopeless trials after an epoch: `median` compares a trial with the others at that epoch,
-            `halving` is successive halving, `none` stops no trial. Two objectives need `none`.
+            that the exported model needs for an example. With two objectives, the result is their Pareto front.
+        pruner: Algorithm that stops unpromising trials after an epoch: `median` compares a trial with the others at
+            that epoch, `halving` is successive halving, `none` stops no trial. Two objectives need `none`.
         warmup: Epochs in which no trial is pruned.
         seed: Seed of the sampler.
-        seeds: Number of other seeds with which the best trials are repeated at the end.
-        top: Number of best trials that are shown, and repeated.
-        space: The search space, in the notation of `space`.
+        seeds: Number of additional seeds with which the best trials are repeated at the end.
+        top: Number of best trials to show and to repeat.
+        space: The search space, in the notation of the module `space`.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None

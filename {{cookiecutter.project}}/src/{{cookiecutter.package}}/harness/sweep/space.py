@@ -27,9 +27,9 @@ class Overrides(NamedTuple):
     """The overrides of a command line.
 
     Attributes:
-        settings: Those of the sections `sweep` and `launcher`.
-        fixed: Those of every trial.
-        searched: Key -> values of the search.
+        settings: Overrides of the sections `sweep` and `launcher`.
+        fixed: Overrides of every trial.
+        searched: Key -> values to search.
     """
 
     settings: list[str]
@@ -41,10 +41,10 @@ class _Parameter(NamedTuple):
     """A parameter of the space.
 
     Attributes:
-        name: Its name in Optuna: the key, after the condition if it has one.
-        condition: `always`, or a choice.
+        name: Name in Optuna: the key, preceded by the condition unless that is `always`.
+        condition: `always`, or a choice such as `model=cnn`.
         key: The override's key.
-        distribution: Its values.
+        distribution: Distribution of the values.
     """
 
     name: str
@@ -57,7 +57,7 @@ def parse(overrides: Sequence[str]) -> "list[Override]":
     """Overrides parsed by Hydra's grammar.
 
     Raises:
-        UserError: With the override that cannot be parsed.
+        UserError: If an override cannot be parsed.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -68,7 +68,8 @@ def parse(overrides: Sequence[str]) -> "list[Override]":
             parsed += OverridesParser.create().parse_overrides([override])
         except HydraException as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{override}: no override of Hydra, such as train.learning_rate=0.001: {reason}") from error
+            problem = "not a Hydra override, such as train.learning_rate=0.001"
+            raise UserError(f"{override}: {problem}: {reason}") from error
     return parsed
 
 
@@ -76,7 +77,7 @@ def divide(arguments: Sequence[str]) -> Overrides:
     """Divides the overrides of a command line by their purpose.
 
     Raises:
-        UserError: If one cannot be parsed, or searches a value that all trials share.
+        UserError: If an override cannot be parsed, or searches a value that all trials share.
     """
     divided = Overrides([], [], {})
     for argument, override in zip(arguments, parse(arguments), strict=True):
@@ -93,14 +94,15 @@ def divide(arguments: Sequence[str]) -> Overrides:
 
 
 def resolve(configured: Mapping[str, Mapping[str, Any]], overrides: Overrides) -> dict[str, dict[str, str]]:
-    """The space of a search: the configured one, changed by the command line.
+    """The configured space with the changes of the command line.
 
     Args:
         configured: Key `space` of the section.
-        overrides: Of the command line. A fixed key is not searched; a searched one replaces the configured values.
+        overrides: Overrides of the command line. A fixed key is not searched; a searched key replaces the configured
+            values.
 
     Raises:
-        UserError: With the entry that is not valid.
+        UserError: If an entry is not valid.
     """
     keys = [override.key_or_group for override in parse(overrides.fixed)]
     fixed = {key: argument.partition("=")[2] for key, argument in zip(keys, overrides.fixed, strict=True)}
@@ -124,8 +126,8 @@ def resolve(configured: Mapping[str, Mapping[str, Any]], overrides: Overrides) -
 def _refuse_shared(section: str, place: str) -> None:
     if section in NOT_SEARCHED:
         raise UserError(
-            f"{place}: a sweep searches parameters of the training only; all trials share data/prepared. For this one: "
-            "dvc exp run --queue -S"
+            f"{place}: a sweep searches training parameters only, because all trials share data/prepared; to vary this "
+            "key, use `dvc exp run --queue -S`"
         )
 
 
@@ -136,7 +138,7 @@ def distributions(texts: Texts) -> Space:
         texts: Condition -> key -> values.
 
     Raises:
-        UserError: With the entry that is not valid.
+        UserError: If an entry is not valid.
     """
     return {
         condition: {key: distribution(key, values) for key, values in entries.items()}
@@ -177,9 +179,9 @@ def _choices(override: "Override") -> "BaseDistribution":
 
     values: Any = override.value()
     if isinstance(values, Glob):
-        raise ValueError("name the values, a,b,c for instance")
+        raise ValueError("list the values, a,b,c for instance")
     if not override.is_sweep_override():
-        raise ValueError("one value is no search: set it on the command line, or give several as choice(...)")
+        raise ValueError("a search needs several values: write choice(...), or set the one value on the command line")
     if override.is_range_sweep() and isinstance(numbers := values.range(), range) and len(numbers):
         return IntDistribution(numbers[0], numbers[-1], step=numbers.step)
     choices: list[Any] = list(override.sweep_iterator(transformer=Transformer.encode))
@@ -190,7 +192,7 @@ def grid(space: Space) -> list[dict[str, Any]]:
     """Every combination of a space, as key -> value.
 
     Raises:
-        UserError: If the space has an interval or a condition, of which there are no combinations.
+        UserError: If the space has an interval or a condition, which cannot be enumerated.
     """
     if conditions := [condition for condition in space if condition != ALWAYS]:
         raise UserError(f"sweep.space.{conditions[0]}: sweep=grid has no conditions: choose sweep=tpe or sweep=random")
@@ -206,7 +208,7 @@ def _values(key: str, distribution: "BaseDistribution") -> Sequence[Any]:
         return distribution.choices
     if isinstance(distribution, IntDistribution) and not distribution.log:
         return range(distribution.low, distribution.high + 1, distribution.step)
-    raise UserError(f"{key}: an interval has no grid: name values, {key}=a,b,c, or choose sweep=tpe or sweep=random")
+    raise UserError(f"{key}: an interval has no grid: list values, {key}=a,b,c, or choose sweep=tpe or sweep=random")
 
 
 def suggest(trial: "optuna.Trial", space: Space, fixed: Mapping[str, Any]) -> list[str]:
@@ -215,7 +217,7 @@ def suggest(trial: "optuna.Trial", space: Space, fixed: Mapping[str, Any]) -> li
     Args:
         trial: The trial.
         space: The search space.
-        fixed: Key or group -> its value in every trial; conditions are compared with these, too.
+        fixed: Key or group -> its value in every trial; conditions may refer to it.
     """
     values = dict(fixed)
     overrides = []
@@ -247,11 +249,11 @@ def _suggest(trial: "optuna.Trial", parameter: _Parameter) -> Any:
 
 
 def rounded(value: Any, distribution: "BaseDistribution") -> Any:
-    """A value as the training gets it: a number from an interval has four significant digits, for people to read.
+    """A parameter value; floats from an interval have four significant digits.
 
     Args:
         value: The value in Optuna's storage.
-        distribution: Where it was drawn; a value that a person has written is not rounded.
+        distribution: Distribution of the parameter; the values of a list are not rounded.
     """
     from optuna.distributions import FloatDistribution
 
@@ -259,7 +261,7 @@ def rounded(value: Any, distribution: "BaseDistribution") -> Any:
 
 
 def text(value: Any) -> str:
-    """A value as an override writes it."""
+    """A value in the notation of an override."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)

@@ -1,8 +1,9 @@
-"""The study of a sweep: its trials, none of which is lost or run twice when workers are killed.
+"""The study of a sweep, which survives workers that are killed.
 
-Workers share a study through its storage and the folder sweeps/<name>. A worker holds a file lock while it lives; the
-operating system releases the lock with the process, also that of a lost node (on NFS when its lease ends). A running
-trial whose worker's lock is free is lost: it is recorded as failed, and its parameters are queued again.
+No trial is lost or counted twice. Workers share a study through its storage and the folder sweeps/<name>. A worker
+holds a file lock while it lives; the operating system releases the lock when the process ends, and NFS when the lease
+of a lost node ends. A running trial whose worker's lock is free is lost: it is recorded as failed, and its parameters
+are queued again.
 """
 
 import os
@@ -21,21 +22,21 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SWEEPS = Path("sweeps")
-REPEATS = "-seeds"  # suffix of the study that repeats the best trials of another one
-ATTEMPTS = 3  # after which a trial that kills its workers is not queued again
-# What a lost trial hands on to the next attempt.
+REPEATS = "-seeds"  # suffix of the study that repeats the best trials of a search
+ATTEMPTS = 3  # of a trial that kills its workers
+# Attributes that the next attempt of a lost trial inherits.
 INHERITED = ("plan_key", "repeat_of", "repeat_overrides")
 
 
 def folder(name: str) -> Path:
-    """The folder of a study, made if it is missing."""
+    """The folder of a study, created if missing."""
     path = SWEEPS / name
     (path / "workers").mkdir(parents=True, exist_ok=True)
     return path
 
 
 def lock(name: str, purpose: str) -> FileLock:
-    """The lock of a study for something that one worker does at a time."""
+    """A lock among the processes that share a study."""
     return FileLock(folder(name) / f"{purpose}.lock")
 
 
@@ -45,13 +46,13 @@ def worker_lock(name: str, worker: str) -> FileLock:
 
 
 def storage() -> "optuna.storages.BaseStorage":
-    """The storage of all studies: OPTUNA_STORAGE, or sweeps/optuna.db; made if it is missing.
+    """The storage of all studies: OPTUNA_STORAGE, or sweeps/optuna.db, created if missing.
 
     OPTUNA_STORAGE is the URL of a database, or the path of a journal (*.log), which suits a network file system better
     than SQLite.
 
     Raises:
-        UserError: If it cannot be opened.
+        UserError: If the storage cannot be opened.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend
@@ -60,10 +61,10 @@ def storage() -> "optuna.storages.BaseStorage":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     SWEEPS.mkdir(exist_ok=True)
     url = os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{SWEEPS}/optuna.db"
-    # SQLite has one writer at a time; the other processes wait this many seconds.
+    # SQLite has one writer at a time; the other processes wait up to 60 seconds.
     arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {"pool_pre_ping": True}
     try:
-        with FileLock(SWEEPS / "storage.lock"):  # of several processes that open a new database, all but one would fail
+        with FileLock(SWEEPS / "storage.lock"):  # without it, processes fail that create the database at the same time
             if url.endswith(".log"):
                 return optuna.storages.JournalStorage(JournalFileBackend(url))
             return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
@@ -79,12 +80,12 @@ def load(name: str) -> "optuna.Study":
 
 
 def create(name: str, objectives: Mapping[str, samplers.Direction], plan: Mapping[str, Any]) -> "optuna.Study":
-    """A study, made if it is missing.
+    """A study, created if missing.
 
     Args:
         name: Name of the study.
         objectives: Metric -> its direction.
-        plan: What identifies the search: trials of different plans cannot be compared.
+        plan: The plan of the search; trials of different plans cannot be compared.
 
     Raises:
         UserError: If the study exists with another plan.
@@ -114,7 +115,7 @@ def create(name: str, objectives: Mapping[str, samplers.Direction], plan: Mappin
 
 
 def enqueue(study: "optuna.Study", trials: Mapping[str, Mapping[str, Any]]) -> None:
-    """Queues planned trials; a trial that is in the study already is not queued again.
+    """Queues the planned trials that the study does not hold yet.
 
     Args:
         study: The study.
@@ -132,9 +133,9 @@ def claim(study: "optuna.Study", worker: str) -> "optuna.Trial | None":
     """The next trial for a worker, or None if none is left.
 
     Args:
-        study: The study; its attribute `budget` is the number of trials, `planned` the keys of the planned ones, if
-            only those count.
-        worker: Name of the worker, which holds its lock.
+        study: The study. Its attribute `budget` is the number of trials; its attribute `planned`, if set, holds the
+            keys of the trials that count.
+        worker: Name of the worker, which holds its worker lock.
     """
     from optuna.trial import TrialState
 
@@ -154,13 +155,17 @@ def claim(study: "optuna.Study", worker: str) -> "optuna.Trial | None":
 
 
 def unclaimed(study: "optuna.Study") -> int:
-    """Number of trials that no live worker has claimed; the caller holds the lock `claim`."""
+    """Number of trials that no live worker has claimed.
+
+    Args:
+        study: The study; the caller holds its lock `claim`.
+    """
     requeue_lost(study)
     return max(0, int(study.user_attrs["budget"]) - len(claimed(study)))
 
 
 def claimed(study: "optuna.Study") -> "list[FrozenTrial]":
-    """The trials that count against the budget: they run or have ended, and are not queued again."""
+    """The trials that count against the budget: running or ended, not requeued."""
     from optuna.trial import TrialState
 
     trials = planned(study)
@@ -169,35 +174,40 @@ def claimed(study: "optuna.Study") -> "list[FrozenTrial]":
 
 
 def planned(study: "optuna.Study") -> "list[FrozenTrial]":
-    """The trials of the present command, without those that only an earlier one has planned."""
+    """The trials of this command, without those that only earlier commands planned."""
     trials, keys = study.get_trials(deepcopy=False), study.user_attrs.get("planned")
     return trials if keys is None else [trial for trial in trials if trial.user_attrs["plan_key"] in keys]
 
 
 def remaining(study: "optuna.Study") -> int:
-    """Number of trials that have not ended."""
+    """Number of trials in the budget that have not ended."""
     return max(0, int(study.user_attrs["budget"]) - len(ended(study)))
 
 
 def ended(study: "optuna.Study") -> "list[FrozenTrial]":
-    """The trials that have ended and are not queued again."""
+    """The trials that have ended and were not requeued."""
     return [trial for trial in claimed(study) if trial.state.is_finished()]
 
 
 def begun(study: "optuna.Study") -> int:
-    """Number of trials that workers have begun, lost ones included."""
+    """Number of trials that workers have begun, including lost trials."""
     return sum(trial.state.name != "WAITING" for trial in study.get_trials(deepcopy=False))
 
 
 def requeue_interrupted(study: "optuna.Study") -> None:
-    """Requeues running trials after Ctrl-C, without counting an attempt; those of live workers once these end."""
+    """Requeues running trials after Ctrl-C, without counting an attempt.
+
+    The trial of a live worker is requeued when its worker ends.
+    """
     with lock(study.study_name, "claim"):
         study.set_user_attr("interrupted", [trial.number for trial in _running(study)])
         requeue_lost(study)
 
 
 def requeue_lost(study: "optuna.Study") -> None:
-    """Records the trials of dead workers as failed, and queues their parameters until all attempts are used.
+    """Requeues the trials of dead workers while attempts are left.
+
+    The lost trial itself is recorded as failed.
 
     Args:
         study: The study; the caller holds its lock `claim`.
@@ -210,7 +220,7 @@ def requeue_lost(study: "optuna.Study") -> None:
     requeued = {trial.user_attrs.get("retry_of") for trial in study.get_trials(deepcopy=False)}
     for trial in _running(study):  # read again: a worker may have recorded its trial before it ended
         if trial.number in lost:
-            # Queued first: if this process is killed in between, the trial still runs without a worker, and is found.
+            # Queued before it fails: if this process is killed in between, the trial is found again as a lost one.
             if trial.number not in requeued:
                 _requeue(study, trial)
             study.tell(trial.number, state=TrialState.FAIL)
@@ -223,7 +233,7 @@ def _requeue(study: "optuna.Study", trial: "FrozenTrial") -> None:
         attempt += 1
     if attempt <= ATTEMPTS:
         inherited: dict[str, Any] = {key: attributes[key] for key in INHERITED if key in attributes}
-        # The queued parameters, too: the worker may have died before it asked for all of them.
+        # Includes the queued parameters, because the worker may have died before it suggested all of them.
         study.enqueue_trial(
             {**trial.system_attrs.get("fixed_params", {}), **trial.params},
             user_attrs={**inherited, "retry_of": trial.number, "attempt": attempt},

@@ -1,4 +1,4 @@
-"""Trials of a study: their values as text, the best of them, and their ranking over seeds."""
+"""Trials of a study: their parameters, the best, the ranking over seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
-ENOUGH = 10  # complete trials, for the importance of parameters
+MIN_COMPLETE = 10  # trials; with fewer, the importance of a parameter is chance
 
 
 class Ranked(NamedTuple):
@@ -26,7 +26,7 @@ class Ranked(NamedTuple):
         number: Number of the trial in the search.
         mean: Mean of the scores; NaN if every repetition failed.
         low: Lower end of the mean's 95 % interval; NaN with fewer than two scores.
-        high: Upper end.
+        high: Upper end of the interval.
         scores: Scores of the repetitions.
         failed: Number of repetitions without a score.
         seedless: Whether the model has an exact solution that depends on no seed, so that it was not repeated.
@@ -42,7 +42,7 @@ class Ranked(NamedTuple):
 
 
 def in_states(study: "Study", *states: str) -> list["FrozenTrial"]:
-    """The trials in these of Optuna's states, or in any state if none is named, by number."""
+    """The trials in some states of Optuna, by number; default: all."""
     return [trial for trial in study.get_trials(deepcopy=False) if not states or trial.state.name in states]
 
 
@@ -52,7 +52,7 @@ def metrics(study: "Study") -> list[str]:
 
 
 def signs(study: "Study") -> NDArray[np.float64]:
-    """The factor that makes each objective a loss: 1 if lower is better, else -1."""
+    """Factors that turn objectives into losses: -1 if higher is better."""
     return np.array([-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in study.directions])
 
 
@@ -75,22 +75,23 @@ def varying(values: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def seconds(trial: "FrozenTrial") -> float | None:
-    """Duration of a trial's training; the time that the trial was open if its worker was lost."""
+    """The duration of a trial, for a lost one until its detection."""
     if "seconds" in trial.user_attrs:
         return float(trial.user_attrs["seconds"])
     return trial.duration.total_seconds() if trial.duration else None
 
 
 def error(trial: "FrozenTrial") -> str:
-    """Why a trial failed, or an empty text; a killed worker cannot record a reason."""
-    lost = "its worker was stopped or died" if trial.state.name == "FAIL" else ""
-    return str(trial.user_attrs.get("error", lost))
+    """The reason why a trial failed, or an empty string."""
+    default = "its worker was stopped or died" if trial.state.name == "FAIL" else ""  # a killed worker records nothing
+    return str(trial.user_attrs.get("error", default))
 
 
 def best(study: "Study", top: int | None = None) -> list["FrozenTrial"]:
-    """The best trials; with several objectives, the Pareto front, sorted by the first.
+    """The best trials, or the Pareto front of several objectives.
 
-    A trial is on the front if no other is as good in every objective and better in one.
+    A trial is on the front if no other is as good in every objective and better in one. The front is sorted by the
+    first objective.
 
     Args:
         study: The search.
@@ -110,7 +111,9 @@ def _dominated(loss: NDArray[np.float64], losses: NDArray[np.float64]) -> bool:
 
 
 def winners(study: "Study", repeats: "Study | None" = None) -> list["FrozenTrial"]:
-    """The result of a sweep: the Pareto front, or the best trial, over seeds if it was repeated.
+    """The result of a sweep: the best trial, or the Pareto front.
+
+    If trials were repeated, the best mean over seeds decides.
 
     Args:
         study: The search.
@@ -148,11 +151,11 @@ def rank(study: "Study", repeats: "Study") -> list[Ranked]:
 
 
 def _repetitions(repeats: "Study") -> dict[int, list[float | None]]:
-    """Trial of the search -> the score of each of its repetitions, None for a failed one."""
+    """Trial number -> scores of its repetitions, None for a failed repetition."""
     repetitions: dict[int, dict[Any, float | None]] = {}
     for trial in studies.planned(repeats):
         if trial.state.name in ("COMPLETE", "FAIL"):
-            # A lost repetition is queued again under the same key: its score counts, not its loss.
+            # A lost repetition is queued again under the same key: the later score replaces None.
             key = trial.user_attrs.get("plan_key", trial.number)
             scores = repetitions.setdefault(trial.user_attrs["repeat_of"], {})
             scores[key] = trial.values[0] if trial.state.name == "COMPLETE" else scores.get(key)
@@ -160,7 +163,10 @@ def _repetitions(repeats: "Study") -> dict[int, list[float | None]]:
 
 
 def _ranked(number: int, repetitions: Sequence[float | None]) -> Ranked:
-    """A trial with Student's interval: mean +- t(0.975, n - 1) s / sqrt(n) (The Probable Error of a Mean, 1908)."""
+    """A trial with the 95 % confidence interval of its mean score.
+
+    mean +- t(0.975, n - 1) s / sqrt(n) (Student, The Probable Error of a Mean, 1908).
+    """
     from scipy.stats import t
 
     scores = np.array([score for score in repetitions if score is not None])
@@ -171,13 +177,13 @@ def _ranked(number: int, repetitions: Sequence[float | None]) -> Ranked:
 
 
 def short(keys: Sequence[str]) -> dict[str, str]:
-    """Override key -> its last part, or the whole key if another one ends alike."""
+    """Override key -> last part, or the whole key if ambiguous."""
     last = {key: key.rpartition(".")[2] for key in keys}
     return {key: last[key] if list(last.values()).count(last[key]) == 1 else key for key in keys}
 
 
 def text(value: Any) -> str:
-    """A value as tables and pictures show it."""
+    """A value as tables and plots show it."""
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 

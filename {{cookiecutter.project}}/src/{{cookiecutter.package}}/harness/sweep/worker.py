@@ -1,4 +1,4 @@
-"""A worker of a sweep: claims trials and trains them as the stage `train` does, until none is left."""
+"""The worker of a sweep: claims and trains trials until none remains."""
 
 import functools
 import gc
@@ -28,7 +28,7 @@ def work(name: str, threads: int | None = None) -> None:
 
     Args:
         name: Name of the study.
-        threads: Number of threads that compute, unless the configuration sets it.
+        threads: Number of compute threads, unless the configuration sets it.
     """
     study, worker = studies.load(name), uuid.uuid4().hex
     plan = study.user_attrs["plan"]
@@ -43,23 +43,26 @@ def work(name: str, threads: int | None = None) -> None:
 
 
 def no_retracing(record: logging.LogRecord) -> bool:
-    """Filters out a warning of TensorFlow, which takes the models of many trials for one that is retraced."""
+    """Filters out TensorFlow's retracing warning.
+
+    TensorFlow takes the models of many trials for one model that is traced again and again.
+    """
     return "triggered tf.function retracing" not in record.getMessage()
 
 
 @functools.cache  # once in a process
 def freeze() -> None:
-    """Excludes TensorFlow's own objects from garbage collection: scanning them takes a third of a second."""
+    """Excludes TensorFlow's objects from garbage collection, which scans them for 0.3 seconds."""
     gc.freeze()
 
 
 def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], threads: int | None) -> None:
-    """Trains a trial and records its end; any error is recorded as the trial's failure.
+    """Trains a trial and records its scores or its error.
 
     Args:
         study: The study.
         trial: The trial, with its parameters.
-        overrides: Its configuration.
+        overrides: Overrides of the trial.
         threads: As in `work`.
     """
     import optuna
@@ -80,7 +83,7 @@ def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], thre
         trial.set_user_attr("scores", scores)
     except optuna.TrialPruned:
         state = optuna.trial.TrialState.PRUNED
-    except Exception as error:  # no memory, a layer that does not fit: the sweep continues
+    except Exception as error:  # any class: out of memory, a layer that does not fit; the sweep continues
         trial.set_user_attr("error", _failure(study.study_name, trial.number, error))
     finally:
         if keras := sys.modules.get("keras"):
@@ -92,7 +95,10 @@ def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], thre
 
 
 def _failure(name: str, number: int, error: Exception) -> str:
-    """Why a trial failed, in one line; the traceback of an unexpected error is written to the study's folder."""
+    """The reason why a trial failed, in one line.
+
+    The traceback of an unexpected error is written to the study's folder.
+    """
     if isinstance(error, UserError):
         return str(error)
     log = studies.folder(name) / f"trial-{number}.txt"
@@ -103,17 +109,17 @@ def _failure(name: str, number: int, error: Exception) -> str:
 def train(
     study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], threads: int | None, report: contracts.Report
 ) -> dict[str, float]:
-    """Trains a trial with the function of the stage `train`, on the same data.
+    """Trains a trial as the stage `train` does, on the same data.
 
     Args:
         study: The study.
-        trial: The trial; its configuration is recorded in it.
-        overrides: Its configuration.
+        trial: The trial, in which its configuration is recorded.
+        overrides: Overrides of the trial.
         threads: As in `work`.
         report: Callback after each epoch.
 
     Returns:
-        Metric -> value of the epoch whose weights are kept; the latency if it is an objective.
+        Metric -> value in the epoch whose weights are kept; includes the latency if it is an objective.
 
     Raises:
         UserError: If the configuration is not valid, or the training fails.
@@ -158,18 +164,18 @@ def _configure(
 
 
 def significant(value: Any) -> float:
-    """A number as reports/history.csv holds it."""
+    """A number with nine significant digits, as in reports/history.csv."""
     return float(f"{float(value):.9g}")
 
 
 def parameters(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of the configuration on which a training depends, as dotted key -> value."""
+    """The parameters on which a training depends, as dotted key -> value."""
     return config.flatten({key: value for key, value in sections.items() if key != "evaluate"})
 
 
 @functools.lru_cache(maxsize=1)
 def encoded(key: str) -> contracts.Inputs:
-    """The encoded training data, kept for later trials with the same encoding.
+    """The encoded training data, cached for trials with the same encoding.
 
     Args:
         key: The data's digests and the section that configures the encoding, as JSON.
@@ -180,7 +186,9 @@ def encoded(key: str) -> contracts.Inputs:
 
 
 def latency(fitted: contracts.Fitted, inputs: contracts.Inputs, manifest: contracts.Manifest) -> float:
-    """Milliseconds in which the exported model answers on one thread: the median of 200 measurements.
+    """Latency of the exported model on one thread, in milliseconds.
+
+    It is the median of 200 measurements with one example.
 
     Args:
         fitted: The trained model.

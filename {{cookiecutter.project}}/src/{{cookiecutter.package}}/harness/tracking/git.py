@@ -8,12 +8,12 @@ from pathlib import Path
 from ..core import programs
 from ..core.errors import UserError
 
-# Hooks are for people: one of pre-commit's would check out files of DVC, and a work tree has no .venv for the others.
+# Hooks are for people: pre-commit's hook of DVC would check out data, and a work tree has no .venv for the others.
 HOOKLESS = ("git", "-c", f"core.hooksPath={os.devnull}")
 
 
 def git(*arguments: str) -> str | None:
-    """The output of a git command, or None if git fails or is missing."""
+    """The output of a git command, or None if it fails."""
     return programs.answer("git", *arguments)
 
 
@@ -22,14 +22,14 @@ def run(*arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None 
 
     Args:
         *arguments: The git command and its arguments.
-        cwd: Folder to run it in; None for the present one.
-        env: Its whole environment; None for that of this process.
+        cwd: Working directory; None for the current one.
+        env: The complete environment of git; None for that of this process.
 
     Returns:
-        Its output.
+        The output of git.
 
     Raises:
-        UserError: If git fails, with its reason.
+        UserError: If git fails; the message is git's reason.
     """
     return programs.run(*HOOKLESS, *arguments, cwd=cwd, env=env)
 
@@ -38,17 +38,17 @@ def dirty(*exclude: str) -> bool:
     """Whether files of this project differ from HEAD.
 
     Args:
-        *exclude: Files that do not count.
+        *exclude: Files to ignore.
     """
-    # The repository may hold other projects, too.
+    # Only this folder: the repository may hold other projects, too.
     return bool(git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in exclude)))
 
 
-def holding(model: str) -> str | None:
+def commit_with(model: str) -> str | None:
     """The first commit whose dvc.lock records a model.
 
-    A run knows only the commit from which it started. Commits of branches and tags, which others have too, come
-    before those that only `dvc exp run` has made.
+    A run records only the commit from which it started. Commits of branches and tags, which are shared, come before
+    the commits of `dvc exp run`.
 
     Args:
         model: MD5 of models/model.onnx.
@@ -79,11 +79,11 @@ def work_tree(commit: str, label: str, folder: Path) -> Iterator[Path]:
 
     Args:
         commit: The commit.
-        label: What belongs to the commit, for messages.
-        folder: The folder to make; must not exist.
+        label: Name of the model or run that belongs to the commit, for messages.
+        folder: The folder to create; must not exist.
 
     Yields:
-        The project's root in it.
+        The project's root in the checkout.
 
     Raises:
         UserError: If this clone does not have the commit.
@@ -92,7 +92,7 @@ def work_tree(commit: str, label: str, folder: Path) -> Iterator[Path]:
         run("worktree", "add", "--quiet", "--detach", str(folder), commit)
     except UserError as error:
         raise UserError(
-            f"{label} is of commit {commit}, which cannot be checked out here ({error}): `git fetch` or "
+            f"{label} belongs to commit {commit}, which this clone cannot check out ({error}): `git fetch` or "
             "`dvc exp pull` may bring it"
         ) from None
     try:

@@ -11,8 +11,8 @@ from . import lockfile
 def labels() -> dict[str, str]:
     """The labels of a Bento built from this workspace.
 
-    They come from git and files alone. A process of its own looks up the MLflow run, because importing MLflow takes
-    seconds, and BentoML imports the service, which calls this function, also to serve.
+    They come from git and files, except the MLflow run, which a separate process looks up: BentoML calls this function
+    also when it imports the service to serve it, and importing MLflow takes seconds.
 
     Returns:
         Label -> value; empty without a dvc.lock.

@@ -1,4 +1,4 @@
-"""dvc.lock: the stages as they last ran, and whether files are what it records."""
+"""dvc.lock: its stages, its training, and comparisons of files with it."""
 
 import hashlib
 import json
@@ -20,9 +20,9 @@ class Stage(NamedTuple):
     """A stage in dvc.lock.
 
     Attributes:
-        command: The command that it ran.
+        command: The command of the stage.
         inputs: Path -> MD5.
-        parameters: Section of params.yaml -> its value.
+        parameters: Section of params.yaml -> value.
         outputs: Path -> MD5, which ends in ".dir" for a folder.
     """
 
@@ -36,7 +36,7 @@ class Training(NamedTuple):
     """A training in dvc.lock.
 
     Attributes:
-        key: SHA-256 of its inputs: code, data and parameters.
+        key: SHA-256 of the inputs: code, data and parameters.
         inputs: Path -> MD5 of what the stages `prepare` and `train` read.
         parameters: Dotted key -> value.
         model: MD5 of models/model.onnx.
@@ -71,7 +71,7 @@ def stages(lock: str) -> dict[str, Stage]:
 
 
 def lock_at(commit: str) -> str | None:
-    """The text of dvc.lock in a commit, or None if it has none.
+    """The text of dvc.lock in a commit, or None if absent.
 
     Args:
         commit: Anything that git resolves to a commit.
@@ -86,7 +86,7 @@ def read_lock(commit: str | None = None) -> str:
         commit: Anything that git resolves to a commit; None for the workspace.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no dvc.lock.
     """
     if commit is None and LOCK.exists():
         return LOCK.read_text(encoding="utf-8")
@@ -145,7 +145,7 @@ def files_of(*names: str) -> list[str]:
 
 
 def stale(paths: Iterable[str], root: Path = Path()) -> list[str]:
-    """Outputs that are missing or differ from what dvc.lock records for its training.
+    """The outputs that are missing or differ from dvc.lock.
 
     After `git checkout`, dvc.lock describes other outputs than those on disk until `dvc checkout`.
 
@@ -156,30 +156,34 @@ def stale(paths: Iterable[str], root: Path = Path()) -> list[str]:
     lock = (root / LOCK).read_text(encoding="utf-8")
     model = training(lock).model
     recorded: dict[str, str] = {}
-    for ran in stages(lock).values():
-        if ran.inputs.get(MODEL, model) == model:  # not an evaluation of before `dvc repro train`
-            recorded |= ran.outputs
+    for previous in stages(lock).values():
+        if previous.inputs.get(MODEL, model) == model:  # not an evaluation of the model before `dvc repro train`
+            recorded |= previous.outputs
     return [
         path for path in paths if not (root / path).is_file() or files.digest(root / path, "md5") != recorded.get(path)
     ]
 
 
 def check(paths: Iterable[str]) -> None:
-    """Rejects outputs of the workspace that differ from its dvc.lock, under whose hashes they would be published.
+    """Rejects outputs of the workspace that differ from its dvc.lock.
+
+    They would be published under the hashes of other files.
 
     Args:
         paths: Output files of the pipeline.
 
     Raises:
-        UserError: With the names of the files that differ.
+        UserError: If files are missing or differ; the message names them.
     """
     read_lock()
     if differing := stale(paths):
-        raise UserError(f"not what dvc.lock records, or missing: {', '.join(differing)}: `dvc checkout` or `dvc repro`")
+        raise UserError(
+            f"missing or different from dvc.lock: {', '.join(differing)}: run `dvc checkout` or `dvc repro`"
+        )
 
 
 def uncommitted(commit: str | None) -> bool:
-    """Whether the workspace differs from a commit, by a changed file or by results that the commit does not hold.
+    """Whether the workspace has changed files, or results that a commit lacks.
 
     Args:
         commit: The commit that `committed` returned.
@@ -195,6 +199,6 @@ def committed(trained: Training) -> str | None:
     Args:
         trained: The training in the workspace's dvc.lock.
     """
-    if trained.model not in (lock_at("HEAD") or "") and (commit := git.holding(trained.model)):
+    if trained.model not in (lock_at("HEAD") or "") and (commit := git.commit_with(trained.model)):
         return commit
     return git.git("rev-parse", "HEAD")

@@ -1,7 +1,7 @@
-"""MLflow logging: the results on disk become a run, which the key of their inputs identifies.
+"""MLflow logging: one run per training, identified by the training key.
 
-Everything is logged from what the pipeline left on disk, so that logging now and logging later are the same. One
-training is one run: logging it again completes or refreshes that run and never makes a second.
+Everything is logged from files on disk, so that logging later gives the same run. Logging a training again completes
+or refreshes its run and never creates a second one.
 """
 
 import json
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, ValueInfoProto
 
-BATCH = 1000  # metrics in one call of MLflow
+BATCH = 1000  # MLflow's limit of metrics in one call
 
 
 def log_or_warn() -> None:
-    """Logs what the stage `evaluate` has written; any error is a warning, because the results are on disk."""
+    """Logs the results of the stage `evaluate`, or warns."""
     try:
-        log(("prepare", "train"))  # dvc.lock gets the hashes of `evaluate` when that has ended
-    except Exception as error:  # whatever the store raises: network, database, permissions
-        reason, again = one_line(error), "After that"
+        log(("prepare", "train"))  # dvc.lock gets the hashes of `evaluate` when the stage has ended
+    except Exception as error:  # any class: network, database, permissions
+        reason = one_line(error)
         if not isinstance(error, UserError):
-            reason, again = f"MLflow at {store.uri()} could not be reached: {reason}", "Once it is back"
+            reason = f"MLflow at {store.uri()} could not be reached: {reason}"
         print(
             f"warning: the run is not logged: {reason}\n"
-            f"         All results are on disk. {again}: python -m {NAME} log",
+            f"         All results are on disk. To log them later: python -m {NAME} log",
             file=sys.stderr,
         )
 
@@ -46,7 +46,7 @@ def log(stages: Sequence[str] = ("prepare", "train", "evaluate")) -> str:
     """Logs parameters, epochs, metrics, plots and model of the workspace.
 
     Args:
-        stages: The stages whose outputs must be those of dvc.lock, under whose hashes they are logged.
+        stages: The stages whose outputs must match dvc.lock, because they are logged under its hashes.
 
     Returns:
         The run's id.
@@ -71,7 +71,7 @@ def log(stages: Sequence[str] = ("prepare", "train", "evaluate")) -> str:
 
 
 def results() -> dict[str, float]:
-    """The test metrics with their intervals, and the counts of corrected data, by their names in MLflow."""
+    """Test metrics, intervals and counts of corrected data, by name in MLflow."""
     values = {f"test_{name}": value for name, value in files.read_json(REPORTS / "metrics.json").items()}
     for name, (low, high) in files.read_json(REPORTS / "intervals.json").items():
         values |= {f"test_{name}_low": low, f"test_{name}_high": high}
@@ -85,7 +85,7 @@ def log_training(client: "MlflowClient", training: lockfile.Training, run: "Run 
     Args:
         client: The MLflow store.
         training: The training in dvc.lock.
-        run: The run that an interrupted logging left, if any.
+        run: The unfinished run of the training, if any.
 
     Returns:
         The finished run.
@@ -110,7 +110,7 @@ def epochs(started: int) -> "list[Metric]":
     """The metrics of every epoch in reports/history.csv.
 
     Args:
-        started: Time stamp of all of them, in ms; that of the run's start, so that logging again changes nothing.
+        started: Timestamp of all metrics in ms: the start of the run, so that logging again changes nothing.
     """
     import pandas as pd
     from mlflow.entities import Metric
@@ -124,7 +124,7 @@ def epochs(started: int) -> "list[Metric]":
 
 
 def tags(training: lockfile.Training) -> dict[str, str]:
-    """The tags that identify a run: key, hashes of data and code, commit, DVC experiment."""
+    """The tags that identify a run: key, hashes, commit, DVC experiment."""
     content = {
         "training_key": training.key,
         "inputs": json.dumps(training.inputs, sort_keys=True),
@@ -138,7 +138,7 @@ def tags(training: lockfile.Training) -> dict[str, str]:
 
 
 def log_model(run_id: str, description: dict[str, Any]) -> None:
-    """Logs the ONNX model with its signature and an input example, for `mlflow.pyfunc.load_model`.
+    """Logs the ONNX model with its signature and an input example.
 
     Args:
         run_id: The run.
@@ -157,10 +157,10 @@ def log_model(run_id: str, description: dict[str, Any]) -> None:
             signature=signature(graph),
             onnx_execution_providers=["CPUExecutionProvider"],
             input_example=example(description),
-            # Explicit: MLflow takes 14 s to infer them, and imports everything installed.
+            # Given here, because MLflow takes 14 s to infer them, and imports all installed packages.
             pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnx", "onnxruntime")],
-            # One file, with the bytes of models/model.onnx; otherwise the weights would lie beside it, in a file whose
-            # name differs from run to run. With model.json, the service can be built from what is logged.
+            # One file, with the bytes of models/model.onnx; else the weights would lie in a second file, whose name
+            # differs from run to run. With model.json, the logged model is all that the service needs.
             save_as_external_data=False,
             extra_files=[str(MODELS / "model.json")],
             metadata={key: description[key] for key in ("target_name", "classes", "sha256") if key in description},
@@ -186,25 +186,25 @@ def signature(graph: "ModelProto") -> "ModelSignature":
 
 
 def example(description: dict[str, Any]) -> "dict[str, NDArray[Any]]":
-    """The first test example, as input of the exported model.
+    """The first test example as input of the exported model.
 
     Returns:
-        Input -> array of one row.
+        Input -> array with one row.
     """
     from .. import prepared
 
     batch = next(iter(prepared.modality(description).feeds("test")))
-    # Text as NumPy's own type: MLflow fails on the text columns that pandas 3 would make of objects.
+    # Strings have NumPy's string type: from objects, pandas 3 makes string columns, on which MLflow fails.
     return {name: rows[:1].astype(str) if rows.dtype == object else rows[:1] for name, rows in batch.items()}
 
 
 @click.command()
 @click.option("--find", nargs=2, hidden=True)
 def command(find: tuple[str, str] | None) -> None:
-    """Log the results on disk to MLflow, for instance after its server was away.
+    """Log the results on disk to MLflow, for instance after an outage.
 
-    One training is one run: logging again completes or refreshes it. MLFLOW_TRACKING_URI names the server; without it
-    the runs are in mlflow.db.
+    One training is one run: logging again completes or refreshes it. MLFLOW_TRACKING_URI names the server; without
+    it, the runs are in mlflow.db.
     """
     with store.in_one_line():
         if find:  # KEY and MODEL of a training, for labels.py: the id of its run

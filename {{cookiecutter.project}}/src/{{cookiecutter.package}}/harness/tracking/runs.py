@@ -11,15 +11,16 @@ from . import lockfile, store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-MOST = 50_000  # runs that MLflow returns for one search
+MAX_RUNS = 50_000  # MLflow's limit for one search
 
 
-def is_of(name: str, tags: Mapping[str, str]) -> bool:
-    """Whether a hash matches the tags of a run, or the labels of a Bento.
+def has_hash(name: str, tags: Mapping[str, str]) -> bool:
+    """Whether a hash matches a run's tags or a Bento's labels.
 
     Args:
-        name: A training key, an MD5, or seven or more first digits of the model's SHA-256 (`model_version` in answers).
-        tags: Tags of a run, or labels.
+        name: A training key, an MD5, or at least the first seven digits of the model's SHA-256 (`model_version` in
+            answers).
+        tags: Tags of a run, or labels of a Bento.
     """
     hashes = tags.get("training_key"), tags.get("model_md5"), *json.loads(tags.get("inputs", "{}")).values()
     sha256 = len(name) >= 7 and tags.get("model_sha256", "").startswith(name)
@@ -34,10 +35,10 @@ def find(**tags: str) -> "Run | None":
 
 
 def resolve(key: str, model: str) -> "Run | None":
-    """The run of a training, else a run that gave the same model, else None.
+    """The run of a training or of the same model, or None.
 
-    If an edit of the code leaves the model's bytes as they were, DVC takes the evaluation from its cache and logs
-    nothing: the run that first made these bytes stands for it.
+    If a change of the code does not change the model, DVC takes the evaluation from its cache and logs nothing: the
+    run that first gave this model then stands for the training.
 
     Args:
         key: The training's key.
@@ -50,7 +51,7 @@ def get(run_id: str) -> "Run | None":
     """The run with an id, or None.
 
     Args:
-        run_id: The id; any other text is the id of no run.
+        run_id: The id of a run, or any other text.
     """
     from mlflow.exceptions import MlflowException
 
@@ -63,10 +64,10 @@ def get(run_id: str) -> "Run | None":
 
 
 def search(name: str) -> "list[Run]":
-    """The runs of trainings that match a hash or a parameter, the latest first.
+    """The trainings' runs that match a hash or parameter, the latest first.
 
     Args:
-        name: A hash, see `is_of`, or `key=value`.
+        name: A hash, see `has_hash`, or a parameter, `key=value`.
     """
     from yaml import YAMLError, safe_load
 
@@ -77,15 +78,15 @@ def search(name: str) -> "list[Run]":
             values.add(str(safe_load(value)))  # as it was logged: "true" became "True"
 
     def matches(run: "Run") -> bool:
-        return run.data.params.get(key) in values if parameter else is_of(name, run.data.tags)
+        return run.data.params.get(key) in values if parameter else has_hash(name, run.data.tags)
 
     client = store.client()
-    trainings = client.search_runs([store.experiment(client)], "tags.training_key LIKE '%'", max_results=MOST)
+    trainings = client.search_runs([store.experiment(client)], "tags.training_key LIKE '%'", max_results=MAX_RUNS)
     return [run for run in trainings if matches(run)]
 
 
-def in_short(run: "Run") -> str:
-    """A run in one line, to choose from several."""
+def summary(run: "Run") -> str:
+    """The id, commit, data and model of a run, in one line."""
     commit, data, model = (run.data.tags.get(name, "?")[:12] for name in ("git_commit", "data_md5", "model_sha256"))
     return f"{run.info.run_id} from commit {commit}, data {data}, model {model}"
 
@@ -94,9 +95,9 @@ def training_of(run: "Run") -> lockfile.Training:
     """The training that a run recorded.
 
     Raises:
-        UserError: If the run is not one of a training.
+        UserError: If the run is not the run of a training.
     """
     tags = run.data.tags
     if "training_key" not in tags:
-        raise UserError(f"run {run.info.run_id} is no training of this pipeline")
+        raise UserError(f"run {run.info.run_id} is not a training of this pipeline")
     return lockfile.Training(tags["training_key"], json.loads(tags["inputs"]), run.data.params, tags["model_md5"])

@@ -23,29 +23,29 @@ def uri() -> str:
 
 
 def client() -> "MlflowClient":
-    """A client of the store; the default store is created if it is missing."""
-    # A server that is away is an error within seconds, not after minutes of retries.
+    """A client of the store; the default store is created if missing."""
+    # An unreachable server gives an error within seconds, not after minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one for each small file
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it shows one bar for each small file
     for logger in ("alembic", "mlflow.store.db.utils"):  # a line for each table that they create
         logging.getLogger(logger).setLevel(logging.WARNING)
-    # An environment made by uv holds no pip; `log` lists requirements itself, so that pip's version does not matter.
+    # MLflow warns that an environment of uv has no pip, which does not matter: `log` lists the requirements itself.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     import mlflow
 
     mlflow.set_tracking_uri(uri())
     with one_at_a_time():
         store = mlflow.MlflowClient()
-        store.search_experiments(max_results=1)  # makes the tables of a fresh SQLite file
+        store.search_experiments(max_results=1)  # creates the tables of a new SQLite file
     return store
 
 
 def one_at_a_time() -> contextlib.AbstractContextManager[Any]:
     """A lock on an SQLite store; a server needs none.
 
-    Of several processes that open a fresh SQLite file all but one crash while they create its tables. Two that log
-    the same training at once would both find no run yet.
+    Without the lock, processes that open a new SQLite file at the same time crash while they create its tables, and
+    processes that log the same training at the same time each create a run.
     """
     if not uri().startswith(SQLITE):
         return contextlib.nullcontext()
@@ -54,7 +54,7 @@ def one_at_a_time() -> contextlib.AbstractContextManager[Any]:
 
 
 def experiment(store: "MlflowClient") -> str:
-    """The id of this project's MLflow experiment, which is created if it is missing."""
+    """The id of this project's MLflow experiment, created if missing."""
     from mlflow.exceptions import MlflowException
 
     if existing := store.get_experiment_by_name(NAME):
@@ -63,17 +63,17 @@ def experiment(store: "MlflowClient") -> str:
         location = (project_root() / "mlartifacts").as_uri() if uri().startswith("sqlite:") else None
         return str(store.create_experiment(NAME, artifact_location=location))
     except MlflowException:
-        if existing := store.get_experiment_by_name(NAME):  # another process has created it since
+        if existing := store.get_experiment_by_name(NAME):  # another process has created it meanwhile
             return str(existing.experiment_id)
         raise
 
 
 @contextlib.contextmanager
 def in_one_line() -> Iterator[None]:
-    """Turns errors of the store, and a missing file of the pipeline, into a UserError.
+    """Turns errors of the store and missing files into a UserError.
 
     Raises:
-        UserError: With the address of the store, or the name of the file.
+        UserError: If the store fails, or a file of the pipeline is missing; the message names it.
     """
     try:
         yield

@@ -1,17 +1,17 @@
-// Builds the page from ui/description.json and asks the public API: /predict_file for pictures, /predict for rows.
-// Whatever comes from data or people becomes text, never HTML.
+// Builds the page from ui/description.json and calls the public API: /predict_file for pictures, /predict for rows.
+// Values from data and users are inserted as text, never as HTML.
 
-const MOST = 10; // classes shown
+const MAX_CLASSES = 10; // with a bar
 const $ = (id) => document.getElementById(id);
 
 const description = await (await fetch("ui/description.json")).json();
 const ofRows = description.schema.type === "object";
-let asking = new AbortController();
+let latest = new AbortController(); // of the latest request
 
 function make(tag, properties, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
 }
 
 function number(value) {
@@ -20,7 +20,7 @@ function number(value) {
   return value.toLocaleString("en", size >= 1e4 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 4 });
 }
 
-function said(target) {
+function formatted(target) {
   return typeof target === "number" ? number(target) : target;
 }
 
@@ -30,34 +30,34 @@ function percent(share) {
   return `${(100 * share).toFixed(1)}%`;
 }
 
-// Asking ----------------------------------------------------------------------------------------------------------
+// Requests --------------------------------------------------------------------------------------------------------
 
-// Sends a request and shows its answer; of several, only that of the latest.
-async function ask(path, options, actual) {
-  asking.abort();
-  const mine = (asking = new AbortController());
+// Sends a request and shows its answer, unless a later request has been sent meanwhile.
+async function send(path, options, actual) {
+  latest.abort();
+  const controller = (latest = new AbortController());
   $("answer").setAttribute("aria-busy", "true");
   const start = performance.now();
   let shown;
   try {
-    const answer = await fetch(path, { method: "POST", signal: mine.signal, ...options });
+    const answer = await fetch(path, { method: "POST", signal: controller.signal, ...options });
     const text = await answer.text();
     const latency = performance.now() - start;
-    shown = answer.ok ? prediction(JSON.parse(text), latency, actual) : [failure(told(text, answer))];
+    shown = answer.ok ? prediction(JSON.parse(text), latency, actual) : [failure(reason(text, answer))];
   } catch (error) {
     shown = [failure(`The service does not answer: ${error.message}`)];
   }
-  if (mine.signal.aborted) return;
+  if (controller.signal.aborted) return;
   $("answer").removeAttribute("aria-busy");
   $("answer").replaceChildren(...shown);
-  $("answer").scrollIntoView({ block: "nearest" }); // it is below a long form where the window is narrow
+  $("answer").scrollIntoView({ block: "nearest" }); // in a narrow window, the answer is below a long form
 }
 
-function told(text, answer) {
+function reason(text, answer) {
   try {
     return JSON.parse(text).error;
   } catch {
-    return `${answer.status} ${answer.statusText}`; // of a proxy, for instance
+    return `${answer.status} ${answer.statusText}`; // not an answer of the service: of a proxy, for instance
   }
 }
 
@@ -65,33 +65,33 @@ function failure(message) {
   return make("p", { className: "error", role: "alert" }, message);
 }
 
-function askPicture(file, actual) {
+function sendPicture(file, actual) {
   URL.revokeObjectURL($("preview").src);
   $("preview").src = URL.createObjectURL(file);
   const body = new FormData();
   body.append("file", file);
-  ask("predict_file", { body }, actual);
+  send("predict_file", { body }, actual);
 }
 
-function askRow(row, actual) {
+function sendRow(row, actual) {
   const body = JSON.stringify({ instances: [row] });
-  ask("predict", { body, headers: { "content-type": "application/json" } }, actual);
+  send("predict", { body, headers: { "content-type": "application/json" } }, actual);
 }
 
 // Answers ---------------------------------------------------------------------------------------------------------
 
 function prediction(answer, latency, actual) {
-  const [found] = answer.predictions;
-  const parts = "label" in found ? classes(found) : value(found, actual);
-  if (actual !== undefined) parts.push(make("p", { className: "truth" }, `actual: ${said(actual)}`));
+  const [first] = answer.predictions;
+  const parts = "label" in first ? classes(first) : value(first, actual);
+  if (actual !== undefined) parts.push(make("p", { className: "truth" }, `actual: ${formatted(actual)}`));
   const details = `Answered in ${Math.round(latency)} ms by model ${answer.model_version}`;
   return [...parts, make("p", { className: "details" }, details)];
 }
 
 function classes({ label, probabilities }) {
-  const sorted = Object.entries(probabilities).sort((one, other) => other[1] - one[1]);
-  const more = sorted.length - MOST;
-  const rows = sorted.slice(0, MOST).map(([name, share]) => {
+  const sorted = Object.entries(probabilities).sort((a, b) => b[1] - a[1]);
+  const truncated = sorted.length > MAX_CLASSES;
+  const rows = sorted.slice(0, MAX_CLASSES).map(([name, share]) => {
     const bar = make("span", { className: "bar" });
     bar.style.width = `${100 * share}%`;
     const parts = [make("span", {}, name), make("span", { ariaHidden: "true" }, bar), make("data", { value: share }, percent(share))];
@@ -100,7 +100,7 @@ function classes({ label, probabilities }) {
   return [
     make("p", { className: "kind" }, description.target_name),
     make("p", { className: "result" }, label),
-    make("p", { className: "kind" }, more > 0 ? `The ${MOST} most probable of ${sorted.length}` : "Probabilities"),
+    make("p", { className: "kind" }, truncated ? `The ${MAX_CLASSES} most probable of ${sorted.length}` : "Probabilities"),
     make("ol", { className: "bars" }, ...rows),
   ];
 }
@@ -113,16 +113,16 @@ function value({ value, low, high }, actual) {
   if (low === null) {
     return [...parts, make("p", {}, "Without an interval: the validation split was too small for one.")];
   }
-  // The axis spans what the target may be; without that, and where the answer lies beyond, what there is to draw.
+  // The axis spans the range of the target, if it has one, and all values that are drawn.
   const drawn = [low, high, ...(actual === undefined ? [] : [actual])];
   const usual = description.range ?? [low - (high - low) / 2, high + (high - low) / 2];
   const [start, end] = [Math.min(usual[0], ...drawn), Math.max(usual[1], ...drawn)];
   const place = (at) => `${(100 * (at - start)) / (end - start || 1)}%`;
   const mark = (className, from, to = from) => {
-    const made = make("span", { className });
-    made.style.left = place(from);
-    if (to !== from) made.style.width = place(start + to - from);
-    return made;
+    const element = make("span", { className });
+    element.style.left = place(from);
+    if (to !== from) element.style.width = place(start + to - from);
+    return element;
   };
   const marks = [mark("span", low, high), mark("point", value)];
   if (actual !== undefined) marks.push(mark("actual", actual));
@@ -141,21 +141,21 @@ function value({ value, low, high }, actual) {
 function pictures() {
   const drop = $("drop");
   const take = (files) => {
-    if (files.length) askPicture(files[0]);
+    if (files.length) sendPicture(files[0]);
   };
   drop.hidden = false;
   $("kinds").textContent = description.file;
   $("preview").onload = () => {
     $("preview").hidden = false;
-    $("preview").classList.toggle("small", $("preview").naturalWidth < 64); // few pixels: show each of them
+    $("preview").classList.toggle("small", $("preview").naturalWidth < 64); // enlarged, so that pixels are visible
   };
-  $("preview").onerror = () => ($("preview").hidden = true); // no picture, or of a kind this browser does not know
+  $("preview").onerror = () => ($("preview").hidden = true); // not a picture, or a format that the browser cannot show
   $("file").onchange = () => {
     take($("file").files);
     $("file").value = ""; // so that the same file can be chosen again
   };
   document.addEventListener("paste", (event) => take(event.clipboardData.files));
-  // On the whole document: a file that misses the zone would else replace the page.
+  // On the whole document, because a file that is dropped beside the zone would replace the page.
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     drop.classList.add("over");
@@ -175,12 +175,12 @@ function pictureExample({ file }) {
   const image = make("img", { src: source, alt: "" });
   image.onload = () => image.classList.toggle("small", image.naturalWidth < 64);
   const bytes = Uint8Array.from(atob(file), (character) => character.charCodeAt(0));
-  return [image, (actual) => askPicture(new File([bytes], "example.png", { type: "image/png" }), actual)];
+  return [image, (actual) => sendPicture(new File([bytes], "example.png", { type: "image/png" }), actual)];
 }
 
 // Rows ------------------------------------------------------------------------------------------------------------
 
-const inputs = new Map(); // column -> its field
+const inputs = new Map(); // column -> field
 
 function rows() {
   for (const name of Object.keys(description.schema.properties)) {
@@ -210,7 +210,7 @@ function rows() {
       const filled = field.dataset.number ? field.valueAsNumber : field.value;
       return [name, field.value === "" ? null : filled];
     });
-    askRow(Object.fromEntries(entered));
+    sendRow(Object.fromEntries(entered));
   };
   $("form").onreset = () => $("answer").replaceChildren();
 }
@@ -218,7 +218,7 @@ function rows() {
 function rowExample({ instance }) {
   const fill = (actual) => {
     for (const [name, field] of inputs) field.value = instance[name] ?? "";
-    askRow(instance, actual);
+    sendRow(instance, actual);
   };
   return ["", fill];
 }
@@ -231,7 +231,7 @@ $("shipped").hidden = !description.examples.length;
 for (const [index, example] of description.examples.entries()) {
   const [picture, use] = ofRows ? rowExample(example) : pictureExample(example);
   const { actual } = example;
-  const text = `${description.target_name}: ${said(actual)}`;
+  const text = `${description.target_name}: ${formatted(actual)}`;
   const button = make("button", { type: "button", ariaLabel: `Example ${index + 1}, ${text}` }, picture, text);
   button.onclick = () => use(actual);
   $("examples").append(make("li", {}, button));

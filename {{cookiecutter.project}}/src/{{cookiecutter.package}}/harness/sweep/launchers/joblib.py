@@ -1,4 +1,4 @@
-"""Launcher `joblib`: processes on this machine, run by loky, joblib's process engine."""
+"""Launcher `joblib`: processes on this machine, run by joblib's engine loky."""
 
 import os
 from concurrent.futures import wait
@@ -9,15 +9,15 @@ from pydantic import PositiveInt
 from . import process
 from .process import Work
 
-# loky's resource tracker, a process of its own, cleans up after a killed worker and warns about it.
+# loky's resource tracker, a separate process, cleans up after a killed worker and warns about it.
 IGNORE_TRACKER = "ignore:resource_tracker"
 
 
 def launch(work: Work, folder: Path, *, workers: PositiveInt) -> list[str]:
-    """Runs workers as processes of this machine; they end with this process, however it ends.
+    """Runs workers as processes on this machine.
 
-    Each worker has an executor of its own. In an executor for all of them, as in `joblib.Parallel`, a worker that the
-    system kills when memory runs out takes the other workers with it.
+    They end with this process, however it ends. Each worker has its own executor: in a shared one, as in
+    `joblib.Parallel`, a worker that the system kills when memory runs out takes the other workers with it.
 
     Args:
         work: The worker's loop; it can be pickled.

@@ -13,7 +13,7 @@ def launch(work: Work, folder: Path) -> list[str]:
         folder: The study's folder.
 
     Returns:
-        An empty list: no worker can be lost, an error of the worker is raised.
+        An empty list: an error of the worker is raised, not reported as a loss.
     """
     work(None)
     return []

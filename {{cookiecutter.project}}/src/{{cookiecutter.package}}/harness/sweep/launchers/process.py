@@ -1,4 +1,4 @@
-"""What all launchers share: the environment of a worker, its process, and why it was lost."""
+"""The process of a worker: environment, entry point, reason of a loss."""
 
 import importlib
 import itertools
@@ -15,7 +15,7 @@ from typing import Any
 from ...core.errors import UserError, one_line
 from ...core.paths import SOURCES
 
-Work = Callable[[int | None], None]  # a worker's loop, with the number of its threads; None: one for each processor
+Work = Callable[[int | None], None]  # a worker's loop; its argument is the number of threads, None for every processor
 POLL_SECONDS = 1.0
 
 
@@ -34,28 +34,28 @@ def train_variables() -> dict[str, str]:
 
 
 def train_environment() -> dict[str, str]:
-    """The variables of the stage `train`, and a PYTHONPATH that holds in every folder."""
+    """The variables of the stage `train`, with an absolute PYTHONPATH."""
     inherited = os.environ.get("PYTHONPATH")
     paths = [str(SOURCES), inherited] if inherited else [str(SOURCES)]
     return {"PYTHONPATH": os.pathsep.join(paths), **train_variables()}
 
 
 def environment() -> dict[str, str]:
-    """The environment of a worker's process: that of the stage `train`, without progress bars."""
+    """The environment of the stage `train`, without progress bars."""
     return train_environment() | {"TQDM_DISABLE": "1"}
 
 
 def run(work: Work, threads: int | None, root: Path, parent: int | None = None) -> str | None:
-    """Runs a worker in a process of its own.
+    """The entry point of a worker's process.
 
     Args:
         work: The worker's loop.
-        threads: Number of threads that compute.
+        threads: Number of compute threads.
         root: The project's root.
-        parent: Process with which the worker ends; None if its launcher ends it.
+        parent: ID of the parent process, with which the worker ends; None if its launcher ends it.
 
     Returns:
-        None, or in one line why the worker ended early.
+        None, or the reason why the worker ended early, in one line.
     """
     os.chdir(root)
     # Ctrl-C reaches every process of the terminal, but the parent stops its workers itself. submitit ignores SIGTERM,
@@ -68,26 +68,26 @@ def run(work: Work, threads: int | None, root: Path, parent: int | None = None) 
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process after its parent: `kill -9` leaves the parent no time to do it."""
+    """Ends this process when its parent has ended, even by `kill -9`."""
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
     os._exit(1)
 
 
 def loss(result: Callable[[], str | None]) -> str | None:
-    """Why a worker was lost, in one line, or None.
+    """The reason why a worker was lost, in one line, or None.
 
     Args:
-        result: Returns what `run` returned; raises if the worker raised, or if its engine lost the process.
+        result: Function that returns the result of `run`, or raises if the worker raised or its process was lost.
     """
     try:
         return result()
-    except Exception as error:  # of any class: each engine has its own for a dead process, a lost node, no memory
+    except Exception as error:  # any class: each engine has its exceptions for a dead process or a lost node
         return reason(error)
 
 
 def reason(error: Exception) -> str:
-    """The text of an error in one line, with its class unless a person can correct it."""
+    """The message of an error in one line; unexpected errors with class."""
     if signals := re.search(r"exit codes of the workers are {(.+?)}", str(error)):  # the useful part of loky's text
         return f"ended by {signals[1]}; the system sends SIGKILL to a process when memory runs out"
     return one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"

@@ -1,4 +1,4 @@
-"""Launcher `ray`: tasks on a Ray cluster, or on a cluster of this machine alone."""
+"""Launcher `ray`: tasks on a Ray cluster, or on this machine."""
 
 import functools
 import logging
@@ -33,8 +33,9 @@ def launch(
         work: The worker's loop; it can be pickled.
         folder: The study's folder.
         workers: Number of workers.
-        address: The cluster's head, `host:6379`; `auto` for the cluster of this machine; None starts one here.
-        cpus: Processors of a worker, and its threads.
+        address: Address of the cluster's head, `host:6379`; `auto` for the cluster that this machine belongs to; None
+            starts a cluster on this machine.
+        cpus: Processors, and compute threads, of a worker.
         gpus: GPUs of a worker; with 0.5 two workers share one.
 
     Returns:
@@ -60,14 +61,14 @@ def launch(
 
 
 def _connect(address: str | None) -> Any:
-    """Joins a cluster, or starts one here; returns the module `ray`."""
+    """Joins or starts a cluster; returns the module `ray`."""
     if address not in (None, "auto"):
         _refuse_unreachable(str(address))
-    # Ray reads both when it is imported. Under `uv run` it would upload the project, with its data, to each node.
+    # Ray reads both variables at import. Under `uv run` it would upload the project, with its data, to each node.
     os.environ |= {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     engine = process.engine("ray")
     options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    # Processes of a cluster that is already running inherit no environment from this one.
+    # The processes of a running cluster do not inherit the environment of this process.
     storage = {name: value for name, value in os.environ.items() if name == "OPTUNA_STORAGE"}
     try:
         engine.init(
@@ -84,7 +85,7 @@ def _connect(address: str | None) -> Any:
 
 
 def _refuse_unreachable(address: str) -> None:
-    """Raises if no process listens at an address; Ray would try for two minutes."""
+    """Rejects an address without a listener; Ray would try for two minutes."""
     host, port = address.rsplit(":", 1)
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -93,11 +94,14 @@ def _refuse_unreachable(address: str) -> None:
 
 
 def _refuse_unplaceable(nodes: Sequence[Mapping[str, Any]], address: str | None, cpus: int, gpus: float) -> None:
-    """Raises, or warns if nodes may join, when no node is large enough for a worker; Ray would wait silently."""
+    """Rejects a worker that fits on no node, for which Ray would wait silently.
+
+    If nodes may join the cluster later, it only warns.
+    """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in resources):
         return
     problem = f"no node has the {cpus} CPUs and {gpus:g} GPUs that launcher.cpus and launcher.gpus require"
     if address is None:
         raise UserError(f"launcher: {problem}: lower them, or set launcher.address")
-    print(f"launcher: {problem}: waiting until one joins the cluster", file=sys.stderr)
+    print(f"launcher: {problem}: waiting until such a node joins the cluster", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Launcher `slurm`: an array of jobs on a SLURM cluster, submitted by submitit."""
+"""Launcher `slurm`: a SLURM array of jobs, submitted by submitit."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from .process import Work
 if TYPE_CHECKING:
     from submitit import Job
 
-SQUEUE_SECONDS = 10.0  # between two calls of squeue, which asks the controller of the whole cluster
+SQUEUE_SECONDS = 10.0  # between two calls of squeue, each of which loads the cluster's controller
 UNKNOWN = "unknown to SLURM"
 # A job that is PREEMPTED and queued again is PENDING when its state is read the second time.
 ENDED = {
@@ -48,10 +48,10 @@ def launch(  # noqa: PLR0913 - the keywords are section `launcher` of the config
 
     Args:
         work: The worker's loop; it can be pickled.
-        folder: The study's folder; the jobs write their logs to its folder slurm/.
+        folder: The study's folder; the jobs write their logs to its subfolder slurm/.
         workers: Number of jobs, with a worker each.
-        partition: None for the cluster's default.
-        cpus_per_task: Processors of a worker, and its threads.
+        partition: SLURM partition; None for the cluster's default.
+        cpus_per_task: Processors, and compute threads, of a worker.
         gpus_per_node: GPUs of a worker.
         mem_gb: Memory of a worker in GiB; None for the partition's default.
         timeout_min: Time limit of a worker in minutes; SLURM then ends it, and its trial is queued again.
@@ -100,7 +100,7 @@ def _refuse_no_cluster() -> None:
 
 
 def _leave_job() -> None:
-    """Removes the variables of the job in which this process runs: its workers would take themselves for that job."""
+    """Removes this job's SLURM variables: workers would take themselves for this job."""
     for name in [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]:
         del os.environ[name]
 
@@ -108,7 +108,7 @@ def _leave_job() -> None:
 def _losses(jobs: "Sequence[Job[str | None]]") -> list[str]:
     """Waits for an array of jobs; returns a line for each lost one.
 
-    It calls squeue, not sacct as submitit does: sacct needs an accounting database, which not every cluster has.
+    The states come from squeue, not from sacct as in submitit: not every cluster has sacct's accounting database.
     """
     ends: dict[str, str | None] = {}
     without_result: set[str] = set()
@@ -126,13 +126,14 @@ def _losses(jobs: "Sequence[Job[str | None]]") -> list[str]:
 def _record_ends(
     running: "Sequence[Job[Any]]", states: dict[str, str], ends: dict[str, str | None], without_result: set[str]
 ) -> None:
-    """Adds the jobs that ended without a result, or that have nothing left to do.
+    """Records jobs that ended without a result or have nothing to do.
 
     Args:
         running: The jobs without a result.
         states: Job -> its state in SLURM.
-        ends: Job -> why it was lost, or None; is added to.
-        without_result: Jobs that had ended at the last call; a shared folder may show a result seconds later.
+        ends: Job -> the reason why it was lost, or None; extended in place.
+        without_result: Jobs that had ended at the last call, extended in place; on a shared file system, a result may
+            appear seconds after its job has ended.
     """
     for job in running:
         state = states.get(job.job_id, UNKNOWN)
@@ -141,7 +142,7 @@ def _record_ends(
         elif state in ENDED:
             without_result.add(job.job_id)
         elif state == "PENDING" and None in ends.values():
-            # Another worker ended well, so no trial is left. The queue may take hours.
+            # Another worker has finished, so no trial is left; this job could wait for hours in the queue.
             job.cancel(check=False)
             ends[job.job_id] = None
 
@@ -153,7 +154,7 @@ def _has_result(job: "Job[Any]") -> bool:
 
 
 def _states(job: "Job[Any]") -> dict[str, str] | None:
-    """The state of each job of an array that SLURM knows; None if its controller does not answer."""
+    """Job -> state in SLURM, or None if the controller does not answer."""
     command = ["squeue", f"--jobs={_array(job)}", "--array", "--states=all", "--noheader", "--format=%i %T"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 and "Invalid job id" not in done.stderr:

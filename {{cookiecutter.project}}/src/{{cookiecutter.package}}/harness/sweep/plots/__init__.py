@@ -1,6 +1,7 @@
-"""Pictures of a sweep, a module for each; a picture is left out if there are too few trials.
+"""Plots of a sweep, a module for each.
 
-Optuna's own pictures leave out every trial that lacks a conditional parameter, and do not show failed trials.
+A plot is left out if there are too few trials. Optuna's plots are not used: they leave out every trial that lacks a
+conditional parameter, and do not show failed trials.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from . import history, importances, learning_curves, parallel_coordinates, paret
 if TYPE_CHECKING:
     from optuna import Study
 
-PICTURES = {
+PLOTS = {
     "history": history.draw,
     "importances": importances.draw,
     "parallel_coordinates": parallel_coordinates.draw,
@@ -22,15 +23,15 @@ PICTURES = {
 
 
 def draw(study: "Study", folder: Path) -> list[Path]:
-    """Draws a search.
+    """Draws the plots of a search.
 
     Args:
         study: The search.
-        folder: Folder of the PNG files, made if it is missing.
+        folder: Folder of the PNG files, created if missing.
 
     Returns:
-        The files that were written.
+        Paths of the written files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = {folder / f"{name}.png": picture for name, picture in PICTURES.items()}
-    return [path for path, picture in files.items() if picture(study, path)]
+    files = {folder / f"{name}.png": plot for name, plot in PLOTS.items()}
+    return [path for path, plot in files.items() if plot(study, path)]

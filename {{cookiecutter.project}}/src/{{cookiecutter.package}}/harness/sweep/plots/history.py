@@ -1,4 +1,4 @@
-"""Picture `history`: the scores of all trials, in the order of the search."""
+"""Plot `history`: the scores of all trials, in search order."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

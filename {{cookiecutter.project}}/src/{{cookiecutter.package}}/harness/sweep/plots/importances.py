@@ -1,4 +1,4 @@
-"""Picture `importances`: how much each parameter decides whether a trial is among the best."""
+"""Plot `importances`: the importance of each parameter for each objective."""
 
 import warnings
 from pathlib import Path
@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from ...evaluation.plots import BLUE, GRAY, ORANGE, plain, save
-from ..trials import ENOUGH, in_states, metrics, signs
+from ..trials import MIN_COMPLETE, in_states, metrics, signs
 from . import style
 
 if TYPE_CHECKING:
     from optuna import Study
 
-TOP = 5  # least number of trials that count as good: importances of fewer are chance
+TOP = 5  # minimum number of trials that count as good: with fewer, importances are chance
 
 
 def draw(study: "Study", path: Path) -> bool:
@@ -44,7 +44,7 @@ def draw(study: "Study", path: Path) -> bool:
     count = len(in_states(study, "COMPLETE"))
     axes.set(
         xlim=(0, 1.1 * values.max()),
-        xlabel=f"share in what sets the best {_good(count)} apart from all {count} complete trials",
+        xlabel=f"share of the difference between the best {_good(count)} and all {count} complete trials",
         title="Importance of the parameters",
     )
     if len(names) > 1:
@@ -63,18 +63,18 @@ def shares(study: "Study") -> dict[str, list[float]]:
         study: The search.
 
     Returns:
-        Parameter -> its share for each objective, the largest first; empty with fewer than `ENOUGH` complete trials,
-        or if all trials are equally good.
+        Parameter -> its share for each objective, the largest first; empty with fewer than `MIN_COMPLETE` complete
+        trials, or if all trials are equally good.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     count = len(in_states(study, "COMPLETE"))
-    if count < ENOUGH:
+    if count < MIN_COMPLETE:
         return {}
     evaluator = PedAnovaImportanceEvaluator(target_quantile=_good(count) / count)
     shares: dict[str, list[float]] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # each call warns that lower is better, and of conditions that hold once
+        warnings.simplefilter("ignore")  # each call warns that lower is better, and about conditions that hold once
         for index, sign in enumerate(signs(study)):
             importances = get_param_importances(
                 study,
@@ -90,5 +90,5 @@ def shares(study: "Study") -> dict[str, list[float]]:
 
 
 def _good(count: int) -> int:
-    """Number of complete trials that count as good: a tenth, but at least `TOP`."""
+    """Number of complete trials that count as good: a tenth, minimum `TOP`."""
     return max(TOP, count // 10)

@@ -1,4 +1,4 @@
-"""Picture `learning_curves`: an objective by epoch, of all trials."""
+"""Plot `learning_curves`: an objective of all trials, by epoch."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ BEST = {"linewidth": 2.5, "alpha": 1, "zorder": 4}
 
 
 def draw(study: "Study", path: Path) -> bool:
-    """Draws the first objective that was measured by epoch; the best trial in bold.
+    """Draws the first objective with values by epoch, best trial in bold.
 
     Args:
         study: The search.
         path: The PNG file to write.
 
     Returns:
-        False if no objective was measured by epoch.
+        False if no objective has values by epoch.
     """
     finished = trials.in_states(study, *FINISHED)
     metric = next((name for name in trials.metrics(study) if any(style.curve(trial, name) for trial in finished)), None)
@@ -50,9 +50,9 @@ def draw(study: "Study", path: Path) -> bool:
             axes.plot(list(curve), list(curve.values()), markevery=[-1], **line)
     if best is not None:
         axes.plot([], [], color=BLUE, linewidth=BEST["linewidth"], label=f"the best: trial {best}")
-    for state, look in LINES.items():
+    for state, style_of_line in LINES.items():
         if counts[state]:
-            axes.plot([], [], label=f"{counts[state]} {state}", **look)
+            axes.plot([], [], label=f"{counts[state]} {state}", **style_of_line)
     style.log_if_wide(axes, "y", values)
     axes.set(xlabel="epoch", ylabel=plain(metric), title="Learning curves of all trials")
     axes.xaxis.set_major_locator(style.whole_numbers())

@@ -1,4 +1,4 @@
-"""Picture `parallel_coordinates`: a line for each complete trial, across its parameters and objectives."""
+"""Plot `parallel_coordinates`: a line for each complete trial, from axis to axis."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,9 +55,9 @@ def draw(study: "Study", path: Path) -> bool:
 
 
 def _ranks(study: "Study", complete: Sequence["FrozenTrial"]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The order of the trials by their first objective, and the rank of each, from 0 (best) to 1.
+    """The order of the trials by their first objective, and their ranks.
 
-    Ranks decide the color: by score, one diverged trial would give all others the same color.
+    Ranks run from 0 (best) to 1 and decide the color: by score, one diverged trial would give all others one color.
     """
     losses = signs(study)[0] * np.array([trial.values[0] for trial in complete])
     order = np.argsort(losses, kind="stable")
@@ -67,7 +67,10 @@ def _ranks(study: "Study", complete: Sequence["FrozenTrial"]) -> tuple[NDArray[n
 
 
 def _heights(scale: Scale, name: str, trials: Sequence["FrozenTrial"], ranks: NDArray[np.float64]) -> list[float]:
-    """The position of each trial on the axis of a parameter; of trials with the same choice, the better are higher."""
+    """The position of each trial on the axis of a parameter.
+
+    Among trials with the same choice, better ones are higher.
+    """
     heights = []
     for trial, rank in zip(trials, ranks, strict=True):
         offset = (0.5 - float(rank)) * min(0.12, 0.6 / max(1, len(scale.choices)))

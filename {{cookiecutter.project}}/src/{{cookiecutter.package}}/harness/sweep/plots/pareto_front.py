@@ -1,4 +1,4 @@
-"""Picture `pareto_front`: the trials of a search with two objectives, and their Pareto front."""
+"""Plot `pareto_front`: the trials of two objectives and their Pareto front."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +35,8 @@ def draw(study: "Study", path: Path) -> bool:
         axes.scatter(
             others[:, 0], others[:, 1], color=style.PALE, edgecolors=GRAY, linewidths=0.5, s=24, label="dominated"
         )
-    # Sorted by the first objective, the second gets better along the front. Each step turns on its worse side: no trial
-    # has reached what lies between two trials of the front.
+    # Along the front, sorted by the first objective, the second improves. The steps run on their worse side: no trial
+    # has reached a point between two trials of the front.
     points = np.array([trial.values for trial in front])
     axes.step(*points.T, where="post", color=BLUE, linewidth=1, zorder=2)
     axes.scatter(points[:, 0], points[:, 1], color=BLUE, s=34, zorder=3, label="Pareto front")

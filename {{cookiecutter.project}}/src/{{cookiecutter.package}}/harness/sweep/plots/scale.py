@@ -1,4 +1,4 @@
-"""The scale of a parameter or an objective: linear, logarithmic, or one place for each choice."""
+"""Axis scales of parameters and objectives: linear, logarithmic or categorical."""
 
 import math
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ GOLDEN = 0.618034  # its multiples, modulo 1, fill an interval evenly: jitter wi
 
 
 class Scale(NamedTuple):
-    """A scale.
+    """The scale of an axis.
 
     Attributes:
         label: Label of the axis.
-        log: Whether it is logarithmic.
+        log: Whether the scale is logarithmic.
         choices: The choices, in order; empty for numbers.
-        low: Least value; for choices, the first place.
-        high: Greatest value; for choices, the last place.
+        low: Least value; for choices, 0.
+        high: Greatest value; for choices, the index of the last.
     """
 
     label: str
@@ -35,7 +35,10 @@ class Scale(NamedTuple):
 
     @classmethod
     def of_parameter(cls, label: str, name: str, shown: Sequence["FrozenTrial"]) -> "Scale":
-        """The scale of a parameter over its whole range, which shows when the best value lies at its edge."""
+        """The scale of a parameter, over its whole range.
+
+        With the whole range, a plot shows if the best value lies at its edge.
+        """
         trials = [trial for trial in shown if name in trial.params]
         values = [trial.params[name] for trial in trials]
         ranges: list[Any] = [trial.distributions[name] for trial in trials]
@@ -53,7 +56,7 @@ class Scale(NamedTuple):
         return cls(label, False, tuple(choices), 0, len(choices) - 1)
 
     def number(self, value: Any) -> float:
-        """A value as a number; of a choice, its place."""
+        """A value as a number; a choice as its index."""
         return float(self.choices.index(value) if self.choices else value)
 
     def fraction(self, value: Any) -> float:
@@ -66,12 +69,12 @@ class Scale(NamedTuple):
         return (position - low) / (high - low)
 
     def x(self, trial: "FrozenTrial", name: str) -> float:
-        """The position of a trial on an axis with this scale; trials of the same choice lie side by side."""
+        """The coordinate of a trial; equal choices lie side by side."""
         jitter = 0.3 * (trial.number * GOLDEN % 1 - 0.5) if self.choices else 0.0
         return self.number(trial.params[name]) + jitter
 
     def ticks(self) -> list[Any]:
-        """The values that are written along the axis."""
+        """The values of the ticks."""
         if self.choices:
             return list(self.choices)
         locator: ticker.Locator = ticker.MaxNLocator(5, integer=isinstance(self.low, int), steps=[1, 2, 5, 10])

@@ -1,4 +1,4 @@
-"""Picture `seeds`: the best trials, repeated over seeds."""
+"""Plot `seeds`: the best trials, repeated over seeds."""
 
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw(study: "Study", repeats: "Study", path: Path) -> bool:
-    """Draws the scores over seeds, the interval of their mean, and the score in the search.
+    """Draws scores over seeds, their mean with interval, and search scores.
 
     Args:
         study: The search.
@@ -50,7 +50,7 @@ def draw(study: "Study", repeats: "Study", path: Path) -> bool:
 
 
 def _heights(row: int, entry: Ranked) -> list[float]:
-    """Heights around a row, one for each score, so that equal scores can be told apart."""
+    """A height for each score of a row, which separates equal scores."""
     return [row + 0.18 * float(offset) for offset in np.linspace(-1, 1, len(entry.scores) + 2)[1:-1]]
 
 

@@ -1,4 +1,4 @@
-"""Picture `slices`: each objective by each parameter."""
+"""Plot `slices`: each objective by each parameter."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-COLUMNS = 4  # most panels in a row
+COLUMNS = 4  # maximum number of panels in a row
 
 
 class _Trials(NamedTuple):
-    """The trials that are drawn.
+    """The trials to draw.
 
     Attributes:
         complete: The complete trials.

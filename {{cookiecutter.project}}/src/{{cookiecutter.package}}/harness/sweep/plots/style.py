@@ -1,4 +1,4 @@
-"""What the pictures of a sweep share: colors, names of parameters, and scores by epoch."""
+"""The style of a sweep's plots: colors, labels, curves."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,13 +30,13 @@ def labels(names: Sequence[str]) -> dict[str, str]:
 
 
 def brief(value: Any) -> str:
-    """A value as a tick shows it, at most 18 characters."""
+    """The text of a value at a tick, at most 18 characters."""
     text = plain(trials.text(value))
     return text if len(text) <= 18 else f"{text[:17]}…"
 
 
 def curve(trial: "FrozenTrial", metric: str) -> dict[int, float]:
-    """Epoch -> a metric of a trial, without values that are not finite."""
+    """Epoch -> finite value of a trial's metric."""
     rows = trial.user_attrs.get("history", ())
     values = {epoch: row[metric] for epoch, row in enumerate(rows) if metric in row} or trial.intermediate_values
     return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
