@@ -91,7 +91,7 @@ def run(table: Mapping[str, tuple[str, str]]) -> None:
         except click.ClickException as error:
             error.show()
             raise SystemExit(error.exit_code) from None
-        except click.Abort as abort:  # click's word for Ctrl-C; its cause carries a text for the person
+        except click.Abort as abort:  # click raises it after Ctrl-C; its cause may have a message
             raise KeyboardInterrupt(*getattr(abort.__cause__, "args", ())) from None
 
     stages.run(main)
