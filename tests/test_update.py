@@ -19,13 +19,15 @@ from conftest import (
     cookiecutter,
     edit,
     execute,
+    package_python,
     quiet,
     stages_run,
     template,
 )
 
-# Before the template had a version: the last commit without CI.
-EARLIEST = "c572d95b7d23852f4dab4dee515e2ad1238c1a0a"  # pragma: allowlist secret
+# 0.1.0, which has no tag: the last commit before the package had a harness.
+FIRST = "a8e5b361c7e5f22cfb1a76b249eefdc68eb4fa5a"  # pragma: allowlist secret
+MIGRATE = ROOT / "docs" / "migrate.py"
 CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>) ", re.M)
 
 
@@ -82,7 +84,7 @@ MODEL = '''"""The owner's own model."""
 
 from typing import TYPE_CHECKING
 
-from ..data.prepared import Head, Layers
+from ..harness.contracts import Head, Layers
 
 if TYPE_CHECKING:
     import keras
@@ -118,47 +120,31 @@ def check_work(project: BakedProject) -> None:
     """Finds that work again."""
     for name, text in OWN.items():
         assert project.read(name) == text
-    assert "\npatience: 5\n" in project.read("conf/train/default.yaml")
+    assert re.search(r"^patience: 5\b", project.read("conf/train/default.yaml"), re.M)
     assert "\nAsks whether digits of our forms can be told apart.\n\n## Start\n" in project.read("README.md")
     assert not project.has_file("conf/debug/profile.yaml")
 
 
-def earlier(source: Path) -> str:
-    """Gives the version before this one: the last release, or what came before the first."""
-    told = execute("git", "describe", "--tags", "--abbrev=0", "--match", "v*", "HEAD^", cwd=source, check=False)
-    return told.stdout.strip() if told.returncode == 0 else EARLIEST
-
-
-def test_a_project_of_the_last_release_takes_this_version(tmp_path: Path, bake: Callable[..., BakedProject]) -> None:
+def newest(tmp_path: Path) -> Path:
+    """Clones the template with its history; what lies in the working tree, committed or not, is the newest commit."""
     source = tmp_path / "template"
     execute("git", "clone", "--quiet", ROOT, source, cwd=tmp_path)
-    version = earlier(source)
-    if execute("git", "cat-file", "-e", f"{version}^{{commit}}", cwd=source, check=False).returncode:
-        pytest.skip(f"this clone holds no history as far as {version}")
-    # What lies in the working tree, committed or not, is the newest commit there.
     execute("git", "fetch", "--quiet", template(), "HEAD", cwd=source)
     commit = execute("git", "commit-tree", "FETCH_HEAD^{tree}", "-p", "HEAD", "-m", "Now", cwd=source).stdout.strip()
     execute("git", "reset", "--quiet", "--hard", commit, cwd=source)
+    return source
 
-    project = create(tmp_path / "into", source, "--checkout", version)
-    work(project)
-    edit(project, "conf/config.yaml", "- model: cnn", "- model: narrow")
-    edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 1")
-    project.commit("Our model, quickly")
-    # The hook of that version may tell what this one's does not.
-    project.run("cruft", "update", "--skip-apply-ask")
-    check_clean(project)
-    check_work(project)
-    fresh = bake()
-    changed = {"README.md", "conf/config.yaml", "conf/train/default.yaml", "conf/debug/profile.yaml"}
-    assert project.files() - {".cruft.json"} == (fresh.files() | OWN.keys()) - {"conf/debug/profile.yaml"}
-    for name in fresh.files() - changed:
-        assert project.read(name) == fresh.read(name), name
-    assert json.loads(project.read(".cruft.json"))["commit"] == commit
+
+def require_history(source: Path, version: str) -> None:
+    """Skips the test in a shallow clone."""
+    if execute("git", "cat-file", "-e", f"{version}^{{commit}}", cwd=source, check=False).returncode:
+        pytest.skip(f"this clone holds no history as far as {version}")
+
+
+def check_runs(project: BakedProject) -> None:
+    """Commits an update, and runs the project's tests, but those with TensorFlow, and its pipeline."""
     project.commit("A newer template")
     project.run("cruft", "check")
-    # It works: the project's tests, but those with TensorFlow, and the pipeline, which
-    # trains the owner's model.
     project.run("python", "-m", "pytest", "-q", "-m", "not keras and not slow", env={"PYTHONPATH": "src"})
     done = project.run("dvc", "repro")
     quiet(done)
@@ -168,6 +154,121 @@ def test_a_project_of_the_last_release_takes_this_version(tmp_path: Path, bake: 
     project.commit("Reproduce")
     assert "up to date" in project.run("dvc", "status").stdout
     assert project.git_status() == ""
+
+
+def check_fresh(project: BakedProject, fresh: BakedProject, changed: set[str]) -> None:
+    """Finds the files of a fresh project, as they are there unless the owner has changed them, and the owner's."""
+    assert project.files() - {".cruft.json"} == (fresh.files() | changed) - {"conf/debug/profile.yaml"}
+    for name in fresh.files() - changed - {"conf/debug/profile.yaml"}:
+        assert project.read(name) == fresh.read(name), name
+
+
+def test_a_project_of_the_last_release_takes_this_version(tmp_path: Path, bake: Callable[..., BakedProject]) -> None:
+    source = newest(tmp_path)
+    told = execute("git", "describe", "--tags", "--abbrev=0", "--match", "v*", "HEAD^", cwd=source, check=False)
+    if told.returncode:
+        pytest.skip("this clone has no tag of a release")
+    version = told.stdout.strip()
+    require_history(source, version)
+    project = create(tmp_path / "into", source, "--checkout", version)
+    work(project)
+    edit(project, "conf/config.yaml", "- model: cnn", "- model: narrow")
+    edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 1")
+    project.commit("Our model, quickly")
+    project.run("cruft", "update", "--skip-apply-ask")  # the hook of that version may tell what this one's does not
+    check_clean(project)
+    check_work(project)
+    check_fresh(project, bake(), {"README.md", "conf/config.yaml", "conf/train/default.yaml", *OWN})
+    check_runs(project)
+
+
+OLD_MODEL = MODEL.replace("..harness.contracts", "..data.prepared")
+SOURCE = '''
+
+def sorted_folder(*, path: str, image_size: Size, channels: Literal[1, 3]) -> Source:
+    """Pictures of two classes."""
+    files = sorted(Path(path).iterdir(), key=lambda file: sha1(file.name.encode()).digest())
+    shape = (*image_size, channels)
+    return Source(["a", "b"], shape, len(files), (_read(file, file, ["a", "b"], shape, 9) for file in files))
+'''
+
+
+OLD_TRAIN = "defaults:\n  - default\n  - _self_\n_target_: my_experiment.training.gradient_descent\nepochs: 3\n"
+POOLING = 'keras.layers.MaxPooling2D(padding="same")(x)'
+SOURCES, CNN, SERVICE, CARD = (
+    f"src/my_experiment/{name}.py" for name in ("data/images", "models/cnn", "service", "card")
+)
+ENDPOINT = (
+    '    @bentoml.api\n    def classes(self) -> list[str]:\n        """Says what it knows."""\n        return ["a"]\n'
+)
+
+
+def edit_the_first_version(project: BakedProject) -> None:
+    """Does in a project of 0.1.0 what owners do: a model, a source and a training of their own, edits of all kinds."""
+    work(project)
+    (project.path / "src/my_experiment/models/narrow.py").write_text(OLD_MODEL)
+    (project.path / "conf/train/ours.yaml").write_text(OLD_TRAIN)
+    (project.path / "release.sh").write_text("python -m my_experiment.registry promote\n")
+    edit(project, "conf/config.yaml", "- model: cnn", "- model: narrow")
+    edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 1")
+    edit(project, CNN, POOLING, f"keras.layers.BatchNormalization()({POOLING})")
+    edit(project, SOURCES, "root = Path(path)\n", "root = Path(path).expanduser()\n")
+    edit(project, SOURCES, "from pathlib import Path\n", "from hashlib import sha1\nfrom pathlib import Path\n")
+    (project.path / SOURCES).write_text(project.read(SOURCES) + SOURCE)
+    edit(project, SERVICE, "    @bentoml.on_deployment\n", f"{ENDPOINT}\n    @bentoml.on_deployment\n")
+    edit(project, CARD, '"# Model card"', '"# Model card of our forms"')
+    project.commit("Our model, quickly")
+
+
+def test_a_project_of_0_1_0_comes_over_with_its_owners_edits(tmp_path: Path, bake: Callable[..., BakedProject]) -> None:
+    source = newest(tmp_path)
+    require_history(source, FIRST)
+    project = create(tmp_path / "into", source, "--checkout", FIRST)
+    edit_the_first_version(project)
+    refused = project.run("python", MIGRATE, check=False)
+    assert refused.returncode == 1 and re.fullmatch(r"error: no update is under way: .*\n", refused.stderr)
+
+    project.run("cruft", "update", "--skip-apply-ask")
+    done = project.run("python", MIGRATE)
+    check_clean(project)
+    check_work(project)
+    assert "\nepochs: 1 # maximum; " in project.read("conf/train/default.yaml")
+    assert project.read("conf/train/ours.yaml") == OLD_TRAIN.replace("training.", "harness.training.fit.")
+    assert f"x = keras.layers.BatchNormalization()({POOLING})\n" in project.read(CNN)
+    assert ENDPOINT in project.read(SERVICE)
+    card = CARD.replace("card", "harness/evaluation/card")
+    assert '\n        "# Model card of our forms",\n        heading(workspace),\n' in project.read(card)
+    text = project.read(SOURCES)
+    assert "root = Path(path).expanduser()\n    if not root.is_dir():" in text and text.endswith(SOURCE)
+    assert package_python(project, "from my_experiment.data.images import _read, sha1; print(sha1().name)") == "sha1\n"
+    assert re.search(r"^look at +release.sh:1 +python -m my_experiment registry$", done.stdout, re.M)
+    owners = {"README.md", "conf/config.yaml", "conf/train/default.yaml", CNN, SERVICE, SOURCES, card, *OWN}
+    check_fresh(project, bake(), owners | {"release.sh", "conf/train/ours.yaml"})
+    project.run("git", "add", "--all")
+    project.run("python", MIGRATE)  # once more
+    assert project.run("git", "diff").stdout == ""
+    check_runs(project)
+    assert project.read("reports/model_card.md").startswith("# Model card of our forms\n")
+
+
+def test_an_edit_that_contradicts_the_new_layout_is_marked_and_named(tmp_path: Path) -> None:
+    source = newest(tmp_path)
+    require_history(source, FIRST)
+    project = create(tmp_path / "into", source, "--checkout", FIRST)
+    edit(project, SOURCES, "channels: 1 for grey, 3 for colour.", "channels: 1 for grey, 3 for RGB.")
+    project.commit("Ours")
+    project.run("cruft", "update", "--skip-apply-ask")
+    done = project.run("python", MIGRATE, check=False)
+    assert done.returncode == 1, done.stdout
+    assert set(re.findall(rf"^CONFLICT +{SOURCES}: (\w+) ", done.stdout, re.M)) == {"digits", "image_folder"}
+    text = project.read(SOURCES)
+    assert text.count("<<<<<<<") == 2 and "3 for RGB.\n" in text and "1 for gray, 3 for color.\n" in text
+    assert not project.has_file(f"{SOURCES}.rej")
+    # A conflict that its owner has solved stays solved.
+    solved = re.sub(r"<<<<<<< .*\n((?:.*\n)*?)=======\n(?:.*\n)*?>>>>>>> .*\n", r"\1", text)
+    (project.path / SOURCES).write_text(solved)
+    project.run("python", MIGRATE)
+    assert project.read(SOURCES) == solved
 
 
 def test_a_reproduced_project_runs_what_the_update_concerns(
