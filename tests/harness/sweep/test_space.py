@@ -113,7 +113,7 @@ def test_shared_values_and_malformed_overrides_are_rejected(arguments: list[str]
         ({"always": {"a": "5"}}, "a=5: a search needs several values"),
         ({"always": {"a": "tag(log, interval(0.0, 1.0))"}}, "a=tag"),
         ({"always": {"data.path": "a,b"}}, "sweep.space.always.data.path: a sweep searches"),
-        ({"always": {"model": "glob(*)"}}, "model=glob(*): name the values"),
+        ({"always": {"model": "glob(*)"}}, "model=glob(*): list the values"),
     ],
 )
 def test_an_invalid_space_is_rejected(texts: dict[str, dict[str, str]], message: str) -> None:
