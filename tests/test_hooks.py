@@ -323,7 +323,7 @@ def test_inside_a_work_tree_no_repository_is_nested(tmp_path: Path) -> None:
     execute("git", "init", "--quiet", cwd=tmp_path)
     result = cookiecutter(tmp_path)
     told, _, _ = result.stdout.partition("\nNext:")
-    assert told.startswith(f"This is inside the git repository {tmp_path}") and told.count("\n") == 1
+    assert told.startswith(f"The project is inside the git repository {tmp_path}") and told.count("\n") == 1
     project = BakedProject(tmp_path / "my-experiment")
     assert not (project.path / ".git").exists()
     assert execute("git", "diff", "--cached", "--name-only", cwd=tmp_path).stdout == ""
