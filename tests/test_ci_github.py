@@ -74,7 +74,7 @@ if [ "$NEWS" = worse ]; then exit 1; fi
 echo retrain/1 > build/branch
 """
 # Other tests run every hook and every test; these are enough to see that a job runs them, and fails with them.
-QUICK = {"PYTEST_ADDOPTS": "--ignore-glob=tests/code/test_[!g]*", "SKIP": "mypy,secrets,dvc-status"}
+QUICK = {"PYTEST_ADDOPTS": "--ignore-glob=*/tests/test_[!dw]*", "SKIP": "mypy,secrets,dvc-status"}
 REPOSITORY = "someone/my-experiment"
 
 
@@ -195,7 +195,7 @@ def test_what_is_not_right_fails_its_job(runner: Runner) -> None:
     project = runner.project
     good = project.run("git", "rev-parse", "HEAD").stdout.strip()
 
-    (project.path / "tests/code/test_gates_wrong.py").write_text("def test_wrong() -> None:\n    assert 1 == 2\n")
+    (project.path / "src/my_experiment/tests/test_wrong.py").write_text("def test_wrong() -> None:\n    assert 1 == 2\n")
     project.commit("A failing test")
     done = runner("pull_request", "test")
     assert ended(done) == {"changes": True, "test": False}, done.stdout

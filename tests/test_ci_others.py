@@ -508,18 +508,16 @@ def ready(quick_project: BakedProject, of: Bake, copy: Copy) -> BakedProject:
     project = copy(quick_project)
     for provider, file in FILES.items():
         shutil.copyfile(of(provider).path / file, project.path / file)
-    for folder in ("code", "data", "model"):
-        shutil.rmtree(project.path / "tests" / folder)
+    tests = project.path / "src/my_experiment/tests"
+    for file in tests.glob("test_*.py"):
+        file.unlink()
     project.commit("Providers")
     publish(project)
-    for folder in ("code", "data", "model"):
-        (project.path / "tests" / folder).mkdir()
-        suite = f'def test_{folder}() -> None:\n    assert __import__("my_experiment")\n'
-        (project.path / f"tests/{folder}/test_{folder}_small.py").write_text(suite)
+    (tests / "test_small.py").write_text('def test_small() -> None:\n    assert __import__("my_experiment")\n')
     # Of one folder: the coverage of everything takes as long as the rest of a run.
     settings = project.read("pyproject.toml").replace('source = ["src"]', 'source = ["src/my_experiment/data"]')
     (project.path / "pyproject.toml").write_text(settings)
-    project.commit("Small suites")
+    project.commit("A small suite")
     return project
 
 
@@ -530,7 +528,7 @@ def break_it(project: BakedProject, what: str) -> str:
             (project.path / "src/my_experiment/bad.py").write_text("print(nowhere)\n")
             told = "F821"
         case "test":
-            edit(project, "tests/code/test_code_small.py", "assert __", "assert not __")
+            edit(project, "src/my_experiment/tests/test_small.py", "assert __", "assert not __")
             told = "1 failed"
         case _:
             edit(project, "conf/train/default.yaml", "patience: 8", "patience: 9")
@@ -609,7 +607,7 @@ def test_a_commit_with_its_own_results_passes_at_gitlab(ready: BakedProject, cop
         for path in content[name]["artifacts"]["paths"]:
             assert (project.path / path).exists() or path == "build/plots/", path  # no plot has changed
     reports = content["test"]["artifacts"]["reports"]
-    assert "test_code_small" in project.read(reports["junit"])
+    assert "test_small" in project.read(reports["junit"])
     assert "<coverage " in project.read(reports["coverage_report"]["path"])
     assert re.search(r"test .* \d+(\.\d+)?% coverage", done.stdout), "the line of the total is not found"
     assert project.git_status() == ""

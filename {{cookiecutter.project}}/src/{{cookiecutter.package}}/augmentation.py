@@ -52,10 +52,10 @@ def augment(  # noqa: PLR0913  The parameters are section `augmentation` of the 
     Returns:
         (dataset of (uint8 [B, H, W, C], targets), seed) -> dataset of the same.
     """
+    if not any(amount for name, amount in locals().items() if name != "fill"):
+        return None
     geometry = bool(flip_horizontal or flip_vertical or translate or rotate or zoom)
     intensity = bool(brightness or contrast)
-    if not geometry and not intensity:
-        return None
 
     def transform(images: Tensor, seed: Tensor) -> Tensor:
         import keras

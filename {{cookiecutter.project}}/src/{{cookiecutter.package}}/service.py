@@ -15,14 +15,15 @@ from .harness.serving.limits import Limits
 class Service(ModelService):
     """Prediction service: instances at /predict, a file at /predict_file."""
 
-    limits = Limits()  # Limits(instances=1024) accepts larger requests; harness/serving/limits.py explains each
+    # Limits(instances=1024) accepts larger requests; harness/serving/limits.py explains each limit.
+    limits = Limits()
 
     # To add an endpoint, add a method; its name is the path. `self.info` describes the model:
     #
     # @bentoml.api
     # def classes(self) -> list[str]:
     #     """The class names."""
-    #     return self.info.model_dump()["classes"]
+    #     return list(self.info.model_dump()["classes"])
 
 
 page.mount(Service)
