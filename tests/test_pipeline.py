@@ -58,17 +58,18 @@ RERUNS = {
     "harness/evaluation/card.py": {"evaluate"},
     "harness/evaluation/plots.py": {"evaluate"},
     "harness/evaluation": {"config", "evaluate"},
-    "harness/tracking": set(),
+    "harness/tracking": {"config"},
+    "harness/tracking/log.py": set(),
     "harness/preparation": {"config", "prepare"},
     "harness/training": {"config", "train"},
     "harness/prepared": {"prepare", "train", "evaluate"},
     "harness/exported": {"train", "evaluate"},
-    "harness/targets": {"train", "evaluate"},
+    "harness/targets": {"config", "train", "evaluate"},
     "harness/inputs": {"prepare"},
     "harness/contracts.py": {"prepare", "train", "evaluate"},
     "harness/core/text.py": {"evaluate"},
     "harness/core/commands.py": set(),
-    "harness/core/programs.py": set(),
+    "harness/core/programs.py": {"config"},
 }
 
 
