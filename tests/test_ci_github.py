@@ -195,7 +195,9 @@ def test_what_is_not_right_fails_its_job(runner: Runner) -> None:
     project = runner.project
     good = project.run("git", "rev-parse", "HEAD").stdout.strip()
 
-    (project.path / "src/my_experiment/tests/test_wrong.py").write_text("def test_wrong() -> None:\n    assert 1 == 2\n")
+    (project.path / "src/my_experiment/tests/test_wrong.py").write_text(
+        "def test_wrong() -> None:\n    assert 1 == 2\n"
+    )
     project.commit("A failing test")
     done = runner("pull_request", "test")
     assert ended(done) == {"changes": True, "test": False}, done.stdout

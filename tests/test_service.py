@@ -425,7 +425,12 @@ def test_an_owner_adds_an_endpoint_and_raises_a_limit(
     service = f"src/{package}/service.py"
     edit(project, service, "limits = Limits()", "limits = Limits(instances=300)")
     text = project.read(service)
-    for line in ("@bentoml.api", "def classes(self)", '"""The class names', 'return list(self.info.model_dump()["classes"])'):
+    for line in (
+        "@bentoml.api",
+        "def classes(self)",
+        '"""The class names',
+        'return list(self.info.model_dump()["classes"])',
+    ):
         assert f"# {line}" in text or f"#     {line}" in text
     uncommented = re.sub(r"^    # (?=@bentoml|def |    )", "    ", text, flags=re.M).replace("    #\n", "\n")
     (project.path / service).write_text(uncommented)
