@@ -75,7 +75,7 @@ def test_every_model_reproduces_bit_for_bit(reproduced: Reproduce, copy: Copy) -
     done = project.run("dvc", "exp", "run", "-S", "model=linear_regression")
     assert stages_run(done.stdout) == ["config", "train", "evaluate"]
     params = project.read("params.yaml")
-    assert "train:\n  _target_: my_experiment.training.exact\nmodel:" in params  # and no key that nobody reads
+    assert "train:\n  _target_: my_experiment.harness.training.fit.solver\nmodel:" in params  # and no key that nobody reads
     assert "precision: float64" in params
     project.commit("Linear")
     before = digests(project)
@@ -137,16 +137,17 @@ def write_wine(path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def tutorial(bake: Callable[..., BakedProject], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tutorial]:
-    """Follows "Your own table" of the generated README, as it stands there, from the generation to the prediction."""
+    """Follows "Your own table" of the generated pages, as it stands there, from the generation to the prediction."""
     project = bake(task="tabular-classification")
     home, port = tmp_path_factory.mktemp("user"), free_port()
     write_wine(home / "table.csv")
-    (section,) = re.findall(r"^## Your own table\n(.*?)^## ", project.read("README.md"), re.M | re.S)
+    (section,) = re.findall(r"^## Your own table\n(.*?)^## ", project.read("docs/tables.md"), re.M | re.S)
     first, second = blocks(section)
+    (upload,) = (block for block in blocks(project.read("docs/requests-tables.md")) if "--form" in block[0])
     # `cookiecutter`, `make setup` (test_demo runs it) and `source` come before; the environment is linked here.
-    assert 3 + len(first) + len(second) < 10
+    assert 3 + len(first) + len(second) + 1 + len(upload) < 10
     server, answer = None, ""
-    for command in [*first, *second]:
+    for command in [*first, *second, "make serve", *upload]:
         if command == second[0]:  # before it, the text between the two blocks
             edit(project, "conf/data/csv.yaml", "target: ???", "target: cultivar")
             edit(project, "conf/data/csv.yaml", "categories: []", "categories: [vineyard]")
