@@ -305,7 +305,7 @@ def changes(of: Bake, copy: Copy) -> BakedProject:
         shutil.copyfile(of(provider).path / file, project.path / file)
     project.commit("Providers")
     publish(project)
-    (project.path / "docs").mkdir()
+    (project.path / "docs").mkdir(exist_ok=True)
     for branch, files in {
         "documentation": ["docs.md", "docs/plot.svg", "LICENSE"],
         "code": ["Makefile"],

@@ -75,7 +75,9 @@ def test_every_model_reproduces_bit_for_bit(reproduced: Reproduce, copy: Copy) -
     done = project.run("dvc", "exp", "run", "-S", "model=linear_regression")
     assert stages_run(done.stdout) == ["config", "train", "evaluate"]
     params = project.read("params.yaml")
-    assert "train:\n  _target_: my_experiment.harness.training.fit.solver\nmodel:" in params  # and no key that nobody reads
+    assert (
+        "train:\n  _target_: my_experiment.harness.training.fit.solver\nmodel:" in params
+    )  # and no key that nobody reads
     assert "precision: float64" in params
     project.commit("Linear")
     before = digests(project)
