@@ -186,7 +186,7 @@ def lose(running: Workers, chief: BakedProject, rank: int, sent: signal.Signals)
     assert status == 1
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     assert "is lost" in line
-    assert "start all of them again" in line
+    assert "start all workers again" in line
     assert "Traceback" not in output
     assert trained(chief) == {}
 
