@@ -135,8 +135,7 @@ def test_it_shows_what_it_runs(image: Image) -> None:
 def test_it_holds_the_serving_lock_and_nothing_else(engine: Engine, image: Image) -> None:
     command = ["run", "--rm", *engine.locked_down, "--entrypoint=python", image.tag, "-c", INSIDE, *UNWANTED]
     inside = json.loads(engine(*command).stdout)
-    locks = "".join(image.project.read(f"requirements/{name}.lock") for name in ("images", "serve"))
-    lines = (line.rstrip(" \\") for line in locks.splitlines())
+    lines = (line.rstrip(" \\") for line in image.project.read("requirements/serve-images.lock").splitlines())
     locked = [Requirement(line) for line in lines if line and line[0] not in "# "]
     expected = {
         requirement.name.replace("_", "-"): str(requirement.specifier).removeprefix("==")
