@@ -31,7 +31,15 @@ VENV = Path(os.environ.get("TEMPLATE_VENV", sys.prefix))
 OUTPUTS = ("data/prepared", "models", "reports")  # folders of the pipeline
 
 # Files that take longest, and so begin first: processes of pytest-xdist take whole files, and shall end together.
-LONGEST = ("test_docs.py", "test_readme.py", "test_tabular.py", "test_pipeline.py", "test_transfer.py")
+LONGEST = (
+    "test_docs.py",
+    "test_harness.py",
+    "test_ci_others.py",
+    "test_readme.py",
+    "test_tabular.py",
+    "test_pipeline.py",
+    "test_transfer.py",
+)
 
 Result = subprocess.CompletedProcess[str]
 
