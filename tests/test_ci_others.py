@@ -509,8 +509,8 @@ def ready(quick_project: BakedProject, of: Bake, copy: Copy) -> BakedProject:
     for provider, file in FILES.items():
         shutil.copyfile(of(provider).path / file, project.path / file)
     tests = project.path / "src/my_experiment/tests"
-    for file in tests.glob("test_*.py"):
-        file.unlink()
+    for module in tests.glob("test_*.py"):
+        module.unlink()
     project.commit("Providers")
     publish(project)
     (tests / "test_small.py").write_text('def test_small() -> None:\n    assert __import__("my_experiment")\n')
