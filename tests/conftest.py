@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +43,9 @@ LONGEST = (
 )
 
 Result = subprocess.CompletedProcess[str]
+
+# A shell gives its background jobs an ignored SIGINT, which every process started here would inherit and never end by.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,10 +10,6 @@ from my_experiment.harness.core import config
 from my_experiment.harness.core.errors import UserError
 from support import PACKAGE, ROOT
 
-# Groups that are a section of the same name; test_experiments.py, test_gates.py and test_sweep.py have the others.
-OTHERS = {"debug", "experiment", "gates", "launcher", "sweep"}
-GROUPS = {file.parent.name for file in ROOT.glob("conf/*/*.yaml")} - OTHERS
-OPTIONS = [(group, file.stem) for group in sorted(GROUPS) for file in sorted(ROOT.glob(f"conf/{group}/*.yaml"))]
 MODEL = {"_target_": f"{PACKAGE}.models.mlp.mlp", "units": [8], "dropout": 0.5}
 
 
@@ -40,23 +36,6 @@ def problems(raw: dict[str, Any]) -> list[str]:
 
 def test_what_ships_is_valid(workspace: Path) -> None:
     configuration.check(config.compose())
-
-
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_of_a_group_is_valid(workspace: Path, group: str, option: str) -> None:
-    main = yaml.safe_load(Path("conf/config.yaml").read_text(encoding="utf-8"))
-    main["defaults"] = [{**entry, group: option} if group in entry else entry for entry in main["defaults"]]
-    Path("conf/config.yaml").write_text(yaml.safe_dump(main), encoding="utf-8")
-    composed = config.compose()
-    try:
-        configuration.check(composed.replace("???", "chosen"))  # a table of one's own has no default target
-    except UserError as error:
-        assert option == "exact" and "choose train: default" in str(error)  # not for the default model
-    written = yaml.safe_load(Path(f"conf/{group}/{option}.yaml").read_text("utf-8"))
-    # An option that chooses one of another group as well holds its own section under its name.
-    section = written.get(group, written)
-    section.pop("defaults", None)
-    assert section.items() <= yaml.safe_load(composed)[group].items()
 
 
 def test_a_section_is_read_as_its_type(workspace: Path) -> None:

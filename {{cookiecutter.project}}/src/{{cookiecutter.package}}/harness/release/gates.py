@@ -188,7 +188,7 @@ def champion(criterion: Criterion, candidate: Metrics, other: Metrics, examples:
         return {criterion.name: criterion.improvement(candidate, other, weights)}
 
     (interval,) = bootstrap(difference, examples, settings.resamples, settings.confidence, settings.seed).values()
-    low, high = interval.low or 0.0, interval.high or 0.0  # None only for metrics without an interval
+    low, high = (np.nan if end is None else end for end in (interval.low, interval.high))  # NaN does not pass
     least = -settings.margin * abs(other(np.ones(examples))[criterion.name])
     measured = f"better by {number(interval.value)} ({number(low)} to {number(high)})"
     return Gate(f"{criterion.name} and champion", measured, f"interval from {number(least)}", low >= least)
