@@ -31,10 +31,11 @@ VENV = Path(os.environ.get("TEMPLATE_VENV", sys.prefix))
 
 OUTPUTS = ("data/prepared", "models", "reports")  # folders of the pipeline
 
-# Files that take longest, and so begin first: processes of pytest-xdist take whole files, and shall end together.
+# Files whose tests share nothing, or what `once` has made: any process takes any of them. The tests of another file
+# share what its fixtures have made, so that a process takes the whole file.
+SPREAD = ("test_docs.py", "test_harness.py")
+# Whole files that take longest, and so begin first; tests of SPREAD begin last: the processes end together.
 LONGEST = (
-    "test_docs.py",
-    "test_harness.py",
     "test_ci_others.py",
     "test_readme.py",
     "test_tabular.py",
@@ -48,9 +49,13 @@ Result = subprocess.CompletedProcess[str]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files that take longest before the others."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Says which tests a process of pytest-xdist takes together, and in which order."""
+    for item in items:
+        if item.path.name not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: (item.path.name in SPREAD, item.path.name not in LONGEST))
 
 
 def execute(*command: str | Path, cwd: Path, env: Mapping[str, str | None] | None = None, check: bool = True) -> Result:
@@ -153,6 +158,7 @@ class BakedProject:
 
 
 Copy = Callable[[BakedProject], BakedProject]
+Once = Callable[..., BakedProject]
 
 
 def packed_files(project: BakedProject) -> set[str]:
@@ -324,18 +330,21 @@ def default_project(bake: Callable[..., BakedProject]) -> BakedProject:
 
 
 @pytest.fixture(scope="session")
-def once(
-    default_project: BakedProject, copy: Copy, tmp_path_factory: pytest.TempPathFactory, worker_id: str
-) -> Callable[[str, Callable[[BakedProject], None]], BakedProject]:
-    """Runs a pipeline once for all processes of the suite; each gets a copy: `once("quick", prepare)`."""
+def once(default_project: BakedProject, copy: Copy, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """Runs a pipeline once for all processes of the suite; each gets a copy: `once("quick", prepare)`.
+
+    It runs in a copy of the default project, or in what a third argument gives.
+    """
     own = tmp_path_factory.getbasetemp()
     folder = own if worker_id == "master" else own.parent
 
-    def make(name: str, prepare: Callable[[BakedProject], None]) -> BakedProject:
+    def make(
+        name: str, prepare: Callable[[BakedProject], None], start: Callable[[], BakedProject] | None = None
+    ) -> BakedProject:
         made = folder / name  # says where: MLflow knows the project by its path, so that it stays there
         with FileLock(f"{made}.lock"):
             if not made.exists():
-                project = copy(default_project)
+                project = start() if start else copy(default_project)
                 prepare(project)
                 made.write_text(str(project.path))
         return copy(BakedProject(Path(made.read_text())))
@@ -344,7 +353,7 @@ def once(
 
 
 @pytest.fixture(scope="session")
-def reproduced_project(once: Callable[[str, Callable[[BakedProject], None]], BakedProject]) -> BakedProject:
+def reproduced_project(once: Once) -> BakedProject:
     """The default project after `dvc repro` and a commit. Do not change it: `copy` it."""
 
     def prepare(project: BakedProject) -> None:
@@ -355,7 +364,7 @@ def reproduced_project(once: Callable[[str, Callable[[BakedProject], None]], Bak
 
 
 @pytest.fixture(scope="session")
-def quick_project(once: Callable[[str, Callable[[BakedProject], None]], BakedProject]) -> BakedProject:
+def quick_project(once: Once) -> BakedProject:
     """A reproduced project that trains a small model for three epochs. Do not change it: `copy` it."""
 
     def prepare(project: BakedProject) -> None:

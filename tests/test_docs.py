@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TEMPLATE, BakedProject, Copy, edit, free_port, quiet, wait_until_ready, work_off_queue
+from conftest import ROOT, TEMPLATE, BakedProject, Copy, Once, edit, free_port, quiet, wait_until_ready, work_off_queue
 from PIL import Image
 from test_readme import blocks, serve, stop
 
@@ -130,15 +130,17 @@ BEFORE = {
 
 @pytest.fixture(scope="session")
 def typed_in(
-    reproduced_project: BakedProject, bake: Callable[..., BakedProject], copy: Copy
+    once: Once, reproduced_project: BakedProject, bake: Callable[..., BakedProject], copy: Copy
 ) -> Callable[[str], BakedProject | None]:
     """Gives a project with a page, after a short training that is not committed; None if neither of two has it."""
-    pictures = copy(reproduced_project)
-    table = bake(task="tabular-classification", dvc_remote="s3", ci="none")
-    for project in (pictures, table):
+
+    def prepare(project: BakedProject) -> None:
         edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 1")
         project.commit("Short")
         project.run("dvc", "repro")
+
+    pictures = once("pictures-typed", prepare, lambda: copy(reproduced_project))
+    table = once("table-typed", prepare, lambda: bake(task="tabular-classification", dvc_remote="s3", ci="none"))
 
     def with_page(page: str) -> BakedProject | None:
         found = next((project for project in (pictures, table) if project.has_file(page)), None)
