@@ -31,7 +31,7 @@ demo: .venv/.installed ## Generate a project (TASK=...) in build/demo, reproduce
 test: .venv/.installed ## Everything that CI checks
 	pre-commit run --all-files
 	@# One more than the two cores that this is made for: a test waits for a disk or a server for a sixth of its time.
-	python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+	python -m pytest --numprocesses 3 --no-loadscope-reorder
 
 lint: .venv/.installed ## pre-commit run --all-files
 	pre-commit run --all-files

@@ -24,6 +24,8 @@ from typing import Any
 import httpx
 import pytest
 from filelock import FileLock
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "{{cookiecutter.project}}"
@@ -49,12 +51,21 @@ Result = subprocess.CompletedProcess[str]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+class Scheduling(LoadScopeScheduling):
+    """Scheduling of pytest-xdist: whole files, and single tests of SPREAD."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if Path(file).name in SPREAD else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Gives pytest-xdist the scheduling above."""
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests a process of pytest-xdist takes together, and in which order."""
-    for item in items:
-        if item.path.name not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Puts the files that take longest first, and what any process can take last."""
     items.sort(key=lambda item: (item.path.name in SPREAD, item.path.name not in LONGEST))
 
 

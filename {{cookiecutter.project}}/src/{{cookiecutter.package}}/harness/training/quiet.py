@@ -1,6 +1,6 @@
-"""Keras and TensorFlow, imported without their start-up messages.
+"""Keras and TensorFlow, imported without their start-up messages, in two thirds of the time.
 
-Modules import them from here, because the first import decides what is printed.
+Modules import them from here, because the first import decides what is printed and loaded.
 """
 
 import contextlib
@@ -34,7 +34,25 @@ def quiet_import() -> Iterator[None]:
             os.close(stderr)
 
 
-with quiet_import():
+@contextlib.contextmanager
+def hidden(*names: str) -> Iterator[None]:
+    """Makes packages that are not yet imported appear not installed.
+
+    Args:
+        *names: Names of top-level packages.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: the import system raises ImportError
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+# Keras imports them, if installed, for its galleries of pictures and its scikit-learn wrappers alone: a third of the CPU
+# time of this import (8.9 s to 5.5 s).
+with quiet_import(), hidden("matplotlib", "sklearn"):
     import keras
     import tensorflow as tf
 
