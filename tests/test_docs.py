@@ -8,7 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TEMPLATE, BakedProject, Copy, Once, edit, free_port, quiet, wait_until_ready, work_off_queue
+from conftest import (
+    ROOT,
+    TEMPLATE,
+    BakedProject,
+    Copy,
+    Once,
+    edit,
+    free_port,
+    one_thread,
+    quiet,
+    wait_until_ready,
+    work_off_queue,
+)
 from PIL import Image
 from test_readme import blocks, serve, stop
 
@@ -136,6 +148,7 @@ def typed_in(
 
     def prepare(project: BakedProject) -> None:
         edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 1")
+        one_thread(project)
         project.commit("Short")
         project.run("dvc", "repro")
 
