@@ -28,10 +28,10 @@ setup: .venv/.installed ## Make .venv: the generated project's locked tools, and
 demo: .venv/.installed ## Generate a project (TASK=...) in build/demo, reproduce it, build its Bento, ask it once
 	python docs/demo.py build/demo/$(TASK) $(TASK)
 
-test: .venv/.installed ## Everything that CI checks
+test: .venv/.installed ## Everything that CI checks; FAST=1: what takes seconds, for daily work
 	pre-commit run --all-files
 	@# One more than the two cores that this is made for: a test waits for a disk or a server for a sixth of its time.
-	python -m pytest --numprocesses 3 --no-loadscope-reorder
+	python -m pytest --numprocesses 3 --no-loadscope-reorder $(if $(FAST),-m "not (pipeline or service or slow)")
 
 lint: .venv/.installed ## pre-commit run --all-files
 	pre-commit run --all-files

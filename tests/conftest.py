@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "{{cookiecutter.project}}"
 VENV = Path(os.environ.get("TEMPLATE_VENV", sys.prefix))
 
+collect_ignore = ["harness", "types"]  # test_harness.py runs them in bakes
+
 OUTPUTS = ("data/prepared", "models", "reports")  # folders of the pipeline
 
 # Files whose tests share nothing, or what `once` has made: any process takes any of them. The tests of another file
@@ -64,8 +66,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
     return Scheduling(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files that take longest first, and what any process can take last."""
+    """Marks the tests that need a pipeline's run; puts the longest files first, and what any process takes last."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "once" in item.fixturenames:
+            item.add_marker(pytest.mark.pipeline)
     items.sort(key=lambda item: (item.path.name in SPREAD, item.path.name not in LONGEST))
 
 

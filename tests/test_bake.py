@@ -629,6 +629,7 @@ def test_the_citation_names_what_a_citation_needs(unicode_project: BakedProject)
 INSTALLED = {"PYTHONPATH": "src"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_pre_commit_passes_on_a_fresh_bake(bake: Callable[..., BakedProject], task: str) -> None:
     project = bake(**UNICODE, task=task)
@@ -746,6 +747,7 @@ def contents(project: BakedProject) -> dict[str, bytes]:
     return {name: (project.path / name).read_bytes() for name in project.files() - {".cruft.json"}}
 
 
+@pytest.mark.slow
 def test_cruft_makes_the_same_tree_and_can_update_it(tmp_path: Path, bake: Callable[..., BakedProject]) -> None:
     source = tmp_path / "template"
     execute("git", "clone", "--quiet", template(), source, cwd=tmp_path)

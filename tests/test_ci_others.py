@@ -265,6 +265,7 @@ def groovy_lint() -> Path:
 JAVA = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # it does not run for long
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["experiment", "service"])
 def test_groovy_lint_accepts_the_jenkinsfile(groovy_lint: Path, tmp_path: Path, scope: str) -> None:
     (tmp_path / "Jenkinsfile").write_text(rendered("jenkins", "ssh", scope), encoding="utf-8")

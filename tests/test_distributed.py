@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from conftest import VENV, BakedProject, Copy, digests, edit, free_port
 
+pytestmark = pytest.mark.pipeline
+
 EPOCHS = 15
 CHIEF = ("dvc", "repro", "train")
 TRAIN = (sys.executable, "-m", "my_experiment.stages.train")

@@ -25,6 +25,8 @@ from conftest import (
     template,
 )
 
+pytestmark = pytest.mark.slow
+
 # 0.1.0, which has no tag: the last commit before the package had a harness.
 FIRST = "a8e5b361c7e5f22cfb1a76b249eefdc68eb4fa5a"  # pragma: allowlist secret
 MIGRATE = ROOT / "docs" / "migrate.py"
