@@ -225,11 +225,6 @@ def edit(project: BakedProject, file: str, old: str, new: str) -> None:
     (project.path / file).write_text(text.replace(old, new), encoding="utf-8")
 
 
-def one_thread(project: BakedProject) -> None:
-    """Trains with one thread: more of them wait for each other, spinning, beside the suite's other processes."""
-    edit(project, "conf/train/default.yaml", "threads: null", "threads: 1")
-
-
 def clone(project: BakedProject, target: Path) -> BakedProject:
     """Clones a project, without its cache and outputs."""
     execute("git", "clone", "--quiet", project.path, target, cwd=target.parent)
@@ -391,7 +386,6 @@ def quick_project(once: Once) -> BakedProject:
 
     def prepare(project: BakedProject) -> None:
         edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 3")
-        one_thread(project)
         edit(project, "conf/config.yaml", "- model: cnn", "- model: mlp")
         quiet(project.run("dvc", "repro"))
         project.commit("Quick")

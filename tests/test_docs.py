@@ -16,7 +16,6 @@ from conftest import (
     Once,
     edit,
     free_port,
-    one_thread,
     quiet,
     wait_until_ready,
     work_off_queue,
@@ -148,7 +147,6 @@ def typed_in(
 
     def prepare(project: BakedProject) -> None:
         edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 1")
-        one_thread(project)
         project.commit("Short")
         project.run("dvc", "repro")
 

@@ -9,7 +9,12 @@ import pytest
 from conftest import BakedProject
 
 TESTS = Path(__file__).parent / "harness"
-ROOMS = sorted(folder.name for folder in TESTS.iterdir() if any(folder.glob("test_*.py")))
+SLOW = {"automation", "batch", "contracts", "evaluation", "lineage", "packaging", "release", "sweep", "training"}
+ROOMS = [
+    pytest.param(folder.name, marks=pytest.mark.slow if folder.name in SLOW else [])
+    for folder in sorted(TESTS.iterdir())
+    if any(folder.glob("test_*.py"))
+]
 
 
 @pytest.fixture(scope="module")
