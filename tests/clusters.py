@@ -11,11 +11,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import apt_install, free_port
+from processes import running
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -94,21 +96,21 @@ def slurm() -> Iterator[dict[str, str]]:
         ["slurmctld", "-D", "-i"],
         ["slurmd", "-D", "-N", "node0"],
     )
-    started = []
-    with (folder / "daemons.log").open("w") as log:
-        for daemon in daemons:
-            started.append(subprocess.Popen(daemon, env={**os.environ, **env}, stdout=log, stderr=log))
-            wait_until((folder / "munge.socket").exists, "munged listens")
 
     def idle() -> bool:
         command = ["sinfo", "--noheader", "--format=%T"]
         return "idle" in subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True).stdout
 
-    try:
+    with ExitStack() as stack:
+        log = stack.enter_context((folder / "daemons.log").open("w"))
+        started = []
+        for daemon in daemons:
+            running_daemon = running(*daemon, env={**os.environ, **env}, stdout=log, stderr=log)
+            started.append(stack.enter_context(running_daemon))
+            wait_until((folder / "munge.socket").exists, "munged listens")
         wait_until(idle, f"SLURM's node is idle, see {folder}")
         yield env
         subprocess.run(["scancel", f"--user={getpass.getuser()}"], env={**os.environ, **env}, check=False)
-    finally:
         for process in reversed(started):
             process.terminate()
         for process in reversed(started):

@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 import pytest
 from filelock import FileLock
+from processes import kill, running, session
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -90,15 +91,18 @@ def execute(*command: str | Path, cwd: Path, env: Mapping[str, str | None] | Non
         **(env or {}),
     }
     merged = {**os.environ, **changes}
-    result = subprocess.run(
-        [str(part) for part in command],
+    with running(
+        *command,
         cwd=cwd,
         env={name: value for name, value in merged.items() if value is not None},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
-    )
+    ) as process:
+        output, errors = process.communicate()
+    result = Result(process.args, process.returncode, output, errors)
     if check and result.returncode != 0:
         told = f"{result.stdout[-6000:]}\n{result.stderr[-6000:]}"
         pytest.fail(f"{' '.join(str(part) for part in command)} ended with {result.returncode}\n{told}")
@@ -247,6 +251,12 @@ def apt_install(*packages: str) -> None:
         pytest.skip(f"{' '.join(packages)}: cannot be installed: {installed.stderr[-300:]}")
 
 
+def need_curl() -> None:
+    """Has curl, with which pages send their examples."""
+    if not shutil.which("curl"):
+        apt_install("curl", "ca-certificates")
+
+
 def free_port() -> int:
     """Gives a port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
@@ -263,6 +273,7 @@ def wait_until_ready(url: str, server: subprocess.Popen[Any], seconds: float = 1
                 return
         except httpx.HTTPError:
             time.sleep(0.1)  # between two looks at the condition
+    kill(server)
     server.kill()
     pytest.fail(f"{url} did not answer:\n{server.communicate()[0]}")
 
@@ -279,12 +290,12 @@ def work_off_queue(project: BakedProject, count: int) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps the developer's configuration out of the tests, and the tests out of the developer's caches."""
+    """Keeps the developer's configuration out of the tests, the tests out of the developer's caches, and ends all."""
     home = tmp_path_factory.mktemp("home")
     (home / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
     (home / "cookiecutter.yaml").write_text(f"cookiecutters_dir: {home}/cookiecutters\nreplay_dir: {home}/replay\n")
     (home / "aws").touch()
-    with pytest.MonkeyPatch.context() as patch:
+    with session(), pytest.MonkeyPatch.context() as patch:
         # `make test` may itself run inside a git hook, a DVC experiment or an activated environment, and a project's
         # make says of itself where it is when it is called by another make.
         for name in list(os.environ):
@@ -294,6 +305,8 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.delenv(name, raising=False)
         patch.setenv("GIT_CONFIG_GLOBAL", str(home / "gitconfig"))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        # BentoML would start a worker that ends again and again, also where its supervisor does not see that it runs.
+        patch.setenv("BENTOML_CONTAINERIZED", "true")
         patch.setenv("COOKIECUTTER_CONFIG", str(home / "cookiecutter.yaml"))
         patch.setenv("DVC_GLOBAL_CONFIG_DIR", str(home / "dvc-global"))
         patch.setenv("DVC_SYSTEM_CONFIG_DIR", str(home / "dvc-system"))

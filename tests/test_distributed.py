@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from conftest import VENV, BakedProject, Copy, digests, edit, free_port
+from processes import kill
 
 pytestmark = pytest.mark.pipeline
 
@@ -80,6 +81,7 @@ class Workers:
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=subprocess.STDOUT,
+                        start_new_session=True,
                     )
                 )
 
@@ -91,7 +93,7 @@ class Workers:
     def stop(self) -> None:
         """Ends both."""
         for process in self.processes:
-            process.kill()
+            kill(process)
             process.wait()
 
 

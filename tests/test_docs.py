@@ -16,6 +16,7 @@ from conftest import (
     Once,
     edit,
     free_port,
+    need_curl,
     quiet,
     wait_until_ready,
     work_off_queue,
@@ -90,11 +91,9 @@ def to_type(command: str) -> str:
 @contextmanager
 def serving(project: BakedProject, port: int) -> Iterator[None]:
     """Serves the model with the command of the page, until the end of the block."""
-    server = serve(project, "make serve", port)
-    try:
+    with serve(project, "make serve", port) as server:
         wait_until_ready(f"http://127.0.0.1:{port}/readyz", server)
         yield
-    finally:
         told = stop(server)
     assert "Traceback" not in told
 
@@ -180,6 +179,8 @@ def test_commands_of_the_pages(page: str, typed_in: Callable[[str], BakedProject
             if elsewhere(command):
                 project.run("bash", "-n", "-c", command)
                 continue
+            if command.startswith("curl"):
+                need_curl()
             done = project.run("bash", "-c", to_type(command).replace(":3000", f":{port}"), env=env)
             assert "Traceback" not in done.stderr, command
             check_result(project, command, done)

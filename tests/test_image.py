@@ -5,6 +5,8 @@ import collections
 import json
 import os
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from certificates import authority
 from conftest import ROOT, BakedProject, apt_install, execute, free_port
 from packaging.requirements import Requirement
 
@@ -106,15 +109,20 @@ def image(
 
 
 @contextmanager
-def running(engine: Engine, image: str) -> Iterator[tuple[str, int]]:
+def running(
+    engine: Engine, image: str, *arguments: str, volume: str = "", verify: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, int]]:
     """Runs the image locked down until the block ends; gives the container's id and port once it is ready."""
     port = free_port()
-    container = engine("run", "--detach", *engine.locked_down, image, "--port", str(port)).stdout.strip()
+    volumes = ["--volume", volume] if volume else []
+    command = ["run", "--detach", *engine.locked_down, *volumes, image, "--port", str(port), *arguments]
+    container = engine(*command).stdout.strip()
+    ready = f"{'https' if verify else 'http'}://127.0.0.1:{port}/readyz"
     try:
         deadline = time.monotonic() + 60
         while True:
             try:
-                if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200:
+                if httpx.get(ready, timeout=5, verify=verify or True).status_code == 200:
                     break
             except httpx.HTTPError:
                 state = json.loads(engine("container", "inspect", container).stdout)[0]["State"]["Status"]
@@ -124,6 +132,14 @@ def running(engine: Engine, image: str) -> Iterator[tuple[str, int]]:
         yield container, port
     finally:
         engine("rm", "--force", container)
+
+
+def health_check(engine: Engine, image: Image) -> list[str]:
+    """The command that the image is checked with."""
+    found = engine.inspect(image.tag)
+    kind, *command = (found["Config"].get("Healthcheck") or found["Healthcheck"])["Test"]
+    assert kind == "CMD"
+    return list(map(str, command))
 
 
 def test_it_shows_what_it_runs(image: Image) -> None:
@@ -180,15 +196,31 @@ def test_locked_down_it_answers_and_is_healthy(engine: Engine, image: Image) -> 
     with running(engine, image.tag) as (container, port):
         answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"instances": images.tolist()})
         assert answer.status_code == 200 and len(answer.json()["predictions"]) == 20
-        check = engine.inspect(image.tag)
-        test = (check["Config"].get("Healthcheck") or check["Healthcheck"])["Test"]
-        assert test[0] == "CMD"
-        here = [word.replace("3000", str(port)) for word in test[1:]]
-        engine("exec", container, *here)
-        assert engine("exec", container, *test[1:], check=False).returncode == 1  # nothing listens there
+        check = health_check(engine, image)
+        engine("exec", container, *check)
+        elsewhere = [word.replace("health.sock", "nothing.sock") for word in check]
+        assert engine("exec", container, *elsewhere, check=False).returncode == 1  # nothing listens there
+        if socket.has_dualstack_ipv6():
+            assert httpx.get(f"http://[::1]:{port}/readyz").status_code == 200
         assert engine("exec", container, "touch", "/app/bento/x", check=False).returncode != 0
         log = engine("logs", container)
         assert "arning" not in log.stdout + log.stderr and "Traceback" not in log.stdout + log.stderr
+
+
+def test_with_mutual_tls_it_is_healthy_too(engine: Engine, image: Image, tmp_path: Path) -> None:
+    ours = authority(tmp_path, "ours")
+    known = ssl.create_default_context(cafile=ours.file)
+    known.load_cert_chain(*ours.issue("client"))
+    for file in ours.issue("server"):
+        file.chmod(0o644)  # the container's user is another one
+    tmp_path.chmod(0o755)
+    files = {"--ssl-certfile": "server.pem", "--ssl-keyfile": "server.key", "--ssl-ca-certs": "ours.pem"}
+    arguments = [word for option, name in files.items() for word in (option, f"/certificates/{name}")]
+    volume = f"{tmp_path}:/certificates:ro"
+    with running(engine, image.tag, *arguments, volume=volume, verify=known) as (container, port):
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{port}/readyz")
+        engine("exec", container, *health_check(engine, image))
 
 
 async def ask(port: int, keep: bool, outcomes: collections.Counter[str]) -> None:

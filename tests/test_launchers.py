@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from clusters import CPUS, ray_cluster, slurm, wait_until
 from conftest import VENV, BakedProject, Copy, quiet
+from processes import kill
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -107,7 +108,7 @@ class Sweep:
 
     def interrupt(self) -> None:
         """Sends Ctrl-C to all processes, as a terminal does, and waits for the end."""
-        os.killpg(self.process.pid, signal.SIGINT)
+        kill(self.process, signal.SIGINT)
         assert self.error().startswith("interrupted")
 
     def done(self) -> list[int]:
@@ -155,8 +156,7 @@ def start(default_project: BakedProject, tmp_path: Path) -> Iterator[Start]:
     yield starter
     for sweep in sweeps:
         sweep.go()
-        if sweep.process.poll() is None:
-            sweep.process.kill()
+        kill(sweep.process)
 
 
 def test_local_runs_one_worker_here(start: Start) -> None:

@@ -34,11 +34,9 @@ def served(project: BakedProject, environment: str = "") -> Iterator[str]:
     """Serves a project in one process; gives its address."""
     port = free_port()
     command = f"{environment} PYTHONPATH=src BENTOML_DO_NOT_TRACK=true exec {sys.executable} -m my_experiment serve"
-    server = serve(project, f"{command} --port {port}", port)
-    try:
+    with serve(project, f"{command} --port {port}", port) as server:
         wait_until_ready(f"http://127.0.0.1:{port}/readyz", server)
         yield f"http://127.0.0.1:{port}"
-    finally:
         told = stop(server)
     assert "Traceback" not in told
 

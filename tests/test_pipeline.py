@@ -19,6 +19,7 @@ from conftest import (
     stages_run,
     work_off_queue,
 )
+from processes import kill
 
 pytestmark = pytest.mark.pipeline
 
@@ -238,6 +239,7 @@ def interrupt(project: BakedProject, stage: str, how: str) -> None:
         if f"stages.{stage}" in line:  # DVC prints the command as it starts it
             break
     else:
+        kill(process)
         pytest.fail(f"stage {stage} did not run:\n{''.join(told)}")
     if how == "ctrl-c":
         os.killpg(process.pid, signal.SIGINT)

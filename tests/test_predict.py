@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from conftest import VENV, BakedProject
 from PIL import Image
+from processes import running
 from pyarrow import csv, parquet
 from test_memory import MB, peak, shown, with_table
 from test_service import png, serving
@@ -37,16 +38,16 @@ np.save(sys.argv[1], inference.predict("models/model.onnx", feeds))
 
 def kill_when(project: BakedProject, condition: Callable[[], bool], *arguments: str) -> None:
     """Starts a batch prediction and kills it with -9 once the condition holds."""
-    process = subprocess.Popen(
-        [VENV / "bin/python", "-m", "my_experiment", "predict", *arguments],
+    with running(
+        VENV / "bin/python", "-m", "my_experiment", "predict", *arguments,
         cwd=project.path, env={**os.environ, **SRC}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
-        time.sleep(0.002)  # between two looks at the condition
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+            time.sleep(0.002)  # between two looks at the condition
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_pictures_killed_and_resumed_as_the_pipeline_and_the_service_answer(

@@ -1,16 +1,17 @@
 """The READMEs: a project is made, tested and served by the commands that they tell people to type."""
 
-import os
 import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
 import pytest
 from conftest import ROOT, VENV, BakedProject, digests, execute, free_port, template, wait_until_ready
+from processes import kill, running
 
 pytestmark = pytest.mark.pipeline
 
@@ -23,30 +24,28 @@ def blocks(text: str) -> list[list[str]]:
     return [[line for line in block.strip().splitlines() if not line.startswith("#")] for block in found]
 
 
-def serve(project: BakedProject, command: str, port: int) -> subprocess.Popen[str]:
-    """Starts a command that serves, with the project's tools and its own process group."""
-    return subprocess.Popen(
-        ["env", f"PATH={VENV / 'bin'}:{Path('/usr/bin')}:{Path('/bin')}", f"PORT={port}", "bash", "-c", command],
-        cwd=project.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+def serve(project: BakedProject, command: str, port: int) -> AbstractContextManager["subprocess.Popen[str]"]:
+    """Runs a command that serves, with the project's tools, until the end of the block."""
+    return running(
+        "env", f"PATH={VENV / 'bin'}:{Path('/usr/bin')}:{Path('/bin')}", f"PORT={port}", "bash", "-c", command,
+        cwd=project.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def stop(server: subprocess.Popen[str]) -> str:
+def stop(server: "subprocess.Popen[str]") -> str:
     """Ends a server as Ctrl-C does and gives what it printed."""
-    os.killpg(server.pid, signal.SIGINT)
+    kill(server, signal.SIGINT)
     return server.communicate(timeout=60)[0]
 
 
 def test_make_mlflow_serves_the_runs(reproduced_project: BakedProject) -> None:
     port = free_port()
-    server = serve(reproduced_project, "make mlflow", port)
-    try:
+    with serve(reproduced_project, "make mlflow", port) as server:
         wait_until_ready(f"http://127.0.0.1:{port}/health", server)
         found = httpx.post(
             f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search", json={"max_results": 10}
         ).json()
         assert "my_experiment" in {experiment["name"] for experiment in found["experiments"]}
-    finally:
         stop(server)
 
 

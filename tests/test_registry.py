@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clusters import wait_until
 from conftest import VENV, BakedProject, apt_install, free_port, package_python, wait_until_ready
+from processes import running
 
 pytestmark = pytest.mark.pipeline
 
@@ -58,22 +60,18 @@ def server() -> Iterator[str]:
     run("initdb", "--pgdata", database, "--auth=trust", "--username=mlflow", "--no-sync")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
     run("pg_ctl", "start", "--pgdata", database, "--wait", "--options", options)
-    mlflow = None
     try:
         run("createdb", "--host=127.0.0.1", f"--port={port}", "--username=mlflow", "mlflow")
-        mlflow = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(listening),
-             "--workers", "1", "--backend-store-uri", f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow",
-             "--artifacts-destination", str(folder / "artifacts")],
+        with running(
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(listening),
+            "--workers", "1", "--backend-store-uri", f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow",
+            "--artifacts-destination", folder / "artifacts",
             cwd=folder, env={**os.environ, "PATH": f"{VENV / 'bin'}:{os.environ['PATH']}", "HOME": str(folder)},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        wait_until_ready(f"http://127.0.0.1:{listening}/health", mlflow)
-        yield f"http://127.0.0.1:{listening}"
+        ) as mlflow:  # fmt: skip
+            wait_until_ready(f"http://127.0.0.1:{listening}/health", mlflow)
+            yield f"http://127.0.0.1:{listening}"
     finally:
-        if mlflow is not None:
-            mlflow.terminate()
-            mlflow.wait(30)
         run("pg_ctl", "stop", "--pgdata", database, "--mode=immediate")
         shutil.rmtree(folder)
 
@@ -90,16 +88,18 @@ def race(project: BakedProject, uri: str, *names: str) -> list[tuple[int, str, s
     store.create_registered_model("my_experiment.lock", {"token": "test", "holder": "test", "since": "now"})
     outputs = [project.path / f"build/promote-{name}.txt" for name in names]
     outputs[0].parent.mkdir(exist_ok=True)
-    processes = []
-    for name, output in zip(names, outputs, strict=True):
-        env = {**os.environ, **ENV, "MLFLOW_TRACKING_URI": uri}
-        with output.open("w") as stdout, output.with_suffix(".err").open("w") as stderr:
+    env = {**os.environ, **ENV, "MLFLOW_TRACKING_URI": uri}
+    with ExitStack() as stack:
+        processes = []
+        for name, output in zip(names, outputs, strict=True):
+            stdout, stderr = (stack.enter_context(file.open("w")) for file in (output, output.with_suffix(".err")))
             command = [*REGISTRY, "promote", name, CALIBRATION]
-            processes.append(subprocess.Popen(command, cwd=project.path, env=env, stdout=stdout, stderr=stderr))
-    wait_until(lambda: all("size" in output.read_text() for output in outputs), "all have judged", 120)
-    assert not store.get_registered_model("my_experiment").aliases.get("champion")
-    store.delete_registered_model("my_experiment.lock")
-    codes = [process.wait(120) for process in processes]
+            promoting = running(*command, cwd=project.path, env=env, stdout=stdout, stderr=stderr)
+            processes.append(stack.enter_context(promoting))
+        wait_until(lambda: all("size" in output.read_text() for output in outputs), "all have judged", 120)
+        assert not store.get_registered_model("my_experiment").aliases.get("champion")
+        store.delete_registered_model("my_experiment.lock")
+        codes = [process.wait(120) for process in processes]
     texts = [(output.read_text(), output.with_suffix(".err").read_text()) for output in outputs]
     return [(code, *text) for code, text in zip(codes, texts, strict=True)]
 

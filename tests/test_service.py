@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import time
@@ -23,9 +25,11 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from certificates import authority
 from clusters import wait_until
-from conftest import VENV, BakedProject, Copy, edit, packed_files
+from conftest import VENV, BakedProject, Copy, edit, free_port, packed_files
 from PIL import Image
+from processes import kill, running
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.service]
 
@@ -63,38 +67,35 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, home: Path, *command: str, env: Mapping[str, str] | None = None) -> Iterator[httpx.Client]:
+def serving(
+    folder: Path,
+    home: Path,
+    *command: str,
+    env: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
+    verify: ssl.SSLContext | None = None,
+) -> Iterator[httpx.Client]:
     """Runs a server until the block ends; gives a client of it once /readyz says so."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     home.mkdir(parents=True, exist_ok=True)
     log = home / "serve.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [VENV / "bin" / command[0], *command[1:], "--host", "127.0.0.1", "--port", str(port)],
-            cwd=folder,
-            env={**environment(home), **(env or {})},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    words = [VENV / "bin" / command[0], *command[1:], "--host", host, "--port", str(port)]
+    environ = {**environment(home), **(env or {})}
+    with (
+        log.open("wb") as output,
+        running(*words, cwd=folder, env=environ, stdout=output, stderr=subprocess.STDOUT) as process,
+    ):
+        base = f"{'https' if verify else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+        with httpx.Client(base_url=base, timeout=30, verify=verify or True) as client:
             deadline = time.monotonic() + START_LIMIT
             while not ready(client):
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"{' '.join(command)} did not get ready:\n{log.read_text()}")
                 time.sleep(0.05)
             yield client
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
-        try:
+        kill(process, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def ready(client: httpx.Client) -> bool:
@@ -241,11 +242,16 @@ ARRAYS: dict[str, tuple[int, dict[str, Any]]] = {
     "too large a batch": (400, {"json": {"instances": [BLANK] * 257}}),
     "malformed": (400, {"content": b'{"instances": [', "headers": JSON}),
     "empty": (400, {"content": b"", "headers": JSON}),
-    "not UTF-8": (400, {"content": b"\xff\xfe", "headers": JSON}),
+    "not UTF-8": (400, {"content": b'{"instances": "\xff"}', "headers": JSON}),
     "deeply nested": (400, {"content": b'{"instances": ' + b"[" * 100_000, "headers": JSON}),
     "no array": (400, {"content": b"\x93NUMPY", "headers": NPY}),
     "a pickle": (400, {"content": npy(np.array([None])), "headers": NPY}),
     "too many arrays": (400, {"content": npy(np.zeros((257, 8, 8, 1), np.uint8)), "headers": NPY}),
+    "UTF-16": (415, {"content": json.dumps({"instances": [BLANK]}).encode("utf-16"), "headers": JSON}),
+    "another charset": (415, {"content": b"{}", "headers": {"content-type": "application/json; charset=utf-16"}}),
+    "another encoding": (415, {"content": b"{}", "headers": {**JSON, "content-encoding": "br"}}),
+    "not gzip": (400, {"content": b"{}", "headers": {**JSON, "content-encoding": "gzip"}}),
+    "a bomb": (413, {"content": gzip.compress(bytes(33 * 2**20)), "headers": {**JSON, "content-encoding": "gzip"}}),
     "no content type": (415, {"content": b"{}"}),
     "wrong content type": (415, {"content": b"{}", "headers": {"content-type": "text/plain"}}),
     "too large a body": (413, {"content": b" " * (33 * 2**20), "headers": JSON}),
@@ -299,13 +305,49 @@ def test_schemathesis_finds_nothing(client: httpx.Client, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout[-6000:]
 
 
-def test_health_and_metrics(client: httpx.Client) -> None:
+def test_an_encoded_request_is_answered_as_a_plain_one(client: httpx.Client, images: np.ndarray) -> None:
+    body = json.dumps({"instances": images[:2].tolist()}).encode()
+    plain = client.post("/predict", content=body, headers=JSON)
+    assert plain.status_code == 200
+    for name, encode in (("gzip", gzip.compress), ("deflate", zlib.compress)):
+        encoded = client.post("/predict", content=encode(body), headers={**JSON, "content-encoding": name})
+        assert encoded.json() == plain.json()
+    form = httpx.Request("POST", "http://x/", files={"file": png(images[0, ..., 0])})
+    headers = {"content-type": form.headers["content-type"], "content-encoding": "gzip"}
+    uploaded = client.post("/predict_file", content=gzip.compress(form.read()), headers=headers)
+    assert uploaded.json()["predictions"] == plain.json()["predictions"][:1]
+    marked = client.post("/predict", content=b"\xef\xbb\xbf" + body, headers=JSON)
+    assert marked.json() == plain.json()
+
+
+def counted(client: httpx.Client, metric: str, labels: str = "") -> float:
+    """The sum of a metric's series with a label."""
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(metric + "{") and labels in line)
+
+
+def test_health_and_metrics(client: httpx.Client, reproduced_project: BakedProject) -> None:
     assert client.get("/livez").status_code == 200
     client.post("/predict", json={"instances": [BLANK]})
-    metrics = client.get("/metrics").text
-    counts = [line for line in metrics.splitlines() if line.startswith("bentoml_service_request_total{")]
-    assert any('endpoint="/predict"' in line and 'http_response_code="200"' in line for line in counts)
-    assert "predictions_total{" in metrics
+    assert counted(client, "bentoml_service_request_total", 'endpoint="/predict",http_response_code="200"') >= 1
+    assert 'request_duration_seconds_bucket{endpoint="/predict",http_response_code="200",le="0.0005"' in (
+        client.get("/metrics").text
+    )
+    version = json.loads(reproduced_project.read("models/model.json"))["sha256"][:12]
+    for metric in ("model_predictions_total", "service_refused_total"):
+        assert re.search(rf'^{metric}{{.*model_version="{version}".*}} \d', client.get("/metrics").text, re.M)
+
+
+def test_unknown_paths_leave_the_metrics_as_they_are(client: httpx.Client) -> None:
+    methods = ("GET", "POST", "HEAD")
+    client.request("POST", "/livez")
+    refused, size = counted(client, "service_refused_total", 'reason="path"'), len(client.get("/metrics").content)
+    for number in range(1000):
+        path = ("/{}", "/static_content/{}", "/ui/{}", "/predict/{}")[number % 4].format(number)
+        assert client.request(methods[number % 3], path).status_code == 404
+    assert client.request("POST", "/livez").status_code == 405
+    assert counted(client, "service_refused_total", 'reason="path"') == refused + 1000
+    assert abs(len(client.get("/metrics").content) - size) < 1000
 
 
 def test_imports_nothing_of_training(reproduced_project: BakedProject, package: str) -> None:
@@ -361,6 +403,25 @@ def one_process(reproduced_project: BakedProject, package: str, tmp_path_factory
         yield client
 
 
+@pytest.mark.parametrize("command", ["python -m {package} serve", "bentoml serve . --ssl-cert-reqs 2"])
+def test_mutual_tls_over_ipv6(reproduced_project: BakedProject, package: str, tmp_path: Path, command: str) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    ours = authority(tmp_path, "ours")
+    (certificate, key), client_files = ours.issue("server"), ours.issue("client")
+    files = {"--ssl-certfile": certificate, "--ssl-keyfile": key, "--ssl-ca-certs": ours.file}
+    words = [*command.format(package=package).split(), *(str(word) for option in files.items() for word in option)]
+    stranger, known = (ssl.create_default_context(cafile=ours.file) for _ in range(2))
+    known.load_cert_chain(*client_files)
+    with serving(reproduced_project.path, tmp_path / "home", *words, host="::1", verify=known) as client:
+        answer = client.post("/predict", json={"instances": [BLANK]})
+        assert answer.status_code == 200
+        for url, verify in ((client.base_url, stranger), (client.base_url.copy_with(scheme="http"), known)):
+            with pytest.raises(httpx.TransportError):
+                httpx.get(url.join("/readyz"), verify=verify)
+    assert "Traceback" not in (tmp_path / "home/serve.log").read_text()
+
+
 async def flood(port: int, clients: int, answers: int) -> collections.Counter[int]:
     """Has clients ask, each again as soon as it is answered or refused, until enough are answered; counts statuses."""
     body = json.dumps({"instances": [BLANK]}).encode()
@@ -393,14 +454,24 @@ def test_overload_is_refused_and_the_service_goes_on(one_process: httpx.Client) 
     assert port
     (pid,) = (each.pid for each in psutil.net_connections("tcp4") if each.status == "LISTEN" and each.laddr[1] == port)
     server = psutil.Process(pid)
-    assert asyncio.run(flood(port, 128, 1000)).keys() == {200}
+
+    def counts() -> tuple[float, float]:
+        """Requests that BentoML has seen, and those refused before it."""
+        seen = counted(one_process, "bentoml_service_request_total", 'endpoint="/predict",')
+        return seen, counted(one_process, "service_refused_total", 'reason="busy"')
+
+    before, told = counts(), asyncio.run(flood(port, 128, 1000))
+    assert told.keys() == {200}
     used = []
     for _ in range(2):  # four times as many clients as may wait
-        assert asyncio.run(flood(port, 512, 500)).keys() == {200, 503}
+        told += (statuses := asyncio.run(flood(port, 512, 500)))
+        assert statuses.keys() == {200, 503}
         used.append(server.memory_info().rss)
     assert used[1] - used[0] < 16 * MIB
-    assert asyncio.run(flood(port, 128, 500)).keys() == {200}
-    assert re.search(r"^refused_total [1-9]", one_process.get("/metrics").text, re.M)
+    told += (statuses := asyncio.run(flood(port, 128, 500)))
+    assert statuses.keys() == {200}
+    # Both together are all requests, as docs/serve.md says.
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [told[200], told[503]]
 
 
 def test_bodies_together_have_a_limit(one_process: httpx.Client) -> None:
@@ -444,3 +515,15 @@ def test_an_owner_adds_an_endpoint_and_raises_a_limit(
         assert len(client.post("/predict", json={"instances": many}).json()["predictions"]) == 300
         refused = client.post("/predict", json={"instances": [*many, many[0]]})
         assert refused.status_code == 400 and "300" in refused.json()["error"]
+
+
+def test_a_worker_that_cannot_start_ends_the_service(
+    reproduced_project: BakedProject, copy: Copy, package: str, tmp_path: Path
+) -> None:
+    project = copy(reproduced_project)
+    mistake = "limits = Limits()\n\n    def __init__(self) -> None:\n        raise RuntimeError('a mistake')"
+    edit(project, f"src/{package}/service.py", "limits = Limits()", mistake)
+    env = {"BENTOML_HOME": str(tmp_path), "BENTOML_CONTAINERIZED": None, "PORT": str(free_port())}
+    done = project.run("make", "serve", env=env, check=False)
+    assert done.returncode == 2  # make's
+    assert (done.stdout + done.stderr).count("Initializing service error") == 1

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,18 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 from browser import browser as browser
-from conftest import ROOT, VENV, BakedProject, edit, execute, free_port, stages_run, template, wait_until_ready
+from conftest import (
+    ROOT,
+    VENV,
+    BakedProject,
+    edit,
+    execute,
+    free_port,
+    need_curl,
+    stages_run,
+    template,
+    wait_until_ready,
+)
 from playwright.sync_api import Browser
 from test_readme import serve, stop
 
@@ -161,8 +173,9 @@ def test_the_tutorial_is_typed(tmp_path: Path) -> None:
     port = free_port()
     project = BakedProject(tmp_path / "wine-cellar")
     env = {"PYTHONPATH": "src", "BENTOML_HOME": str(tmp_path / "bentoml")}
-    server, printed = None, dict[str, str]()
-    try:
+    printed = dict[str, str]()
+    need_curl()
+    with ExitStack() as servers:
         for kind, file, text in BLOCK.findall((ROOT / "docs/tutorial.md").read_text(encoding="utf-8")):
             if kind == "yaml":
                 fill_in(project, file, text)
@@ -173,14 +186,14 @@ def test_the_tutorial_is_typed(tmp_path: Path) -> None:
                 elif command == "make setup":
                     project.link_venv()  # test_demo runs it for real
                 elif command == "make serve":
-                    server = serve(project, f"BENTOML_HOME={env['BENTOML_HOME']} {command}", port)
+                    serving = serve(project, f"BENTOML_HOME={env['BENTOML_HOME']} {command}", port)
+                    server = servers.enter_context(serving)
                     wait_until_ready(f"http://127.0.0.1:{port}/readyz", server)
                 elif not command.startswith(("cd ", "source ")):
                     done = project.run("bash", "-o", "pipefail", "-c", command.replace(":3000", f":{port}"), env=env)
                     assert "Traceback" not in done.stderr, command
                     printed[command] = done.stdout
-    finally:
-        log = stop(server) if server else ""
+        log = stop(server)
     assert "Traceback" not in log
     # What the text says of what is to be seen.
     assert stages_run(printed["dvc repro"]) == ["config", "prepare", "train", "evaluate"]

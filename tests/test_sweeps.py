@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import VENV, BakedProject, Copy, Result, digests, edit, package_python, quiet
+from processes import running
 
 pytestmark = pytest.mark.pipeline
 
@@ -108,15 +108,11 @@ def test_a_killed_sweep_continues(quick_project: BakedProject, copy: Copy) -> No
     project = copy(quick_project)
     command = [*SWEEP, "sweep=random", "sweep.trials=4", "sweep.name=killed", "sweep.pruner=none", "model=mlp"]
     environment = {**os.environ, **ENV, "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-    process = subprocess.Popen(
-        command, cwd=project.path, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 300
-    while ended(project.path) < 2:
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.05)  # between two looks at the condition
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with running(*command, cwd=project.path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 300
+        while ended(project.path) < 2:
+            assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+            time.sleep(0.05)  # between two looks at the condition
     finished = {trial["number"]: trial for trial in trials(project, "killed") if trial["state"] == "COMPLETE"}
     left = 4 - len(finished)
     done = sweep(project, *command[4:])

@@ -24,6 +24,7 @@ from conftest import (
     digests,
     edit,
     free_port,
+    need_curl,
     package_python,
     packed_files,
     quiet,
@@ -148,27 +149,32 @@ def tutorial(bake: Callable[..., BakedProject], tmp_path_factory: pytest.TempPat
     (upload,) = (block for block in blocks(project.read("docs/requests-tables.md")) if "--form" in block[0])
     # `cookiecutter`, `make setup` (test_demo runs it) and `source` come before; the environment is linked here.
     assert 3 + len(first) + len(second) + 1 + len(upload) < 10
-    server, answer = None, ""
-    for command in [*first, *second, "make serve", *upload]:
-        if command == second[0]:  # before it, the text between the two blocks
-            edit(project, "conf/data/csv.yaml", "target: ???", "target: cultivar")
-            edit(project, "conf/data/csv.yaml", "categories: []", "categories: [vineyard]")
-            edit(project, "conf/config.yaml", "- data: breast_cancer", "- data: csv")
-        if command == "make serve":
-            server = serve(project, command, port)
-            wait_until_ready(f"http://127.0.0.1:{port}/readyz", server)
-            continue
+
+    need_curl()
+
+    def run(command: str) -> str:
         # HOME for `~` alone: what else is there, caches for instance, is slow to make.
         env = ENV | ({"HOME": str(home)} if "~" in command else {})
         done = project.run("bash", "-c", command.replace(":3000", f":{port}"), env=env)
         if not command.startswith("curl"):
             quiet(done)
-        answer = done.stdout
-    assert server is not None
-    project.commit("Wine")
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        yield Tutorial(project, client, json.loads(answer))
-    assert "Traceback" not in stop(server)
+        return done.stdout
+
+    for command in first:
+        run(command)
+    # The text between the two blocks.
+    edit(project, "conf/data/csv.yaml", "target: ???", "target: cultivar")
+    edit(project, "conf/data/csv.yaml", "categories: []", "categories: [vineyard]")
+    edit(project, "conf/config.yaml", "- data: breast_cancer", "- data: csv")
+    for command in second:
+        run(command)
+    with serve(project, "make serve", port) as server:
+        wait_until_ready(f"http://127.0.0.1:{port}/readyz", server)
+        (answer,) = map(run, upload)
+        project.commit("Wine")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            yield Tutorial(project, client, json.loads(answer))
+        assert "Traceback" not in stop(server)
 
 
 def raw_rows(project: BakedProject) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from conftest import BakedProject, execute, free_port, package_python, wait_until_ready
+from processes import running
 
 pytestmark = pytest.mark.pipeline
 
@@ -110,18 +111,14 @@ def test_a_server_that_is_away_costs_a_warning_and_is_caught_up_with(
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: MLflow at") and "Traceback" not in refused.stderr
     store = tmp_path_factory.mktemp("server")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-         "--backend-store-uri", f"sqlite:///{store}/server.db", "--artifacts-destination", str(store / "artifacts")],
+    with running(
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{store}/server.db", "--artifacts-destination", store / "artifacts",
         cwd=store, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
+    ) as server:  # fmt: skip
         wait_until_ready(f"http://127.0.0.1:{port}/health", server)
         logged = project.run(sys.executable, "-m", "my_experiment", "log", env=ENV | server_uri)
         assert "logged as run" in logged.stdout
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 def test_lineage_from_commit_run_and_bento(reproduced_project: BakedProject, copy: Copy) -> None:

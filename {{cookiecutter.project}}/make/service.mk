@@ -13,8 +13,9 @@ promote: ## python -m {{cookiecutter.package}} registry promote $(ARGS): challen
 rollback: ## python -m {{cookiecutter.package}} registry rollback: restore the previous champion
 	PYTHONPATH=src python -m $(PACKAGE) registry rollback
 
+# BENTOML_CONTAINERIZED: BentoML starts no worker again, as in its containers; one that cannot start would try forever.
 serve: ## bentoml serve: the model on http://127.0.0.1:3000
-	PYTHONPATH=src bentoml serve $(PACKAGE).service:Service --host 127.0.0.1 --port $${PORT:-3000}
+	PYTHONPATH=src BENTOML_CONTAINERIZED=true bentoml serve $(PACKAGE).service:Service --host 127.0.0.1 --port $${PORT:-3000}
 
 bento: ## bentoml build: pack service and model
 	bentoml build

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.sweep import study as studies
@@ -72,12 +73,12 @@ with study.worker_lock("s", "victim"):
     sys.stdin.read()
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    victim = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert victim.stdout is not None
-    value = float(victim.stdout.readline())
-    with studies.worker_lock("s", "other"):
+    pipe = subprocess.PIPE
+    with (
+        processes.running(sys.executable, "-c", code, stdin=pipe, stdout=pipe, text=True, env=environment) as victim,
+        studies.worker_lock("s", "other"),
+    ):
+        value = float(victim.stdout.readline())
         running = studies.claim(study, "other")  # the victim lives: another trial
         assert running is not None and running.number == 1
         assert studies.claim(study, "other") is None

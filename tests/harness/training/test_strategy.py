@@ -11,6 +11,7 @@ import threading
 import pytest
 from my_experiment.harness.core import errors
 from my_experiment.harness.training import rendezvous, strategy
+from processes import running
 from support import PACKAGE, ROOT
 
 WORKERS = {"worker": ["a:1", "b:1"]}
@@ -131,7 +132,7 @@ def main():
 stages.run(main)
 """
     environment, pipe = {**os.environ, "PYTHONPATH": str(ROOT / "src")}, subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", waits], env=environment, stdout=pipe, stderr=pipe) as worker:
+    with running(sys.executable, "-c", waits, env=environment, stdout=pipe, stderr=pipe) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == b"waits\n"
         worker.send_signal(sent)

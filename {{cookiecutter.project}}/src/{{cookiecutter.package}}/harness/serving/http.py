@@ -22,12 +22,14 @@ from ..core.paths import NAME
 from ..exported import NOT_FINITE
 from ..inputs.contracts import ArrayDecoder
 from .admission import Admission
-from .body import Bodies, uploaded_file
+from .body import JSON, Bodies, uploaded_file
 from .labels import BuildLabels
 from .limits import Limits
+from .metrics import BUCKETS, predicted, refused
 from .model import FOLDER, read_model_info
 from .openapi import NPY, complete
 from .refusal import Refusal
+from .routes import Routes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +78,9 @@ class _Service(bentoml.Service[Any]):
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that a worker serves."""
-        return Admission(super().to_asgi(is_main), self.inner.limits.pending)
+        app, version = super().to_asgi(is_main), read_model_info().version
+        admission = Admission(app, self.inner.limits.pending, refused("busy", version))
+        return Routes(admission, app.routes, refused("path", version))
 
     @property
     def openapi_spec(self) -> Any:
@@ -93,6 +97,7 @@ OPTIONS: dict[str, Any] = {
     "workers": 1,
     # Short, because BentoML keeps a timer for the whole timeout, even after the request is answered.
     "traffic": {"timeout": 10},
+    "metrics": {"duration": {"buckets": BUCKETS}},
     # /metrics counts the requests; an access log adds about 0.1 ms to each.
     "logging": {"access": {"enabled": False}},
     # BentoML creates four spans per request even if nothing collects them; without them, a request takes 0.6 ms instead
@@ -131,12 +136,7 @@ class ModelService:
         # Files can be large: they are read in a thread, so that the event loop goes on answering, and one at a time, so
         # that several of them do not fill the memory.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
-        self._bodies = Bodies(self.limits)
-        self._counter = bentoml.metrics.Counter(
-            name="predictions_total",
-            documentation="Predictions, by class if there are classes",
-            labelnames=["label"],
-        )
+        self._bodies = Bodies(self.limits, refused("bytes", self.info.version))
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -159,11 +159,11 @@ class ModelService:
     @bentoml.api(input_spec=Instances, output_spec=Predictions)
     async def predict(self, instances: Request) -> Response:
         """Predict instances: arrays of pixel values (0 to 255), or table rows."""
-        content_types = ["application/json", *([NPY] if isinstance(self._requests, ArrayDecoder) else [])]
+        content_types = [JSON, *([NPY] if isinstance(self._requests, ArrayDecoder) else [])]
         try:
             async with self._bodies.read(instances, *content_types) as (content_type, body):
                 # On the event loop, because changing to a thread and back costs as much as a small model.
-                feeds = self._parse(body) if content_type == "application/json" else self._read_npy(body)
+                feeds = self._parse(body) if content_type == JSON else self._read_npy(body)
                 return self._answer(self._run(feeds), instances)
         except Refusal as refusal:
             return refusal.response()
@@ -218,7 +218,7 @@ class ModelService:
 
     def _answer(self, output: Array, request: Request) -> Response:
         for label, count in self._target.counts(output, self._description).items():
-            self._counter.labels(label=label).inc(count)
+            predicted().labels(label, self.info.version).inc(count)
         if NPY in request.headers.get("accept", ""):
             array = io.BytesIO()
             self._numpy.save(array, output)

@@ -9,8 +9,10 @@ import attrs
 from ..inputs.contracts import ArrayDecoder
 from .limits import Limits
 from .model import ModelInfo
+from .refusal import ENCODINGS
 
 NPY = "application/x-npy"
+ARRAY = {"type": "string", "format": "binary", "description": "An array as numpy.save writes it"}
 
 
 def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> Any:
@@ -26,7 +28,6 @@ def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> An
         The document with the schemas of both endpoints, including error responses.
     """
     file = {"type": "string", "format": "binary", "description": info.requests.FILE}
-    npy = {"type": "string", "format": "binary", "description": "An array as numpy.save writes it"}
     instances = {
         "type": "array",
         "minItems": 1,
@@ -35,7 +36,7 @@ def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> An
     }
     predict = {"application/json": _object(instances=instances)}
     if isinstance(info.requests, ArrayDecoder):
-        predict[NPY] = npy
+        predict[NPY] = ARRAY
     bodies = {"/predict": predict, "/predict_file": {"multipart/form-data": _object(file=file)}}
     for path, body in bodies.items():
         operation = spec.paths[path].post
@@ -48,14 +49,14 @@ def _responses(body: dict[str, Any], info: ModelInfo, limits: Limits) -> dict[st
     prediction = {"type": "array", "items": info.answers.answer_schema(info.model_dump())}
     answer = {
         "application/json": _object(model_version={"type": "string"}, predictions=prediction),
-        NPY: {"type": "string", "format": "binary", "description": "An array as numpy.save writes it"},
+        NPY: ARRAY,
     }
     error = {"application/json": _object(error={"type": "string"})}
     described = {
         "200": ("A prediction for each instance, in input order", answer),
         "400": ("The content cannot be used; `error` says why", error),
         "413": (f"The request is larger than {limits.body_bytes} bytes", error),
-        "415": (f"The content type is not {' or '.join(body)}", error),
+        "415": (f"The content type is not {' or '.join(body)}, or the encoding not {' or '.join(ENCODINGS)}", error),
         "503": ("Too many requests are waiting: try again after the seconds in Retry-After", error),
     }
     return {

@@ -1,18 +1,10 @@
 """Refusals: requests answered with 4xx or 503 and a reason."""
 
-from __future__ import annotations
-
-from functools import cache
-from typing import TYPE_CHECKING
-
-import bentoml
 from starlette.responses import JSONResponse
 
-if TYPE_CHECKING:
-    from prometheus_client import Counter
-
 BUSY = "too many requests are waiting: try again in a second"
-LATER = {"retry-after": "1"}
+ENCODINGS = {"gzip": 31, "deflate": 15}  # content encodings of a request -> `wbits` of zlib
+HEADERS = {415: {"accept-encoding": ", ".join(ENCODINGS)}, 503: {"retry-after": "1"}}
 
 
 class Refusal(Exception):
@@ -25,13 +17,4 @@ class Refusal(Exception):
 
     def response(self) -> JSONResponse:
         """The response to send."""
-        return JSONResponse({"error": str(self)}, self.status, headers=LATER if self.status == 503 else None)
-
-
-@cache
-def refused_total() -> Counter:
-    """The counter of requests that were refused with 503."""
-    counter: Counter = bentoml.metrics.Counter(
-        name="refused_total", documentation="Requests refused with 503 because too many were waiting"
-    )
-    return counter
+        return JSONResponse({"error": str(self)}, self.status, headers=HEADERS.get(self.status))

@@ -1,12 +1,15 @@
 """A uvicorn server that sheds load, and drains its connections on SIGTERM."""
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
 
 GRACE = 1.0  # seconds for clients to close their connections, as answers ask them to
+HANDSHAKE = 10.0  # seconds for a client to agree on TLS
 
 
 class Server(uvicorn.Server):
@@ -19,6 +22,16 @@ class Server(uvicorn.Server):
     _listening: list[socket.socket]
     _accepting: set[asyncio.Task[Any]]
 
+    def __init__(self, config: uvicorn.Config, more: Sequence[socket.socket] = ()) -> None:
+        """Prepares a server.
+
+        Args:
+            config: Its configuration.
+            more: Sockets to listen on, beside those that it is started with.
+        """
+        super().__init__(config)
+        self._more = more
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts as uvicorn does, but accepts connections itself.
 
@@ -26,7 +39,7 @@ class Server(uvicorn.Server):
             sockets: The sockets to listen on.
         """
         await super().startup([])
-        self._listening, self._accepting = sockets or [], set()
+        self._listening, self._accepting = [*(sockets or []), *self._more], set()
         for listening in self._listening:
             listening.setblocking(False)
             listening.listen(self.config.backlog)
@@ -41,9 +54,19 @@ class Server(uvicorn.Server):
                 continue
             except OSError:  # no connection waits, or too many files are open to accept it now
                 return
-            task = loop.create_task(loop.connect_accepted_socket(self._protocol, accepted))
+            task = loop.create_task(self._connect(accepted))
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        # A Unix socket is for this machine: health checks need no certificate.
+        tls = None if accepted.family == socket.AF_UNIX else self.config.ssl
+        loop = asyncio.get_running_loop()
+        # No TLS, no certificate, no time: the client's error, of which it learns by TLS's alert.
+        with contextlib.suppress(OSError):
+            await loop.connect_accepted_socket(
+                self._protocol, accepted, ssl=tls, ssl_handshake_timeout=HANDSHAKE if tls else None
+            )
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn makes it
@@ -70,8 +93,9 @@ class Server(uvicorn.Server):
             self._accept(listening)
             loop.remove_reader(listening)
             listening.close()
-        await asyncio.gather(*self._accepting)
         end = loop.time() + GRACE
+        if self._accepting:
+            await asyncio.wait(self._accepting, timeout=GRACE)
         while self.server_state.connections and loop.time() < end:
             await asyncio.sleep(0.02)
         for _ in range(3):  # let pending reads run, so that busy connections are not taken for idle
