@@ -75,8 +75,11 @@ def end(session: str, seconds: float) -> list[str]:
 
 
 @contextmanager
-def session() -> Iterator[None]:
+def session(seconds: float = 30) -> Iterator[None]:
     """A session of tests; fails if it leaves a process, and kills it.
+
+    Args:
+        seconds: How long processes have to end by themselves, at the end.
 
     Raises:
         AssertionError: If processes were left.
@@ -88,7 +91,7 @@ def session() -> Iterator[None]:
             yield
         finally:
             del os.environ[MARK]
-            killed = end(name, 30)
+            killed = end(name, seconds)
             watcher.kill()
     assert not killed, "tests have left processes, which are killed now:\n" + "\n".join(killed)
 
