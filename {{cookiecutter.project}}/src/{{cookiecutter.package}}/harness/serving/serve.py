@@ -29,7 +29,7 @@ from .sockets import listen, listen_locally, tls_options
 @click.option("--ssl-certfile", type=FILE, help="Serve HTTPS with this certificate, followed by its issuers' (PEM).")
 @click.option("--ssl-keyfile", type=FILE, help="Key of the certificate, if it is in another file (PEM).")
 @click.option("--ssl-ca-certs", type=FILE, help="Answer only clients whose certificate one of these has issued (PEM).")
-@click.option("--health", type=FILE, help="Listen on this Unix socket, too, without TLS.")
+@click.option("--health", type=FILE, help="Answer on this Unix socket, too, without TLS: for health checks.")
 def command(host: str, port: int, health: Path | None, **certificates: Path | None) -> None:
     """Serve the model in one process.
 
