@@ -42,6 +42,7 @@ def kill_when(project: BakedProject, condition: Callable[[], bool], *arguments: 
         VENV / "bin/python", "-m", "my_experiment", "predict", *arguments,
         cwd=project.path, env={**os.environ, **SRC}, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
+        assert process.stderr is not None
         deadline = time.monotonic() + 120
         while not condition():
             assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()

@@ -32,6 +32,7 @@ def test_no_process_outlives_a_session(killed: bool) -> None:
     with running(
         sys.executable, "-c", SESSION, cwd=Path(__file__).parent, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True
     ) as session:
+        assert session.stdout is not None
         pid = int(session.stdout.readline())
         assert runs(pid)
         if killed:
@@ -45,6 +46,7 @@ def test_no_process_outlives_a_session(killed: bool) -> None:
 
 def test_no_process_of_its_group_outlives_a_block() -> None:
     with running(sys.executable, "-c", GROUP, stdout=PIPE, text=True) as process:
+        assert process.stdout is not None
         pid = int(process.stdout.readline())
         process.wait()
         assert runs(pid)

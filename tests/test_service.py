@@ -79,7 +79,7 @@ def serving(
     port = free_port()
     home.mkdir(parents=True, exist_ok=True)
     log = home / "serve.log"
-    words = [VENV / "bin" / command[0], *command[1:], "--host", host, "--port", str(port)]
+    words = [str(VENV / "bin" / command[0]), *command[1:], "--host", host, "--port", str(port)]
     environ = {**environment(home), **(env or {})}
     with (
         log.open("wb") as output,

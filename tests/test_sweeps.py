@@ -109,6 +109,7 @@ def test_a_killed_sweep_continues(quick_project: BakedProject, copy: Copy) -> No
     command = [*SWEEP, "sweep=random", "sweep.trials=4", "sweep.name=killed", "sweep.pruner=none", "model=mlp"]
     environment = {**os.environ, **ENV, "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     with running(*command, cwd=project.path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
         deadline = time.monotonic() + 300
         while ended(project.path) < 2:
             assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
