@@ -5,7 +5,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -80,10 +80,10 @@ def test_a_body_above_a_limit_is_refused(limits: dict[str, int], status: int | N
 @pytest.mark.parametrize("name", ["gzip", "GZIP", "deflate", "identity", ""])
 @pytest.mark.parametrize("size", [1, 7, 1 << 16])
 def test_an_encoded_body_is_decoded(name: str, size: int) -> None:
-    encode: Callable[[bytes], bytes] = {"gzip": gzip.compress, "deflate": zlib.compress}.get(name.lower(), bytes)
-    sent = encode(TEXT.encode() * 99)
+    plain = TEXT.encode() * 99
+    sent = {"gzip": gzip.compress(plain), "deflate": zlib.compress(plain)}.get(name.lower(), plain)
     chunks = [sent[start : start + size] for start in range(0, len(sent), size)]
-    assert read(bodies(), chunks, name) == TEXT.encode() * 99
+    assert read(bodies(), chunks, name) == plain
 
 
 @pytest.mark.parametrize("names", [("br",), ("zstd",), ("gzip, gzip",), ("identity", "gzip"), ("x" * 999,)])

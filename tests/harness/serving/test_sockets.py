@@ -120,7 +120,7 @@ def test_files_that_are_no_certificates_are_refused_in_one_line(ours: Authority,
     ]
     for *files, message in cases:
         with pytest.raises(UserError, match=message) as raised:
-            sockets.tls_options(*files)  # type: ignore[arg-type]
+            sockets.tls_options(*files)
         assert "\n" not in str(raised.value)
 
 
@@ -156,9 +156,9 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     assert errors == []
 
 
-def context(trusted: Authority | None, *certificate: Path) -> ssl.SSLContext:
+def context(trusted: Authority, certificate: tuple[Path, Path] | None = None) -> ssl.SSLContext:
     """What a client trusts, and the certificate that it shows."""
-    made = ssl.create_default_context(cafile=trusted.file if trusted else None)
+    made = ssl.create_default_context(cafile=trusted.file)
     if certificate:
         made.load_cert_chain(*certificate)
     return made
@@ -195,10 +195,10 @@ def test_mutual_tls_answers_who_has_a_certificate(ours: Authority, theirs: Autho
         health = tmp_path / "health.sock"
         async with serving(health, *ours.issue("server"), ours.file) as port:
             url = f"https://127.0.0.1:{port}/"
-            assert await get(url, context(ours, *ours.issue("client"))) == "https"
-            for refused in ([], theirs.issue("stranger"), ours.issue("expired", days=-1)):
+            assert await get(url, context(ours, ours.issue("client"))) == "https"
+            for refused in (None, theirs.issue("stranger"), ours.issue("expired", days=-1)):
                 with pytest.raises(httpx.TransportError):  # TLS 1.3 refuses a client after its first message
-                    await get(url, context(ours, *refused))
+                    await get(url, context(ours, refused))
             assert await get("http://here/", transport=httpx.AsyncHTTPTransport(uds=str(health))) == "http"
 
     run(main)
