@@ -50,7 +50,9 @@ def retrain(project: BakedProject, *gates: str) -> Result:
 
 def refs(repository: Path) -> dict[str, str]:
     """Gives branch -> commit of a bare repository."""
-    output = execute("git", "for-each-ref", "--format=%(refname:short) %(objectname)", cwd=repository).stdout
+    output = execute(
+        "git", "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads", cwd=repository
+    ).stdout
     return dict(line.split() for line in output.splitlines())  # type: ignore[misc]
 
 
@@ -111,7 +113,9 @@ def test_a_killed_one_leaves_the_workspace_as_it_was(project: BakedProject) -> N
 
 def test_a_model_that_fails_a_gate_is_not_proposed(project: BakedProject, origin: Path) -> None:
     before = refs(origin)
-    done = retrain(project, "gates.size_mb=0.001")
+    edit(project, "conf/gates/default.yaml", "size_mb: 500", "size_mb: 0.001")
+    project.commit("A gate that nothing passes")
+    done = retrain(project)
     assert done.returncode == 2  # make's, for the 1 of what it ran
     (message,) = re.findall(r"^error: .*", done.stderr, re.M)
     assert message == "error: the new model does not pass: size; see build/report.md; no branch was made"
@@ -122,6 +126,16 @@ def test_a_model_that_fails_a_gate_is_not_proposed(project: BakedProject, origin
     assert not project.has_file("build/branch")
     assert refs(origin) == before
     assert list(before) == ["main"]
+
+    # A schedule goes on, on machines that have nothing but a clone.
+    again = retrain(project)
+    assert again.returncode == 0 and "Running stage" not in again.stdout
+    told = again.stdout.splitlines()[-1]
+    assert told.startswith("Retraining (conf, data/raw changed) does NOT pass: size (20"), told
+    assert project.run("make", "news").stdout.splitlines() == [told]
+    assert not project.has_file("build/news")
+    project.run("git", "reset", "--quiet", "--hard", "HEAD~1")
+    assert project.run("make", "news").stdout.startswith("something to train: conf")
 
 
 def test_what_passes_is_pushed_as_a_branch_with_its_data(project: BakedProject, origin: Path, tmp_path: Path) -> None:
