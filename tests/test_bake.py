@@ -522,6 +522,24 @@ def test_the_tasks_of_the_editor_are_the_targets_of_make(bake: Callable[..., Bak
     assert target["options"] == [name for name in targets if name != "help"]
 
 
+def test_the_editor_finds_package_and_tests(default_project: BakedProject) -> None:
+    """VS Code takes .venv by itself, and calls pytest in the project's root; PyCharm does both."""
+    settings = ".vscode/settings.json"
+    assert jsonc(default_project.read(settings))["python.testing.pytestEnabled"] is True
+    assert settings in default_project.run("git", "ls-files").stdout.splitlines(), "git ignores it"
+    collected = default_project.run(
+        "python",
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-m",
+        "not keras",
+        "src/my_experiment/tests/test_configuration.py",
+    )
+    assert "test_configuration.py::" in collected.stdout
+
+
 @pytest.mark.parametrize("scope", CHOICES["scope"])
 def test_the_container_installs_what_the_project_needs(bake: Callable[..., BakedProject], scope: str) -> None:
     project = bake(scope=scope)
@@ -708,6 +726,24 @@ def test_pre_commit_is_installed_for_the_stages_that_the_hooks_name(
 SECRET = "aws_secret_access_key = 'wJalrXUtnFEMI" + "/K7MDENG/bPxRfiCYzzzzzzzKEY'\n"
 
 
+NOTEBOOK = json.dumps(
+    {
+        "cells": [
+            {
+                "cell_type": "code",
+                "execution_count": 1,
+                "metadata": {},
+                "outputs": [{"name": "stdout", "output_type": "stream", "text": ["of a person\\n"]}],
+                "source": ["print(row)"],
+            }
+        ],
+        "metadata": {},
+        "nbformat": 4,
+        "nbformat_minor": 4,
+    }
+)
+
+
 @pytest.mark.parametrize(
     ("hook", "name", "text"),
     [
@@ -735,6 +771,7 @@ SECRET = "aws_secret_access_key = 'wJalrXUtnFEMI" + "/K7MDENG/bPxRfiCYzzzzzzzKEY
         ("merge-conflict", "bad.txt", "<<<<<<< ours\n"),
         ("rejected-change", "README.md.rej", "@@ -1 +1 @@\n"),
         ("large-files", "bad.bin", "0" * 2_000_000),
+        ("nbstripout", "bad.ipynb", NOTEBOOK),
         ("private-key", "bad.txt", "-----BEGIN RSA " + "PRIVATE KEY-----\n"),
         ("secrets", "bad.py", SECRET),
     ],

@@ -212,7 +212,9 @@ def test_what_is_not_typed_is_known() -> None:
         file, _, name = test.partition("::")
         assert re.search(rf"^def {name}\b", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.M), test
     for text in texts:
-        assert {*re.findall(r"^```(\w+)$", text, re.M)} <= {"sh", "mermaid", "text", "python"}, "commands stand in blocks of sh"
+        assert {*re.findall(r"^```(\w+)$", text, re.M)} <= {"sh", "mermaid", "text", "python"}, (
+            "commands stand in blocks of sh"
+        )
         for block in blocks(text):
             assert "make serve" not in block or block == ["make serve"], "what follows would never be typed"
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from my_experiment.harness.automation import retrain_memory, retrain_news
+from my_experiment.harness.automation import differences, retrain_memory, retrain_news
 from my_experiment.harness.core.errors import UserError
 from support import ROOT, commit, git
 
@@ -105,7 +105,7 @@ def test_a_proposal_is_reported_again(published: Path) -> None:
     git("reset", "--quiet", "--hard", "HEAD~1")
     assert retrain_news.find() == (False, f"{branch} already proposes a model for these inputs: nothing was trained")
     assert retrain_memory.BRANCH.read_text() == f"{branch}\n"
-    assert retrain_memory.REPORT.read_text().startswith("# Retraining passes\n\nReport\n")
+    assert differences.REPORT.read_text().startswith("# Retraining passes\n\nReport\n")
 
 
 def dvc(*arguments: str) -> None:

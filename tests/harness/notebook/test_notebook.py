@@ -11,7 +11,7 @@ def test_before_the_pipeline_has_run_it_says_so(workspace: Path) -> None:
     for call in (notebook.examples, notebook.answers, notebook.metrics, notebook.history, notebook.fit):
         with pytest.raises(UserError, match=r"run `dvc repro` or `dvc pull`$"):
             call()
-    with pytest.raises(UserError, match="dvc.lock"):
+    with pytest.raises(UserError, match=r"has no dvc\.lock: run `dvc repro`$"):
         notebook.run()
 
 

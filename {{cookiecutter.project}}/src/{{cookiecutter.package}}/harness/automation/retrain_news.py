@@ -16,7 +16,8 @@ from ..core import files, programs, stages
 from ..core.programs import DVC
 from ..tracking import git
 from . import retrain_memory
-from .retrain_memory import BRANCH, INPUTS, REPORT
+from .differences import REPORT
+from .retrain_memory import BRANCH, INPUTS
 
 NEWS = Path("build/news")  # for a CI job: exists if there is something to train
 ENVIRONMENT = Path("build/dvc")  # DVC alone
