@@ -847,7 +847,7 @@ def test_without_a_token_nothing_is_trained(changes: BakedProject, copy: Copy, a
     publish_again(project)
     storage = project.path.parent / "my-experiment-dvc"
     storage.mkdir()
-    edit(project, ".dvc/config", "../my-experiment-dvc", str(storage))  # where gitlab-ci-local copies it, too
+    edit(project, ".dvc/config", "../../my-experiment-dvc", str(storage))  # where gitlab-ci-local copies it, too
     project.commit("A folder that the machine has")
     for provider, token in {"gitlab": "RETRAIN_TOKEN", "travis": "GITHUB_TOKEN"}.items():
         done = retrained(project, provider, api, **{token: ""})
