@@ -24,6 +24,7 @@ FILES = set(
     .gitattributes
     .gitignore
     .pre-commit-config.yaml
+    .vscode/settings.json
     .vscode/tasks.json
     .yamllint.yaml
     LICENSE
@@ -59,6 +60,7 @@ FILES = set(
     docs/environment.md
     docs/evaluation.md
     docs/index.md
+    docs/notebooks.md
     docs/pipeline.md
     docs/sweep.md
     docs/tests.md
@@ -105,6 +107,7 @@ FILES = set(
     src/<package>/harness/preparation/__init__.py
     src/<package>/harness/preparation/settings.py
     src/<package>/harness/preparation/splits.py
+    src/<package>/harness/notebook/__init__.py
     src/<package>/harness/prepared/__init__.py
     src/<package>/harness/sweep/__init__.py
     src/<package>/harness/sweep/experiment.py
@@ -188,6 +191,8 @@ SERVICE = set(
     make/service.mk
     requirements/release.lock
     src/<package>/harness/automation/retrain.py
+    src/<package>/harness/automation/retrain_memory.py
+    src/<package>/harness/automation/retrain_news.py
     src/<package>/harness/automation/retrain_report.py
     src/<package>/harness/automation/retrain_tree.py
     src/<package>/harness/batch/__init__.py
@@ -248,6 +253,7 @@ IMAGES = set(
     data/weights/.gitkeep
     docs/pictures.md
     docs/requests-pictures.md
+    notebooks/images.py
     requirements/images.lock
     requirements/serve-images.lock
     src/<package>/augmentation.py
@@ -256,6 +262,7 @@ IMAGES = set(
     src/<package>/harness/evaluation/images.py
     src/<package>/harness/inputs/images.py
     src/<package>/harness/preparation/images.py
+    src/<package>/harness/notebook/images.py
     src/<package>/harness/prepared/images.py
     src/<package>/harness/training/transfer.py
     src/<package>/models/cnn.py
@@ -277,6 +284,7 @@ TABLES = set(
     conf/train/exact.yaml
     docs/requests-tables.md
     docs/tables.md
+    notebooks/tables.py
     requirements/serve-tables.lock
     requirements/tables.lock
     src/<package>/data/tables.py
@@ -295,6 +303,7 @@ TABLES = set(
     src/<package>/harness/preparation/table_violations.py
     src/<package>/harness/preparation/table_writer.py
     src/<package>/harness/preparation/tables.py
+    src/<package>/harness/notebook/tables.py
     src/<package>/harness/prepared/tables.py
     src/<package>/harness/training/encoding.py
     src/<package>/harness/training/linear.py
@@ -352,6 +361,7 @@ GITHUB = {".github/ISSUE_TEMPLATE/problem.md", ".github/pull_request_template.md
 PROVIDERS = {
     "github": GITHUB
     | {
+        ".github/actions/credentials/action.yml",
         ".github/actions/setup/action.yml",
         ".github/dependabot.yml",
         ".github/workflows/ci.yml",
@@ -510,6 +520,24 @@ def test_the_tasks_of_the_editor_are_the_targets_of_make(bake: Callable[..., Bak
     targets = re.findall(r"^  make ([a-z]+) ", project.run("make", "help").stdout, re.M)
     (target,) = jsonc(project.read(".vscode/tasks.json"))["inputs"]
     assert target["options"] == [name for name in targets if name != "help"]
+
+
+def test_the_editor_finds_package_and_tests(default_project: BakedProject) -> None:
+    """VS Code takes .venv by itself, and calls pytest in the project's root; PyCharm does both."""
+    settings = ".vscode/settings.json"
+    assert jsonc(default_project.read(settings))["python.testing.pytestEnabled"] is True
+    assert settings in default_project.run("git", "ls-files").stdout.splitlines(), "git ignores it"
+    collected = default_project.run(
+        "python",
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-m",
+        "not keras",
+        "src/my_experiment/tests/test_configuration.py",
+    )
+    assert "test_configuration.py::" in collected.stdout
 
 
 @pytest.mark.parametrize("scope", CHOICES["scope"])
@@ -698,6 +726,24 @@ def test_pre_commit_is_installed_for_the_stages_that_the_hooks_name(
 SECRET = "aws_secret_access_key = 'wJalrXUtnFEMI" + "/K7MDENG/bPxRfiCYzzzzzzzKEY'\n"
 
 
+NOTEBOOK = json.dumps(
+    {
+        "cells": [
+            {
+                "cell_type": "code",
+                "execution_count": 1,
+                "metadata": {},
+                "outputs": [{"name": "stdout", "output_type": "stream", "text": ["of a person\\n"]}],
+                "source": ["print(row)"],
+            }
+        ],
+        "metadata": {},
+        "nbformat": 4,
+        "nbformat_minor": 4,
+    }
+)
+
+
 @pytest.mark.parametrize(
     ("hook", "name", "text"),
     [
@@ -725,6 +771,7 @@ SECRET = "aws_secret_access_key = 'wJalrXUtnFEMI" + "/K7MDENG/bPxRfiCYzzzzzzzKEY
         ("merge-conflict", "bad.txt", "<<<<<<< ours\n"),
         ("rejected-change", "README.md.rej", "@@ -1 +1 @@\n"),
         ("large-files", "bad.bin", "0" * 2_000_000),
+        ("nbstripout", "bad.ipynb", NOTEBOOK),
         ("private-key", "bad.txt", "-----BEGIN RSA " + "PRIVATE KEY-----\n"),
         ("secrets", "bad.py", SECRET),
     ],
@@ -790,6 +837,8 @@ def test_python_files_hold_no_jinja() -> None:
     """What ruff and mypy read in the template is what is generated, byte for byte."""
     for path in TEMPLATE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
+        if path.is_relative_to(TEMPLATE / "notebooks"):  # these import the package by its name, an answer
+            text = text.replace("{{cookiecutter.package}}", "my_experiment", 1)
         left = LEFTOVER.search(text)
         assert left is None, f"{path.relative_to(TEMPLATE)} holds {left}"
         ast.parse(text, str(path))

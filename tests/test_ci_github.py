@@ -62,11 +62,16 @@ report:
 \t@echo $@ $(BASE) >> $$ARTIFACTS/made
 \t@mkdir -p build && echo Results > build/report.md
 
+news:
+\t@rm -rf build && mkdir build
+\t@test "$$NEWS" = none || touch build/news
+\t@echo "news: $$NEWS"
+
 retrain:
 \t@sh -e retrained.sh
 """
 RETRAINED = """
-if [ "$NEWS" = none ]; then exit; fi
+echo retrain >> $ARTIFACTS/made
 mkdir -p build/plots
 touch build/plots/index.html
 printf '# Retraining "%s"\\n\\nAll & more.\\n' "$NEWS" > build/report.md
@@ -128,7 +133,7 @@ def workflows(project: BakedProject) -> dict[str, str]:
     return {
         path.relative_to(project.path).as_posix(): path.read_text()
         for path in sorted((project.path / ".github").glob("**/*.yml"))
-        if path.parent.name in ("workflows", "setup")
+        if path.parent.name in ("workflows", "setup", "credentials")
     }
 
 
@@ -166,12 +171,13 @@ def runner(quick_project: BakedProject, copy: Copy, tmp_path: Path) -> Runner:
 def test_the_workflows_have_no_findings(bake: Callable[..., BakedProject], scope: str) -> None:
     project = bake(scope=scope)
     names = list(workflows(project))
-    assert names[:2] == [".github/actions/setup/action.yml", ".github/workflows/ci.yml"]
-    assert names[2:] == ([".github/workflows/retrain.yml"] if scope == "service" else [])
+    actions = [f".github/actions/{name}/action.yml" for name in ("credentials", "setup")]
+    assert names[:3] == [*actions, ".github/workflows/ci.yml"]
+    assert names[3:] == ([".github/workflows/retrain.yml"] if scope == "service" else [])
     project.run("actionlint")
     # Below medium: that `$/` is newer than `./`. act, and GitHub's own servers, do not know it yet.
     project.run("zizmor", "--offline", "--quiet", "--min-severity", "medium", ".github")
-    for schema, files in (("github-actions", names[:1]), ("github-workflows", names[1:])):
+    for schema, files in (("github-actions", actions), ("github-workflows", names[2:])):
         project.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
     for text in workflows(project).values():
         for action in re.findall(r"uses: (?!\./)(.+)", text):
@@ -287,20 +293,16 @@ def test_a_retraining_that_passes_becomes_one_pull_request(staged: Runner) -> No
     assert retrained("better") == (True, [])  # proposed already
 
 
-def test_data_that_come_without_results_retrain(staged: Runner) -> None:
-    project = staged.project
-    before = project.run("git", "rev-parse", "HEAD").stdout.strip()
-
-    def jobs(before: str) -> set[str]:
-        return set(ended(staged("push", workflow="retrain", env={"NEWS": "none"}, before=before)))
-
-    (project.path / "data/raw/images.dvc").write_text("# new\n")
-    project.commit("Data")
-    assert jobs(before) == {"news", "retrain"}
-    assert jobs("0" * 40) == {"news"}  # of a new branch everything is new
-    edit(project, "dvc.lock", "schema:", "# new\nschema:")
-    project.commit("Their results")
-    assert jobs(before) == {"news"}
+def test_without_news_nothing_is_installed(staged: Runner) -> None:
+    """What is news: tests/harness/automation/test_retrain_news.py."""
+    (staged.project.path / "Makefile").write_text(
+        TARGETS.replace("setup:", "setup:\n\t@echo setup >> $$ARTIFACTS/made")
+    )
+    staged.project.commit("A setup that is seen")
+    assert ended(staged("push", workflow="retrain", env={"NEWS": "none"})) == {"retrain": True}
+    assert not (staged.artifacts / "made").exists()
+    assert ended(staged("push", workflow="retrain", env={"NEWS": "better"})) == {"retrain": True}
+    assert staged.made() == ["setup", "retrain"]
 
 
 def test_jobs_wait_for_those_of_the_stages_before(default_project: BakedProject) -> None:

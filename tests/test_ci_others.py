@@ -31,7 +31,7 @@ STEPS = {
     "check": {"lint": ["lint"], "test": ["coverage"]},
     "pipeline": {"pipeline": ["reproduced"], "report": ["report"]},
     "release": {"bento": ["bento"], "image": ["image", "push"]},
-    "retrain": {"retrain": ["retrain"]},
+    "retrain": {"retrain": ["news", "retrain"]},
 }
 # The stages that each scope has.
 STAGES = {"experiment": ["check", "pipeline"], "service": [*STEPS], "production": [*STEPS]}
@@ -68,7 +68,9 @@ class Step(NamedTuple):
 
 def jenkins_steps(text: str) -> list[Step]:
     """Reads the `sh` steps of a Jenkinsfile's pipeline, in order; all of them, or it fails."""
-    text = text[text.index("\npipeline {") :]
+    functions, _, text = text.partition("\npipeline {")
+    setup = re.findall(r"void setup\(\) \{\n(.*?)\n\}\n", functions, re.DOTALL)[0]
+    text = f"\npipeline {{{text.replace('setup()', setup)}"
     string = r"'''(?:\\.|[^\\])*?'''|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
     token = re.compile(rf"//[^\n]*|{string}|\w+|[{{}}]", re.DOTALL)
     found: list[Step] = []
@@ -86,7 +88,7 @@ def jenkins_steps(text: str) -> list[Step]:
             stack.pop()
         elif word[0] in "'\"" and words[-1:] == ["stage"]:
             opened = ("stage", word[1:-1])
-        elif word in ("catchError", "withStores"):
+        elif word in ("catchError", "withStores", "fileExists"):
             opened = ("block", word)
         elif word.startswith("'") and words[-1:] == ["sh"]:
             script = word.strip("'") if word.startswith("'''") else word[1:-1]
@@ -488,7 +490,7 @@ def test_jenkins_stages_have_what_they_need_and_no_more(of: Bake) -> None:
     assert re.findall(r"stage\('(\w+)'\) \{\s*when \{ (.*) \}\n", text) == [
         ("lint", "not { expression { onlyRetrains() } }"),
         ("test", "expression { trains() }"),
-        ("retrain", "expression { retrains() }"),
+        ("retrain", "expression { retrains() && hasStorage() }"),
         ("pipeline", "expression { trains() }"),
         ("release", "expression { trains() }"),
         ("image", "buildingTag()"),
@@ -496,7 +498,7 @@ def test_jenkins_stages_have_what_they_need_and_no_more(of: Bake) -> None:
     steps = [step for step in jenkins_steps(text) if targets(step.script) and step.stages[0] != "setup"]
     with_keys = {target for step in steps if "withStores" in step.blocks for target in targets(step.script)}
     assert with_keys == {"retrain", "reproduced", "report", "bento", "image"}
-    assert [step.stages[-1] for step in steps if "catchError" in step.blocks] == ["retrain"], "it fails the build alone"
+    assert {step.stages[-1] for step in steps if "catchError" in step.blocks} == {"retrain"}, "it fails the build alone"
     assert "credentials(" not in text.partition("\npipeline {")[2].replace("withCredentials(", "")
 
 
@@ -558,7 +560,8 @@ def jenkins(project: BakedProject, *stages: str, **env: str) -> Result:
     }
     told = ""
     for step in jenkins_steps(project.read("Jenkinsfile")):
-        if set(stages) & set(step.stages):
+        skipped = "fileExists" in step.blocks and not project.has_file("build/news")
+        if set(stages) & set(step.stages) and not skipped:
             (VENV / ".installed").touch()
             done = project.run("sh", "-xe", "-c", step.script, env={**known, **env}, check=False)
             told += done.stdout + done.stderr
@@ -723,7 +726,6 @@ def test_gitlab_has_one_note_with_the_report(api: Api, of: Bake, copy: Copy) -> 
 
 # What `make retrain` leaves behind where a model passes, without the training; test_retrain.py is about the real one.
 RETRAINED = """
-if [ -n "$NOTHING_NEW" ]; then exit 0; fi
 if [ -n "$FAILS" ]; then echo does not pass >&2; exit 1; fi
 git commit --quiet --no-verify --allow-empty --message 'Retraining passes'
 git push --quiet --no-verify --force origin HEAD:refs/heads/retrain/1
@@ -731,6 +733,16 @@ git reset --quiet --hard HEAD~1
 mkdir -p build
 printf '# Retraining "passes"\\n\\nAll & more.\\n' > build/report.md
 echo retrain/1 > build/branch
+"""
+RETRAINING = """
+setup:
+\t@test -f build/news
+
+news:
+\t@rm -f build/news; test -n "$$NOTHING_NEW" || { mkdir -p build && touch build/news; }
+
+retrain:
+\t@sh -e retrained.sh
 """
 HOOK = """#!/bin/sh
 read -r old new ref
@@ -777,7 +789,7 @@ def test_a_retraining_that_passes_is_proposed(
     origin = publish_again(project)
     main = execute("git", "rev-parse", "main", cwd=origin).stdout
     (project.path / "retrained.sh").write_text(RETRAINED)
-    (project.path / "Makefile").write_text("setup:\n\nretrain:\n\t@sh -e retrained.sh\n")
+    (project.path / "Makefile").write_text(RETRAINING)
     project.commit("A quick retraining")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))  # who is nobody yet
     env = {"GIT_URL": url}
@@ -818,9 +830,25 @@ def publish_again(project: BakedProject) -> Path:
     return origin
 
 
+def test_without_the_remote_of_the_data_nothing_starts(changes: BakedProject, copy: Copy, api: Api) -> None:
+    """By default it is a folder, which no runner has: a schedule is green, and says why it does nothing."""
+    project = copy(changes)
+    publish_again(project)
+    for provider, token in {"gitlab": "RETRAIN_TOKEN", "travis": "GITHUB_TOKEN"}.items():
+        done = retrained(project, provider, api, **{token: ""})
+        told = done.stdout + done.stderr
+        assert done.returncode == 0 and "retraining is off: DVC's remote is the folder " in told, told
+    told = project.run("make", "news", "ARGS=--offline").stdout  # what a Jenkinsfile asks before its credentials
+    assert told.startswith("retraining is off: ") and not project.has_file("build/news")
+
+
 def test_without_a_token_nothing_is_trained(changes: BakedProject, copy: Copy, api: Api) -> None:
     project = copy(changes)
     publish_again(project)
+    storage = project.path.parent / "my-experiment-dvc"
+    storage.mkdir()
+    edit(project, ".dvc/config", "../../my-experiment-dvc", str(storage))  # where gitlab-ci-local copies it, too
+    project.commit("A folder that the machine has")
     for provider, token in {"gitlab": "RETRAIN_TOKEN", "travis": "GITHUB_TOKEN"}.items():
         done = retrained(project, provider, api, **{token: ""})
         assert done.returncode != 0

@@ -43,6 +43,8 @@ ELSEWHERE = {
     # two machines, SLURM
     r"TF_CONFIG=.*": "test_distributed.py::test_two_workers_learn_what_one_does",
     r"srun .*": "test_launchers.py::test_slurm_trains_what_the_pipeline_reproduces",
+    # a browser
+    r"uv run --no-project .* jupyter lab": "test_tabular.py::test_the_notebook_runs_and_changes_nothing",
     # S3, a web server
     r"dvc import-url s3:.*": "test_data_versioning.py::test_a_folder_is_imported_from_s3",
     r"dvc import-url https:.*": "test_data_versioning.py::test_a_file_is_imported_from_a_web_server",
@@ -167,7 +169,7 @@ def test_commands_of_the_pages(page: str, typed_in: Callable[[str], BakedProject
         return
     text = project.read(page)
     port = free_port()
-    env = {"PYTHONPATH": "src", "BENTOML_HOME": str(tmp_path / "bentoml"), "PORT": str(port)}
+    env = {"PYTHONPATH": "src", "BENTOML_HOME": str(tmp_path / "bentoml"), "PORT": str(port), "MPLBACKEND": "Agg"}
     BEFORE.get(page, lambda project: None)(project)
     with ExitStack() as servers:
         if ":3000" in "".join(commands(text)):
@@ -211,7 +213,9 @@ def test_what_is_not_typed_is_known() -> None:
         file, _, name = test.partition("::")
         assert re.search(rf"^def {name}\b", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.M), test
     for text in texts:
-        assert {*re.findall(r"^```(\w+)$", text, re.M)} <= {"sh", "mermaid", "text"}, "commands stand in blocks of sh"
+        assert {*re.findall(r"^```(\w+)$", text, re.M)} <= {"sh", "mermaid", "text", "python"}, (
+            "commands stand in blocks of sh"
+        )
         for block in blocks(text):
             assert "make serve" not in block or block == ["make serve"], "what follows would never be typed"
 

@@ -50,7 +50,9 @@ def retrain(project: BakedProject, *gates: str) -> Result:
 
 def refs(repository: Path) -> dict[str, str]:
     """Gives branch -> commit of a bare repository."""
-    output = execute("git", "for-each-ref", "--format=%(refname:short) %(objectname)", cwd=repository).stdout
+    output = execute(
+        "git", "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads", cwd=repository
+    ).stdout
     return dict(line.split() for line in output.splitlines())  # type: ignore[misc]
 
 
@@ -183,6 +185,26 @@ def test_the_same_is_not_proposed_again(project: BakedProject, origin: Path) -> 
     # A workflow that died before it opened the pull request finds what it needs.
     assert project.read("build/branch") == f"{branch}\n"
     assert project.read("build/report.md").strip() == report.strip()
+
+
+def test_what_failed_is_not_trained_again(project: BakedProject, origin: Path) -> None:
+    """Not by a schedule, with the gates of the commit; those on the command line, above, are a person's."""
+    proposed = project.run("make", "news").stdout
+    assert proposed.endswith(" already proposes a model for these inputs: nothing was trained\n")
+    edit(project, "conf/gates/default.yaml", "size_mb: 500", "size_mb: 0.001")
+    project.commit("A gate that nothing passes")
+    before = refs(origin)
+    done = retrain(project)
+    assert "Running stage 'train'" not in done.stdout
+    assert done.returncode == 2 and "error: the new model does not pass: size; " in done.stderr
+    again = retrain(project)
+    assert again.returncode == 0 and "Running stage" not in again.stdout
+    told = again.stdout.splitlines()[-1]
+    assert told.startswith("Retraining (conf, data/raw changed) does NOT pass: size (20"), told
+    assert project.run("make", "news").stdout == f"{told}\n"
+    assert not project.has_file("build/news") and refs(origin) == before
+    project.run("git", "reset", "--quiet", "--hard", "HEAD~1")
+    assert project.run("make", "news").stdout == proposed
 
 
 def test_without_news_nothing_happens(project: BakedProject, origin: Path) -> None:

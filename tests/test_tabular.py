@@ -23,6 +23,7 @@ from conftest import (
     Copy,
     digests,
     edit,
+    execute,
     free_port,
     need_curl,
     package_python,
@@ -136,6 +137,17 @@ def write_wine(path: Path) -> None:
     table.loc[random.random(len(table)) < 0.1, "malic_acid"] = np.nan
     table.loc[random.random(len(table)) < 0.1, "colour, seen"] = None
     table.sample(frac=1, random_state=0).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("task", ["tabular-classification", "tabular-regression"])
+def test_the_notebook_runs_and_changes_nothing(reproduced: Reproduce, task: str) -> None:
+    """In its own folder, as editors run it; that of pictures is run by test_docs.py."""
+    project = reproduced(task)
+    before = digests(project)
+    env = {"PYTHONPATH": str(project.path / "src"), "MPLBACKEND": "Agg", "PWD": str(project.path / "notebooks")}
+    done = execute(sys.executable, "tables.py", cwd=project.path / "notebooks", env=env)
+    assert re.search(r"^MLflow run: [0-9a-f]{32}$", done.stdout, re.M) and "'val_loss': " in done.stdout
+    assert (digests(project), project.git_status()) == (before, "")
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,15 @@
 """Retraining: what a report says, what is refused; with the real git, and nothing trained."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
-from my_experiment.harness.automation import retrain, retrain_report, retrain_tree
+from my_experiment.harness.automation import retrain, retrain_memory, retrain_report, retrain_tree
 from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.tracking import git as commits
+from support import commit, git
 
 
 def test_the_title_is_the_verdict() -> None:
@@ -47,27 +47,6 @@ def test_other_results_of_the_same_inputs_are_no_news() -> None:
 )
 def test_data_are_shown_by_their_size(outs: list[dict[str, Any]], size: str) -> None:
     assert retrain_report.size_of(yaml.safe_dump({"outs": outs})) == size
-
-
-@pytest.fixture
-def repository(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository without a commit, in the working directory."""
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # of a hook that runs these tests
-        monkeypatch.delenv(name, raising=False)
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "Test")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "test@example.org")
-    git("init", "--quiet")
-    return workspace
-
-
-def git(*arguments: str) -> None:
-    subprocess.run(["git", "-c", "commit.gpgSign=false", *arguments], check=True, capture_output=True)
-
-
-def commit() -> None:
-    git("add", "--all")
-    git("commit", "--quiet", "--no-verify", "--message", "Test")
 
 
 def test_a_retraining_starts_from_a_clean_commit(repository: Path) -> None:
@@ -125,14 +104,14 @@ def test_nothing_is_proposed_where_its_data_would_be_lost(repository: Path) -> N
 
 
 def test_branches_go_to_origin_or_to_the_only_remote(repository: Path) -> None:
-    assert retrain.git_remote() is None
+    assert retrain_memory.git_remote() is None
     git("remote", "add", "upstream", "/nowhere")
-    assert retrain.git_remote() == "upstream"
+    assert retrain_memory.git_remote() == "upstream"
     git("remote", "add", "fork", "/nowhere")
     with pytest.raises(UserError, match=r"several remotes \(fork, upstream\)"):
-        retrain.git_remote()
+        retrain_memory.git_remote()
     git("remote", "add", "origin", "/nowhere")
-    assert retrain.git_remote() == "origin"
+    assert retrain_memory.git_remote() == "origin"
 
 
 def test_the_same_inputs_are_the_same_branch(repository: Path) -> None:
@@ -140,7 +119,7 @@ def test_the_same_inputs_are_the_same_branch(repository: Path) -> None:
 
     def version() -> str:
         commit()
-        return str(retrain.branch_name(commits.run("ls-tree", "HEAD", "--", *retrain.INPUTS)))
+        return str(retrain_memory.version())
 
     first = version()
     (repository / "README.md").write_text("Text\n")

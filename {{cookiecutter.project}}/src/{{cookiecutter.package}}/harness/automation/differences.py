@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from ..core import programs
 from ..core.programs import DVC
-from ..tracking import lockfile
 
 # Files for a CI job: the text of a comment or pull request, whose first line is the title, and the page of plots.
 REPORT, PLOTS = Path("build/report.md"), Path("build/plots")
@@ -49,6 +48,8 @@ def differing(before: str, after: str) -> tuple[list[str], list[str]]:
 
 def _contents(lock: str) -> tuple[dict[str, str], dict[str, str]]:
     """Path -> MD5 of the pipeline's inputs, and of its outputs."""
+    from ..tracking import lockfile  # needs pydantic, and `make news` runs before anything is installed
+
     inputs: dict[str, str] = {}
     outputs: dict[str, str] = {}
     for stage in lockfile.stages(lock).values():

@@ -5,7 +5,6 @@ unchanged, however the retraining ends. The next retraining removes the work tre
 that it finished from the cache.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +16,9 @@ from ..core.errors import UserError
 from ..core.programs import DVC
 from ..release import judge
 from ..tracking import git, lockfile
-from . import differences, retrain_report, retrain_tree
+from . import differences, retrain_memory, retrain_report, retrain_tree
 from .differences import REPORT
-
-BRANCH = Path("build/branch")  # for a CI job: the name of the new branch, if any
-INPUTS = ("conf", "data", "dvc.yaml", "schema", "src")  # inputs of the pipeline in git
+from .retrain_memory import BRANCH, BRANCHES, MARKS
 
 
 def retrain(overrides: Sequence[str]) -> str:
@@ -37,8 +34,8 @@ def retrain(overrides: Sequence[str]) -> str:
         UserError: If the commit is not clean, a program fails, or the new model does not pass.
     """
     # An unreachable remote is an error now, not after hours of training.
-    base, remote = clean_commit(), git_remote()
-    proposed = branches(remote)
+    base, remote = clean_commit(), retrain_memory.git_remote()
+    earlier = retrain_memory.read(remote)
     storage = storage_for(remote)
     settings = judge.read_gates(overrides)
     for result in (REPORT, BRANCH):
@@ -47,18 +44,27 @@ def retrain(overrides: Sequence[str]) -> str:
     with retrain_tree.exclusive_folder() as folder, git.work_tree(base, "HEAD", folder / "tree") as tree:
         retrain_tree.share_configuration(tree)
         retrain_tree.pull_and_update(tree, storage)
-        branch = branch_name(git.run("ls-tree", "HEAD", "--", *INPUTS, cwd=tree))
-        if f"refs/heads/{branch}" in proposed:
-            report_again(branch, remote, tree)
-            return f"{branch} already proposes a model for these inputs: nothing was trained"
+        inputs = retrain_memory.version(tree=tree)
+        # Gates on the command line are a person's: they ask again.
+        for ref in (f"{BRANCHES}{inputs}", *(() if overrides else (f"{MARKS}{inputs}",))):
+            if ref in earlier:
+                return retrain_memory.recall(ref, earlier[ref], remote)
         retrain_tree.progress("dvc repro")
         programs.show(*DVC, "repro", cwd=tree)
         lock = (tree / lockfile.LOCK).read_text(encoding="utf-8")
         changed = changed_inputs(lockfile.lock_at(base), lock)
         if changed is None:
+            recorded = retrain_memory.results()
+            if recorded is None or inputs != retrain_memory.version(recorded):  # `make news` cannot see it
+                retrain_memory.remember(tree, inputs, "Retraining changed no result", remote)
             return f"nothing changed: the results are those of {base[:12]}"
-        report = retrain_report.write(tree, base, changed, settings)
+        report, failed = retrain_report.write(tree, base, changed, settings)
+        if failed:
+            if not overrides:
+                retrain_memory.remember(tree, inputs, report, remote)
+            raise UserError(f"the new model does not pass: {', '.join(failed)}; see {REPORT}")
         retrain_tree.commit(tree, report, "dvc.lock", "params.yaml")
+        branch = f"retrain/{inputs}"
         publish(tree, branch, remote, storage)
     files.write_text(BRANCH, f"{branch}\n")
     if remote:
@@ -92,33 +98,6 @@ def clean_commit() -> str:
     return base
 
 
-def git_remote() -> str | None:
-    """The git remote for branches: origin or the only remote, if any.
-
-    Raises:
-        UserError: If there are several remotes and none is origin.
-    """
-    remotes = git.run("remote").splitlines()
-    if "origin" in remotes or not remotes:
-        return "origin" if remotes else None
-    if len(remotes) > 1:
-        raise UserError(f"git has several remotes ({', '.join(remotes)}): choose by `git remote rename NAME origin`")
-    return remotes[0]
-
-
-def branches(remote: str | None) -> set[str]:
-    """The full names of the branches on the remote, or here.
-
-    Args:
-        remote: The remote, or None for this repository.
-
-    Raises:
-        UserError: If the remote cannot be reached.
-    """
-    listing = git.run("ls-remote", "--heads", remote) if remote else git.run("for-each-ref", "refs/heads")
-    return {line.split()[-1] for line in listing.splitlines()}
-
-
 def storage_for(remote: str | None) -> bool:
     """Whether DVC has a remote for the data of a proposal.
 
@@ -143,32 +122,6 @@ def storage_for(remote: str | None) -> bool:
             "choose a remote that every machine can reach"
         )
     return True
-
-
-def branch_name(listing: str) -> str:
-    """The name of a branch, which is the same for equal inputs.
-
-    Args:
-        listing: The output of `git ls-tree` for the inputs.
-    """
-    return f"retrain/{hashlib.sha256(listing.encode()).hexdigest()[:12]}"
-
-
-def report_again(branch: str, remote: str | None, tree: Path) -> None:
-    """Writes the report of an earlier proposal again.
-
-    The CI job of the proposal may have ended before it opened the pull request.
-
-    Args:
-        branch: The branch.
-        remote: The git remote that has it, or None.
-        tree: Root of the project in the work tree.
-    """
-    if remote:
-        git.run("fetch", "--quiet", "--no-tags", remote, f"refs/heads/{branch}", cwd=tree)
-    message = git.run("log", "-1", "--format=%B", "FETCH_HEAD" if remote else branch, cwd=tree)
-    files.write_text(REPORT, f"# {message}\n")
-    files.write_text(BRANCH, f"{branch}\n")
 
 
 def changed_inputs(before: str | None, after: str) -> list[str] | None:
@@ -217,8 +170,9 @@ def publish(tree: Path, branch: str, remote: str | None, storage: bool) -> None:
 def command(overrides: tuple[str, ...]) -> None:
     """Retrain on new data; propose a branch if the model passes.
 
-    Starts from the current commit and updates its imported data. KEY=VALUE changes a setting of conf/gates.yaml in
-    Hydra's grammar, as for `registry promote`, for instance gates.latency_ms=50.
+    Starts from the current commit and updates its imported data. Inputs that failed before are not trained again. With
+    KEY=VALUE they are: it changes a setting of conf/gates.yaml in Hydra's grammar, as for `registry promote`, for
+    instance gates.latency_ms=50.
     """
     os.environ["DVC_ROOT"] = str(paths.project_root())  # stages in the work tree use the MLflow store of this project
     try:
