@@ -3,6 +3,8 @@
 import itertools
 import json
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,6 +171,28 @@ def test_a_name_that_is_not_text_is_shown_escaped(folder: Path, draw: Draw) -> N
     (problem,) = (item for item in items if isinstance(item, Problem))
     assert problem.path.endswith(r"cat/\xff.png")
     json.dumps([source.classes, items[0][:2]]).encode()
+
+
+def test_16_bits_that_are_not_all_read_are_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("1", "2"):
+        (folder / f"cat/color{name}.png").write_bytes(color_png(int(name)))
+    images = {item.name: item.image for item in read(folder).items}
+    assert (images["cat/color2.png"] == 2).all() and images["cat/color2.png"].dtype == np.uint8
+    assert capsys.readouterr().err.splitlines() == [
+        "prepare: warning: of 16-bit pictures with color or transparency, the upper 8 bits are read; 16-bit gray is "
+        "read in full"
+    ]
+
+
+def color_png(high: int) -> bytes:
+    """A PNG file of 1 x 1 pixel with 16 bits for each color, which Pillow cannot write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes([0, *[high, 99] * 3]))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def test_a_pipe_is_a_problem(folder: Path) -> None:

@@ -26,6 +26,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 # Pillow scales the support of this triangle filter to the reduction: it antialiases, and unlike bicubic or Lanczos it
 # cannot overshoot the range of the original.
 RESAMPLING = Image.Resampling.BILINEAR
+REDUCED = "reduced to 8 bits"
 WHITE = 65535  # of 16-bit samples
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 _ORIENTATION_TAG = 0x0112
@@ -51,8 +52,8 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """The upright, opaque pixels of an image file.
 
     EXIF orientation is applied, transparency is blended with white, and of an animation only the first frame is
-    decoded. 16-bit gray keeps all its levels, as fractions of the 8-bit ones; 16-bit color keeps its high byte, because
-    Pillow reads no more of it.
+    decoded. 16-bit gray keeps all its levels, as fractions of the 8-bit ones. With color or transparency, 16-bit
+    samples keep their high byte, because Pillow reads no more of them.
 
     Args:
         data: Content of a PNG, JPEG, BMP, GIF or WebP file.
@@ -60,7 +61,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
 
     Returns:
         An image of mode "L" or "RGB", or of mode "F" (float32, from 0 to 255) if it has more than 256 levels; its
-        `format` is one of `FORMATS`.
+        `format` is one of `FORMATS`. Its `info` has the key `REDUCED` if 16-bit samples lost their low byte.
 
     Raises:
         ImageError: If the file is empty, of another format, damaged, truncated or too large.
@@ -81,6 +82,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError(f"{name} image of {width} x {height} pixels has no content")
     if width * height > max_pixels:
         raise ImageError(f"{name} image of {width} x {height} pixels; the limit is {max_pixels:,} pixels")
+    reduced = not encoded.mode.startswith("I") and any(";16" in str(tile[3]) for tile in encoded.tile)
     try:
         encoded.load()
         image = _opaque(encoded)
@@ -90,6 +92,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     if turn is not None:
         image = image.transpose(turn)
     image.format = name
+    image.info = {REDUCED: True} if reduced else {}
     return image
 
 

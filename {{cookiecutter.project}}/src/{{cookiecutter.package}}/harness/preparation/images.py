@@ -1,6 +1,7 @@
 """Preparation of images, one at a time in memory."""
 
 import csv
+import functools
 import hashlib
 import math
 import shutil
@@ -19,7 +20,7 @@ from pydantic import Field
 from ..contracts import Splits
 from ..core.errors import UserError
 from ..core.files import file_name, walk
-from ..inputs.images import ImageError, Pixels, open_image, to_array
+from ..inputs.images import REDUCED, ImageError, Pixels, open_image, to_array
 from ..prepared import PREPARED, SPLITS
 from .splits import assign, replaced, require_every_class, require_examples, write_manifest
 
@@ -123,10 +124,21 @@ def read_example(file: Path, name: Path, classes: list[str], shape: tuple[int, i
     if file.exists() and not file.is_file():  # reading a pipe would never end
         raise ImageError("is not a regular file")
     image = open_image(file.read_bytes(), max_pixels)
+    if REDUCED in image.info:
+        _warn_of_color()
     if image.format != expected:
         raise ImageError(f"is named {file.suffix} but holds {image.format}: rename it")
     # "/" on every system, so that the written bytes are the same.
     return Example(name.as_posix(), classes.index(name.parts[0]), pixel_digest(image), to_array(image, shape))
+
+
+@functools.cache  # once
+def _warn_of_color() -> None:
+    print(
+        "prepare: warning: of 16-bit pictures with color or transparency, the upper 8 bits are read; 16-bit gray is "
+        "read in full",
+        file=sys.stderr,
+    )
 
 
 def pixel_digest(image: Image.Image) -> str:
