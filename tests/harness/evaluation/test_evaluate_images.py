@@ -185,6 +185,6 @@ def test_a_metric_is_added_in_one_place(trained: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("channels", [1, 3])
 def test_16_bit_gray_is_shown_with_all_its_levels(channels: int) -> None:
     gray = (np.arange(64, dtype=np.float32) * 1000 / 257).reshape(8, 8, 1)
-    pixels = np.repeat(gray, channels, axis=2)
+    pixels = np.repeat(gray, channels, axis=2).astype(np.float32)
     shown = decode(_png(pixels), (8, 8, channels), 1000)
     np.testing.assert_allclose(shown, pixels, rtol=1e-6)
