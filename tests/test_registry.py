@@ -108,7 +108,6 @@ def race(project: BakedProject, uri: str, *names: str) -> list[tuple[int, str, s
 def project(quick_project: BakedProject, copy: Copy) -> BakedProject:
     """A project whose version 1 is its commit's model, and whose workspace holds an experiment's, better trained."""
     project = copy(quick_project)
-    (project.path / "mlflow.db").unlink()  # it names the other project's folder
     code = """
 from my_experiment.harness.release import registry
 from my_experiment.harness.tracking import log
@@ -192,9 +191,14 @@ def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Pa
     (project.path / "src/my_experiment/service.py").write_text("this is no Python")
     env = {**ENV, "BENTOML_HOME": str(tmp_path)}
     command = (sys.executable, "-m", "my_experiment", "bento", "--from", "1")
-    project.run(*command, env=env)
+    # The registry follows a project that is moved, into a folder whose name has a meaning in addresses.
+    moved = BakedProject(project.path.rename(project.path.with_name("a%2Fb ü?#")))
+    built = moved.run(*command, env=env).stdout
+    assert {path.name for path in moved.path.parent.iterdir()} == {moved.path.name}
+    moved.path.rename(project.path)
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
     assert project.run(*command, env=env).stdout == f"my_experiment:1-{commit[:12]} is built already\n"
+    assert built == f"Built my_experiment:1-{commit[:12]}\n"
     project.run("git", "checkout", "src")
     (bento,) = (tmp_path / "bentos/my_experiment").glob("*/bento.yaml")
     packed = (bento.parent / "src/models/model.onnx").read_bytes()

@@ -71,8 +71,12 @@ print(float(np.abs(served - predict(Path("models/model.onnx"), pictures.feeds("t
 def test_neither_repetition_nor_a_cache_hit_makes_a_second_run(reproduced_project: BakedProject, copy: Copy) -> None:
     project = copy(reproduced_project)
     (project.path / "mlflow.db").unlink()
+    project.run("dvc", "config", "--local", "cache.type", "symlink")
+    project.run("dvc", "checkout", "--relink")
     for _ in range(2):
         project.run(sys.executable, "-m", "my_experiment", "log", env=ENV)
+    project.run("dvc", "config", "--local", "--unset", "cache.type")
+    assert not [path for path in (project.path / "mlartifacts").rglob("*") if path.is_symlink()]
     project.run("dvc", "repro", "--force", "--single-item", "evaluate")
     assert runs(project) == 1
     # From DVC's run cache: nothing is executed, and the way to the run is still found.
@@ -124,7 +128,14 @@ def test_a_server_that_is_away_costs_a_warning_and_is_caught_up_with(
 def test_lineage_from_commit_run_and_bento(reproduced_project: BakedProject, copy: Copy) -> None:
     project = copy(reproduced_project)
     env = ENV | {"BENTOML_HOME": str(project.path.parent / "bentoml")}
+    # Where DVC's cache has links, a Bento holds files.
+    project.run("dvc", "config", "--local", "cache.type", "symlink")
+    project.run("dvc", "checkout", "--relink")
+    assert (project.path / "models/model.onnx").is_symlink()
     tag = project.run("bentoml", "build", "--output", "tag", env=env).stdout.strip().removeprefix("__tag__:")
+    (packed,) = project.path.parent.glob("bentoml/bentos/my_experiment/*/src/models/model.onnx")
+    assert not packed.is_symlink() and packed.read_bytes() == (project.path / "models/model.onnx").read_bytes()
+    assert not (project.path / "models/model.onnx").is_symlink() and not project.git_status()
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
 
     def shown(*name: str) -> str:

@@ -21,7 +21,7 @@ serve: ## bentoml serve: the model on http://127.0.0.1:3000
 	PYTHONPATH=src BENTOML_CONTAINERIZED=true bentoml serve $(PACKAGE).service:Service --host 127.0.0.1 --port $${PORT:-3000}
 
 bento: ## bentoml build: pack service and model
-	bentoml build
+	bentoml build --output tag | sed 's/^__tag__:/Built /'; exit $${PIPESTATUS[0]}
 
 image: ## bentoml build, bentoml containerize: the Bento as a container image
 	PYTHONPATH=src python -m $(PACKAGE) image $(BENTO)

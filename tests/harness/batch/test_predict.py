@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
 import numpy as np
 import onnx
 import pandas as pd
@@ -298,9 +297,34 @@ def test_the_command_reports_its_result(case: Case, monkeypatch: pytest.MonkeyPa
         assert f"out.csv: {ITEMS - 2} predictions of {ITEMS} by model" in result.stdout
         assert "2 items could not be predicted: see the column `error`" in result.stderr
     batches(monkeypatch, 0)
-    with pytest.raises(click.Abort) as interrupted:  # `commands.run` turns it into exit code 130
-        predict.command.main([str(source), "other.csv"], standalone_mode=False)
-    assert str(interrupted.value.__cause__) == "run the same command to continue"
+    with (
+        pytest.raises(KeyboardInterrupt, match=r"^run the same command to continue$"),
+        predict.command.make_context("predict", [str(source), "other.csv"]) as context,
+    ):
+        predict.command.invoke(context)
+
+
+@pytest.mark.skipif("images" not in INPUTS, reason="tables have no folders")
+def test_pictures_behind_links_are_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("images", TARGETS[0])
+    monkeypatch.chdir(tmp_path)
+    write_model(case, Path("models"))
+    source = write_items(case)
+    source.rename("elsewhere")
+    source.mkdir()
+    (source / "deeper").symlink_to(Path("../elsewhere/deeper"))
+    (source / "again").symlink_to(Path("../elsewhere/deeper"))
+    (source / "one.png").symlink_to(Path("../elsewhere/000.png"))
+    assert run(source, "out.csv").exit_code == 0
+    paths = [line.split(",")[0].strip('"') for line in Path("out.csv").read_text(encoding="utf-8").splitlines()[1:]]
+    below = sorted(path.name for path in Path("elsewhere/deeper").iterdir())
+    assert paths == [*(f"again/{name}" for name in below), *(f"deeper/{name}" for name in below), "one.png"]
+    (source / "deeper").unlink()
+    (source / "again").unlink()
+    (source / "up").symlink_to(Path("../in"))
+    refused = run(source, "other.csv").exception
+    assert isinstance(refused, UserError)
+    assert str(refused) == "in/up: the link leads back to a folder that contains it: remove the link"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import yaml
 from my_experiment.harness import prepared
 from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.evaluation import card, report, workspace
-from my_experiment.harness.evaluation.images import examples
+from my_experiment.harness.evaluation.images import _png, examples
 from my_experiment.harness.inputs.images import decode
 from my_experiment.harness.preparation import splits
 from my_experiment.harness.prepared.images import load
@@ -180,3 +180,11 @@ def test_a_metric_is_added_in_one_place(trained: Path, monkeypatch: pytest.Monke
     assert low < metrics["brier"] < high
     (line,) = [line for line in Path("reports/model_card.md").read_text("utf-8").splitlines() if "Brier score" in line]
     assert line.endswith("| - | lower |")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_gray_is_shown_with_all_its_levels(channels: int) -> None:
+    gray = (np.arange(64, dtype=np.float32) * 1000 / 257).reshape(8, 8, 1)
+    pixels = np.repeat(gray, channels, axis=2).astype(np.float32)
+    shown = decode(_png(pixels), (8, 8, channels), 1000)
+    np.testing.assert_allclose(shown, pixels, rtol=1e-6)

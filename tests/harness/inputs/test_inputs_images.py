@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,9 +42,43 @@ def test_every_mode_gets_shape_and_colors(tmp_path: Path, draw: Draw, mode: str,
     else:
         file = draw(tmp_path / "x.png", mode=mode)
     pixels = images.decode(file.read_bytes(), shape, LIMIT)
-    assert pixels.shape == shape and pixels.dtype == np.uint8
+    assert pixels.shape == shape and pixels.dtype == (np.float32 if mode == "I;16" else np.uint8)
     if mode == "I;16":
-        assert (pixels == 0x80).all()
+        np.testing.assert_allclose(pixels, 0x80FF / 257, rtol=1e-6)
+
+
+def save_png(path: Path, samples: np.ndarray[Any, Any], **options: Any) -> bytes:
+    """A gray PNG file of the samples: 8 or 16 bits as their type has."""
+    Image.fromarray(samples).save(path, **options)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_gray_keeps_every_level(tmp_path: Path, bits: int, channels: int) -> None:
+    samples = np.arange(2**bits, dtype=np.uint16).reshape(-1, 64)
+    pixels = images.decode(save_png(tmp_path / "x.png", samples), (*samples.shape, channels), LIMIT * 100)
+    assert pixels.shape == (*samples.shape, channels)
+    assert len(np.unique(pixels)) == 2**bits
+    np.testing.assert_allclose(pixels[..., -1] * 257, samples, rtol=1e-6)
+    assert pixels.min() == 0 and pixels.max() <= 255
+
+
+def test_an_8_bit_picture_in_a_16_bit_file_is_the_8_bit_picture(tmp_path: Path) -> None:
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    shape = (16, 16, 1)
+    wide = images.decode(save_png(tmp_path / "wide.png", gray.astype(np.uint16) * 257), shape, LIMIT)
+    narrow = images.decode(save_png(tmp_path / "narrow.png", gray), shape, LIMIT)
+    assert wide.dtype == narrow.dtype == np.uint8
+    np.testing.assert_array_equal(wide, narrow)
+
+
+def test_16_bit_gray_is_resized_in_its_depth(tmp_path: Path) -> None:
+    samples = np.tile(np.array([1000, 1003], np.uint16), (8, 8))
+    pixels = images.decode(save_png(tmp_path / "x.png", samples), (4, 8, 1), LIMIT)
+    np.testing.assert_allclose(pixels * 257, 1001.5, atol=1)
+    clear = images.decode(save_png(tmp_path / "x.png", samples, transparency=1003), (8, 16, 1), LIMIT)
+    np.testing.assert_array_equal(clear[:, 1::2], 255)
 
 
 def test_transparency_is_laid_on_white(tmp_path: Path) -> None:

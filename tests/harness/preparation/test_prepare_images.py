@@ -1,15 +1,19 @@
 """Stage `prepare` on pictures: files that cannot be used stop it or are dropped; nothing leaks between splits."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from my_experiment.harness import prepared
 from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.prepared import images
 from my_experiment.stages import prepare
+from PIL import Image
 from support import PACKAGE, picture_names
 
 Draw = Callable[..., Path]
@@ -118,6 +122,28 @@ def test_it_drops_files_that_cannot_be_used(
     assert [path for path, _ in report["skipped_files"]] == broken
     output = capsys.readouterr().err
     assert all(f"prepare: {path}: " in output for path in broken)
+
+
+def test_one_16_bit_picture_makes_all_splits_float32(run: Callable[..., dict[str, Any]]) -> None:
+    run()
+    before = {split: images.load(split) for split in prepared.SPLITS}
+    names = {split: picture_names(split) for split in prepared.SPLITS}
+    samples = np.arange(63, dtype=np.uint16).reshape(7, 9) * 65  # 12 bits
+    Image.fromarray(samples).save(PICTURES / "dog/deep.png")
+    run()
+    manifest = prepared.manifest()
+    for split in prepared.SPLITS:
+        pixels, labels = images.load(split), prepared.targets(split)
+        assert pixels.dtype == np.float32 and pixels.shape == (len(labels), 7, 9, 3)
+        rows = [row for row, name in enumerate(picture_names(split)) if name != "dog/deep.png"]
+        np.testing.assert_array_equal(pixels[rows], before[split])
+        assert [picture_names(split)[row] for row in rows] == names[split]
+        content = hashlib.sha256()
+        for picture, label in zip(pixels, labels, strict=True):
+            content.update(picture.tobytes() + int(label).to_bytes(4))
+        assert content.hexdigest() == manifest["digests"][split]
+    row = picture_names(splits()["dog/deep.png"]).index("dog/deep.png")
+    np.testing.assert_allclose(images.load(splits()["dog/deep.png"])[row][..., 0] * 257, samples, rtol=1e-6)
 
 
 def test_duplicates_lie_in_one_split(run: Callable[..., dict[str, Any]]) -> None:

@@ -1,6 +1,10 @@
 """Sources of pictures, and their prepared form: files that cannot be used are reported with path and reason."""
 
 import itertools
+import json
+import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -123,10 +127,77 @@ def test_files_that_cannot_be_used_are_reported_with_the_reason(folder: Path, dr
     assert not problems(folder, max_pixels=10_200).keys() & {"cat/huge.png"}
 
 
-def test_links_that_lead_in_circles_end(folder: Path) -> None:
+def test_a_link_to_itself_is_a_problem(folder: Path) -> None:
     (folder / "cat/loop.png").symlink_to(folder / "cat/loop.png")
-    (folder / "cat/up").symlink_to(folder)
     assert problems(folder) == {"cat/loop.png": "Too many levels of symbolic links"}
+
+
+@pytest.mark.parametrize("target", ["", "cat", "cat/below"])
+def test_a_link_that_leads_in_a_circle_is_one_line(folder: Path, target: str) -> None:
+    (folder / "cat/below").mkdir()
+    (folder / "cat/below/up").symlink_to(folder / target)
+    with pytest.raises(UserError, match="cat/below/up: the link leads back to a folder that contains it") as error:
+        read(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_pictures_behind_links_are_read_as_if_they_lay_there(
+    folder: Path, draw: Draw, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read(folder).size
+    assert capsys.readouterr().err == ""
+    draw(tmp_path / "elsewhere/deep/1.png", seed=7)
+    (folder / "owl").symlink_to(tmp_path / "elsewhere")  # a class
+    (folder / "cat/more").symlink_to(tmp_path / "elsewhere/deep")
+    (folder / "dog/one.png").symlink_to(tmp_path / "elsewhere/deep/1.png")
+    source = read(folder)
+    assert source.classes == ["cat", "dog", "owl"]
+    names = {item.name for item in source.items if isinstance(item, Example)}
+    assert {"owl/deep/1.png", "cat/more/1.png", "dog/one.png"} <= names and len(names) == source.size == before + 3
+    warned = capsys.readouterr().err.splitlines()
+    assert len(warned) == 1 and "cat/more is a link to a folder" in warned[0] and "DVC does not follow it" in warned[0]
+
+
+def test_a_name_that_is_not_text_is_shown_escaped(folder: Path, draw: Draw) -> None:
+    for name in (b"caf\xe9", b"caf\xe9/1.png", b"caf\xe9/n\xff.png"):
+        path = folder / os.fsdecode(name)
+        if path.suffix:
+            draw(path, seed=len(name))
+    damage(folder / os.fsdecode(b"cat/\xff.png"), b"x")
+    source = read(folder)
+    assert source.classes == ["caf\\xe9", "cat", "dog"]
+    items = list(source.items)
+    assert {r"caf\xe9/1.png", r"caf\xe9/n\xff.png"} < {item.name for item in items if isinstance(item, Example)}
+    (problem,) = (item for item in items if isinstance(item, Problem))
+    assert problem.path.endswith(r"cat/\xff.png")
+    json.dumps([source.classes, items[0][:2]]).encode()
+
+
+def test_16_bits_that_are_not_all_read_are_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("1", "2"):
+        (folder / f"cat/color{name}.png").write_bytes(color_png(int(name)))
+    images = {item.name: item.image for item in read(folder).items}
+    assert (images["cat/color2.png"] == 2).all() and images["cat/color2.png"].dtype == np.uint8
+    assert capsys.readouterr().err.splitlines() == [
+        "prepare: warning: of 16-bit pictures with color or transparency, the upper 8 bits are read; 16-bit gray is "
+        "read in full"
+    ]
+
+
+def color_png(high: int) -> bytes:
+    """A PNG file of 1 x 1 pixel with 16 bits for each color, which Pillow cannot write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes([0, *[high, 99] * 3]))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def test_a_pipe_is_a_problem(folder: Path) -> None:
+    os.mkfifo(folder / "cat/pipe.png")
+    assert problems(folder) == {"cat/pipe.png": "is not a regular file"}
 
 
 def test_pictures_as_cameras_and_printers_write_them(folder: Path, draw: Draw) -> None:
@@ -141,7 +212,7 @@ def test_pictures_as_cameras_and_printers_write_them(folder: Path, draw: Draw) -
     assert len(images) == 7
     assert {image.shape for image in images.values()} == {(7, 9, 3)}
     assert (images["dog/moving.gif"] == (255, 0, 0)).all()  # its first picture
-    assert images["dog/deep.png"].max() == 62_000 >> 8  # the high byte
+    np.testing.assert_array_equal(np.unique(images["dog/deep.png"]), (np.arange(63) * 1000 / 257).astype(np.float32))
 
 
 def test_hidden_files_are_ignored(folder: Path) -> None:

@@ -262,7 +262,7 @@ def test_an_unreachable_server_is_one_warning(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert not runs.sync_or_warn(study)
     said = capsys.readouterr().err
-    assert said.startswith("warning: MLflow at http://127.0.0.1:9 could not be reached")
+    assert said.startswith("warning: trials are not logged: MLflow at http://127.0.0.1:9 could not be reached: ")
     assert len(said.splitlines()) == 2
     monkeypatch.setenv("MLFLOW_TRACKING_URI", there)
     add(study)

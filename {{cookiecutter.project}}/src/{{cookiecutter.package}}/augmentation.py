@@ -50,7 +50,7 @@ def augment(  # noqa: PLR0913  The parameters are section `augmentation` of the 
         fill: Pixels beyond the border: `nearest` repeats the edge, `reflect` mirrors the image, `constant` is black.
 
     Returns:
-        (dataset of (uint8 [B, H, W, C], targets), seed) -> dataset of the same.
+        (dataset of (uint8 or float32 [B, H, W, C], targets), seed) -> dataset of the same.
     """
     if not any(amount for name, amount in locals().items() if name != "fill"):
         return None
@@ -77,7 +77,8 @@ def augment(  # noqa: PLR0913  The parameters are section `augmentation` of the 
             factor = (1 + contrast * sharpness)[:, None, None, None]
             shift = (255 * brightness * lightness)[:, None, None, None]
             pixels = pixels * factor + (mean * (1 - factor) + shift)
-        return tf.cast(tf.clip_by_value(pixels + 0.5, 0, 255), images.dtype)  # rounds: a cast alone truncates
+        rounding = 0.5 if images.dtype.is_integer else 0.0  # a cast to integers truncates
+        return tf.cast(tf.clip_by_value(pixels + rounding, 0, 255), images.dtype)
 
     def apply(dataset: "tf.data.Dataset", seed: int) -> "tf.data.Dataset":
         import tensorflow as tf

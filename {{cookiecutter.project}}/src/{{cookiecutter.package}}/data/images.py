@@ -9,8 +9,18 @@ from PIL import Image
 from pydantic import Field
 
 from ..harness.core.errors import UserError
+from ..harness.core.files import file_name
 from ..harness.inputs.images import ImageError, to_array
-from ..harness.preparation.images import Example, OnInvalid, Problem, Size, Source, pixel_digest, read_example
+from ..harness.preparation.images import (
+    Example,
+    OnInvalid,
+    Problem,
+    Size,
+    Source,
+    files_below,
+    pixel_digest,
+    read_example,
+)
 
 
 def digits(*, image_size: Size, channels: Literal[1, 3]) -> Source:
@@ -45,8 +55,8 @@ def image_folder(
 ) -> Source:
     """A folder of image files with a subfolder for each class.
 
-    The files are PNG, JPEG, BMP, GIF or WebP, of any size. Hidden files are ignored; every other file that cannot be
-    used becomes a `Problem`.
+    The files are PNG, JPEG, BMP, GIF or WebP, of any size. Links are followed. Hidden files are ignored; every other
+    file that cannot be used becomes a `Problem`.
 
     Args:
         path: The folder, relative to the project's root.
@@ -56,30 +66,27 @@ def image_folder(
         on_invalid: Policy for unusable files: `stop` ends the run after listing all of them, `drop` skips them.
 
     Raises:
-        UserError: If the folder is missing or has fewer than two classes.
+        UserError: If the folder is missing or has fewer than two classes, or a link leads back to a folder above it.
     """
     root = Path(path)
     if not root.is_dir():
         raise UserError(
             f"data.path: there is no folder {path!r}; make it, with a subfolder for each class, then `dvc add {path}`"
         )
-    classes = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    folders = [folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+    classes = sorted(file_name(folder.name) for folder in folders)
     if len(classes) < 2:
         raise UserError(
             f"data.path: {path!r} has {len(classes)} class folder(s), at least 2 are needed: {path}/<class>/<image>.png"
         )
     shape = (*image_size, channels)
-    files = sorted(file for file in root.rglob("*") if not file.is_dir() and not _hidden(file.relative_to(root)))
+    names = files_below(root)
 
     def items() -> Iterator[Example | Problem]:
-        for file in files:
+        for name in names:
             try:
-                yield read_example(file, file.relative_to(root), classes, shape, max_pixels)
+                yield read_example(root / name, Path(file_name(name)), classes, shape, max_pixels)
             except (ImageError, OSError) as error:
-                yield Problem(str(file), getattr(error, "strerror", None) or str(error))
+                yield Problem(file_name(root / name), getattr(error, "strerror", None) or str(error))
 
-    return Source(classes, shape, len(files), items(), root, max_pixels, on_invalid)
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    return Source(classes, shape, len(names), items(), root, max_pixels, on_invalid)

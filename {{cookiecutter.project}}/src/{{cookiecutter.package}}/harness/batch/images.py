@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..contracts import Description
 from ..core.errors import UserError
+from ..core.files import file_name, walk
 from ..inputs.contracts import MAX_FILE_BYTES
 from ..inputs.images import ImageError, from_file
 from .items import Batch, BatchInput
@@ -24,14 +24,14 @@ DECODERS = 4  # number of images decoded at a time, each with up to `max_pixels`
 def batches(path: Path, description: Description) -> BatchInput:
     """The images below a folder, decoded as by the service.
 
-    Hidden files are ignored.
+    Hidden files are ignored, links are followed.
 
     Args:
         path: The folder.
         description: Content of models/model.json.
 
     Raises:
-        UserError: If the folder is missing or empty.
+        UserError: If the folder is missing or empty, or a link leads back to a folder that contains it.
     """
     if not path.is_dir():
         raise UserError(
@@ -42,13 +42,12 @@ def batches(path: Path, description: Description) -> BatchInput:
         raise UserError(f"{path}: the folder contains no files")
 
     def read(skip: int) -> Iterator[Batch]:
-        names = itertools.islice(_files(path), skip, None)
+        names = itertools.islice(walk(path), skip, None)
         with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
             while batch := list(itertools.islice(names, BATCH_ROWS)):
                 decoded = list(pool.map(lambda name: _decode(path / name, description), batch))
                 pixels = [image for image, error in decoded if image is not None]
-                # A name may contain bytes that are not text.
-                names_as_text = [os.fsencode(name).decode(errors="backslashreplace") for name in batch]
+                names_as_text = [file_name(name) for name in batch]
                 yield Batch(
                     {"path": names_as_text},
                     [error for _, error in decoded],
@@ -61,7 +60,7 @@ def batches(path: Path, description: Description) -> BatchInput:
 def _stamp(folder: Path) -> tuple[str, int]:
     """Digest of names, sizes and modification times, and number of files."""
     stamp, total = hashlib.sha256(), 0
-    for name in _files(folder):
+    for name in walk(folder):
         try:
             status = (folder / name).stat()
         except OSError:  # a broken link
@@ -81,14 +80,3 @@ def _decode(file: Path, description: Description) -> tuple[NDArray[Any] | None, 
         return from_file(file.read_bytes(), description)["image"], None
     except (ImageError, OSError) as error:
         return None, getattr(error, "strerror", None) or str(error)
-
-
-def _files(root: Path, below: str = "") -> Iterator[str]:
-    """Yields the files below a folder in order, folder by folder."""
-    for name in sorted(os.listdir(root / below)):
-        if name.startswith("."):
-            continue
-        if not (path := root / below / name).is_dir():
-            yield below + name
-        elif not path.is_symlink():  # a link may form a loop
-            yield from _files(root, f"{below}{name}/")

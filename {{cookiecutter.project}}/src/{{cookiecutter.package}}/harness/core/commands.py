@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,9 @@ from typing import Any
 import click
 
 from . import stages
-from .errors import UserError, closest
+from .errors import closest
 from .paths import NAME
 
-ROOTS = ("dvc.yaml", "bento.yaml")  # files that mark the root of a project or of a Bento
 EXIT_CODES = "Exit codes: 0 done, 1 an error that the message names, 2 a wrong command line, 130 interrupted."
 
 
@@ -58,19 +58,6 @@ class _Table(click.Group):
             formatter.write_dl([(name, help_) for name, (_, help_) in self._table.items()])
 
 
-def root() -> Path:
-    """The project's root: the nearest folder with a dvc.yaml, from here upwards.
-
-    Raises:
-        UserError: If there is no such folder.
-    """
-    current = Path.cwd()
-    for folder in (current, *current.parents):
-        if any((folder / name).is_file() for name in ROOTS):
-            return folder
-    raise UserError(f"{current} is not in a project: neither it nor a folder above it has a dvc.yaml")
-
-
 def run(table: Mapping[str, tuple[str, str]]) -> None:
     """Runs the command that the command line names, in the project's root.
 
@@ -80,18 +67,18 @@ def run(table: Mapping[str, tuple[str, str]]) -> None:
     Raises:
         SystemExit: With an exit code as in `EXIT_CODES`.
     """
+    typed_in = Path.cwd()
 
     def main() -> None:
-        typed_in = Path.cwd()
-        os.chdir(root())
+        commands = _Table(table)
+        # Not `commands.main()`, which ends with 1 if the reader of standard output has ended (`| head`).
         try:
-            _Table(table).main(prog_name=f"python -m {NAME}", standalone_mode=False, obj=typed_in)
+            with commands.make_context(f"python -m {NAME}", sys.argv[1:], obj=typed_in) as context:
+                commands.invoke(context)
         except click.exceptions.Exit as end:
             raise SystemExit(end.exit_code) from None
         except click.ClickException as error:
             error.show()
             raise SystemExit(error.exit_code) from None
-        except click.Abort as abort:  # click raises it after Ctrl-C; its cause may have a message
-            raise KeyboardInterrupt(*getattr(abort.__cause__, "args", ())) from None
 
     stages.run(main)

@@ -8,6 +8,7 @@ parameters are the section's keys.
 import importlib
 import inspect
 import json
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -195,8 +196,9 @@ def refuse_untracked(path: Path, stage: str, key: str, place: str) -> None:
     from omegaconf import OmegaConf
 
     stages: Any = OmegaConf.to_container(OmegaConf.load("dvc.yaml"))
-    dependencies = [Path(dependency).resolve() for dependency in stages["stages"][stage]["deps"]]
-    if not any(path.resolve().is_relative_to(dependency) for dependency in dependencies):
+    # Without following links: those of DVC lead into its cache.
+    dependencies = [os.path.abspath(dependency) for dependency in stages["stages"][stage]["deps"]]
+    if not any(Path(os.path.abspath(path)).is_relative_to(dependency) for dependency in dependencies):
         raise UserError(
             f"{key}: {path} is not a dependency of the stage, so that DVC would miss changes: move it below "
             f"{place} or add `- {path}` under stages.{stage}.deps in dvc.yaml"

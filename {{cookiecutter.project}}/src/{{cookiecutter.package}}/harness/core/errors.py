@@ -16,13 +16,17 @@ def one_line(error: BaseException | str, limit: int = 300) -> str:
 
     Args:
         error: The error, or its message.
-        limit: Maximum number of characters; a longer message is cut between two words and ends in "...".
+        limit: Maximum number of characters; a longer message is cut between two words, if it has several,
+            and ends in "...".
 
     Returns:
         The message without line breaks, or the name of the error's class if the message is empty.
     """
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 3].rpartition(" ")[0] + "..."
+    if len(text) <= limit:
+        return text
+    cut = text[: limit - 3]
+    return (cut.rpartition(" ")[0] or cut) + "..."
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

@@ -4,10 +4,13 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from .errors import UserError
 
 
 @contextlib.contextmanager
@@ -49,6 +52,80 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextlib.contextmanager
+def copies(*paths: Path) -> Iterator[Path]:
+    """A temporary folder with copies of files and folders.
+
+    DVC's outputs may be links into its cache, and read-only (`cache.type`); the copies are neither.
+
+    Args:
+        *paths: Files or folders, relative to the working directory.
+
+    Yields:
+        The folder, in which the copies have the same relative paths.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for path in paths:
+            target = Path(folder, path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                shutil.copytree(path, target, copy_function=shutil.copyfile)
+            else:
+                shutil.copyfile(path, target)
+        yield Path(folder)
+
+
+def replace_link(path: Path) -> None:
+    """Replaces a link to a file by a copy of the file; other files stay.
+
+    Args:
+        path: The link.
+    """
+    if path.is_symlink():
+        with replacing(path) as temporary:
+            shutil.copyfile(path, temporary)
+
+
+def walk(root: Path) -> Iterator[str]:
+    """Yields the files below a folder, in order, folder by folder.
+
+    Links are followed; what has a hidden name is left out.
+
+    Args:
+        root: The folder.
+
+    Yields:
+        The path of a file, relative to the folder. A file may be a broken link, or no regular file.
+
+    Raises:
+        UserError: If a link leads back to a folder that contains it.
+    """
+    yield from _walk(str(root), "", (os.path.realpath(root),))
+
+
+def _walk(root: str, below: str, above: tuple[str, ...]) -> Iterator[str]:
+    for name in sorted(os.listdir(os.path.join(root, below))):
+        path = os.path.join(root, below, name)
+        if name.startswith("."):
+            continue
+        if not os.path.isdir(path):
+            yield below + name
+            continue
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(above[-1], name)
+        if real in above:
+            raise UserError(f"{file_name(path)}: the link leads back to a folder that contains it: remove the link")
+        yield from _walk(root, f"{below}{name}/", (*above, real))
+
+
+def file_name(path: Path | str) -> str:
+    r"""A path as text; bytes that are not UTF-8 become `\xff`.
+
+    Args:
+        path: The path.
+    """
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .errors import UserError
+from .paths import find_root
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a command; a `UserError` becomes one line and exit code 1.
+    """Runs a command in the project's root; a `UserError` becomes one line and exit code 1.
 
     Args:
         main: The command. A `KeyboardInterrupt` from it may carry a message to print.
@@ -18,6 +19,7 @@ def run(main: Callable[[], None]) -> None:
         SystemExit: Code 1 after a `UserError`, 130 after Ctrl-C, 141 if the reader of standard output has ended.
     """
     try:
+        os.chdir(find_root())
         main()
         sys.stdout.flush()
     except UserError as error:

@@ -43,8 +43,11 @@ def examples(rows: Sequence[int]) -> list[dict[str, str]]:
     return [{"file": base64.b64encode(_png(pictures[row])).decode()} for row in rows]
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
+def _png(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> bytes:
     file = io.BytesIO()
+    if pixels.dtype != np.uint8:  # 16-bit gray, the same in all channels: 65535 is 255
+        Image.fromarray(np.rint(pixels[..., 0] * 257).astype(np.uint16)).save(file, "PNG")
+        return file.getvalue()
     Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
     return file.getvalue()
 

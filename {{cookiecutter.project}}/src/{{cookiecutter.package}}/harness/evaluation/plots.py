@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -79,13 +80,11 @@ def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
     save(figure, path)
 
 
-def gallery(
-    images: Sequence[NDArray[np.uint8]], titles: Sequence[str], total: int, path: Path, columns: int = 6
-) -> None:
+def gallery(images: Sequence[NDArray[Any]], titles: Sequence[str], total: int, path: Path, columns: int = 6) -> None:
     """Grid of the images with the largest errors.
 
     Args:
-        images: Images, each uint8 [H, W, C].
+        images: Images, each [H, W, C], values from 0 to 255.
         titles: Title of each image.
         total: Number of images from which the worst were chosen.
         path: PNG file to write.
@@ -98,7 +97,7 @@ def gallery(
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
-        axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(image.astype(np.uint8).squeeze(), cmap="gray", vmin=0, vmax=255)
         axes.set_title(plain(fill(title, 18)), fontsize=8)
     figure.suptitle(f"The worst {len(images)} of {total}" if images else "No mistakes on the test split")
     save(figure, path)

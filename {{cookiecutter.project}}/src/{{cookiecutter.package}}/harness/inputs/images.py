@@ -26,6 +26,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 # Pillow scales the support of this triangle filter to the reduction: it antialiases, and unlike bicubic or Lanczos it
 # cannot overshoot the range of the original.
 RESAMPLING = Image.Resampling.BILINEAR
+REDUCED = "reduced to 8 bits"
+WHITE = 65535  # of 16-bit samples
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,17 +49,19 @@ class ImageError(ValueError):
 
 
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
-    """The upright, opaque, 8-bit pixels of an image file.
+    """The upright, opaque pixels of an image file.
 
-    EXIF orientation is applied, transparency is blended with white, 16-bit samples keep their high byte, and of an
-    animation only the first frame is decoded.
+    EXIF orientation is applied, transparency is blended with white, and of an animation only the first frame is
+    decoded. 16-bit gray keeps all its levels, as fractions of the 8-bit ones. With color or transparency, 16-bit
+    samples keep their high byte, because Pillow reads no more of them.
 
     Args:
         data: Content of a PNG, JPEG, BMP, GIF or WebP file.
         max_pixels: Maximum number of pixels, checked in the header before decoding.
 
     Returns:
-        An image of mode "L" or "RGB" whose `format` is one of `FORMATS`.
+        An image of mode "L" or "RGB", or of mode "F" (float32, from 0 to 255) if it has more than 256 levels; its
+        `format` is one of `FORMATS`. Its `info` has the key `REDUCED` if 16-bit samples lost their low byte.
 
     Raises:
         ImageError: If the file is empty, of another format, damaged, truncated or too large.
@@ -77,6 +82,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError(f"{name} image of {width} x {height} pixels has no content")
     if width * height > max_pixels:
         raise ImageError(f"{name} image of {width} x {height} pixels; the limit is {max_pixels:,} pixels")
+    reduced = not encoded.mode.startswith("I") and any(";16" in str(tile[3]) for tile in encoded.tile)
     try:
         encoded.load()
         image = _opaque(encoded)
@@ -86,11 +92,12 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     if turn is not None:
         image = image.transpose(turn)
     image.format = name
+    image.info = {REDUCED: True} if reduced else {}
     return image
 
 
-def to_array(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Pixels in the size and colors of the model, uint8 [H, W, C].
+def to_array(image: Image.Image, shape: tuple[int, int, int]) -> Pixels:
+    """Pixels in the size and colors of the model, from 0 to 255: uint8 [H, W, C], or float32 for an image of mode "F".
 
     Color becomes gray by ITU-R 601 luma. An image of another size is resized with the filter `RESAMPLING`, without crop
     or border, so that its aspect ratio may change.
@@ -102,26 +109,30 @@ def to_array(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint
     height, width, channels = shape
     if channels not in (1, 3):
         raise ValueError(f"images have 1 or 3 channels, not {channels}")
-    image = image.convert("L" if channels == 1 else "RGB")
+    deep = image.mode == "F"
+    if not deep:
+        image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = image.resize((width, height), RESAMPLING)
+    if deep:
+        return np.repeat(np.asarray(image, np.float32)[..., None], channels, axis=2)
     return np.array(image, dtype=np.uint8).reshape(height, width, channels)
 
 
-def decode(data: bytes, shape: tuple[int, int, int], max_pixels: int) -> NDArray[np.uint8]:
-    """Pixels of an image file, uint8 [H, W, C]: `open_image`, then `to_array`."""
+def decode(data: bytes, shape: tuple[int, int, int], max_pixels: int) -> Pixels:
+    """Pixels of an image file [H, W, C]: `open_image`, then `to_array`."""
     return to_array(open_image(data, max_pixels), shape)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """An image of any mode as opaque 8-bit gray or color."""
+    """An image of any mode as opaque gray or color."""
     if image.mode.startswith("I"):
-        # Pillow keeps the high byte of 16-bit color, but clips 16-bit gray at 255: keep the high byte here as well.
-        samples = np.asarray(image).astype(np.int64)
-        gray = (samples >> 8).clip(0, 255).astype(np.uint8)
+        samples = np.array(image, np.int64).clip(0, WHITE)  # Pillow itself would clip them at 255
         if isinstance(image.info.get("transparency"), int):
-            gray[samples == image.info["transparency"]] = 255
-        return Image.fromarray(gray)
+            samples[samples == image.info["transparency"]] = WHITE
+        gray, rest = np.divmod(samples, WHITE // 255)
+        # An 8-bit image in a 16-bit file equals the 8-bit file.
+        return Image.fromarray((samples / (WHITE / 255)).astype(np.float32) if rest.any() else gray.astype(np.uint8))
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if not image.has_transparency_data:
         return image.convert(mode)

@@ -58,19 +58,24 @@ def build(name: str) -> None:
                 f"{' and '.join(stale)}: check out the commit of that evaluation, then `dvc checkout` and `make bento`"
             )
         environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "MLFLOW_TRACKING_URI": store.uri()}
+        # With the tag as output, BentoML prints no advertisement.
         bentoml = [
             sys.executable,
             "-m",
             "bentoml",
             "build",
+            "--output",
+            "tag",
             "--version",
             number,
             "--label",
             f"registered_model={label}",
         ]
-        done = subprocess.run(bentoml, cwd=tree, env=environment, check=False)
+        done = subprocess.run(bentoml, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
+        sys.stderr.write(done.stdout)
         raise UserError(f"bentoml build failed for {label} at commit {commit[:12]}: its output above says why")
+    print(f"Built {tag}")
 
 
 def _fetch(version: "ModelVersion", temporary: Path, tree: Path) -> None:

@@ -40,7 +40,7 @@ def commit_time(folder: Path = MODELS) -> int:
         folder: The folder of the model.
 
     Raises:
-        UserError: If no commit has the model.
+        UserError: If no commit has the model, or this clone is shallow and does not reach back to its commit.
     """
     md5 = files.digest(folder / "model.onnx", "md5")
     if git.git("show", "HEAD:./dvc.lock") is None or lockfile.training(lockfile.read_lock("HEAD")).model != md5:
@@ -48,7 +48,10 @@ def commit_time(folder: Path = MODELS) -> int:
             f"{folder / 'model.onnx'} has no version, because dvc.lock of the last commit has another model: commit "
             "dvc.lock and params.yaml first"
         )
-    return int(git.git("log", "-1", "--format=%ct", "-S", md5, "--", "dvc.lock") or 0)
+    latest = ("log", "-1", "--format=%H %ct")
+    commit, time = (git.run(*latest, "-S", md5, "--", "dvc.lock") or git.run(*latest)).split()  # the second: a merge
+    git.refuse_boundary(commit)
+    return int(time)
 
 
 def trained(model: ExportedModel, folder: Path = MODELS) -> "keras.Model | None":

@@ -1,7 +1,9 @@
 """Preparation of images, one at a time in memory."""
 
 import csv
+import functools
 import hashlib
+import math
 import shutil
 import struct
 import sys
@@ -12,13 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
 from ..contracts import Splits
 from ..core.errors import UserError
-from ..inputs.images import ImageError, open_image, to_array
+from ..core.files import file_name, walk
+from ..inputs.images import REDUCED, ImageError, Pixels, open_image, to_array
 from ..prepared import PREPARED, SPLITS
 from .splits import assign, replaced, require_every_class, require_examples, write_manifest
 
@@ -34,13 +36,13 @@ class Example(NamedTuple):
         name: Path or row number, unique in the source.
         label: Index into the source's classes, or the number to predict if the source has no classes.
         digest: Hash of the decoded pixels before resizing, which does not depend on the file format.
-        image: uint8 [H, W, C], pixel values 0..255.
+        image: uint8 [H, W, C], or float32 with the fractions of 16-bit gray; values from 0 to 255.
     """
 
     name: str
     label: float
     digest: str
-    image: NDArray[np.uint8]
+    image: Pixels
 
 
 class Problem(NamedTuple):
@@ -79,6 +81,28 @@ class Source(NamedTuple):
         return "images"
 
 
+def files_below(root: Path) -> list[Path]:
+    """The files below a folder of images, in order, as `core.files.walk` finds them.
+
+    Prints a warning if some are reached through links to folders, which DVC does not follow.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        UserError: If a link leads back to a folder that contains it.
+    """
+    names = [Path(name) for name in walk(root)]
+    folders = sorted({folder for name in names for folder in name.parents})
+    if linked := [root / folder for folder in folders if (root / folder).is_symlink()]:
+        print(
+            f"prepare: warning: {file_name(linked[0])} is a link to a folder: its pictures are read, but DVC does not "
+            "follow it: neither `dvc repro` notices changes there, nor does `dvc push` store these pictures",
+            file=sys.stderr,
+        )
+    return names
+
+
 def read_example(file: Path, name: Path, classes: list[str], shape: tuple[int, int, int], max_pixels: int) -> Example:
     """The image in a file, labeled by its class folder.
 
@@ -97,19 +121,33 @@ def read_example(file: Path, name: Path, classes: list[str], shape: tuple[int, i
     expected = SUFFIXES.get(file.suffix.lower())
     if expected is None:
         raise ImageError(f"its name does not end in {', '.join(SUFFIXES)}: rename or remove it")
+    if file.exists() and not file.is_file():  # reading a pipe would never end
+        raise ImageError("is not a regular file")
     image = open_image(file.read_bytes(), max_pixels)
+    if REDUCED in image.info:
+        _warn_of_color()
     if image.format != expected:
         raise ImageError(f"is named {file.suffix} but holds {image.format}: rename it")
     # "/" on every system, so that the written bytes are the same.
     return Example(name.as_posix(), classes.index(name.parts[0]), pixel_digest(image), to_array(image, shape))
 
 
+@functools.cache  # once
+def _warn_of_color() -> None:
+    print(
+        "prepare: warning: of 16-bit pictures with color or transparency, the upper 8 bits are read; 16-bit gray is "
+        "read in full",
+        file=sys.stderr,
+    )
+
+
 def pixel_digest(image: Image.Image) -> str:
     """Hash of an image's pixels, equal for all lossless file formats.
 
-    Gray images are hashed as color, because some formats store the same image only as color.
+    8-bit gray is hashed as color, because some formats store the same image only as color.
     """
-    return hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes()).hexdigest()
+    pixels = image if image.mode == "F" else image.convert("RGB")
+    return hashlib.sha256(f"{image.size}".encode() + pixels.tobytes()).hexdigest()
 
 
 def write(source: Source, splits: Splits, folder: Path = PREPARED) -> dict[str, Any]:
@@ -139,6 +177,9 @@ def write(source: Source, splits: Splits, folder: Path = PREPARED) -> dict[str, 
             items = tqdm(source.items, "prepare", source.size, unit=" images", disable=None)
             for example in _usable(items, bool(source.classes), problems, duplicates):
                 writers[assign(example.digest, splits)].add(example)
+            if any(writer.dtype == np.float32 for writer in writers.values()):
+                for writer in writers.values():
+                    writer.widen(source.shape)
         _report_problems(problems, source)
         if source.classes:
             require_every_class(source.classes, _class_counts(writers, source.classes))
@@ -189,14 +230,18 @@ def _report_problems(problems: list[Problem], source: Source) -> None:
 class _SplitWriter:
     """Writer of the files of a split.
 
+    Pixels are uint8 until an example with fractions comes.
+
     Attributes:
         labels: Labels of the examples, in order.
         content: SHA-256 object of pixels and labels.
+        dtype: Type of the pixels.
     """
 
     def __init__(self, folder: Path, classes: list[str]) -> None:
         self.labels: list[float] = []
         self.content = hashlib.sha256()
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
         self._folder, self._classes = folder, classes
         self._pixels = (folder / "images.raw").open("wb")
         self._rows = (folder / "index.csv").open("w", newline="", encoding="utf-8")
@@ -212,19 +257,41 @@ class _SplitWriter:
 
     def add(self, example: Example) -> None:
         """Appends an example."""
-        pixels = example.image.tobytes()
-        self._pixels.write(pixels)
-        self.content.update(pixels + struct.pack(">I" if self._classes else ">d", example.label))
+        if example.image.dtype != np.uint8:
+            self.widen(example.image.shape)
+        self._append(example.image, example.label)
         self.labels.append(example.label)
         label = self._classes[int(example.label)] if self._classes else example.label
         self._index.writerow([example.name, label, example.digest])
+
+    def _append(self, image: Pixels, label: float) -> None:
+        pixels = image.astype(self.dtype).tobytes()
+        self._pixels.write(pixels)
+        self.content.update(pixels + struct.pack(">I" if self._classes else ">d", label))
+
+    def widen(self, shape: tuple[int, ...]) -> None:
+        """Makes all pixels float32.
+
+        Args:
+            shape: (H, W, C) of an image.
+        """
+        if self.dtype == np.float32:
+            return
+        self.dtype, self.content = np.dtype(np.float32), hashlib.sha256()
+        self._pixels.close()
+        narrow = (self._folder / "images.raw").rename(self._folder / "narrow.raw")
+        self._pixels = (self._folder / "images.raw").open("wb")
+        with narrow.open("rb") as file:
+            for label in self.labels:
+                self._append(np.frombuffer(file.read(math.prod(shape)), np.uint8), label)
+        narrow.unlink()
 
     def finish(self, shape: tuple[int, int, int]) -> None:
         """Writes images.npy and targets.npy from the closed files."""
         # A .npy file begins with the number of rows, which is known only now.
         raw = self._folder / "images.raw"
         header = {
-            "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+            "descr": np.lib.format.dtype_to_descr(self.dtype),
             "fortran_order": False,
             "shape": (len(self.labels), *shape),
         }

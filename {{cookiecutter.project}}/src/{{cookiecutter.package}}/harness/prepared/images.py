@@ -14,14 +14,16 @@ from . import PREPARED
 SECTION = "augmentation"
 
 
-def load(split: str, folder: Path = PREPARED) -> NDArray[np.uint8]:
-    """Images of a split, uint8 [N, H, W, C], read-only and memory-mapped.
+def load(split: str, folder: Path = PREPARED) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Images of a split [N, H, W, C], from 0 to 255, read-only and memory-mapped.
+
+    They are uint8, or float32 if the data have 16-bit gray.
 
     Args:
         split: `train`, `validation` or `test`.
         folder: Folder of the prepared data.
     """
-    array: NDArray[np.uint8] = np.load(folder / split / "images.npy", mmap_mode="r")
+    array: NDArray[np.uint8] | NDArray[np.float32] = np.load(folder / split / "images.npy", mmap_mode="r")
     return array
 
 

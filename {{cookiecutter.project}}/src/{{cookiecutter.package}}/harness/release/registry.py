@@ -154,7 +154,9 @@ def require_passed(version: "ModelVersion", champion: "ModelVersion | None", set
     with tempfile.TemporaryDirectory() as folder:
         other = judge.fetch(champion, Path(folder)) if champion and judge.compares(settings) else None
         outcomes = judge.judge(judge.fetch(version, Path(folder)), other, settings)
-    beside = f", compared with {MODEL}/{champion.version}" if champion else f"; there is no {CHAMPION} yet"
+    beside = "" if champion else f"; there is no {CHAMPION} yet"
+    if other:
+        beside = f", compared with {other.name}"
     print(f"{label}{beside}\n\n{gates.table(outcomes)}\n", flush=True)
     if failed := gates.failed(outcomes):
         raise UserError(f"{label} does not pass: {', '.join(failed)}; no alias was moved")

@@ -15,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import one_line
 from ..tracking import git, store
 from . import report, trials
 from . import study as studies
@@ -82,7 +81,7 @@ def _or_warn(log: Callable[[], None]) -> bool:
     except Exception as error:  # any class: network, database, permissions
         if store.uri() not in _unreachable_since:
             print(
-                f"warning: MLflow at {store.uri()} could not be reached, trials are not logged: {one_line(error)}\n"
+                f"warning: trials are not logged: {store.failure(error)}\n"
                 "         The study keeps them; the next command of this sweep logs them.",
                 file=sys.stderr,
             )

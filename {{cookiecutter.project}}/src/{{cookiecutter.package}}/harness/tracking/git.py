@@ -1,20 +1,45 @@
 """Commits of the project's repository."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..core import programs
-from ..core.errors import UserError
+from ..core.errors import UserError, one_line
 
 # Hooks are for people: pre-commit's hook of DVC would check out data, and a work tree has no .venv for the others.
 HOOKLESS = ("git", "-c", f"core.hooksPath={os.devnull}")
 
 
 def git(*arguments: str) -> str | None:
-    """The output of a git command, or None if it fails."""
-    return programs.answer("git", *arguments)
+    """The output of a git command; None if it fails, or without a repository.
+
+    Args:
+        *arguments: The git command and its arguments.
+
+    Raises:
+        UserError: If git is missing or cannot read the repository; the message is git's.
+    """
+    if _readable(os.getcwd()):
+        return programs.answer("git", *arguments)
+    _readable.cache_clear()  # `git init` may follow
+    return None
+
+
+@functools.cache
+def _readable(folder: str) -> bool:
+    """Whether the folder is in a git repository, which git can read with its index.
+
+    Raises:
+        UserError: If git is missing or refuses: another owner, a damaged index.
+    """
+    english = {**os.environ, "LC_ALL": "C"}
+    done = programs.complete("git", "ls-files", "--", "dvc.lock", cwd=Path(folder), env=english)
+    if done.returncode and "not a git repository" not in done.stderr:
+        raise UserError(f"git says: {one_line(done.stderr, 600)}")
+    return done.returncode == 0
 
 
 def run(*arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
@@ -52,11 +77,37 @@ def commit_with(model: str) -> str | None:
 
     Args:
         model: MD5 of models/model.onnx.
+
+    Raises:
+        UserError: If this clone is shallow and does not reach back to that commit.
     """
     for refs in (("HEAD", "--branches", "--tags", "--remotes"), ("--all",)):
         if commits := git("log", *refs, "--format=%H", "-S", model, "--", "dvc.lock"):
-            return commits.splitlines()[-1]
+            return refuse_boundary(commits.splitlines()[-1])
     return None
+
+
+def refuse_boundary(commit: str) -> str:
+    """Rejects a commit at which the history of a shallow clone ends.
+
+    Such a commit seems to add all files, whichever commit has added them.
+
+    Args:
+        commit: The full hash of the commit.
+
+    Returns:
+        The commit.
+
+    Raises:
+        UserError: If the history ends at the commit.
+    """
+    shallow = Path(git("rev-parse", "--git-path", "shallow") or "")
+    if shallow.is_file() and commit in shallow.read_text(encoding="ascii").split():
+        raise UserError(
+            f"this clone is shallow, its history ends at {commit[:12]}, and an earlier commit may have brought this "
+            "model: `git fetch --unshallow` brings the whole history"
+        )
+    return commit
 
 
 def commit_named(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from ..core import files, programs
 from ..core.paths import MODELS, NAME, REPORTS, SOURCES
@@ -23,6 +24,8 @@ def labels() -> dict[str, str]:
     if not lockfile.LOCK.exists():
         return {}
     lockfile.check(lockfile.PACKED)
+    for path in lockfile.PACKED:  # BentoML copies a link as a link, which leads nowhere on another machine
+        files.replace_link(Path(path))
     trained = lockfile.training(lockfile.read_lock())
     commit = lockfile.committed(trained)
     content = {

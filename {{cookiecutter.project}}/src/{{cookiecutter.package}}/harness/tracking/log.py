@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core import files
-from ..core.errors import UserError, one_line
 from ..core.paths import DATA_REPORT, HISTORY, MODELS, NAME, REPORTS
 from . import git, lockfile, runs, store
 
@@ -32,11 +31,8 @@ def log_or_warn() -> None:
     try:
         log(("prepare", "train"))  # dvc.lock gets the hashes of `evaluate` when the stage has ended
     except Exception as error:  # any class: network, database, permissions
-        reason = one_line(error)
-        if not isinstance(error, UserError):
-            reason = f"MLflow at {store.uri()} could not be reached: {reason}"
         print(
-            f"warning: the run is not logged: {reason}\n"
+            f"warning: the run is not logged: {store.failure(error)}\n"
             f"         All results are on disk. To log them later: python -m {NAME} log",
             file=sys.stderr,
         )
@@ -65,8 +61,9 @@ def log(stages: Sequence[str] = ("prepare", "train", "evaluate")) -> str:
     run_id = str(run.info.run_id)
     for name, value in results().items():
         client.log_metric(run_id, name, value)
-    client.log_artifacts(run_id, str(REPORTS), "reports")
-    client.log_artifact(run_id, str(MODELS / "page.json"))  # for a Bento of the registered model
+    with files.copies(REPORTS, MODELS / "page.json") as folder:
+        client.log_artifacts(run_id, str(folder / REPORTS), "reports")
+        client.log_artifact(run_id, str(folder / MODELS / "page.json"))  # for a Bento of the registered model
     return run_id
 
 
@@ -150,7 +147,7 @@ def log_model(run_id: str, description: dict[str, Any]) -> None:
     import onnx
 
     graph = onnx.load(MODELS / "model.onnx")
-    with mlflow.start_run(run_id=run_id):
+    with files.copies(MODELS / "model.json") as folder, mlflow.start_run(run_id=run_id):
         mlflow.onnx.log_model(
             graph,
             name="model",
@@ -162,7 +159,7 @@ def log_model(run_id: str, description: dict[str, Any]) -> None:
             # One file, with the bytes of models/model.onnx; else the weights would lie in a second file, whose name
             # differs from run to run. With model.json, the logged model is all that the service needs.
             save_as_external_data=False,
-            extra_files=[str(MODELS / "model.json")],
+            extra_files=[str(folder / MODELS / "model.json")],
             metadata={key: description[key] for key in ("target_name", "classes", "sha256") if key in description},
         )
 

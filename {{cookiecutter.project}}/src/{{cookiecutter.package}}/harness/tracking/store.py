@@ -3,8 +3,11 @@
 import contextlib
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import url2pathname
 
 from filelock import FileLock
 
@@ -14,12 +17,36 @@ from ..core.paths import NAME, project_root
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SQLITE = "sqlite:///"
+FILE = "mlflow.db"  # the default store, in the project's root
+# Columns of the store in which MLflow records absolute locations.
+LOCATIONS = (
+    ("experiments", "experiment_id", "artifact_location"),
+    ("runs", "run_uuid", "artifact_uri"),
+    ("logged_models", "model_id", "artifact_location"),
+    ("model_versions", "rowid", "source"),
+    ("model_versions", "rowid", "storage_location"),
+)
 
 
 def uri() -> str:
     """The address of the store: MLFLOW_TRACKING_URI, or mlflow.db in the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{(project_root() / 'mlflow.db').as_posix()}"
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        return given
+    path = (project_root() / FILE).as_posix()
+    quoted = path.replace("%", "%25").replace("?", "%3F")
+    # With "sqlite:", MLflow would create the folders of the path as it is quoted.
+    return f"sqlite:///{path}" if quoted == path else f"sqlite+pysqlite:///{quoted}"
+
+
+def database() -> Path | None:
+    """The file of an SQLite store; None for a server."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        return project_root() / FILE
+    if not uri().startswith("sqlite"):
+        return None
+    from sqlalchemy import make_url
+
+    return Path(make_url(uri()).database or FILE).resolve()
 
 
 def client() -> "MlflowClient":
@@ -38,7 +65,40 @@ def client() -> "MlflowClient":
     with one_at_a_time():
         store = mlflow.MlflowClient()
         store.search_experiments(max_results=1)  # creates the tables of a new SQLite file
+        if database() == project_root() / FILE:
+            relocate(project_root())
     return store
+
+
+def relocate(root: Path) -> None:
+    """Makes the store of a moved or copied project name the folder in which it lies.
+
+    MLflow records where artifacts are as absolute locations, and would read and write in the earlier folder. A location
+    stays if its files are in the earlier folder alone.
+
+    Args:
+        root: The project's root, with mlflow.db.
+    """
+    with contextlib.closing(sqlite3.connect(root / FILE)) as connection, connection:
+        row = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", (NAME,)).fetchone()
+        recorded, suffix, _ = (row[0] if row else "").rpartition("/mlartifacts")
+        if not suffix or recorded == root.as_uri():
+            return
+        earlier = Path(url2pathname(recorded.removeprefix("file://")))
+        prefixes = {f"{recorded}/": f"{root.as_uri()}/", f"{earlier}/": f"{root}/"}
+        for table, key, column in LOCATIONS:
+            for identifier, location in connection.execute(f"SELECT {key}, {column} FROM {table}").fetchall():
+                old = next((prefix for prefix in prefixes if (location or "").startswith(prefix)), None)
+                if old is None or _only_in(earlier, root, location.removeprefix(old)):
+                    continue
+                new = prefixes[old] + location.removeprefix(old)
+                connection.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (new, identifier))
+
+
+def _only_in(earlier: Path, root: Path, location: str) -> bool:
+    """Whether a file or folder, its relative path quoted as in a URI, is in the earlier folder alone."""
+    name = url2pathname(location)
+    return name != "mlartifacts" and not (root / name).exists() and (earlier / name).exists()
 
 
 def one_at_a_time() -> contextlib.AbstractContextManager[Any]:
@@ -47,10 +107,10 @@ def one_at_a_time() -> contextlib.AbstractContextManager[Any]:
     Without the lock, processes that open a new SQLite file at the same time crash while they create its tables, and
     processes that log the same training at the same time each create a run.
     """
-    if not uri().startswith(SQLITE):
+    if (file := database()) is None:
         return contextlib.nullcontext()
     # A singleton, and therefore re-entrant: `log` opens the store while it holds the lock.
-    return FileLock(f"{uri().removeprefix(SQLITE)}.lock", is_singleton=True)
+    return FileLock(f"{file}.lock", is_singleton=True)
 
 
 def experiment(store: "MlflowClient") -> str:
@@ -60,7 +120,7 @@ def experiment(store: "MlflowClient") -> str:
     if existing := store.get_experiment_by_name(NAME):
         return str(existing.experiment_id)
     try:
-        location = (project_root() / "mlartifacts").as_uri() if uri().startswith("sqlite:") else None
+        location = (project_root() / "mlartifacts").as_uri() if database() else None
         return str(store.create_experiment(NAME, artifact_location=location))
     except MlflowException:
         if existing := store.get_experiment_by_name(NAME):  # another process has created it meanwhile
@@ -83,6 +143,22 @@ def in_one_line() -> Iterator[None]:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        if not isinstance(error, MlflowException | SQLAlchemyError | OSError):  # requests' errors are OSErrors
+        # The errors of requests are OSErrors; a reader of standard output that has ended is no error of the store.
+        if not isinstance(error, MlflowException | SQLAlchemyError | OSError) or isinstance(error, BrokenPipeError):
             raise
-        raise UserError(f"MLflow at {uri()}: {one_line(error)}") from error
+        raise UserError(failure(error)) from error
+
+
+def failure(error: BaseException) -> str:
+    """An error of the store in one line: whether the server is away or refuses, and why.
+
+    Args:
+        error: The error; a `UserError` has its own words.
+    """
+    if isinstance(error, UserError):
+        return one_line(error)
+    cause: BaseException | None = error
+    # The errors of requests are OSErrors without a number, which those of the operating system have.
+    while cause and not (isinstance(cause, OSError) and cause.errno is None):
+        cause = cause.__cause__ or cause.__context__
+    return f"MLflow at {uri()}{' could not be reached' if cause else ''}: {one_line(error)}"

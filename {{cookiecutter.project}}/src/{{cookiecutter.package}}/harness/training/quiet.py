@@ -50,8 +50,8 @@ def hidden(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-# Keras imports them, if installed, for its galleries of pictures and its scikit-learn wrappers alone: a third of the CPU
-# time of this import (8.9 s to 5.5 s).
+# Keras imports them, if installed, for its galleries of pictures and its scikit-learn wrappers alone: a third of the
+# CPU time of this import (8.9 s to 5.5 s).
 with quiet_import(), hidden("matplotlib", "sklearn"):
     import keras
     import tensorflow as tf
