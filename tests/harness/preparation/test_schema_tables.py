@@ -13,6 +13,7 @@ from my_experiment.data import tables as data_tables
 from my_experiment.harness import preparation
 from my_experiment.harness.contracts import Splits
 from my_experiment.harness.core import errors
+from my_experiment.harness.inputs.table_notation import NULLS
 from my_experiment.harness.preparation import schema, schema_checks, schema_inference
 from support import PACKAGE
 
@@ -55,6 +56,7 @@ def table(**changes: Any) -> Any:
         "time": "noted",
         "group": None,
         "split": "random",
+        "nulls": [*NULLS],
         "schema": "schema/table.yaml",
         "on_invalid": "stop",
     }
@@ -68,7 +70,7 @@ def test_every_kind_of_column_is_recognised(source: Any) -> None:
         "length": {"type": "number", "min": 5.0, "max": 25.0},
         "celsius": {"type": "number", "min": -25.0, "max": 35.0},
         "code": {"type": "category", "categories": ["1", "2", "3"]},
-        "flag": {"type": "category", "categories": ["False", "True"]},
+        "flag": {"type": "category", "categories": ["false", "true"]},
         "site": {"type": "category", "categories": ["1", "a b", "no", "näh"], "nulls": 0.2},
         "version": {"type": "category", "categories": ["v1"], "constant": True},
         "noted": {"type": "time"},

@@ -255,8 +255,8 @@ def table_with_interruption() -> Any:
     table = source()
     (file,) = table.files
 
-    def read(wanted: Any) -> Any:
-        yield from file.read(wanted)
+    def read(wanted: Any, notation: Any) -> Any:
+        yield from file.read(wanted, notation)
         raise KeyboardInterrupt
 
     return replace(table, files=[file._replace(read=read)])

@@ -34,6 +34,7 @@ class TableSettings(TypedDict):
         group: Column with the group of each row; not a feature.
         split: `random` splits by a hash of the row's content, `group` keeps each group in one split, `time` trains on
             the oldest rows and tests on the newest.
+        nulls: Words for a missing value, besides the empty text; in requests for predictions as well.
         on_invalid: Policy for cells that violate the schema: `stop` ends the run after listing all of them, `drop`
             leaves the row out, `impute` makes the cell missing, so that the encoding of the model imputes it.
     """
@@ -46,6 +47,7 @@ class TableSettings(TypedDict):
     time: str | None
     group: str | None
     split: Division
+    nulls: list[str]
     on_invalid: OnInvalid
 
 

@@ -114,9 +114,13 @@ def roles(params: dict[str, Any], column: str) -> dict[str, Any]:
             names = (
                 [f"{part.file.rpartition('/')[2]}:{row}" for row in part.rows.tolist()]
                 if data["id"] is None
-                else convert(part.values[data["id"]], "text")[0].to_pylist()
+                else convert(part.values[data["id"]], "text", source.notation(), data["id"])[0].to_pylist()
             )
-            yield from zip(names, convert(part.values[column], wanted[column])[0].to_pylist(), strict=True)
+            yield from zip(
+                names,
+                convert(part.values[column], wanted[column], source.notation(), column)[0].to_pylist(),
+                strict=True,
+            )
 
     return dict(islice(rows(), COMPARED))
 

@@ -2,17 +2,21 @@
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from ..core import config, files
 from ..core.errors import UserError
+from ..inputs.table_notation import LARGEST, Notation
 from .schema import MAX_CATEGORIES, Column
 from .table import Table
-from .table_cells import LARGEST, as_numpy, convert
+from .table_cells import as_numpy, convert
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,35 +25,57 @@ MOSTLY = 0.9  # fraction of numbers from which a column is numeric; its other ce
 
 
 class _Statistics:
-    """Statistics of a column, in bounded memory."""
+    """Statistics of a column, in bounded memory.
 
-    def __init__(self) -> None:
+    Attributes:
+        rows: Number of cells.
+        nulls: Number of missing cells.
+        words: Word for a missing value -> number of cells.
+        low: Smallest number.
+        high: Largest number.
+        texts: Canonical texts; None if there are more than `MAX_CATEGORIES`.
+    """
+
+    def __init__(self, notation: Notation) -> None:
         self.rows = self.nulls = 0
-        self._numbers = self._times = 0
+        self.words: Counter[str] = Counter()
         self.low, self.high = math.inf, -math.inf
-        self.texts: set[str] | None = set()  # None if there are more than MAX_CATEGORIES
+        self.texts: set[str] | None = set()
+        self._notation = notation
+        self._numbers = self._times = 0
 
     def add(self, values: "pa.Array", is_time: bool) -> None:
         """Updates the statistics with some cells."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         self.rows += len(values)
-        self.nulls += values.null_count
         levels = values.value_counts()  # so that each distinct cell is converted once
         cells, counts = levels.field("values"), as_numpy(levels.field("counts"))
-        numbers, _ = convert(cells, "number")
-        self._numbers += int(counts[as_numpy(numbers.is_valid())].sum())
+        texts, bad = convert(cells, "text", self._notation, "")
+        missing = as_numpy(texts.is_null()) & ~bad.get("encoding", np.False_)
+        self.nulls += int(counts[missing].sum())
+        self._add_words(cells.filter(pa.array(missing)), counts[missing])
+        # Truth values are categories, although a column of numbers may hold them.
+        is_truth = as_numpy(pc.is_in(texts, pa.array(["true", "false"])))
+        numbers, _ = convert(cells.filter(pa.array(~is_truth)), "number", self._notation, "")
+        self._numbers += int(counts[~is_truth][as_numpy(numbers.is_valid())].sum())
         if len(numbers) > numbers.null_count:
             extremes = pc.min_max(numbers).as_py()
             self.low, self.high = min(self.low, extremes["min"]), max(self.high, extremes["max"])
         elif is_time:
-            times, _ = convert(cells, "time")
+            times, _ = convert(cells, "time", self._notation, "")
             self._times += int(counts[as_numpy(times.is_valid())].sum())
         if self.texts is not None:
-            texts, _ = convert(cells, "text")
             self.texts.update(texts.drop_null().to_pylist())
             if len(self.texts) > MAX_CATEGORIES:
                 self.texts = None
+
+    def _add_words(self, cells: "pa.Array", counts: NDArray[np.int64]) -> None:
+        for cell, count in zip(cells.to_pylist(), counts.tolist(), strict=True):
+            word = cell.decode() if isinstance(cell, bytes) else str(cell)
+            if word in self._notation.nulls:
+                self.words[word] += count
 
     @property
     def numeric(self) -> bool:
@@ -79,19 +105,32 @@ def infer(source: Table) -> dict[str, Column]:
     Raises:
         UserError: If a header or a configured column is wrong, or there are no rows.
     """
+    import pyarrow as pa
+
     names = source.header()
-    statistics = {name: _Statistics() for name in names}
+    statistics = {name: _Statistics(source.notation()) for name in names}
     for part in source.chunks(dict.fromkeys(names, "raw")):
         for name, values in zip(names, part.values.columns, strict=True):
+            if pa.types.is_nested(values.type):
+                raise UserError(
+                    f"{part.file}: column {name!r} holds {values.type}, which is no value: name it in data.drop"
+                )
             statistics[name].add(values, name == source.time)
     if not names or not statistics[names[0]].rows:
         cause = "has no rows below its header" if source.keep is None else "has no row that the filter keeps"
         raise UserError(f"{source.label}: {cause}, so that nothing can be inferred")
+    _report_index(source)
     return {name: _column(name, column, source) for name, column in statistics.items()}
 
 
 def _column(name: str, statistics: _Statistics, source: Table) -> Column:
     type = _column_type(name, statistics, source)
+    if statistics.words and type != "number":
+        words = ", ".join(f"{word!r} ({count:,} cells)" for word, count in sorted(statistics.words.items()))
+        print(
+            f"schema: column {name!r}: missing, as data.nulls says: {words}; remove there what is a value",
+            file=sys.stderr,
+        )
     if type == "time":
         return Column(type="time")
     if type == "text":
@@ -131,6 +170,15 @@ def _time_type(name: str, statistics: _Statistics) -> str:
     if not statistics.numeric and not statistics.temporal:
         raise UserError(f"data.time: column {name!r} holds neither numbers nor times such as 2026-01-31T12:00:00")
     return "number" if statistics.numeric else "time"
+
+
+def _report_index(source: Table) -> None:
+    for name in dict.fromkeys(name for file in source.files for name in source.index(file)):
+        print(
+            f"schema: column {name!r} is the index of a pandas DataFrame, so no feature; if it should be one, write "
+            "the file after `reset_index()`",
+            file=sys.stderr,
+        )
 
 
 def _report_many_texts(name: str, source: Table) -> None:

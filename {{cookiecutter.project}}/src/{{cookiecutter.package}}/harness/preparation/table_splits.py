@@ -179,17 +179,17 @@ def look_ahead(table: "Table", columns: Mapping[str, Column], splits: Splits, fo
     """
     unique = table.id if table.id is not None and columns[table.id].unique else None
     time = table.time if table.split == "time" else None
-    ids, times, position = Spool(folder), Spool(folder), 0
+    ids, times, position, notation = Spool(folder), Spool(folder), 0, table.notation()
     wanted = {name: columns[name].type for name in (unique, time) if name}
     for part in table.chunks(wanted) if wanted else ():
         if unique:
-            values, _ = convert(part.values[unique], "text")
+            values, _ = convert(part.values[unique], "text", notation, unique)
             hashes = hash_column(values)
             missing = np.flatnonzero(as_numpy(values.is_null()))
             hashes[missing] = mix((missing + position).astype(np.uint64))  # missing ids are not duplicates
             ids.add(hashes)
         if time:
-            times.add(ordered(convert(part.values[time], columns[time].type)[0].drop_null()))
+            times.add(ordered(convert(part.values[time], columns[time].type, notation, time)[0].drop_null()))
         position += len(part.rows)
     repeated = np.sort(np.concatenate([np.zeros(0, np.int64), *ids.repeated()]))
     return Ahead(repeated, (_quantile(times, 1 - splits.validation - splits.test), _quantile(times, 1 - splits.test)))

@@ -91,6 +91,7 @@ class _RowPass:
         self.violations = Violations(table, columns)
         self.rows = 0
         self._table, self._columns, self._splits = table, columns, splits
+        self._notation = table.notation(columns)
         self._dropped = self._imputed = self._duplicates = 0
         self._position = 0  # of the next row, not counting ragged rows
         self._nulls: Counter[str] = Counter()
@@ -118,7 +119,7 @@ class _RowPass:
         self._duplicates = sum(map(len, self._hashes.repeated()))
 
     def _process(self, part: Part, ahead: Ahead) -> None:
-        rows, cells = check(part, self._columns)
+        rows, cells = check(part, self._columns, self._notation)
         cells += self._repeated_ids(part, ahead)
         self._count(part, rows, cells)
         rows, remaining = apply_policy(rows, cells, self._table)
@@ -213,6 +214,7 @@ def _manifest(
         "target": table.problem,
         "target_name": table.target,
         "columns": [{"name": name, "type": column.type} for name, column in features.items()],
+        "notation": table.notation(features).describe(),
         "examples": {split: writer.rows for split, writer in splits.items()},
         "digests": {split: writer.digest.hexdigest() for split, writer in splits.items()},
     }

@@ -135,4 +135,4 @@ def inputs(manifest: Manifest, section: Mapping[str, Any]) -> Inputs:
 
 def describe(manifest: Manifest) -> dict[str, Any]:
     """Facts about the table for models/model.json."""
-    return {key: manifest[key] for key in ("columns", "id") if key in manifest}
+    return {key: manifest[key] for key in ("columns", "notation", "id") if key in manifest}

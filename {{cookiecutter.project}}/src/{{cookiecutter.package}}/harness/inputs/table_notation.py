@@ -1,0 +1,175 @@
+"""The value of a table's cell: one rule for the pipeline, requests, batch prediction and the SavedModel.
+
+A cell is a text (as in every CSV file), a number, a truth value, or missing. Equal values have one canonical text:
+
+    2, 2.0, "2.0"                                          "2"      pandas writes integers beside a gap as 2.0
+    True, "True", "TRUE"                                   "true"
+    2026-01-31 as a date or time, "2026-01-31T00:00:00Z"   "2026-01-31"
+    NaN, None, "", a word of `Notation.nulls`              missing
+
+In a column of numbers, a text is the number that it spells, and true and false are 1 and 0.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..contracts import Description
+
+NULLS = ("NA", "N/A", "#N/A", "n/a", "NaN", "nan", "NULL", "null")  # words for a missing value, unless configured
+LARGEST = 3.4028234663852886e38  # the maximum of float32, in which the model computes
+# float() alone would also accept 1_000 and non-ASCII digits, which CSV readers reject.
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+TRUTH = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
+_DATE, _TIME = r"([0-9]{4}-[0-9]{2}-[0-9]{2})", r"([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]*[1-9])?\.?0*"
+# Pattern -> replacement, applied one after another; in the syntax that `re` shares with RE2, for the SavedModel.
+REWRITES = (
+    (r"^(-?[0-9]+)\.0+$", r"\1"),
+    (r"^-0$", "0"),
+    (r"^(True|TRUE)$", "true"),
+    (r"^(False|FALSE)$", "false"),
+    (rf"^{_DATE}[ T]{_TIME}(Z|[+]00:?00)?$", r"\1 \2\3"),
+    (rf"^{_DATE}[ T]{_TIME}([+-][0-9]{{2}}):?([0-9]{{2}})$", r"\1 \2\3\4:\5"),
+    (rf"^{_DATE} 00:00:00$", r"\1"),
+)
+_REWRITES = [(re.compile(pattern), replacement) for pattern, replacement in REWRITES]
+_NUMBER = re.compile(NUMBER)
+_SPECIAL = {"nan": math.nan, "inf": math.inf, "infinity": math.inf}
+_REWRITTEN = frozenset("-0123456789tTfF")  # first characters of texts that a rewrite can change
+
+
+class NotANumber(ValueError):
+    """A cell that is no number; the message is one line for the user."""
+
+
+class TooLarge(NotANumber):
+    """A number that the model cannot compute with."""
+
+
+class Notation(NamedTuple):
+    """How the cells of a table are written.
+
+    Attributes:
+        nulls: Words for a missing value, besides the empty text.
+        spellings: Column -> canonical text -> level, for levels that the schema spells in another way.
+    """
+
+    nulls: Sequence[str] = NULLS
+    spellings: Mapping[str, Mapping[str, str]] = {}
+
+    def describe(self) -> dict[str, Any]:
+        """The content of `notation` in models/model.json."""
+        return {"nulls": list(self.nulls)} | ({"spellings": dict(self.spellings)} if self.spellings else {})
+
+
+def notation(description: Description) -> Notation:
+    """The notation that a model was trained with.
+
+    Args:
+        description: Content of models/model.json.
+    """
+    # Before models recorded it, `None` was one of the words.
+    return Notation(**description.get("notation", {"nulls": [*NULLS, "None"]}))
+
+
+def canonical(text: str) -> str:
+    """The canonical text of a value, from any text of it."""
+    if text[:1] in _REWRITTEN:
+        for pattern, replacement in _REWRITES:
+            if match := pattern.fullmatch(text):
+                text = match.expand(replacement)
+    return text
+
+
+def spellings(levels: Iterable[str]) -> dict[str, str]:
+    """Canonical text -> level, for levels of a column that have another spelling.
+
+    If the levels are true and false, 1 and 0 mean the same, and the other way round.
+
+    Args:
+        levels: The levels in the schema.
+    """
+    known = {canonical(level): level for level in levels}
+    alike = {"true": "1", "false": "0"}
+    for words in (alike, {number: word for word, number in alike.items()}):
+        if known and known.keys() <= words.keys():
+            known |= {words[word]: level for word, level in known.items()}
+    return {text: level for text, level in known.items() if text != level}
+
+
+def number_reader(notation: Notation) -> Callable[[object], float]:
+    """A function from a cell of a number column to a float, NaN if missing.
+
+    It raises `NotANumber`, or `TooLarge`.
+
+    Args:
+        notation: How the cells are written.
+    """
+    words = frozenset(("", *notation.nulls))
+    missing = null_numbers(notation)
+
+    def read(cell: object) -> float:
+        text = cell.strip() if isinstance(cell, str) else cell
+        if text is None or (isinstance(text, str) and text in words):
+            return math.nan
+        number = _float(text)
+        if number is None:
+            raise NotANumber(f"{_shown(cell)} is not a finite number")
+        if math.isinf(number):
+            raise TooLarge(f"{_shown(cell)} is not a finite number")
+        if abs(number) > LARGEST:
+            raise TooLarge(f"{_shown(cell)} is too large for the 32-bit numbers of the model")
+        return math.nan if number in missing else number
+
+    return read
+
+
+def _float(value: object) -> float | None:
+    """A value as a float, infinite if too large for one; None if it is no number."""
+    if isinstance(value, str):
+        number = TRUTH.get(value, _SPECIAL.get(value.lstrip("+-").lower()))
+        return float(value) if number is None and _NUMBER.fullmatch(value) else number
+    if not isinstance(value, bool | int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def null_numbers(notation: Notation) -> frozenset[float]:
+    """The numbers among the words for a missing value, such as -999."""
+    return frozenset(float(word) for word in notation.nulls if _NUMBER.fullmatch(word))
+
+
+def level_reader(notation: Notation, column: str) -> Callable[[object], str]:
+    """A function from a cell of a category to its level, "" if missing.
+
+    It raises ValueError for a cell that is no text, number or truth value.
+
+    Args:
+        notation: How the cells are written.
+        column: Name of the column.
+    """
+    words = frozenset(("", *notation.nulls))
+    levels = notation.spellings.get(column, {})
+
+    def read(cell: object) -> str:
+        if not isinstance(cell, str):
+            if cell is None or cell != cell:
+                return ""
+            if not isinstance(cell, bool | int | float):
+                raise ValueError(f"{_shown(cell)} is not a text, a number, true or false")
+            cell = str(cell)
+        if cell in words:
+            return ""
+        text = canonical(cell)
+        return "" if text in words else levels.get(text, text)
+
+    return read
+
+
+def _shown(cell: object) -> str:
+    text = repr(cell if not isinstance(cell, str) else cell[:50])
+    return text if len(text) <= 60 else text[:57] + "..."
