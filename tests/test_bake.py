@@ -283,7 +283,9 @@ TABLES = set(
     src/<package>/features.py
     src/<package>/harness/batch/tables.py
     src/<package>/harness/evaluation/tables.py
+    src/<package>/harness/inputs/table_notation.py
     src/<package>/harness/inputs/tables.py
+    src/<package>/harness/packaging/tables.py
     src/<package>/harness/preparation/schema.py
     src/<package>/harness/preparation/schema_checks.py
     src/<package>/harness/preparation/schema_inference.py

@@ -56,12 +56,7 @@ def test_rows_as_json(instances: Any, expected: Any) -> None:
         ([ROW, {"age": 1, "mean radius": 2}], ("instances", 1, "class"), "missing"),
         ([ROW | {"sex": "f"}], ("instances", 0, "sex"), "extra_forbidden"),
         ([ROW | {"column_0": 1}], ("instances", 0, "column_0"), "extra_forbidden"),
-        ([ROW | {"age": "old"}], ("instances", 0, "age"), "cell"),
-        ([ROW | {"age": -1e308}], ("instances", 0, "age"), "cell"),
-        ([ROW | {"mean radius": [1]}], ("instances", 0, "mean radius"), "cell"),
-        ([ROW | {"class": ["f"]}], ("instances", 0, "class"), "cell"),
         ([[63, 1.5, "f"]], ("instances", 0), "model_type"),
-        ('{"instances": [{"age": 1e999, "mean radius": 1, "class": "f"}]}', ("instances", 0, "age"), "cell"),
         ('{"instances": [{"age": 1, "mean radius": 1, "class": "\\ud800"}]}', (), "json_invalid"),
         (b'{"instances": [{"age": 1, "mean radius": 1, "class": "\xff"}]}', (), "json_invalid"),
         ('{"instances": {}}', ("instances",), "list_type"),
@@ -74,6 +69,21 @@ def test_mistakes_in_json_are_placed(instances: Any, place: tuple[str | int, ...
         parse(instances, most=2)
     first = error.value.errors()[0]
     assert (first["type"], first["loc"]) == (kind, place)
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"age": "old"}, "instances[1].age: 'old' is not a finite number"),
+        ({"age": -1e308}, "instances[1].age: -1e+308 is too large for the 32-bit numbers of the model"),
+        ({"mean radius": [1]}, "instances[1].mean radius: [1] is not a finite number"),
+        ({"class": ["f"]}, "instances[1].class: ['f'] is not a text, a number, true or false"),
+    ],
+)
+def test_values_that_cannot_be_used_are_placed(cells: dict[str, Any], message: str) -> None:
+    with pytest.raises(inputs_tables.InputError) as error:
+        parse([ROW, ROW | cells])
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(

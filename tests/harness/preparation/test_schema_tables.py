@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from my_experiment.data import tables as data_tables
@@ -60,7 +61,10 @@ def table(**changes: Any) -> Any:
         "schema": "schema/table.yaml",
         "on_invalid": "stop",
     }
-    return data_tables.csv(**settings | changes)
+    settings |= changes
+    if settings["path"].endswith("parquet"):
+        return data_tables.parquet(**{key: settings[key] for key in settings if key not in ("delimiter", "encoding")})
+    return data_tables.csv(**settings)
 
 
 def test_every_kind_of_column_is_recognised(source: Any) -> None:
@@ -77,6 +81,36 @@ def test_every_kind_of_column_is_recognised(source: Any) -> None:
         "y": {"type": "category", "categories": ["0", "1"]},
     }
     assert len(columns["note"].categories or ()) == 500
+
+
+def test_words_for_missing_values_are_told(source: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    table_of = pd.read_csv(RAW, dtype=str, keep_default_na=False)
+    table_of.loc[:1, ["site", "length"]] = "null"
+    table_of.loc[2, "site"] = "None"
+    table_of.to_csv(RAW, index=False)
+    site = schema_inference.infer(source)["site"]
+    assert site.categories == ["1", "None", "a b", "no", "näh"]
+    assert capsys.readouterr().err == (
+        "schema: column 'site': missing, as data.nulls says: 'null' (2 cells); remove there what is a value\n"
+    )
+    assert "null" in (schema_inference.infer(table(nulls=[]))["site"].categories or ())
+
+
+@pytest.mark.parametrize("cell", [[1], {"a": 1}])
+def test_a_column_of_lists_is_refused(workspace: Path, cell: Any) -> None:
+    RAW.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"a": [cell, cell], "y": ["no", "yes"]}), RAW.with_suffix(".parquet"))
+    settings = {"path": str(RAW.with_suffix(".parquet")), "id": None, "time": None, "categories": []}
+    with pytest.raises(errors.UserError, match=r"column 'a' holds .*, which is no value: name it in data\.drop"):
+        schema_inference.infer(table(**settings))
+
+
+def test_two_spellings_of_one_level_are_refused(source: Any) -> None:
+    columns = schema_inference.infer(source)
+    columns["code"] = columns["code"].model_copy(update={"categories": ["1", "1.0", "2", "3"]})
+    schema_inference.write(columns, source.schema)
+    with pytest.raises(errors.UserError, match=r"column 'code': '1', '1\.0' are the same value: keep one"):
+        source.columns()
 
 
 def test_many_texts_are_not_listed(

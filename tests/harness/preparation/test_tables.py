@@ -66,6 +66,19 @@ def test_the_same_rows_give_the_same_bytes_from_csv_and_parquet() -> None:
     rows.to_parquet(RAW / "table.parquet")
     preparation.write(source("data/raw/table.parquet"), SPLITS)
     assert content() == first
+    rows[rows["size"] > -100].set_index(rows.index * 2).to_parquet(RAW / "table.parquet")  # pandas writes the index
+    preparation.write(source("data/raw/table.parquet"), SPLITS)
+    assert content() == first
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_the_index_of_a_data_frame_is_no_feature(used: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = frame()
+    RAW.mkdir(parents=True)
+    rows.set_index("patient").to_parquet(RAW / "table.parquet")
+    columns = schema_inference.infer(unchecked("data/raw/table.parquet", group="patient" if used else None))
+    told = "schema: column 'patient' is the index of a pandas DataFrame, so no feature; if it should be one, write"
+    assert ("patient" in columns, told in capsys.readouterr().err) == (used, not used)
 
 
 def test_many_files_are_one_table() -> None:

@@ -110,17 +110,17 @@ def number_reader(notation: Notation) -> Callable[[object], float]:
     missing = null_numbers(notation)
 
     def read(cell: object) -> float:
-        text = cell.strip() if isinstance(cell, str) else cell
-        if text is None or (isinstance(text, str) and text in words):
+        text = cell.strip() if isinstance(cell, str) else None
+        if cell is None or text in words:
             return math.nan
-        number = _float(text)
-        if number is None:
-            raise NotANumber(f"{_shown(cell)} is not a finite number")
-        if math.isinf(number):
-            raise TooLarge(f"{_shown(cell)} is not a finite number")
-        if abs(number) > LARGEST:
-            raise TooLarge(f"{_shown(cell)} is too large for the 32-bit numbers of the model")
-        return math.nan if number in missing else number
+        number = _float(cell if text is None else text)
+        if number is not None and -LARGEST <= number <= LARGEST:
+            return math.nan if number in missing else number
+        if number is None or math.isinf(number):
+            raise (NotANumber if number is None else TooLarge)(f"{_shown(cell)} is not a finite number")
+        if math.isnan(number):
+            return number
+        raise TooLarge(f"{_shown(cell)} is too large for the 32-bit numbers of the model")
 
     return read
 
@@ -128,8 +128,7 @@ def number_reader(notation: Notation) -> Callable[[object], float]:
 def _float(value: object) -> float | None:
     """A value as a float, infinite if too large for one; None if it is no number."""
     if isinstance(value, str):
-        number = TRUTH.get(value, _SPECIAL.get(value.lstrip("+-").lower()))
-        return float(value) if number is None and _NUMBER.fullmatch(value) else number
+        return float(value) if _NUMBER.fullmatch(value) else _SPECIAL.get(value.lstrip("+-").lower(), TRUTH.get(value))
     if not isinstance(value, bool | int | float):
         return None
     try:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 from annotated_types import Len
-from pydantic_core import PydanticCustomError
 
 from ..contracts import Description
-from .table_notation import LARGEST, TRUTH, level_reader, notation, number_reader
+from .table_notation import LARGEST, TRUTH, level_reader, notation, null_numbers, number_reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,11 +40,9 @@ def request_model(description: Description, most: int) -> type[pydantic.BaseMode
         most: Maximum number of instances.
     """
     config = pydantic.ConfigDict(extra="forbid", strict=True)
-    readers = _readers(description)
     # By alias: the name of a column may not be an identifier.
     fields: Any = {
-        f"column_{i}": (Annotated[Any, pydantic.PlainValidator(_validator(read))], pydantic.Field(alias=name))
-        for i, (name, read) in enumerate(readers.items())
+        f"column_{i}": (Any, pydantic.Field(alias=column["name"])) for i, column in enumerate(description["columns"])
     }
     row: Any = pydantic.create_model("Row", __config__=config, **fields)
     rows: Any = Annotated[list[row], Len(1, most), pydantic.FailFast()]
@@ -55,22 +52,11 @@ def request_model(description: Description, most: int) -> type[pydantic.BaseMode
 def _readers(description: Description) -> dict[str, Callable[[object], float | str]]:
     """Column -> function that reads its cells."""
     rule = notation(description)
+    number = number_reader(rule)
     return {
-        column["name"]: number_reader(rule) if column["type"] == "number" else level_reader(rule, column["name"])
+        column["name"]: number if column["type"] == "number" else level_reader(rule, column["name"])
         for column in description["columns"]
     }
-
-
-def _validator(read: Callable[[object], float | str]) -> Callable[[object], float | str]:
-    """A reader of cells with the errors of pydantic, which add the place."""
-
-    def validate(cell: object) -> float | str:
-        try:
-            return read(cell)
-        except ValueError as error:
-            raise PydanticCustomError("cell", "{reason}", {"reason": str(error)}) from None
-
-    return validate
 
 
 def from_json(instances: Sequence[Any], description: Description) -> dict[str, NDArray[Any]]:
@@ -79,9 +65,31 @@ def from_json(instances: Sequence[Any], description: Description) -> dict[str, N
     Args:
         instances: Rows of the model that `request_model` returns.
         description: Content of models/model.json.
+
+    Raises:
+        InputError: If a value cannot be used; the message names the instance, from 0, and the column.
     """
-    columns = range(len(description["columns"]))
-    return _feeds([[getattr(row, f"column_{i}") for row in instances] for i in columns], description)
+    columns, codes = [], null_numbers(notation(description))
+    for i, (name, read) in enumerate(_readers(description).items()):
+        cells = [getattr(row, f"column_{i}") for row in instances]
+        is_number = description["columns"][i]["type"] == "number"
+        columns.append(cells if is_number and not codes and _are_numbers(cells) else _read(cells, name, read))
+    return _feeds(columns, description)
+
+
+def _are_numbers(cells: Sequence[Any]) -> bool:
+    """Whether no cell needs to be read, as in most columns of numbers."""
+    return {*map(type, cells)} <= {float, int} and all(-LARGEST <= cell <= LARGEST for cell in cells)
+
+
+def _read(cells: Sequence[Any], name: str, read: Callable[[object], float | str]) -> list[float | str]:
+    values = []
+    for row, cell in enumerate(cells):
+        try:
+            values.append(read(cell))
+        except ValueError as error:
+            raise InputError(f"instances[{row}].{name}: {error}") from None
+    return values
 
 
 def from_file(data: bytes, description: Description) -> dict[str, NDArray[Any]]:

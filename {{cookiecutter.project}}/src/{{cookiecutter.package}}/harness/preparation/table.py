@@ -268,11 +268,9 @@ class Table:
 def _unusable(file: str, names: Sequence[str], used: Sequence[str]) -> Iterator[str]:
     for name, count in Counter(used).items():
         if not name:
-            is_index = " (the index of a pandas DataFrame? `to_csv(index=False)` leaves it out)"
-            yield (
-                f"{file}: {count} column(s) have no name, but values{is_index if not names[0] else ''}: name them in "
-                'the header, or leave them out with data.drop: [""]'
-            )
+            subject = "a column has" if count == 1 else f"{count} columns have"
+            index = "" if names[0] else " (the index of a pandas DataFrame? `to_csv(index=False)` leaves it out)"
+            yield (f'{file}: {subject} no name, but values{index}: give it one, or leave it out with data.drop: [""]')
         elif count > 1:
             yield f"{file}: {count} columns are called {name!r}: rename or remove one"
     for reserved in (NAME, GROUP):

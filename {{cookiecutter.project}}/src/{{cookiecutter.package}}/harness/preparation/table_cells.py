@@ -81,7 +81,8 @@ def _numbers(values: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
     values = values.cast(pa.float64(), safe=False)
     cells = numbers(values)
     too_large = np.abs(cells) > LARGEST
-    missing = np.isin(cells, [*null_numbers(notation)])
+    codes = [*null_numbers(notation)]
+    missing = np.isin(cells, codes) if codes else np.False_
     if too_large.any():
         bad = bad | {"size": bad.get("size", False) | too_large}
     if (invalid := too_large | missing).any():
