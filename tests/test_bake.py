@@ -380,6 +380,7 @@ SERVED = {
     "requirements/serve-tables.lock",
     "src/<package>/harness/batch/images.py",
     "src/<package>/harness/batch/tables.py",
+    "src/<package>/harness/packaging/tables.py",
 }
 OPEN = {"CITATION.cff"}
 LICENSES = {
