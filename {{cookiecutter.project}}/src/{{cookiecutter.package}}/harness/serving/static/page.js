@@ -184,7 +184,7 @@ const inputs = new Map(); // column -> field
 
 function rows() {
   for (const name of Object.keys(description.schema.properties)) {
-    const isNumber = description.schema.properties[name].type.includes("number");
+    const isNumber = description.schema.properties[name].type[0] === "number"; // the type of its values
     const { minimum, maximum, choices, nullable = true } = description.properties[name] ?? {};
     const field = make(choices ? "select" : "input", { required: !nullable });
     if (choices) {
