@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +63,8 @@ class Case(NamedTuple):
     def description(self) -> dict[str, Any]:
         """The keys of models/model.json that decide how a cell is read."""
         columns = [{"name": "x", "type": self.type}]
-        return json.loads(json.dumps({"columns": columns, "notation": self.notation.describe(), "input": "tables"}))
+        text = json.dumps({"columns": columns, "notation": self.notation.describe(), "input": "tables"})
+        return dict(json.loads(text))
 
 
 def texts(*cells: str) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def by_pipeline(file: table_files.File, case: Case) -> Any:
     return REFUSED if cells else MISSING if value is None else value
 
 
-def of_feeds(feeds: dict[str, Any]) -> Any:
+def of_feeds(feeds: Mapping[str, Any]) -> Any:
     """What a model is given."""
     (value,) = feeds["x"].tolist()
     return MISSING if value == "" or value != value else value

@@ -100,7 +100,7 @@ def test_words_for_missing_values_are_told(source: Any, capsys: pytest.CaptureFi
 def test_a_column_of_lists_is_refused(workspace: Path, cell: Any) -> None:
     RAW.parent.mkdir(parents=True)
     pq.write_table(pa.table({"a": [cell, cell], "y": ["no", "yes"]}), RAW.with_suffix(".parquet"))
-    settings = {"path": str(RAW.with_suffix(".parquet")), "id": None, "time": None, "categories": []}
+    settings: dict[str, Any] = {"path": str(RAW.with_suffix(".parquet")), "id": None, "time": None, "categories": []}
     with pytest.raises(errors.UserError, match=r"column 'a' holds .*, which is no value: name it in data\.drop"):
         schema_inference.infer(table(**settings))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ADVICE = {
-    "type": "fix the cell or make it empty",
+    "type": "fix the cell, make it empty, or add it to data.nulls if it means a missing value",
     "size": "the model computes with 32-bit numbers: fix the cell or make it empty",
     "encoding": "save the whole file in the encoding that data.encoding names",
     "null": "fill in a value, or allow missing values with `nulls:` in the schema",

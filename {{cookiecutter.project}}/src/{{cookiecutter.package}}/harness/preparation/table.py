@@ -187,7 +187,7 @@ class Table:
             expected: Columns of the schema, if there is one.
         """
         named = {*self.roles, *self.categories, *self.drop, *(expected or ())}
-        return [name for name in file.index() if name not in named]
+        return [name for name in file.index_columns() if name not in named]
 
     def _unknown(self, file: str, names: list[str]) -> list[str]:
         configured: dict[str, Sequence[str | None]] = {

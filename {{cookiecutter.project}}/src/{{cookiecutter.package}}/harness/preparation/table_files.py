@@ -46,13 +46,13 @@ class File(NamedTuple):
         header: Reads the names of the columns.
         read: Reads the rows in parts. Arguments: column -> type in the schema, or `raw` for unconverted cells; how the
             cells are written.
-        index: Reads the names of the columns that are the index of a pandas DataFrame.
+        index_columns: Reads the names of the columns that are the index of a pandas DataFrame.
     """
 
     name: str
     header: Callable[[], list[str]]
     read: Callable[[Mapping[str, str], Notation], Iterator[Part]]
-    index: Callable[[], list[str]] = list
+    index_columns: Callable[[], list[str]] = list
 
 
 def csv_files(path: str, delimiter: str, encoding: str) -> tuple[Path, list[File]]:
