@@ -30,7 +30,7 @@ REWRITES = (
     (r"^(True|TRUE)$", "true"),
     (r"^(False|FALSE)$", "false"),
     (rf"^{_DATE}[ T]{_TIME}(Z|[+]00:?00)?$", r"\1 \2\3"),
-    (rf"^{_DATE}[ T]{_TIME}([+-][0-9]{{2}}):?([0-9]{{2}})$", r"\1 \2\3\4:\5"),
+    (rf"^{_DATE}[ T]{_TIME}([+-][0-9][0-9]):?([0-9][0-9])$", r"\1 \2\3\4:\5"),
     (rf"^{_DATE} 00:00:00$", r"\1"),
 )
 _REWRITES = [(re.compile(pattern), replacement) for pattern, replacement in REWRITES]
