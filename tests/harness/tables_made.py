@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from my_experiment.data import tables
 from my_experiment.harness import contracts, preparation, prepared
+from my_experiment.harness.inputs.table_notation import NULLS
 from my_experiment.harness.preparation import schema_inference
 from my_experiment.harness.preparation.table import Table
 from my_experiment.harness.prepared import tables as prepared_tables
@@ -45,6 +46,9 @@ def unchecked(path: str = "data/raw/table.csv", **changes: Any) -> Table:
         "time": "when",
         "group": "patient",
         "split": "random",
+        "nulls": [*NULLS],
+        "decimal": ".",
+        "thousands": None,
         "schema": "schema/table.yaml",
         "on_invalid": "stop",
         **changes,

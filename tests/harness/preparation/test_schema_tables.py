@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from my_experiment.data import tables as data_tables
 from my_experiment.harness import preparation
 from my_experiment.harness.contracts import Splits
 from my_experiment.harness.core import errors
+from my_experiment.harness.inputs.table_notation import NULLS
 from my_experiment.harness.preparation import schema, schema_checks, schema_inference
 from support import PACKAGE
 
@@ -32,6 +34,7 @@ def source(workspace: Path) -> Any:
             "code": random.integers(1, 4, 500),
             "flag": random.random(500) < 0.5,
             "site": pd.Series(random.choice(["no", "1", "näh", "a b"], 500)).where(np.arange(500) % 10 > 0),
+            "since": [None, *pd.date_range("2020-01-01", periods=499).strftime("%Y-%m-%d")],
             "note": [f"text {number}" for number in random.permutation(500)],
             "version": "v1",
             "noted": pd.date_range("2025-01-01", periods=500, freq="h").astype(str),
@@ -55,10 +58,16 @@ def table(**changes: Any) -> Any:
         "time": "noted",
         "group": None,
         "split": "random",
+        "nulls": [*NULLS],
+        "decimal": ".",
+        "thousands": None,
         "schema": "schema/table.yaml",
         "on_invalid": "stop",
     }
-    return data_tables.csv(**settings | changes)
+    settings |= changes
+    if settings["path"].endswith("parquet"):
+        return data_tables.parquet(**{key: settings[key] for key in settings if key not in ("delimiter", "encoding")})
+    return data_tables.csv(**settings)
 
 
 def test_every_kind_of_column_is_recognised(source: Any) -> None:
@@ -68,13 +77,44 @@ def test_every_kind_of_column_is_recognised(source: Any) -> None:
         "length": {"type": "number", "min": 5.0, "max": 25.0},
         "celsius": {"type": "number", "min": -25.0, "max": 35.0},
         "code": {"type": "category", "categories": ["1", "2", "3"]},
-        "flag": {"type": "category", "categories": ["False", "True"]},
+        "flag": {"type": "category", "categories": ["false", "true"]},
         "site": {"type": "category", "categories": ["1", "a b", "no", "näh"], "nulls": 0.2},
+        "since": {"type": "date", "nulls": 0.01},
         "version": {"type": "category", "categories": ["v1"], "constant": True},
         "noted": {"type": "time"},
         "y": {"type": "category", "categories": ["0", "1"]},
     }
     assert len(columns["note"].categories or ()) == 500
+
+
+def test_words_for_missing_values_are_told(source: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    table_of = pd.read_csv(RAW, dtype=str, keep_default_na=False)
+    table_of.loc[:1, ["site", "length"]] = "null"
+    table_of.loc[2, "site"] = "None"
+    table_of.to_csv(RAW, index=False)
+    site = schema_inference.infer(source)["site"]
+    assert site.categories == ["1", "None", "a b", "no", "näh"]
+    assert capsys.readouterr().err == (
+        "schema: column 'site': missing, as data.nulls says: 'null' (2 cells); remove there what is a value\n"
+    )
+    assert "null" in (schema_inference.infer(table(nulls=[]))["site"].categories or ())
+
+
+@pytest.mark.parametrize("cell", [[1], {"a": 1}])
+def test_a_column_of_lists_is_refused(workspace: Path, cell: Any) -> None:
+    RAW.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"a": [cell, cell], "y": ["no", "yes"]}), RAW.with_suffix(".parquet"))
+    settings: dict[str, Any] = {"path": str(RAW.with_suffix(".parquet")), "id": None, "time": None, "categories": []}
+    with pytest.raises(errors.UserError, match=r"column 'a' holds .*, which is no value: name it in data\.drop"):
+        schema_inference.infer(table(**settings))
+
+
+def test_two_spellings_of_one_level_are_refused(source: Any) -> None:
+    columns = schema_inference.infer(source)
+    columns["code"] = columns["code"].model_copy(update={"categories": ["1", "1.0", "2", "3"]})
+    schema_inference.write(columns, source.schema)
+    with pytest.raises(errors.UserError, match=r"column 'code': '1', '1\.0' are the same value: keep one"):
+        source.columns()
 
 
 def test_many_texts_are_not_listed(
@@ -164,7 +204,10 @@ def command(*arguments: str, **changes: Any) -> Result:
 
 
 def test_the_command_writes_once(source: Any) -> None:
-    assert "schema/table.yaml: 10 columns. Review it, correct it and commit it" in command().stderr
+    assert (
+        "schema/table.yaml: 11 columns. Review it, correct it and commit it; after changing keys of data"
+        in command().stderr
+    )
     edited = source.schema.read_text(encoding="utf-8").replace("max: 25.0", "max: 99.0")
     source.schema.write_text(edited, encoding="utf-8")
     assert re.search(r"^schema/table\.yaml exists: .*--force", str(command().exception))
@@ -198,7 +241,10 @@ def test_what_cannot_be_inferred_is_reported(source: Any, changes: dict[str, Any
         ("", "`columns:` with a line for each column is expected"),
         ("columns: [a]", "`columns:` with a line for each column"),
         ("columns:\n  1: {type: number}", "quote names that are numbers"),
-        ("columns: {a: {type: int}}", r"a\.type: input should be 'number', 'category', 'text' or 'time', got 'int'"),
+        (
+            "columns: {a: {type: int}}",
+            r"a\.type: input should be 'number', .* 'date', 'text' or 'time', got 'int'",
+        ),
         ("columns: {a: {type: number, maximum: 3}}", r"a\.maximum: unknown key"),
         ("columns: {a: {type: number, nulls: 2}}", r"a\.nulls: .*less than or equal to 1"),
         ("columns: {a: {type: category, categories: [no, yes]}}", r"a\.categories\.0: .*string"),

@@ -84,7 +84,17 @@ BAD: dict[str, tuple[bytes, dict[str, Any], str]] = {
         r"'rad' is not among the 3 known categories \(did you mean 'red'\?\)",
     ),
     "unknown class": (damaged(7, "y", "maybe"), {}, "row 7: column 'y': 'maybe' is not among the 2 known"),
-    "target missing": (damaged(7, "y", ""), {}, "row 7: column 'y': is empty"),
+    "target missing": (damaged(7, "y", ""), {}, r"row 7: column 'y': is empty: .* data\.on_invalid: drop\n"),
+    "target that means missing": (
+        damaged(7, "y", "NA"),
+        {},
+        r"row 7: column 'y': 'NA' is a word for a missing value: if it is a value, remove it from data\.nulls; .*drop",
+    ),
+    "category that means missing": (
+        damaged(7, "colour ✨", "red"),
+        {"nulls": ["red"]},
+        r"column 'colour ✨': 'red' is a category, and in data\.nulls a word for a missing value: remove it",
+    ),
     "value missing": (damaged(7, "size", "NA"), {}, "row 7: column 'size': is empty"),
     "id missing": (damaged(7, "id", ""), {}, "row 7: column 'id': is empty"),
     "duplicate id": (damaged(7, "id", "0-2"), {}, "row 7: column 'id': '0-2' has occurred before"),
@@ -134,7 +144,21 @@ BAD: dict[str, tuple[bytes, dict[str, Any], str]] = {
     ),
     "extra column": (table(extra=1), {}, "column 'extra' is unknown to schema/table.yaml"),
     "column twice": (GOOD.replace("weight in kg", "size", 1).encode(), {}, "2 columns are called 'size'"),
-    "column without a name": (GOOD.replace("size", "", 1).encode(), {}, "a column is called ''"),
+    "column without a name": (
+        GOOD.replace("size", "", 1).encode(),
+        {},
+        r"a column has no name, but values: .* data.drop",
+    ),
+    "index of a DataFrame": (
+        _csv(pd.read_csv(io.StringIO(GOOD)).reset_index(names="")),
+        {},
+        r"a column has no name, but values \(the index of a pandas DataFrame\? .*data\.drop",
+    ),
+    "columns without names": (
+        GOOD.replace("\n", ",,7\n").replace(",,7", ",,", 1).encode(),
+        {},
+        r"a column has no name, but values: give it one, or leave it out with data\.drop: \[\"\"\]$",
+    ),
     "target mistyped": (GOOD.encode(), {"target": "Y"}, r"data\.target: data/raw/table\.csv has no column 'Y'"),
     "drop mistyped": (
         GOOD.encode(),
@@ -191,6 +215,9 @@ FINE: dict[str, tuple[bytes, dict[str, Any]]] = {
     "semicolons": (GOOD.replace(",", ";").encode(), {"delimiter": ";"}),
     "utf-16": (GOOD.encode("utf-16"), {"encoding": "utf-16"}),
     "quoted": (pd.read_csv(io.StringIO(GOOD)).to_csv(index=False, quoting=1).encode(), {}),
+    "delimiters at the ends of lines": (GOOD.replace("\n", ",,\n").encode(), {}),
+    "unnamed columns dropped": (GOOD.replace("\n", ",5,7\n").replace(",5,7", ",,", 1).encode(), {"drop": [""]}),
+    "unnamed index dropped": (_csv(pd.read_csv(io.StringIO(GOOD)).reset_index(names="")), {"drop": [""]}),
     "spaces around numbers": (GOOD.replace("0-5,", "0-5, ", 1).encode(), {}),
 }
 
@@ -221,15 +248,30 @@ def test_all_violations_are_reported_at_once(good: dict[Path, bytes], capsys: py
     ):
         preparation.write(source(), SPLITS)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prepare: ")]
-    assert len(lines) == 21
-    assert lines[4] == (
+    assert lines[0].startswith(
+        "prepare: data/raw/table.csv: rows 1, 2, 3, 4, 5 and 45 more: column 'size': 'tall' is not a"
+    )
+    assert lines[1] == (
         "prepare: data/raw/table.csv: row 5: column 'colour ✨': 'pink' is not among the 3 known categories: "
         "fix the cell, or add it to schema/table.yaml if it is valid"
     )
-    assert lines[-1].startswith("prepare: 31 more violations: reports/data.json")
+    assert len(lines) == 2
     report = json.loads(Path("reports/data.json").read_text(encoding="utf-8"))
     assert report["violations_by_column"] == {"colour ✨": {"category": 1}, "size": {"type": 50}}
     assert len(report["violations_listed"]) == 51
+
+
+def test_equal_violations_are_one_line(good: dict[Path, bytes], capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pd.read_csv(io.StringIO(GOOD), dtype=str, keep_default_na=False)
+    rows.loc[:49, "y"] = ""
+    rows.to_csv(RAW / "table.csv", index=False)
+    with pytest.raises(errors.UserError, match=r"^50 violation\(s\) in 50 of 120 rows"):
+        preparation.write(source(), SPLITS)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("prepare: "))
+    assert line == (
+        "prepare: data/raw/table.csv: rows 1, 2, 3, 4, 5 and 45 more: column 'y': is empty: fill in a value, or leave "
+        "out such rows with data.on_invalid: drop"
+    )
 
 
 @pytest.mark.parametrize("policy", ["drop", "impute"])
@@ -270,7 +312,7 @@ PARQUET: dict[str, tuple[Callable[[pd.DataFrame], bytes], str]] = {
     "no rows": (lambda rows: _parquet(rows[:0]), "has no rows"),
     "lists": (
         lambda rows: _parquet(rows.assign(size=[[1]] * len(rows))),
-        r"row 1: column 'size': '\[1\]' is not a number",
+        r"rows 1, .*: column 'size': '\[1\]' is not a number",
     ),
     "times among numbers": (lambda rows: _parquet(rows.assign(size=pd.Timestamp("2025-01-01"))), "is not a number"),
     "infinite": (lambda rows: _parquet(rows.assign(size=np.inf)), "too large or infinite"),

@@ -12,6 +12,7 @@ from ..harness.core.errors import UserError
 from ..harness.core.files import file_name
 from ..harness.inputs.images import ImageError, to_array
 from ..harness.preparation.images import (
+    Division,
     Example,
     OnInvalid,
     Problem,
@@ -52,6 +53,7 @@ def image_folder(
     channels: Literal[1, 3],
     max_pixels: Annotated[int, Field(ge=1)],
     on_invalid: OnInvalid,
+    split: Division = "random",
 ) -> Source:
     """A folder of image files with a subfolder for each class.
 
@@ -64,6 +66,7 @@ def image_folder(
         channels: 1 for gray, 3 for color.
         max_pixels: Maximum number of pixels of a file, checked in its header before it is decoded.
         on_invalid: Policy for unusable files: `stop` ends the run after listing all of them, `drop` skips them.
+        split: `random` splits by a hash of the picture; `stratified` as well, but no split lacks a class.
 
     Raises:
         UserError: If the folder is missing or has fewer than two classes, or a link leads back to a folder above it.
@@ -89,4 +92,4 @@ def image_folder(
             except (ImageError, OSError) as error:
                 yield Problem(file_name(root / name), getattr(error, "strerror", None) or str(error))
 
-    return Source(classes, shape, len(names), items(), root, max_pixels, on_invalid)
+    return Source(classes, shape, len(names), items(), root, max_pixels, on_invalid, split=split)

@@ -55,7 +55,7 @@ def test_arrays_are_what_the_manifest_says(split: str, manifest: dict[str, Any])
     assert targets.dtype == (np.int64 if manifest["target"] == "classification" else np.float64)
     assert len(targets) == len(names) == manifest["examples"][split] > 0
     assert manifest["target_name"] not in [column["name"] for column in manifest["columns"]]
-    types = {"number": pa.float64(), "category": pa.string()}
+    types = {"number": pa.float64(), "date": pa.float64(), "category": pa.string()}
     for rows, _ in parts(split, manifest):
         assert rows.schema.types == [types[column["type"]] for column in manifest["columns"]]
     digest = hashlib.sha256()
@@ -114,9 +114,13 @@ def roles(params: dict[str, Any], column: str) -> dict[str, Any]:
             names = (
                 [f"{part.file.rpartition('/')[2]}:{row}" for row in part.rows.tolist()]
                 if data["id"] is None
-                else convert(part.values[data["id"]], "text")[0].to_pylist()
+                else convert(part.values[data["id"]], "text", source.notation(), data["id"])[0].to_pylist()
             )
-            yield from zip(names, convert(part.values[column], wanted[column])[0].to_pylist(), strict=True)
+            yield from zip(
+                names,
+                convert(part.values[column], wanted[column], source.notation(), column)[0].to_pylist(),
+                strict=True,
+            )
 
     return dict(islice(rows(), COMPARED))
 
@@ -133,11 +137,14 @@ def contents(split: str, manifest: dict[str, Any]) -> NDArray[np.uint64]:
 def test_the_split_is_the_configured_one(manifest: dict[str, Any], params: dict[str, Any]) -> None:
     """Splits share no row or group, or follow each other in time."""
     division = params["data"].get("split", "random")
-    if division == "random":
+    if division in ("random", "stratified"):
         rows = [contents(split, manifest) for split in prepared.SPLITS]
         assert len(np.unique(np.concatenate(rows))) == sum(len(np.unique(hashes)) for hashes in rows)
-        for number, hashes in enumerate(rows):
-            assert (table_splits.assign(hashes, contracts.Splits(**params["prepare"])) == number).all()
+        moved = sum(
+            len(np.unique(hashes[table_splits.assign(hashes, contracts.Splits(**params["prepare"])) != number]))
+            for number, hashes in enumerate(rows)
+        )
+        assert moved <= (2 * len(manifest["classes"]) if division == "stratified" else 0)
         return
     known = roles(params, params["data"][division])
     names = [prepared_tables.names(split, FOLDER) for split in prepared.SPLITS]

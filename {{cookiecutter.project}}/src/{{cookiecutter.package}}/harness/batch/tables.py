@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..contracts import Description
 from ..core.errors import UserError
-from ..inputs.tables import InputError, check_header, find_header
+from ..inputs.table_notation import Notation, notation
+from ..inputs.tables import InputError, cell_reader, check_header, find_header
 from ..preparation.table_cells import convert, numbers
 from ..preparation.table_files import BLOCK, Part, csv_parts, parquet_header, parquet_parts, parquet_rows
 from .items import Batch, BatchInput
@@ -52,10 +53,10 @@ def batches(path: Path, description: Description) -> BatchInput:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     id = description.get("id", "")
-    columns = _Columns(wanted, id if header.count(id) == 1 else None)
+    columns = _Columns(wanted, id if header.count(id) == 1 else None, notation(description))
 
     def read(skip: int) -> Iterator[Batch]:
-        for part in parts(columns.read):
+        for part in parts(columns.read, columns.notation):
             rows = len(part.rows) + len(part.ragged)
             if skip < rows:
                 yield from _batches(part, columns, skip)
@@ -72,10 +73,12 @@ class _Columns(NamedTuple):
     Attributes:
         model: Column of the model -> type.
         id: Column with the identifier of each row; None if the file lacks it.
+        notation: How the cells are written.
     """
 
     model: Mapping[str, str]
     id: str | None
+    notation: Notation
 
     @property
     def read(self) -> dict[str, str]:
@@ -85,8 +88,8 @@ class _Columns(NamedTuple):
 
 def _batches(part: Part, columns: _Columns, skip: int) -> Iterator[Batch]:
     """Yields the batches of a part, ragged rows included, without the first `skip`."""
-    feeds, errors = _converted(part, columns.model)
-    ids = convert(part.values.column(columns.id), "text")[0].to_pylist() if columns.id else []
+    feeds, errors = _converted(part, columns)
+    ids = _ids(part, columns)
     rows = np.concatenate([part.rows, np.array([row for row, _ in part.ragged], np.int64)])
     order = np.argsort(rows, kind="stable")
     for start in range(skip, len(rows), BATCH_ROWS):
@@ -99,27 +102,39 @@ def _batches(part: Part, columns: _Columns, skip: int) -> Iterator[Batch]:
         yield Batch(keys, row_errors, {name: values[valid] for name, values in feeds.items()})
 
 
-def _converted(part: Part, wanted: Mapping[str, str]) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
+def _ids(part: Part, columns: _Columns) -> list[str | None]:
+    if not columns.id:
+        return []
+    values: list[str | None] = convert(part.values.column(columns.id), "text", columns.notation, columns.id)[
+        0
+    ].to_pylist()
+    return values
+
+
+def _converted(part: Part, columns: _Columns) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
     """Inputs of the exported model, and row number -> first error."""
     import pyarrow.compute as pc
 
     feeds: dict[str, NDArray[Any]] = {}
     errors = {row: f"row {row} {error}" for row, error in part.ragged}
-    for name, type in wanted.items():
+    for name, type in columns.model.items():
         cells = part.values.column(name)
-        values, bad = convert(cells, type)
-        feeds[name] = numbers(values) if type == "number" else np.asarray(pc.fill_null(values, ""), object)
-        for kind, mask in bad.items():
+        values, bad = convert(cells, type, columns.notation, name)
+        feeds[name] = np.asarray(pc.fill_null(values, ""), object) if type == "category" else numbers(values)
+        for mask in bad.values():
             for place in np.flatnonzero(mask).tolist():
                 row = int(part.rows[place])
-                errors.setdefault(row, f"row {row}, column {name!r}: {_error(kind, type, cells[place].as_py())}")
+                errors.setdefault(row, f"row {row}, column {name!r}: {_error(cells[place].as_py(), type, columns)}")
     return feeds, errors
 
 
-def _error(kind: str, type: str, cell: Any) -> str:
-    text = repr((cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else str(cell))[:50])
-    if kind == "encoding":
-        return f"{text} is not UTF-8"
-    if kind == "size" and np.isfinite(float(cell)):
-        return f"{text} is too large for the 32-bit numbers of the model"
-    return f"{text} is not {'a finite number' if type == 'number' else 'text'}"
+def _error(cell: Any, type: str, columns: _Columns) -> str:
+    """What the service says about a cell that cannot be used."""
+    try:
+        value = cell.decode() if isinstance(cell, bytes) else cell
+        cell_reader(type, columns.notation, "")(value)
+    except UnicodeDecodeError:
+        return f"{cell.decode('utf-8', 'backslashreplace')[:50]!r} is not UTF-8"
+    except ValueError as error:
+        return str(error)
+    return f"{str(cell)[:50]!r} cannot be used"

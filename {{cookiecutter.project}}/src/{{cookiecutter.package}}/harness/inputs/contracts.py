@@ -33,7 +33,11 @@ class RequestDecoder(Protocol):
         """
 
     def from_json(self, instances: list[Any], description: Description) -> dict[str, NDArray[Any]]:
-        """Inputs of the exported model, name -> array [N, ...], from parsed `instances`."""
+        """Inputs of the exported model, name -> array [N, ...], from parsed `instances`.
+
+        Raises:
+            ValueError: If a value cannot be used; the message is one line for the user.
+        """
 
     def from_file(self, data: bytes, description: Description) -> dict[str, NDArray[Any]]:
         """Inputs of the exported model, name -> array [N, ...], from a file.

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 from annotated_types import Len
 
 from ..contracts import Description
+from .table_dates import date_reader
+from .table_notation import LARGEST, TRUTH, Notation, level_reader, notation, null_numbers, number_reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE = "A CSV file in UTF-8 with a header; other columns than the model's are ignored"
 MAX_ROWS = 100_000  # of a CSV file
-# Cells of a CSV file that mean a missing value, in `prepare` as well.
-NULLS = ("", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "NULL", "null", "None")
 DELIMITERS = (",", ";", "\t", "|")
-# float() alone would also accept 1_000 and non-ASCII digits, which CSV readers reject.
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Text that certainly is a number, for the documentation; longer exponents can be too large.
+_DOCUMENTED = r"[+-]?([0-9]{1,9}\.?[0-9]*|\.[0-9]+)([eE]([+]?[0-2]?[0-9]|-[0-9]+))?"
 
 
 class InputError(ValueError):
@@ -42,15 +41,32 @@ def request_model(description: Description, most: int) -> type[pydantic.BaseMode
         most: Maximum number of instances.
     """
     config = pydantic.ConfigDict(extra="forbid", strict=True)
-    number: Any = Annotated[float, pydantic.Field(allow_inf_nan=False)] | None
     # By alias: the name of a column may not be an identifier.
     fields: Any = {
-        f"column_{i}": (number if column["type"] == "number" else str | None, pydantic.Field(alias=column["name"]))
-        for i, column in enumerate(description["columns"])
+        f"column_{i}": (Any, pydantic.Field(alias=column["name"])) for i, column in enumerate(description["columns"])
     }
     row: Any = pydantic.create_model("Row", __config__=config, **fields)
     rows: Any = Annotated[list[row], Len(1, most), pydantic.FailFast()]
     return pydantic.create_model("Rows", __config__=config, instances=(rows, ...))
+
+
+def _readers(description: Description) -> dict[str, Callable[[object], float | str]]:
+    """Column -> function that reads its cells."""
+    rule = notation(description)
+    return {column["name"]: cell_reader(column["type"], rule, column["name"]) for column in description["columns"]}
+
+
+def cell_reader(type: str, rule: Notation, name: str) -> Callable[[object], float | str]:
+    """A function from a cell of a column to its value, which raises ValueError.
+
+    Args:
+        type: Type of the column.
+        rule: How the cells are written.
+        name: Name of the column.
+    """
+    if type == "category":
+        return level_reader(rule, name)
+    return number_reader(rule) if type == "number" else date_reader(rule)
 
 
 def from_json(instances: Sequence[Any], description: Description) -> dict[str, NDArray[Any]]:
@@ -59,9 +75,31 @@ def from_json(instances: Sequence[Any], description: Description) -> dict[str, N
     Args:
         instances: Rows of the model that `request_model` returns.
         description: Content of models/model.json.
+
+    Raises:
+        InputError: If a value cannot be used; the message names the instance, from 0, and the column.
     """
-    columns = range(len(description["columns"]))
-    return _feeds([[getattr(row, f"column_{i}") for row in instances] for i in columns], description)
+    columns, codes = [], null_numbers(notation(description))
+    for i, (name, read) in enumerate(_readers(description).items()):
+        cells = [getattr(row, f"column_{i}") for row in instances]
+        is_number = description["columns"][i]["type"] == "number"
+        columns.append(cells if is_number and not codes and _are_numbers(cells) else _read(cells, name, read))
+    return _feeds(columns, description)
+
+
+def _are_numbers(cells: Sequence[Any]) -> bool:
+    """Whether no cell needs to be read, as in most columns of numbers."""
+    return {*map(type, cells)} <= {float, int} and all(-LARGEST <= cell <= LARGEST for cell in cells)
+
+
+def _read(cells: Sequence[Any], name: str, read: Callable[[object], float | str]) -> list[float | str]:
+    values = []
+    for row, cell in enumerate(cells):
+        try:
+            values.append(read(cell))
+        except ValueError as error:
+            raise InputError(f"instances[{row}].{name}: {error}") from None
+    return values
 
 
 def from_file(data: bytes, description: Description) -> dict[str, NDArray[Any]]:
@@ -79,8 +117,8 @@ def from_file(data: bytes, description: Description) -> dict[str, NDArray[Any]]:
     text = _text(data)
     columns = description["columns"]
     delimiter, header = find_header(text, [column["name"] for column in columns])
-    places = [(header.index(column["name"]), column["name"], column["type"] == "number") for column in columns]
-    values: list[list[float | str | None]] = [[] for _ in columns]
+    places = [(header.index(name), name, read) for name, read in _readers(description).items()]
+    values: list[list[float | str]] = [[] for _ in columns]
     row = 0
     for row, cells in enumerate(_rows(text, delimiter)):
         if not row:
@@ -89,25 +127,14 @@ def from_file(data: bytes, description: Description) -> dict[str, NDArray[Any]]:
             raise InputError(f"it has more than {MAX_ROWS:,} rows: send it in parts")
         if len(cells) != len(header):
             raise InputError(f"row {row} has {len(cells)} cells, the header has {len(header)}")
-        for column, (place, name, is_number) in zip(values, places, strict=True):
+        for column, (place, name, read) in zip(values, places, strict=True):
             try:
-                column.append(_value(cells[place], is_number))
+                column.append(read(cells[place]))
             except ValueError as error:
                 raise InputError(f"row {row}, column {name!r}: {error}") from None
     if not row:
         raise InputError("it has a header only: at least one row is expected")
     return _feeds(values, description)
-
-
-def _value(cell: str, is_number: bool) -> float | str | None:
-    cell = cell.strip() if is_number else cell
-    if cell in NULLS:
-        return None
-    if not is_number:
-        return cell
-    if _NUMBER.fullmatch(cell) and math.isfinite(number := float(cell)):
-        return number
-    raise ValueError(f"{cell[:50]!r} is not a finite number")
 
 
 def instance(description: Description) -> str:
@@ -118,13 +145,20 @@ def instance(description: Description) -> str:
 
 def instance_schema(description: Description) -> dict[str, Any]:
     """The JSON schema of an instance."""
-    kinds = {column["name"]: "number" if column["type"] == "number" else "string" for column in description["columns"]}
-    return {
-        "type": "object",
-        "properties": {name: {"type": [kind, "null"]} for name, kind in kinds.items()},
-        "required": list(kinds),
-        "additionalProperties": False,
+    rule = notation(description)
+    words = [re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", word) for word in ("", *TRUTH, *rule.nulls)]
+    written = _DOCUMENTED.replace(r"\.", re.escape(rule.decimal))
+    number = {
+        "type": ["number", "string", "boolean", "null"],
+        "minimum": -LARGEST,
+        "maximum": LARGEST,
+        "pattern": f"^({written}|{'|'.join(words)})$",
     }
+    category = {"type": ["string", "number", "boolean", "null"]}
+    date = {"type": ["string", "null"], "format": "date"}
+    kinds = {"number": number, "date": date, "category": category}
+    properties = {column["name"]: kinds[column["type"]] for column in description["columns"]}
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _text(data: bytes) -> str:
@@ -190,14 +224,11 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
 
 
-def _feeds(columns: Sequence[Sequence[float | str | None]], description: Description) -> dict[str, NDArray[Any]]:
+def _feeds(columns: Sequence[Sequence[float | str]], description: Description) -> dict[str, NDArray[Any]]:
     """Column -> float64 or object [N], from the values of each column."""
     import numpy as np
 
-    feeds: dict[str, NDArray[Any]] = {}
-    for column, values in zip(description["columns"], columns, strict=True):
-        if column["type"] == "number":
-            feeds[column["name"]] = np.array([math.nan if value is None else value for value in values], np.float64)
-        else:
-            feeds[column["name"]] = np.array(["" if value is None else value for value in values], np.object_)
-    return feeds
+    return {
+        column["name"]: np.array(values, np.object_ if column["type"] == "category" else np.float64)
+        for column, values in zip(description["columns"], columns, strict=True)
+    }

@@ -4,6 +4,7 @@ Nothing is fitted again: the layers are the trained ones, and the encoding of a 
 from models/model.onnx. A graph without Keras layers (a linear model) is computed as a whole.
 """
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -63,8 +64,10 @@ def operators() -> "dict[str, Callable[..., Tensor]]":
         "Concat": lambda *parts, axis: tf.concat(list(parts), axis),
         "Div": tf.divide,
         "Equal": tf.equal,
+        "Floor": tf.floor,
         "IsNaN": tf.math.is_nan,
         "MatMul": tf.matmul,
+        "Mul": tf.multiply,
         "Softmax": lambda x, axis=-1: tf.nn.softmax(x, axis),
         "Sub": tf.subtract,
         "Unsqueeze": lambda x, axes: tf.expand_dims(x, int(axes[0])),
@@ -74,8 +77,8 @@ def operators() -> "dict[str, Callable[..., Tensor]]":
 
 # The keys of `operators`, for checks without TensorFlow; and LabelEncoder, whose table must be part of the module.
 OPERATORS = {
-    "Add", "Cast", "Clip", "Concat", "Div", "Equal", "IsNaN", "LabelEncoder", "MatMul", "Softmax", "Sub", "Unsqueeze",
-    "Where",
+    "Add", "Cast", "Clip", "Concat", "Div", "Equal", "Floor", "IsNaN", "LabelEncoder", "MatMul", "Mul", "Softmax",
+    "Sub", "Unsqueeze", "Where",
 }  # fmt: skip
 
 
@@ -129,7 +132,7 @@ def build(model: ExportedModel, layers: "keras.Model | None") -> "tf.Module":
     import tensorflow as tf
     from onnx import helper, numpy_helper
 
-    module, functions = tf.Module(), operators()
+    module, functions, read = tf.Module(), operators(), _reader(model.description)
     constants = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
     # A SavedModel holds the variables and tables that are attributes of the module.
     module.variables_of_layers = [variable.value for variable in layers.weights] if layers else []
@@ -142,7 +145,8 @@ def build(model: ExportedModel, layers: "keras.Model | None") -> "tf.Module":
         return functions[node.op_type](*inputs, **attributes)
 
     def predict(feeds: Mapping[str, Tensor]) -> Tensor:
-        values = {**constants, **{name: tf.convert_to_tensor(value) for name, value in feeds.items()}}
+        cells = {name: read(name, tf.convert_to_tensor(value)) for name, value in feeds.items()}
+        values = {**constants, **cells}
         for node in model.encoding:
             values[node.output[0]] = run(node, [values[name] for name in node.input])
         entry = values[model.encoded or model.graph.input[0].name]
@@ -150,6 +154,14 @@ def build(model: ExportedModel, layers: "keras.Model | None") -> "tf.Module":
 
     module.predict = predict
     return module
+
+
+def _reader(description: Mapping[str, Any]) -> Callable[[str, Tensor], Tensor]:
+    """A function from the name and the values of an input to those that the graph takes."""
+    if "notation" not in description:  # a picture
+        return lambda name, values: values
+    read: Callable[[str, Tensor], Tensor] = importlib.import_module(".tables", __package__).reader(description)
+    return read
 
 
 def _lookup(node: "onnx.NodeProto") -> "tf.lookup.StaticHashTable":

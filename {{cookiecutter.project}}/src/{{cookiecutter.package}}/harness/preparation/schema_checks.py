@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ADVICE = {
-    "type": "fix the cell or make it empty",
+    "type": "fix the cell, make it empty, or add it to data.nulls if it means a missing value",
     "size": "the model computes with 32-bit numbers: fix the cell or make it empty",
     "encoding": "save the whole file in the encoding that data.encoding names",
     "null": "fill in a value, or allow missing values with `nulls:` in the schema",
+    "null in role": "fill in a value, or leave out such rows with data.on_invalid: drop",
+    "word": "if it is a value, remove it from data.nulls; if not, allow missing values with `nulls:` in the schema",
+    "word in role": "if it is a value, remove it from data.nulls; if not, leave out such rows with data.on_invalid: "
+    "drop",
     "category": "fix the cell, or add it to the schema if it is valid",
     "range": "fix the cell, or widen `min:` and `max:` in the schema if it is valid",
     "duplicate": "remove one of the rows",
@@ -54,7 +58,7 @@ def build(columns: Mapping[str, Column]) -> "pandera.DataFrameSchema":
     """
     import pandera.pandas as pandera
 
-    types = {"number": "float64", "category": "str", "text": "str", "time": "datetime64[us]"}
+    types = {"number": "float64", "date": "float64", "category": "str", "text": "str", "time": "datetime64[us]"}
 
     def checks(column: Column) -> list[Any]:
         bounds = [pandera.Check.ge(column.min)] if column.min is not None else []
@@ -124,16 +128,18 @@ def suggestion(word: str, known: list[str]) -> str:
     return f" (did you mean {close!r}?)" if close else ""
 
 
-def explain(kind: str, value: str, column: Column | None, path: Path) -> str:
+def explain(kind: str, value: str, column: Column | None, path: Path, in_role: bool) -> str:
     """A violation in one line, with advice.
 
     Args:
         kind: Kind of violation, one of `ADVICE`.
-        value: The cell as text; for a `ragged` row, the error.
+        value: The cell as text, "" if empty; for a `ragged` row, the error.
         column: Schema of the cell's column; None for a whole row.
         path: File of the schema.
+        in_role: Whether the column is target, id, time or group, and must have a value in every row.
     """
-    advice = ADVICE[kind].replace("the schema", str(path))
+    case = kind if kind != "null" else ("word" if value else "null") + (" in role" if in_role else "")
+    advice = ADVICE[case].replace("the schema", str(path))
     if kind == "category" and column is not None:
         known = column.categories or []
         return f"{value!r} is not among the {len(known)} known categories{suggestion(value, known)}: {advice}"
@@ -144,7 +150,7 @@ def explain(kind: str, value: str, column: Column | None, path: Path) -> str:
         "type": f"{value!r} is not a {column.type if column else 'value'}",
         "size": f"{value} is too large or infinite",
         "encoding": f"{value!r} is not valid text",
-        "null": "is empty",
+        "null": f"{value!r} is a word for a missing value" if value else "is empty",
         "duplicate": f"{value!r} has occurred before",
         "ragged": value,
     }

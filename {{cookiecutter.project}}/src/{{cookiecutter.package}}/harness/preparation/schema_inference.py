@@ -2,59 +2,94 @@
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from ..core import config, files
 from ..core.errors import UserError
+from ..inputs.table_notation import LARGEST, Notation
+from . import schema_hints
 from .schema import MAX_CATEGORIES, Column
 from .table import Table
-from .table_cells import LARGEST, as_numpy, convert
+from .table_cells import as_numpy, convert
+from .table_guesses import MOSTLY
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOSTLY = 0.9  # fraction of numbers from which a column is numeric; its other cells are then violations
-
 
 class _Statistics:
-    """Statistics of a column, in bounded memory."""
+    """Statistics of a column, in bounded memory.
 
-    def __init__(self) -> None:
+    Attributes:
+        rows: Number of cells.
+        nulls: Number of missing cells.
+        words: Word for a missing value -> number of cells.
+        low: Smallest number.
+        high: Largest number.
+        texts: Canonical texts; None if there are more than `MAX_CATEGORIES`.
+    """
+
+    def __init__(self, notation: Notation) -> None:
         self.rows = self.nulls = 0
-        self._numbers = self._times = 0
+        self.words: Counter[str] = Counter()
         self.low, self.high = math.inf, -math.inf
-        self.texts: set[str] | None = set()  # None if there are more than MAX_CATEGORIES
+        self.texts: set[str] | None = set()
+        self._notation = notation
+        self._numbers = self._times = self._dates = 0
 
     def add(self, values: "pa.Array", is_time: bool) -> None:
         """Updates the statistics with some cells."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         self.rows += len(values)
-        self.nulls += values.null_count
         levels = values.value_counts()  # so that each distinct cell is converted once
         cells, counts = levels.field("values"), as_numpy(levels.field("counts"))
-        numbers, _ = convert(cells, "number")
-        self._numbers += int(counts[as_numpy(numbers.is_valid())].sum())
+        texts, bad = convert(cells, "text", self._notation, "")
+        missing = as_numpy(texts.is_null()) & ~bad.get("encoding", np.False_)
+        self.nulls += int(counts[missing].sum())
+        self._add_words(cells.filter(pa.array(missing)), counts[missing])
+        # Truth values are categories, although a column of numbers may hold them.
+        is_truth = as_numpy(pc.is_in(texts, pa.array(["true", "false"])))
+        numbers, _ = convert(cells.filter(pa.array(~is_truth)), "number", self._notation, "")
+        self._numbers += int(counts[~is_truth][as_numpy(numbers.is_valid())].sum())
         if len(numbers) > numbers.null_count:
             extremes = pc.min_max(numbers).as_py()
             self.low, self.high = min(self.low, extremes["min"]), max(self.high, extremes["max"])
-        elif is_time:
-            times, _ = convert(cells, "time")
-            self._times += int(counts[as_numpy(times.is_valid())].sum())
+        else:
+            self._dates += self._count(cells, counts, "date")
+            self._times += self._count(cells, counts, "time") if is_time else 0
         if self.texts is not None:
-            texts, _ = convert(cells, "text")
             self.texts.update(texts.drop_null().to_pylist())
             if len(self.texts) > MAX_CATEGORIES:
                 self.texts = None
+
+    def _count(self, cells: "pa.Array", counts: NDArray[np.int64], type: str) -> int:
+        """Number of cells of a type."""
+        return int(counts[as_numpy(convert(cells, type, self._notation, "")[0].is_valid())].sum())
+
+    def _add_words(self, cells: "pa.Array", counts: NDArray[np.int64]) -> None:
+        for cell, count in zip(cells.to_pylist(), counts.tolist(), strict=True):
+            word = cell.decode() if isinstance(cell, bytes) else str(cell)
+            if word in self._notation.nulls:
+                self.words[word] += count
 
     @property
     def numeric(self) -> bool:
         """Whether the column holds numbers."""
         return self._mostly(self._numbers)
+
+    @property
+    def dated(self) -> bool:
+        """Whether the column holds dates."""
+        return self._mostly(self._dates)
 
     @property
     def temporal(self) -> bool:
@@ -79,25 +114,40 @@ def infer(source: Table) -> dict[str, Column]:
     Raises:
         UserError: If a header or a configured column is wrong, or there are no rows.
     """
+    import pyarrow as pa
+
     names = source.header()
-    statistics = {name: _Statistics() for name in names}
+    statistics = {name: _Statistics(source.notation()) for name in names}
     for part in source.chunks(dict.fromkeys(names, "raw")):
         for name, values in zip(names, part.values.columns, strict=True):
+            if pa.types.is_nested(values.type):
+                raise UserError(
+                    f"{part.file}: column {name!r} holds {values.type}, which is no value: name it in data.drop"
+                )
             statistics[name].add(values, name == source.time)
     if not names or not statistics[names[0]].rows:
         cause = "has no rows below its header" if source.keep is None else "has no row that the filter keeps"
         raise UserError(f"{source.label}: {cause}, so that nothing can be inferred")
+    _report_index(source)
     return {name: _column(name, column, source) for name, column in statistics.items()}
 
 
 def _column(name: str, statistics: _Statistics, source: Table) -> Column:
     type = _column_type(name, statistics, source)
+    if statistics.words and type != "number":
+        words = ", ".join(f"{word!r} ({count:,} cells)" for word, count in sorted(statistics.words.items()))
+        print(
+            f"schema: column {name!r}: missing, as data.nulls says: {words}; remove there what is a value",
+            file=sys.stderr,
+        )
     if type == "time":
         return Column(type="time")
     if type == "text":
         return Column(type="text", unique=name == source.id)
     nulls = 0.0 if name in source.roles else min(1.0, math.ceil(200 * statistics.nulls / statistics.rows) / 100)
     constant = statistics.texts is not None and len(statistics.texts) < 2
+    if type == "date":
+        return Column(type="date", nulls=nulls, constant=constant)
     if type == "number":
         low, high = _bounds(name, statistics)
         return Column(type="number", min=low, max=high, nulls=nulls, constant=constant)
@@ -114,7 +164,9 @@ def _column_type(name: str, statistics: _Statistics, source: Table) -> str:
         return _time_type(name, statistics)
     if name in (source.id, source.group):
         return "text"
-    return "number" if statistics.numeric and name not in source.categories else "category"
+    if name in source.categories:
+        return "category"
+    return "number" if statistics.numeric else "date" if statistics.dated else "category"
 
 
 def _target_type(name: str, statistics: _Statistics, source: Table) -> str:
@@ -131,6 +183,15 @@ def _time_type(name: str, statistics: _Statistics) -> str:
     if not statistics.numeric and not statistics.temporal:
         raise UserError(f"data.time: column {name!r} holds neither numbers nor times such as 2026-01-31T12:00:00")
     return "number" if statistics.numeric else "time"
+
+
+def _report_index(source: Table) -> None:
+    for name in dict.fromkeys(name for file in source.files for name in source.index(file)):
+        print(
+            f"schema: column {name!r} is the index of a pandas DataFrame, so no feature; if it should be one, write "
+            "the file after `reset_index()`",
+            file=sys.stderr,
+        )
 
 
 def _report_many_texts(name: str, source: Table) -> None:
@@ -196,6 +257,10 @@ def command(force: bool) -> None:
         raise UserError(f"data: {composed['data']['_target_']} is not a table source; only tables have a schema")
     if source.schema.exists() and not force:
         raise UserError(f"{source.schema} exists: edit it, or overwrite it with --force and review the difference")
+    hints = schema_hints.hints(source)
+    for hint in hints:
+        print(f"schema: {hint}", file=sys.stderr)
     columns = infer(source)
     write(columns, source.schema)
-    print(f"{source.schema}: {len(columns)} columns. Review it, correct it and commit it", file=sys.stderr)
+    again = "; after changing keys of data, infer it again with --force" if hints else ""
+    print(f"{source.schema}: {len(columns)} columns. Review it, correct it and commit it{again}", file=sys.stderr)

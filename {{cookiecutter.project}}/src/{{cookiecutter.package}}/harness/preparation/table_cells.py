@@ -1,40 +1,56 @@
 """Conversion of cells to the types of the schema."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inputs.tables import NULLS
+from ..inputs.table_dates import date_reader
+from ..inputs.table_notation import (
+    LARGEST,
+    Notation,
+    TooLarge,
+    level_reader,
+    null_numbers,
+    number_reader,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Bad = dict[str, NDArray[np.bool_]]  # kind of violation -> mask of the cells with it, bool [n]
 
-LARGEST = float(np.finfo(np.float32).max)  # the model computes in 32-bit arithmetic
-NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)$"
 
-
-def convert(values: "pa.Array", type: str) -> tuple["pa.Array", Bad]:
+def convert(values: "pa.Array", type: str, notation: Notation, column: str) -> tuple["pa.Array", Bad]:
     """Cells converted to a type of the schema.
 
     Args:
         values: Cells, of the type in the file.
-        type: Type in the schema: `number` gives doubles, `time` timestamp[us] in UTC, any other type strings.
+        type: Type in the schema: `number` gives doubles, `date` doubles of days since 1970, `time` timestamp[us] in
+            UTC, any other type strings.
+        notation: How the cells are written.
+        column: Name of the column.
 
     Returns:
-        The cells, null if they cannot be converted; and kind of violation -> mask of the cells with it, bool [n].
+        The cells, null if they are missing or cannot be converted; and kind of violation -> mask of the cells with it,
+        bool [n].
     """
     import pyarrow as pa
 
     values, undecodable = _decoded(values)
     if pa.types.is_nested(values.type) or (type == "number" and pa.types.is_temporal(values.type)):
-        nulls = {"number": pa.float64(), "time": pa.timestamp("us")}.get(type, pa.string())
+        nulls = {"number": pa.float64(), "date": pa.float64(), "time": pa.timestamp("us")}.get(type, pa.string())
         converted, bad = pa.nulls(len(values), nulls), {"type": as_numpy(values.is_valid())}
+    elif type == "number":
+        converted, bad = _numbers(values, notation)
+    elif type == "date":
+        converted, bad = _dates(values, notation)
+    elif type == "time":
+        converted, bad = _times(values, notation)
     else:
-        converted, bad = _CONVERTERS.get(type, _texts)(values)
+        converted, bad = _mapped(values, level_reader(notation, column)), {}
     return converted, {kind: mask for kind, mask in (undecodable | bad).items() if mask.any()}
 
 
@@ -58,65 +74,103 @@ def _decoded(values: "pa.Array") -> tuple["pa.Array", Bad]:
         return pa.array(cells, pa.string()), {"encoding": undecodable}
 
 
-def _numbers(values: "pa.Array") -> tuple["pa.Array", Bad]:
+def _numbers(values: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
     import pyarrow as pa
 
     bad: Bad = {}
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
-        values, bad = _parsed(values)
+    if _is_text(values):
+        values, bad = _parsed(values, notation)
     elif pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     values = values.cast(pa.float64(), safe=False)
     cells = numbers(values)
     too_large = np.abs(cells) > LARGEST
+    codes = [*null_numbers(notation)]
+    missing = np.isin(cells, codes) if codes else np.False_
     if too_large.any():
-        return nullable(np.where(too_large, np.nan, cells)), bad | {"size": too_large}
+        bad = bad | {"size": bad.get("size", False) | too_large}
+    if (invalid := too_large | missing).any():
+        return nullable(np.where(invalid, np.nan, cells)), bad
     if np.isnan(cells).sum() != values.null_count:  # NaN in a Parquet file
         values = nullable(cells)
     return values, bad
 
 
-def _parsed(texts: "pa.Array") -> tuple["pa.Array", Bad]:
+def _is_text(values: "pa.Array") -> bool:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    try:
-        return texts.cast(pa.float64()), {}
-    except pa.ArrowInvalid:
-        cells = pc.utf8_trim_whitespace(texts.cast(pa.string()))
-        cells = pc.if_else(pc.is_in(cells, pa.array([*NULLS])), None, cells)
-        is_number = pc.match_substring_regex(cells, NUMBER)
-        bad = as_numpy(pc.fill_null(pc.invert(is_number), False))
-        return pc.if_else(is_number, cells, None).cast(pa.float64()), {"type": bad}
+    return bool(
+        pa.types.is_string(values.type) or pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type)
+    )
 
 
-def _times(values: "pa.Array") -> tuple["pa.Array", Bad]:
+def _parsed(texts: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
+    import pyarrow as pa
+
+    if notation.plain:
+        with suppress(pa.ArrowInvalid):
+            return texts.cast(pa.float64()), {}
+    return _read(texts, number_reader(notation))
+
+
+def _read(cells: "pa.Array", read: Callable[[object], float]) -> tuple["pa.Array", Bad]:
+    """Doubles that a function reads from cells, each distinct one once."""
+    encoded = cells.dictionary_encode()
+    size = len(encoded.dictionary)
+    values, kinds = np.full(size + 1, np.nan), np.zeros(size + 1, "<U4")
+    for place, cell in enumerate(encoded.dictionary.to_pylist()):
+        try:
+            values[place] = read(cell)
+        except TooLarge:
+            kinds[place] = "size"
+        except ValueError:
+            kinds[place] = "type"
+    indices = as_numpy(encoded.indices.fill_null(size))
+    return nullable(values[indices]), {kind: kinds[indices] == kind for kind in ("type", "size")}
+
+
+def _dates(values: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
+    import pyarrow as pa
+
+    if not (pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)):
+        return _read(_plain(values), date_reader(notation))
+    microseconds = values.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
+    return nullable(as_numpy(microseconds.cast(pa.float64())) / 86_400e6), {}
+
+
+def _times(values: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
     import pyarrow as pa
 
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
         return values.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.timestamp("us")), {}
     import pandas as pd
 
-    text = values.cast(pa.string()).to_pandas()
+    text = _mapped(values, level_reader(Notation(notation.nulls), "")).to_pandas()
     times = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
     bad = (times.isna() & text.notna()).to_numpy(np.bool_)
     without_zone = times.dt.tz_localize(None).astype("datetime64[us]")
     return pa.array(without_zone, pa.timestamp("us"), from_pandas=True), {"type": bad}
 
 
-def _texts(values: "pa.Array") -> tuple["pa.Array", Bad]:
+def _mapped(values: "pa.Array", read: Callable[[object], str]) -> "pa.Array":
+    """Texts of cells, null if missing; each distinct cell is read once."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    values = values.cast(pa.string())
-    if values.null_count < len(values):
-        # ONNX has no missing strings; "" stands for them, in files as in requests.
-        blank = pc.equal(values, "")
-        values = pc.if_else(blank, None, values) if pc.any(blank).as_py() else values
-    return values, {}
+    encoded = _plain(values).dictionary_encode()
+    # ONNX has no missing strings; "" stands for them, in files as in requests.
+    texts = pa.array([read(cell) or None for cell in encoded.dictionary.to_pylist()], pa.string())
+    return texts.take(encoded.indices)
 
 
-_CONVERTERS: dict[str, Callable[["pa.Array"], tuple["pa.Array", Bad]]] = {"number": _numbers, "time": _times}
+def _plain(values: "pa.Array") -> "pa.Array":
+    """Cells that Python sees as a text, an integer, a float or a truth value."""
+    import pyarrow as pa
+
+    if pa.types.is_float16(values.type) or pa.types.is_float32(values.type):
+        shortest = pa.array([str(number) for number in as_numpy(values)])  # 0.1, not 0.10000000149011612
+        return pa.array(shortest.cast(pa.float64()), mask=as_numpy(values.is_null()))
+    plain = pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)
+    return values if plain or _is_text(values) else values.cast(pa.string())
 
 
 def as_numpy(values: "pa.Array") -> NDArray[Any]:

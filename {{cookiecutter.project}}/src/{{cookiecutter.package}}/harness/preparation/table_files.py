@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError, one_line
-from ..inputs.tables import DELIMITERS, NULLS
+from ..inputs.table_notation import Notation
+from ..inputs.tables import DELIMITERS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK = 1 << 20  # bytes of a file that are read at once
+AS_BYTES = Notation(())  # for cells that are not read as numbers
 
 
 class Part(NamedTuple):
@@ -43,12 +45,15 @@ class File(NamedTuple):
     Attributes:
         name: Name of the file in messages.
         header: Reads the names of the columns.
-        read: Reads the rows in parts. Argument: column -> type in the schema, or `raw` for unconverted cells.
+        read: Reads the rows in parts. Arguments: column -> type in the schema, or `raw` for unconverted cells; how the
+            cells are written.
+        index_columns: Reads the names of the columns that are the index of a pandas DataFrame.
     """
 
     name: str
     header: Callable[[], list[str]]
-    read: Callable[[Mapping[str, str]], Iterator[Part]]
+    read: Callable[[Mapping[str, str], Notation], Iterator[Part]]
+    index_columns: Callable[[], list[str]] = list
 
 
 def csv_files(path: str, delimiter: str, encoding: str) -> tuple[Path, list[File]]:
@@ -96,7 +101,16 @@ def parquet_files(path: str) -> tuple[Path, list[File]]:
         UserError: If there is no file.
     """
     root, paths = _matching(path, "parquet")
-    return root, [File(file.as_posix(), partial(parquet_header, file), partial(parquet_parts, file)) for file in paths]
+    files = [
+        File(
+            file.as_posix(),
+            partial(parquet_header, file),
+            partial(parquet_parts, file),
+            partial(parquet_index, file),
+        )
+        for file in paths
+    ]
+    return root, files
 
 
 def memory(name: str, load: Callable[[], "pa.Table"]) -> File:
@@ -107,7 +121,7 @@ def memory(name: str, load: Callable[[], "pa.Table"]) -> File:
         load: Returns the table.
     """
 
-    def read(wanted: Mapping[str, str]) -> Iterator[Part]:
+    def read(wanted: Mapping[str, str], notation: Notation) -> Iterator[Part]:
         for batch in load().select(list(wanted)).to_batches():
             yield Part(name, np.arange(1, 1 + len(batch)), batch)
 
@@ -148,7 +162,7 @@ def _readable(path: Path, encoding: str = "") -> Iterator[None]:
 
 
 def csv_header(path: Path, delimiter: str, encoding: str) -> list[str]:
-    """Column names of a CSV file.
+    """Column names of a CSV file, without unnamed columns that hold nothing.
 
     Args:
         path: The file.
@@ -162,8 +176,10 @@ def csv_header(path: Path, delimiter: str, encoding: str) -> list[str]:
     with_mark = "utf-8-sig" if is_utf8 else encoding
     # The first block is decoded as a whole: errors below the header are reported later, with their row.
     with _readable(path, encoding), path.open(encoding=with_mark, newline="", errors="surrogateescape") as file:
-        names = next((row for row in text.reader(file, delimiter=delimiter) if row), [])
+        rows = (row for row in text.reader(file, delimiter=delimiter) if row)
+        names = next(rows, [])
         "".join(names).encode()  # raises UnicodeError for escaped bytes in the header
+        names = _without_empty(names, rows)
     if not names:
         raise UserError(f"{path}: the file is empty")
     candidates = [character for character in DELIMITERS if character != delimiter and character in names[0]]
@@ -175,7 +191,22 @@ def csv_header(path: Path, delimiter: str, encoding: str) -> list[str]:
     return names
 
 
-def csv_parts(path: Path, delimiter: str, encoding: str, wanted: Mapping[str, str]) -> Iterator[Part]:
+def _without_empty(names: list[str], rows: Iterator[list[str]]) -> list[str]:
+    """Names of columns, without unnamed ones that hold nothing, such as those of a delimiter at the end of each line.
+
+    Args:
+        names: The header.
+        rows: The other rows, read only if a name is empty.
+    """
+    empty = {place for place, name in enumerate(names) if not name}
+    while empty and (row := next(rows, None)) is not None:
+        empty -= {place for place in empty if place < len(row) and row[place].strip()}
+    return [name for place, name in enumerate(names) if place not in empty]
+
+
+def csv_parts(
+    path: Path, delimiter: str, encoding: str, wanted: Mapping[str, str], notation: Notation
+) -> Iterator[Part]:
     """Rows of a CSV file, parsed to the types of the schema.
 
     From the first cell that cannot be parsed, the rest of the file is read as bytes, to report every bad cell.
@@ -185,15 +216,17 @@ def csv_parts(path: Path, delimiter: str, encoding: str, wanted: Mapping[str, st
         delimiter: The character between two cells.
         encoding: Name of the encoding.
         wanted: Column -> type in the schema, or `raw`.
+        notation: How the cells are written.
     """
     import pyarrow as pa
 
     name, rows_read = path.as_posix(), 0
     stream = partial(_csv_batches, path, delimiter, encoding)
     if "raw" not in wanted.values():
-        types = {column: pa.float64() if type == "number" else pa.string() for column, type in wanted.items()}
+        number = pa.string() if notation.thousands else pa.float64()  # Arrow knows no mark between thousands
+        types = {column: number if type == "number" else pa.string() for column, type in wanted.items()}
         try:
-            for batch in stream(types):
+            for batch in stream(types, notation):
                 yield Part(name, np.arange(rows_read + 1, rows_read + 1 + len(batch)), batch)
                 rows_read += len(batch)
             return
@@ -209,6 +242,7 @@ def _csv_batches(
     delimiter: str,
     encoding: str,
     types: Mapping[str, "pa.DataType"],
+    notation: Notation = AS_BYTES,
     on_ragged: Callable[[Any], str] | None = None,
 ) -> Iterator["pa.RecordBatch"]:
     from pyarrow import csv
@@ -218,8 +252,12 @@ def _csv_batches(
         # Arrow knows the numbers of ragged rows only with a single thread.
         csv.ReadOptions(block_size=BLOCK, use_threads=on_ragged is None, encoding=encoding),
         csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_ragged),
+        # Texts stay as they are: `convert` decides which of them mean a missing value.
         csv.ConvertOptions(
-            column_types=types, include_columns=[*types], null_values=[*NULLS], strings_can_be_null=True
+            column_types=types,
+            include_columns=[*types],
+            null_values=["", *notation.nulls],
+            decimal_point=notation.decimal,
         ),
     ) as reader:
         yield from reader
@@ -239,7 +277,7 @@ def _csv_as_text(
         return "skip"
 
     upcoming = 1  # number of the next row
-    for batch in stream(dict.fromkeys(columns, pa.binary()), note):
+    for batch in stream(dict.fromkeys(columns, pa.binary()), on_ragged=note):
         left_out = np.asarray([row for row, _ in ragged], np.int64)
         rows = np.setdiff1d(np.arange(upcoming, upcoming + len(batch) + len(left_out)), left_out)[: len(batch)]
         upcoming = int(rows[-1]) + 1 if len(rows) else upcoming
@@ -268,6 +306,18 @@ def parquet_header(path: Path) -> list[str]:
         return names
 
 
+def parquet_index(path: Path) -> list[str]:
+    """Columns of a Parquet file that are the index of a pandas DataFrame.
+
+    https://pandas.pydata.org/docs/development/developer.html#storing-pandas-dataframe-objects-in-apache-parquet-format
+    """
+    from pyarrow import parquet
+
+    with _readable(path), parquet.ParquetFile(path) as file:
+        index = (file.schema_arrow.pandas_metadata or {}).get("index_columns", [])
+        return [name for name in index if isinstance(name, str)]  # a range of numbers is no column
+
+
 def parquet_rows(path: Path) -> int:
     """Number of rows of a Parquet file."""
     from pyarrow import parquet
@@ -276,12 +326,13 @@ def parquet_rows(path: Path) -> int:
         return int(file.metadata.num_rows)
 
 
-def parquet_parts(path: Path, wanted: Mapping[str, str]) -> Iterator[Part]:
+def parquet_parts(path: Path, wanted: Mapping[str, str], notation: Notation) -> Iterator[Part]:
     """Rows of a Parquet file, in parts of a row group.
 
     Args:
         path: The file.
         wanted: Columns to read; their types are ignored, cells have the types of the file.
+        notation: Ignored as well: `convert` applies it.
     """
     from pyarrow import parquet
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.paths import DATA_REPORT
+from ..inputs.table_notation import Notation
 from .schema import Column
 from .schema_checks import Cells, explain, violations
 from .table import LISTED, Table
@@ -22,18 +23,19 @@ PRINTED = 20  # maximum number of violations on the terminal
 UNREADABLE = ("type", "size", "encoding")  # kinds of violations whose cells become null by conversion
 
 
-def check(part: Part, columns: Mapping[str, Column]) -> tuple["pa.RecordBatch", list[Cells]]:
+def check(part: Part, columns: Mapping[str, Column], notation: Notation) -> tuple["pa.RecordBatch", list[Cells]]:
     """The converted rows of a part, and all violations in them.
 
     Args:
         part: A part of a file.
         columns: The schema.
+        notation: How the cells are written.
     """
     import pyarrow as pa
 
     converted, cells = {}, []
     for name, column in columns.items():
-        converted[name], bad = convert(part.values[name], column.type)
+        converted[name], bad = convert(part.values[name], column.type, notation, name)
         cells += [Cells(name, kind, np.flatnonzero(mask)) for kind, mask in bad.items()]
     unreadable = {name: [rows for column, _, rows in cells if column == name] for name in {c.column for c in cells}}
     rows = pa.RecordBatch.from_arrays([*converted.values()], [*converted])
@@ -110,7 +112,7 @@ class Violations:
         """
         room = LISTED - len(self._listed)
         listed = [
-            _Listed(part.file, row, "", explain("ragged", error, None, self._table.schema))
+            _Listed(part.file, row, "", explain("ragged", error, None, self._table.schema, False))
             for row, error in part.ragged
         ]
         if part.ragged:
@@ -118,7 +120,8 @@ class Violations:
         for column, kind, rows in cells:
             self._counts[column, kind] += len(rows)
             for place in rows[:room].tolist():
-                reason = explain(kind, _text(part, column, place), self._columns[column], self._table.schema)
+                text, in_role = _text(part, column, place), column in self._table.roles
+                reason = explain(kind, text, self._columns[column], self._table.schema, in_role)
                 listed.append(_Listed(part.file, int(part.rows[place]), column, reason))
         places = np.concatenate([np.zeros(0, np.int64), *(rows for *_, rows in cells)])
         self.rows += len(part.ragged) + len(np.unique(places))
@@ -137,18 +140,33 @@ class Violations:
         }
 
     def show(self) -> None:
-        """Prints the first violations, one in each line."""
-        for file, row, column, reason in self._listed[:PRINTED]:
+        """Prints the first violations; those of the same kind in one line."""
+        alike: dict[tuple[str, str, str], list[int]] = {}
+        for file, row, column, reason in self._listed:
+            alike.setdefault((file, column, reason), []).append(row)
+        printed = 0
+        for (file, column, reason), rows in list(alike.items())[:PRINTED]:
             place = f"column {column!r}: " if column else ""
-            print(f"prepare: {file}: row {row}: {place}{reason}", file=sys.stderr)
-        if (remaining := self.total - PRINTED) > 0:
+            print(f"prepare: {file}: {_rows(rows)}: {place}{reason}", file=sys.stderr)
+            printed += len(rows)
+        if (remaining := self.total - printed) > 0:
             print(
                 f"prepare: {remaining:,} more violations: {DATA_REPORT} counts all and lists up to {LISTED:,}",
                 file=sys.stderr,
             )
 
 
+def _rows(rows: Sequence[int]) -> str:
+    """Row numbers, at most five."""
+    if len(rows) == 1:
+        return f"row {rows[0]}"
+    shown = ", ".join(map(str, rows[:5]))
+    return f"rows {shown}" + (f" and {len(rows) - 5:,} more" if len(rows) > 5 else "")
+
+
 def _text(part: Part, column: str, place: int) -> str:
     cell = part.values.column(column)[place].as_py()
+    if cell is None or cell != cell:
+        return ""
     text = cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else str(cell)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -184,7 +184,10 @@ class ModelService:
             request: Any = self._request_model.model_validate_json(body)
         except pydantic.ValidationError as invalid:
             raise Refusal(400, self._first_error(invalid)) from None
-        return self._requests.from_json(request.instances, self._description)
+        try:
+            return self._requests.from_json(request.instances, self._description)
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
 
     def _first_error(self, invalid: pydantic.ValidationError) -> str:
         error = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
