@@ -270,11 +270,15 @@ TABLES = set(
     """
     conf/data/csv.yaml
     conf/data/parquet.yaml
+    conf/experiment/gradient_boosting.yaml
     conf/features/default.yaml
     conf/features/embedding.yaml
     conf/features/hashing.yaml
     conf/features/linear.yaml
-    conf/train/exact.yaml
+    conf/features/trees.yaml
+    conf/model/gradient_boosting.yaml
+    conf/train/boosting.yaml
+    conf/train/solver.yaml
     docs/requests-tables.md
     docs/tables.md
     requirements/serve-tables.lock
@@ -299,6 +303,8 @@ TABLES = set(
     src/<package>/harness/training/encoding.py
     src/<package>/harness/training/linear.py
     src/<package>/harness/training/table_likelihood.py
+    src/<package>/harness/training/table_trees.py
+    src/<package>/models/gradient_boosting.py
     src/<package>/tests/test_data_tables.py
     src/<package>/tests/test_features.py
     src/<package>/tests/test_model_tables.py

@@ -99,8 +99,11 @@ def test_ways_of_fitting_that_do_not_fit_are_refused(reproduced: Reproduce, copy
     for overrides, message in (
         (["model=linear_regression", "train.epochs=5"], "train.epochs"),  # Hydra's own message
         (["model=linear_regression", "+train.epochs=5"], "train.epochs: these settings apply to gradient descent only"),
-        (["model=linear_regression", "train=default"], "has its own solver: choose train: exact in conf/config.yaml"),
-        (["model=mlp", "train=exact"], "has no solver: choose train: default in conf/config.yaml"),
+        (
+            ["model=linear_regression", "train=default"],
+            "is not fitted by gradient_descent: choose train: solver in conf/config.yaml",
+        ),
+        (["model=mlp", "train=solver"], "is not fitted by solver: choose train: default in conf/config.yaml"),
     ):
         refused = project.run("dvc", "exp", "run", *(f"-S{override}" for override in overrides), check=False)
         assert refused.returncode != 0

@@ -78,6 +78,40 @@ def one_hot(  # noqa: PLR0913  The keyword-only parameters are section `features
     return graph.encoding()
 
 
+def codes(
+    table: "pa.Table",
+    columns: TableColumns,
+    *,
+    min_count: Positive,
+    max_categories: Annotated[int, Field(ge=1, le=254)],
+) -> Encoding:
+    """Numbers as they are and the codes of levels, for trees, which find thresholds and sets of levels themselves.
+
+    What is missing stays missing: a tree learns on which side of a split it belongs. An unknown level is "(other)" if
+    the training rows have rare levels, else missing.
+
+    Args:
+        table: The training rows.
+        columns: Name and type of each column, `number` or `category`.
+        min_count: Minimum number of training rows of a level; rarer levels become "(other)".
+        max_categories: Maximum number of levels of a category; beyond it, the rarest become "(other)". With it, a
+            category has at most 255 codes, which is the limit of scikit-learn's trees.
+
+    Raises:
+        UserError: Naming a column that cannot be encoded.
+    """
+    graph = Graph(columns, "float64")
+    encoding.pass_numbers(graph, table, columns)
+    for name, levels in encoding.categories(table, columns, min_count, max_categories):
+        number = {level: index for index, level in enumerate(k for k in levels.names if k != MISSING)}
+        index = {value: number.get(level, -1) for value, level in levels.of.items()} | {"": -1}
+        code = graph.look_up(name, index, number.get(OTHER, -1))
+        absent = graph.add("Equal", code, graph.constant(np.int64(-1)))
+        value = graph.add("Where", absent, graph.constant(np.nan), graph.cast(code, "float64"))
+        graph.output(graph.expand(value), [Column(name, levels=len(number), missing=True)])
+    return graph.encoding()
+
+
 def hashing(
     table: "pa.Table",
     columns: TableColumns,

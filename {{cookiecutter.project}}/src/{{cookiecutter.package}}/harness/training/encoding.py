@@ -35,13 +35,15 @@ class Column(NamedTuple):
         name: Name of the table's column, with the level if it is a category: "age", "age is missing", "sex=f".
         offset: Offset in the units of the table's column; encoded = (raw - offset) / scale.
         scale: Scale in the units of the table's column.
-        levels: Number of levels if the column holds indices of levels, which an embedding looks up; else 0.
+        levels: Number of levels if the column holds indices of levels, for embeddings and trees; else 0.
+        missing: Whether missing values stay missing, as NaN, which only trees can use.
     """
 
     name: str
     offset: float = 0.0
     scale: float = 1.0
     levels: int = 0
+    missing: bool = False
 
 
 class Encoding(NamedTuple):
@@ -290,6 +292,32 @@ def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbe
     if indicated := [name for name in names if table[name].null_count]:
         absent = graph.add("IsNaN", _stack(graph, indicated))
         graph.output(absent, [Column(f"{name} is missing") for name in indicated])
+
+
+def pass_numbers(graph: Graph, table: "pa.Table", columns: TableColumns) -> None:
+    """Adds the numbers as they are, a missing one as NaN.
+
+    Args:
+        graph: The graph.
+        table: The training rows.
+        columns: Columns of the table.
+
+    Raises:
+        UserError: Naming a column without values.
+    """
+    import pyarrow.compute as pc
+
+    used: list[str] = []
+    for name in named(columns, "number"):
+        low, high = (value.as_py() for value in pc.min_max(table[name]).values())
+        if low is None:
+            raise UserError(f"features: column {name!r} has no value in any training row: drop it")
+        if low == high and not table[name].null_count:
+            _warn_constant(name, f"the value {low:g}")
+        else:
+            used.append(name)
+    if used:
+        graph.output(_stack(graph, used), [Column(name, missing=True) for name in used])
 
 
 def _statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, float, float] | None:
