@@ -134,14 +134,13 @@ TABLES = {
 }
 
 
-def compare(project: Path, name: str, seeds: int, more: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+def compare(project: Path, name: str, seeds: int) -> Iterator[dict[str, Any]]:
     """Yields model, score and seconds of each model and split.
 
     Args:
         project: A project of the table's task; its data and schema are written.
         name: Key of `TABLES`.
         seeds: Number of splits.
-        more: Overrides of the configuration.
     """
     table = TABLES[name]
     path = Path("data/raw", f"{name}.csv")
@@ -152,7 +151,6 @@ def compare(project: Path, name: str, seeds: int, more: tuple[str, ...] = ()) ->
         f"data.target={table.target}",
         f"data.categories=[{','.join(table.categories)}]",
         f"data.schema=schema/of-{name}.yaml",
-        *more,
     ]
     models = ["mlp", "gradient_boosting", LINEAR[table.problem]]
     command = [sys.executable, "-c", COMPARE, json.dumps([overrides, models, seeds])]

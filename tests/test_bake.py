@@ -205,6 +205,7 @@ SERVICE = set(
     src/<package>/harness/packaging/sbom.py
     src/<package>/harness/packaging/signatures.py
     src/<package>/harness/packaging/tensorflow_model.py
+    src/<package>/harness/packaging/tensorflow_trees.py
     src/<package>/harness/packaging/warm_up.py
     src/<package>/harness/release/__init__.py
     src/<package>/harness/release/gates.py

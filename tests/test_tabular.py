@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 from browser import browser as browser
 from browser import opened, shares
 from conftest import (
+    ROOT,
     VENV,
     BakedProject,
     Copy,
@@ -109,6 +111,13 @@ def test_ways_of_fitting_that_do_not_fit_are_refused(reproduced: Reproduce, copy
         assert refused.returncode != 0
         assert message in refused.stderr
         assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_the_benchmark_of_models_runs(reproduced: Reproduce, copy: Copy) -> None:
+    compare = runpy.run_path(str(ROOT / "benchmarks/boosting.py"))["compare"]
+    rows = list(compare(copy(reproduced("tabular-classification")).path, "wine", 1))
+    assert [row["model"] for row in rows] == ["mlp", "gradient_boosting", "logistic_regression"]
+    assert all(0 < row["score"] < 0.7 for row in rows)  # the classes' own entropy is 1.1
 
 
 @dataclass(frozen=True)

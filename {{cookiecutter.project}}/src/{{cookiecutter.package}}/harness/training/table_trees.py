@@ -1,9 +1,9 @@
 """Trees of scikit-learn's histogram gradient boosting: fitted, measured and converted to ONNX.
 
-No kept converter is exact: skl2onnx 1.20 rounds thresholds to float32 and writes a set of levels as a threshold. Here,
-thresholds and leaves stay in double precision, as the rows do, and a set of levels is the operator's own mode, so that
-every row reaches the leaf that it reaches in scikit-learn. The trees' nodes are in a private attribute, `_predictors`,
-which other converters read as well; the tests compare every branch with scikit-learn's own predictions.
+No kept converter does it: skl2onnx 1.20 fails with onnx 1.23, and knows no splits by category. Here, thresholds and
+leaves stay in double precision, as the rows do, and a set of levels is a mode of ONNX's operator, so that every row
+reaches the leaf that it reaches in scikit-learn. The nodes are in a private attribute, `_predictors`, which other
+converters read as well; the tests compare every branch with scikit-learn's own predictions.
 """
 
 import itertools
