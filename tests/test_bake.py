@@ -210,6 +210,7 @@ SERVICE = set(
     src/<package>/harness/packaging/sbom.py
     src/<package>/harness/packaging/signatures.py
     src/<package>/harness/packaging/tensorflow_model.py
+    src/<package>/harness/packaging/tensorflow_trees.py
     src/<package>/harness/packaging/warm_up.py
     src/<package>/harness/release/__init__.py
     src/<package>/harness/release/gates.py
@@ -277,11 +278,15 @@ TABLES = set(
     """
     conf/data/csv.yaml
     conf/data/parquet.yaml
+    conf/experiment/gradient_boosting.yaml
     conf/features/default.yaml
     conf/features/embedding.yaml
     conf/features/hashing.yaml
     conf/features/linear.yaml
-    conf/train/exact.yaml
+    conf/features/trees.yaml
+    conf/model/gradient_boosting.yaml
+    conf/train/boosting.yaml
+    conf/train/solver.yaml
     docs/requests-tables.md
     docs/tables.md
     notebooks/tables.py
@@ -314,6 +319,8 @@ TABLES = set(
     src/<package>/harness/training/linear.py
     src/<package>/harness/training/table_dates.py
     src/<package>/harness/training/table_likelihood.py
+    src/<package>/harness/training/table_trees.py
+    src/<package>/models/gradient_boosting.py
     src/<package>/tests/test_data_tables.py
     src/<package>/tests/test_features.py
     src/<package>/tests/test_model_tables.py

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 from browser import browser as browser
 from browser import opened, shares
 from conftest import (
+    ROOT,
     VENV,
     BakedProject,
     Copy,
@@ -101,13 +103,23 @@ def test_ways_of_fitting_that_do_not_fit_are_refused(reproduced: Reproduce, copy
     for overrides, message in (
         (["model=linear_regression", "train.epochs=5"], "train.epochs"),  # Hydra's own message
         (["model=linear_regression", "+train.epochs=5"], "train.epochs: these settings apply to gradient descent only"),
-        (["model=linear_regression", "train=default"], "has its own solver: choose train: exact in conf/config.yaml"),
-        (["model=mlp", "train=exact"], "has no solver: choose train: default in conf/config.yaml"),
+        (
+            ["model=linear_regression", "train=default"],
+            "is not fitted by gradient_descent: choose train: solver in conf/config.yaml",
+        ),
+        (["model=mlp", "train=solver"], "is not fitted by solver: choose train: default in conf/config.yaml"),
     ):
         refused = project.run("dvc", "exp", "run", *(f"-S{override}" for override in overrides), check=False)
         assert refused.returncode != 0
         assert message in refused.stderr
         assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_the_benchmark_of_models_runs(reproduced: Reproduce, copy: Copy) -> None:
+    compare = runpy.run_path(str(ROOT / "benchmarks/boosting.py"))["compare"]
+    rows = list(compare(copy(reproduced("tabular-classification")).path, "wine", 1))
+    assert [row["model"] for row in rows] == ["mlp", "gradient_boosting", "logistic_regression"]
+    assert all(0 < row["score"] < 0.7 for row in rows)  # the classes' own entropy is 1.1
 
 
 @dataclass(frozen=True)

@@ -28,17 +28,47 @@ EPOCHS = history(loss=[1, 0.5, 0.2], m=[5, 3, 2], val_loss=[1, 0.4, 0.6], val_m=
 
 
 @pytest.mark.parametrize(
-    ("higher", "monitor", "expected"),
+    ("higher", "section", "expected"),
     [
-        (True, "val_loss", "3 epochs; the weights are those of epoch 1: validation loss 0.4000, validation m 5."),
-        (True, "val_m", "3 epochs; the weights are those of epoch 2: validation loss 0.6000, validation m 6."),
-        (False, "val_m", "3 epochs; the weights are those of epoch 0: validation loss 1.0000, validation m 4."),
-        (False, None, "Fitted by a solver, without epochs: validation loss 0.6000, validation m 6."),
+        (
+            True, {"monitor": "val_loss"},
+            "3 epochs; the weights are those of epoch 1: validation loss 0.4000, validation m 5.",
+        ),
+        (
+            True, {"monitor": "val_m"},
+            "3 epochs; the weights are those of epoch 2: validation loss 0.6000, validation m 6.",
+        ),
+        (
+            False, {"monitor": "val_m"},
+            "3 epochs; the weights are those of epoch 0: validation loss 1.0000, validation m 4.",
+        ),
+        (
+            False, {"monitor": "val_loss", "iterations": 9},
+            "3 iterations; the trees are those up to iteration 1: validation loss 0.4000, validation m 5.",
+        ),
+        (False, {}, "Fitted in one go, without epochs: validation loss 0.6000, validation m 6."),
     ],
-)
-def test_the_card_names_the_epoch_that_was_kept(higher: bool, monitor: str | None, expected: str) -> None:
+)  # fmt: skip
+def test_the_card_names_the_epoch_that_was_kept(higher: bool, section: dict[str, Any], expected: str) -> None:
     target: Any = SimpleNamespace(METRIC="m", HIGHER_IS_BETTER=higher)
-    assert card.training(EPOCHS, target, monitor) == expected
+    assert card.training(EPOCHS, target, section) == expected
+
+
+def test_importances() -> None:
+    rows = [{"name": "a|b", "share": 0.75, "splits": 1200}, {"name": "c", "share": 0.25, "splits": 3}]
+    workspace = described([])._replace(description={"importances": rows, "importances_note": "Made up."})
+    title, explanation, table = card.importances(workspace)
+    assert (title, explanation) == ("## Importance of the columns", "Made up.")
+    assert table.splitlines() == [
+        "| column | share | splits |",
+        "|---|---:|---:|",
+        r"| a\|b | 75.0% | 1,200 |",
+        "| c | 25.0% | 3 |",
+    ]
+    assert card.importances(described([])) == []
+    workspace = workspace._replace(description={"importances": rows * 50})
+    _, explanation, table = card.importances(workspace)
+    assert "the first 60 of 100 columns" in explanation and len(table.splitlines()) == 62
 
 
 def coefficient(name: str, estimate: float, error: float | None) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def target(request: pytest.FixtureRequest, workspace: Path) -> str:
     Path("schema.yaml").write_text(yaml.safe_dump({"columns": columns}), encoding="utf-8")
     params = {
         "data": {"schema": "schema.yaml"},
-        "train": {"_target_": f"{PACKAGE}.training.exact"},
+        "train": {"_target_": f"{PACKAGE}.harness.training.fit.solver"},
         "evaluate": {"seed": 0, "resamples": 100, "confidence": 0.9, "examples": 3, "shipped": 4},
     }
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

@@ -35,6 +35,18 @@ CASES: dict[str, tuple[Any, list[Any], dict[str, Any]]] = {
     ),
     "MatMul": (NUMBERS[[0, 3]], [WEIGHTS], {}),
     "Softmax": (np.array([[1e3, 0.0, -1e3], [1.0, 2.0, 3.0]]), [], {}),
+    "TreeEnsemble": (
+        np.array([[1.5, 2.0], [np.nextafter(1.5, 2), 0.0], [np.nan, np.nan], [9.0, 1.0], [0.0, np.nan]]), [],
+        {
+            "domain": "ai.onnx.ml", "aggregate_function": 1, "n_targets": 2, "tree_roots": [0, 2],
+            "nodes_featureids": [0, 1, 1], "nodes_modes": numpy_helper.from_array(np.array([0, 6, 6], np.uint8)),
+            "nodes_splits": numpy_helper.from_array(np.array([1.5, 0, 0])),
+            "nodes_missing_value_tracks_true": [1, 0, 1], "nodes_truenodeids": [1, 1, 3],
+            "nodes_falsenodeids": [0, 2, 4], "nodes_trueleafs": [0, 1, 1], "nodes_falseleafs": [1, 1, 1],
+            "leaf_targetids": [1, 1, 1, 0, 0], "leaf_weights": numpy_helper.from_array(np.array([1.0, 2, 4, 8, 16])),
+            "membership_values": numpy_helper.from_array(np.array([2, np.nan, -1, np.nan])),
+        },
+    ),
     "Unsqueeze": (NUMBERS[:, 0], [np.array([1])], {}),
     "Where": (NUMBERS > 0, [OTHER, NUMBERS], {}),
 }  # fmt: skip
@@ -62,7 +74,7 @@ def graph_of(operator: str) -> onnx.ModelProto:
         [onnx.ValueInfoProto(name="y")],
         [numpy_helper.from_array(np.asarray(v), k) for k, v in zip(names, others, strict=True)],
     )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 2)]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 5 if operator == "TreeEnsemble" else 2)]
     return onnx.shape_inference.infer_shapes(helper.make_model(made, opset_imports=opsets, ir_version=10))
 
 
@@ -91,7 +103,7 @@ def test_what_tensorflow_cannot_compute_is_refused(workspace: Path) -> None:
     graph = graph_of("Softmax")
     graph.graph.node[0].op_type = "Hardmax"
     write(Path("models"), graph.SerializeToString())
-    with pytest.raises(errors.UserError, match="the encoding has Hardmax, which has no exact counterpart"):
+    with pytest.raises(errors.UserError, match="the model has Hardmax, which has no exact counterpart"):
         tensorflow_model.read()
     write(Path("models"), graph.SerializeToString(), sha256="0")
     with pytest.raises(errors.UserError, match=r"differs from model\.json"):

@@ -17,13 +17,18 @@ from my_experiment.harness.prepared import tables as prepared_tables
 from my_experiment.harness.training import export, fit, restore
 from support import ROOT
 
-DESCENT: dict[str, Any] = {
-    "seed": 0,
-    "epochs": 1,
-    "batch_size": 64,
-    "learning_rate": 0.003,
-    "monitor": "val_loss",
-    "patience": 6,
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {
+        "seed": 0, "epochs": 1, "batch_size": 64, "learning_rate": 0.003, "monitor": "val_loss", "patience": 6,
+    },
+    "boosting": {"seed": 0, "iterations": 30, "learning_rate": 0.1, "monitor": "val_loss", "patience": 6},
+    "solver": {},
+}  # fmt: skip
+# Method -> an encoding that its models refuse, and the advice.
+REFUSED = {
+    "default": ("linear", "precision: float32"),
+    "boosting": ("embedding", "choose features: trees"),
+    "solver": ("trees", "choose features: linear"),
 }
 
 
@@ -36,17 +41,26 @@ def options(group: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def has_solver(model: str) -> bool:
-    """Whether a model has its own solver."""
-    return bool(fit.has_solver(options("model")[model]))
+def method(model: str) -> str:
+    """The training method of a model."""
+    return str(fit.method(options("model")[model]))
+
+
+# Keras computes in 32 bits; embeddings are its own; a linear model needs a value in every row.
+SUITABLE = {
+    "default": {"default", "embedding", "hashing"},
+    "boosting": {"default", "hashing", "linear", "trees"},
+    "solver": {"default", "hashing", "linear"},
+}
 
 
 PAIRS = [
-    pytest.param(model, features, marks=[] if has_solver(model) else pytest.mark.keras, id=f"{model}-{features}")
+    pytest.param(
+        model, features, marks=pytest.mark.keras if method(model) == "default" else [], id=f"{model}-{features}"
+    )
     for model in options("model")
     for features in options("features")
-    # Linear models have no embeddings; Keras computes in 32 bits.
-    if (features != "embedding" if has_solver(model) else features != "linear")
+    if features in SUITABLE[method(model)]
 ]
 
 
@@ -81,13 +95,12 @@ def train(model: str, features: str, manifest: dict[str, Any], folder: Path) -> 
     """Trains and exports; returns what it was trained on, and the files."""
     sections = {"model": options("model")[model], "features": options("features")[features]}
     inputs = prepared_tables.inputs(manifest, sections["features"])
-    if has_solver(model):
-        fitted = fit.solver(sections["model"], inputs, manifest)
-    else:
+    name = method(model)
+    if name == "default":
         from my_experiment.harness.training.quiet import keras
 
         keras.utils.clear_session()  # layers are numbered within a process
-        fitted = fit.gradient_descent(sections["model"], inputs, manifest, **DESCENT)
+    fitted = fit.METHODS[name](sections["model"], inputs, manifest, **SETTINGS[name])
     export.save(fitted, inputs, manifest, sections, folder)  # compares ONNX with what was fitted
     return inputs, {file.name: file.read_bytes() for file in folder.iterdir()}
 
@@ -98,25 +111,21 @@ def test_every_model_trains_to_the_same_bytes_and_is_exported(
 ) -> None:
     inputs, first = train(model, features, manifest, Path("one"))
     assert set(first) == {"model.json", "model.onnx", "weights.npz"}
-    if has_solver(model) or features in (
-        "default",
-        "embedding",
-    ):  # to a network, the others are as the default: numbers
+    # To a network, the others are as the default: numbers.
+    if method(model) != "default" or features in ("default", "embedding"):
         assert train(model, features, manifest, Path("two"))[1] == first
     answers = inference.predict(Path("one/model.onnx"), prepared_tables.feeds("test"))
     assert answers.shape == (manifest["examples"]["test"], len(manifest.get("classes", [0])))
     assert np.isfinite(answers).all()
     assert (answers != answers[0]).any()
-    if not has_solver(model):
+    if method(model) == "default":
         rebuilt = restore.load_keras(Path("one"))
         np.testing.assert_allclose(np.asarray(rebuilt(inputs.array("test"))), answers, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", sorted(options("model")))
 def test_an_encoding_that_a_model_cannot_use_is_refused(manifest: dict[str, Any], model: str) -> None:
-    features, advice = (
-        ("embedding", "choose features: linear") if has_solver(model) else ("linear", "precision: float32")
-    )
+    features, advice = REFUSED[method(model)]
     with pytest.raises(errors.UserError, match=advice):
         train(model, features, manifest, Path("one"))
 
@@ -125,11 +134,10 @@ def test_an_encoding_that_a_model_cannot_use_is_refused(manifest: dict[str, Any]
 def test_a_way_of_fitting_that_a_model_has_not_is_refused(manifest: dict[str, Any], model: str) -> None:
     inputs = prepared_tables.inputs(manifest, options("features")["default"])
     section = options("model")[model]
-    with pytest.raises(errors.UserError, match=r"^train: .*: choose train: "):
-        if has_solver(model):
-            fit.gradient_descent(section, inputs, manifest, **DESCENT)
-        else:
-            fit.solver(section, inputs, manifest)
+    needed = method(model)
+    for name in fit.METHODS.keys() - {needed}:
+        with pytest.raises(errors.UserError, match=rf"^train: .* is not fitted by .*: choose train: {needed} in "):
+            fit.METHODS[name](section, inputs, manifest, **SETTINGS[name])
 
 
 @pytest.mark.keras

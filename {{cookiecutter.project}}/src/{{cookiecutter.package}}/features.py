@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from .harness.contracts import Tensor
-from .harness.training import encoding, table_dates
+from .harness.training import encoding, table_dates, table_numbers
 from .harness.training.encoding import (
     MISSING,
     OTHER,
@@ -67,7 +67,7 @@ def one_hot(  # noqa: PLR0913  The keyword-only parameters are section `features
         UserError: Naming a column that cannot be encoded.
     """
     graph = Graph(columns, precision)
-    encoding.encode_numbers(graph, table, columns, numbers, missing)
+    table_numbers.encode_numbers(graph, table, columns, numbers, missing)
     table_dates.encode(graph, table, columns, missing)
     for name, levels in encoding.categories(table, columns, min_count, max_categories):
         encoded = [level for level in levels.names if not (reference and level == levels.most_frequent)]
@@ -76,6 +76,41 @@ def one_hot(  # noqa: PLR0913  The keyword-only parameters are section `features
         index = {value: place.get(level, zeros) for value, level in levels.of.items()}
         indicators = encoding.dummies(graph, graph.look_up(name, index, place.get(OTHER, zeros)), len(encoded))
         graph.output(indicators, [Column(f"{name}={level}") for level in encoded])
+    return graph.encoding()
+
+
+def codes(
+    table: "pa.Table",
+    columns: TableColumns,
+    *,
+    min_count: Positive,
+    max_categories: Annotated[int, Field(ge=1, le=254)],
+) -> Encoding:
+    """Numbers and dates as they are and the codes of levels, for trees, which find thresholds and sets of levels themselves.
+
+    What is missing stays missing: a tree learns on which side of a split it belongs. An unknown level is "(other)" if
+    the training rows have rare levels, else missing.
+
+    Args:
+        table: The training rows.
+        columns: Name and type of each column, `number`, `date` or `category`.
+        min_count: Minimum number of training rows of a level; rarer levels become "(other)".
+        max_categories: Maximum number of levels of a category; beyond it, the rarest become "(other)". With it, a
+            category has at most 255 codes, which is the limit of scikit-learn's trees.
+
+    Raises:
+        UserError: Naming a column that cannot be encoded.
+    """
+    graph = Graph(columns, "float64")
+    table_numbers.pass_numbers(graph, table, columns)
+    table_dates.encode(graph, table, columns, "mean")
+    for name, levels in encoding.categories(table, columns, min_count, max_categories):
+        number = {level: index for index, level in enumerate(k for k in levels.names if k != MISSING)}
+        index = {value: number.get(level, -1) for value, level in levels.of.items()} | {"": -1}
+        code = graph.look_up(name, index, number.get(OTHER, -1))
+        absent = graph.add("Equal", code, graph.constant(np.int64(-1)))
+        value = graph.add("Where", absent, graph.constant(np.nan), graph.cast(code, "float64"))
+        graph.output(graph.expand(value), [Column(name, levels=len(number), missing=True)])
     return graph.encoding()
 
 
@@ -108,7 +143,7 @@ def hashing(
         UserError: Naming a column that cannot be encoded.
     """
     graph = Graph(columns, precision)
-    encoding.encode_numbers(graph, table, columns, numbers, missing)
+    table_numbers.encode_numbers(graph, table, columns, numbers, missing)
     table_dates.encode(graph, table, columns, missing)
     for name, levels in encoding.categories(table, columns, 1, len(table)):
         code = graph.add("MurmurHash3", name, domain="com.microsoft", seed=0, positive=1)
@@ -152,7 +187,7 @@ def embedding(  # noqa: PLR0913  The keyword-only parameters are section `featur
         UserError: Naming a column that cannot be encoded.
     """
     graph = Graph(columns, "float32")
-    encoding.encode_numbers(graph, table, columns, numbers, missing)
+    table_numbers.encode_numbers(graph, table, columns, numbers, missing)
     table_dates.encode(graph, table, columns, missing)
     sizes: list[int] = []
     for name, levels in encoding.categories(table, columns, min_count, max_categories):

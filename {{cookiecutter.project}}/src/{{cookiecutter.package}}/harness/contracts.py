@@ -65,8 +65,8 @@ class Fitted(NamedTuple):
             function because the conversion takes as long as several epochs, and most trials of a sweep skip it.
         predict: Rows of `Inputs.array` -> outputs of the fitted model, with which the export is compared.
         weights: Name -> array.
-        history: A row for each epoch: loss, val_loss and the target's metric on both splits.
-        notes: Additional content of models/model.json, such as coefficients.
+        history: A row for each epoch or iteration: loss, val_loss and the target's metric on both splits.
+        notes: Additional content of models/model.json, such as coefficients or importances.
     """
 
     graph: Callable[[], onnx.ModelProto]
@@ -74,6 +74,26 @@ class Fitted(NamedTuple):
     weights: dict[str, NDArray[Any]]
     history: pd.DataFrame
     notes: Mapping[str, Any] = {}
+
+
+class Boosting(NamedTuple):
+    """How a model that adds trees one by one is fitted: section `train` of the configuration.
+
+    Attributes:
+        seed: Seed of whatever the model samples.
+        iterations: Maximum number of iterations.
+        learning_rate: Factor of each tree.
+        monitor: Validation metric of early stopping; the model is that of its best iteration.
+        patience: Number of iterations without improvement after which training stops.
+        threads: Number of threads, on which the model does not depend; None lets the model choose.
+    """
+
+    seed: int
+    iterations: int
+    learning_rate: float
+    monitor: str
+    patience: int
+    threads: int | None = None
 
 
 class Phase(NamedTuple):

@@ -32,7 +32,7 @@ def test_every_option_of_a_group_is_valid(workspace: Path, group: str, option: s
     try:
         configuration.check(composed.replace("???", "chosen"))  # csv and parquet have no default target
     except UserError as error:
-        assert group == "train" and "choose train:" in str(error)  # e.g. `exact`, which the default model cannot use
+        assert group == "train" and "choose train:" in str(error)  # e.g. `solver`, which the default model cannot use
     written = yaml.safe_load(Path(f"conf/{group}/{option}.yaml").read_text("utf-8"))
     section = written.get(group, written)  # an option that overrides other groups is `@package _global_`
     section.pop("defaults", None)
@@ -68,6 +68,8 @@ def test_an_experiment_trains(override: str, workspace: Path) -> None:
     sections: dict[str, Any] = yaml.safe_load(config.compose(overrides=[override]))
     if "epochs" in sections["train"]:
         sections["train"].update(epochs=1, limit=64, threads=None)
+    if "iterations" in sections["train"]:
+        sections["train"].update(iterations=2)
     if "weights" in sections["model"]:
         sections["model"].update(weights=None, fine_tune_epochs=1)
     manifest = prepared.manifest()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .settings import Evaluate
 
-COEFFICIENTS = 60  # maximum number in the table: those with the largest |estimate / standard error|
+COEFFICIENTS = 60  # maximum number in a table: those with the largest |estimate / standard error|, or share
 
 
 def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str], settings: "Evaluate") -> str:
@@ -32,7 +32,6 @@ def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str
         worst: Lines that show the examples with the largest errors.
         settings: Section `evaluate` of the configuration.
     """
-    monitored = workspace.parameters["train"].get("monitor")
     paragraphs = [
         "# Model card",
         heading(workspace),
@@ -45,8 +44,9 @@ def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str
         f"## {evaluation.worst.title}",
         "\n".join(worst),
         *coefficients(workspace),
+        *importances(workspace),
         "## Training",
-        training(workspace.history, targets.target(workspace.manifest), monitored),
+        training(workspace.history, targets.target(workspace.manifest), workspace.parameters["train"]),
         "![learning curves](plots/learning_curves.png)",
         "## Data",
         splits(workspace),
@@ -88,17 +88,20 @@ def metrics(evaluation: Evaluation) -> str:
     return "\n".join(table(("metric", "value", "from", "to", "baseline", "better"), rows))
 
 
-def training(history: "pd.DataFrame", target: Target, monitored: str | None) -> str:
+def training(history: "pd.DataFrame", target: Target, section: Mapping[str, Any]) -> str:
     """Sentence on the number of epochs and the best epoch's metrics.
 
     Args:
         history: A row for each epoch: loss and metric on both splits.
         target: Target of the model, whose metric is shown.
-        monitored: Metric of early stopping; None for a model without epochs.
+        section: Section `train` of the configuration; without `monitor`, the model has no epochs.
     """
+    monitored = section.get("monitor")
     best, value = history.iloc[monitor.best_epoch(history, monitored, target)], f"val_{target.METRIC}"
-    summary = "Fitted by a solver, without epochs"
-    if monitored is not None:
+    summary = "Fitted in one go, without epochs"
+    if "iterations" in section:
+        summary = f"{len(history)} iterations; the trees are those up to iteration {best['epoch']:.0f}"
+    elif monitored is not None:
         summary = f"{len(history)} epochs; the weights are those of epoch {best['epoch']:.0f}"
     return f"{summary}: validation loss {best['val_loss']:.4f}, validation {target.METRIC} {number(best[value])}."
 
@@ -125,6 +128,25 @@ def coefficients(workspace: Workspace) -> list[str]:
     words = sum(key in ("class", "name") for key in keys)
     lines = table([titles.get(key, key) for key in keys], cells, words)
     return ["## Coefficients", " ".join(filter(None, explanation)), "\n".join(lines)]
+
+
+def importances(workspace: Workspace) -> list[str]:
+    """Paragraphs on the importance of each column; [] for a model that does not measure it.
+
+    Args:
+        workspace: Results of the earlier stages.
+    """
+    rows: Sequence[Mapping[str, Any]] = workspace.description.get("importances", [])
+    if not rows:
+        return []
+    explanation = [workspace.description.get("importances_note")]
+    if len(rows) > COEFFICIENTS:
+        explanation.append(
+            f"The table shows the first {COEFFICIENTS} of {len(rows)} columns; models/model.json has all of them."
+        )
+    cells = [(row["name"], f"{row['share']:.1%}", f"{row['splits']:,}") for row in rows[:COEFFICIENTS]]
+    lines = table(("column", "share", "splits"), cells)
+    return ["## Importance of the columns", " ".join(filter(None, explanation)), "\n".join(lines)]
 
 
 def _strength(row: Mapping[str, Any]) -> float:

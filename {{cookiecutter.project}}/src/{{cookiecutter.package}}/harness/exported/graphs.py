@@ -12,12 +12,20 @@ OPSET, IR_VERSION = 18, 10  # of every graph here: graphs of different versions 
 def prepend(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
     """Two graphs merged: the output of the first feeds the second.
 
+    The merged graph has the later version of an operator set; the operators used here mean the same in both.
+
     Args:
         first: Graph with one output; its inputs become the inputs of the result.
         second: Graph with one input; its outputs become the outputs of the result.
     """
+    latest: dict[str, int] = {}
     for model in (first, second):
         model.ir_version = IR_VERSION
+        for opset in model.opset_import:
+            latest[opset.domain] = max(opset.version, latest.get(opset.domain, 0))
+    for model in (first, second):
+        for opset in model.opset_import:
+            opset.version = latest[opset.domain]
     link = first.graph.output[0].name, second.graph.input[0].name
     return onnx.compose.merge_models(first, second, [link], prefix1="first/", prefix2="second/")
 

@@ -175,7 +175,7 @@ def export_keras(file: Path) -> None:
     model = read()
     layers = trained(model)
     if layers is None:
-        raise UserError("models/: a model with an exact solution has no Keras layers: use models/weights.npz")
+        raise UserError("models/: only a Keras model has layers, and this is another: use models/weights.npz")
     import keras
 
     temporary = file.with_name(f".{file.stem}.tmp{file.suffix}")

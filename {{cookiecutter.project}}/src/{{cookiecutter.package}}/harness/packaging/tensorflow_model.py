@@ -1,7 +1,7 @@
 """The exported model in TensorFlow: the encoding, then the Keras layers.
 
 Nothing is fitted again: the layers are the trained ones, and the encoding of a table is computed operator by operator
-from models/model.onnx. A graph without Keras layers (a linear model) is computed as a whole.
+from models/model.onnx. A graph without Keras layers (a linear model, trees) is computed as a whole.
 """
 
 import importlib
@@ -16,6 +16,7 @@ from ..contracts import Target
 from ..core.errors import UserError
 from ..core.paths import MODELS
 from ..exported import model as exported
+from .tensorflow_trees import tree_ensemble
 
 if TYPE_CHECKING:
     import keras
@@ -70,6 +71,7 @@ def operators() -> "dict[str, Callable[..., Tensor]]":
         "Mul": tf.multiply,
         "Softmax": lambda x, axis=-1: tf.nn.softmax(x, axis),
         "Sub": tf.subtract,
+        "TreeEnsemble": tree_ensemble,
         "Unsqueeze": lambda x, axes: tf.expand_dims(x, int(axes[0])),
         "Where": tf.where,
     }
@@ -78,7 +80,7 @@ def operators() -> "dict[str, Callable[..., Tensor]]":
 # The keys of `operators`, for checks without TensorFlow; and LabelEncoder, whose table must be part of the module.
 OPERATORS = {
     "Add", "Cast", "Clip", "Concat", "Div", "Equal", "Floor", "IsNaN", "LabelEncoder", "MatMul", "Mul", "Softmax",
-    "Sub", "Unsqueeze", "Where",
+    "Sub", "TreeEnsemble", "Unsqueeze", "Where",
 }  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def read(folder: Path = MODELS) -> ExportedModel:
             "choose features: default or embedding in conf/config.yaml, or serve the ONNX model (`make serve`)"
         )
     if unknown:
-        raise UserError(f"the encoding has {', '.join(sorted(unknown))}, which has no exact counterpart in TensorFlow")
+        raise UserError(f"the model has {', '.join(sorted(unknown))}, which has no exact counterpart in TensorFlow")
     return ExportedModel(graph, description, nodes, encoded)
 
 

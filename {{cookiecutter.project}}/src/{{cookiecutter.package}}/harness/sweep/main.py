@@ -209,7 +209,7 @@ def repeat(study: "optuna.Study", search: plans.Search) -> "optuna.Study | None"
 
 
 def _other_seeds(trial: "FrozenTrial", count: int) -> range:
-    """The seeds of a trial's repetitions; none for an exact solution."""
+    """The seeds of a trial's repetitions; none for a model without a seed."""
     seed = trial.user_attrs["seed"]
     return range(0) if seed is None else range(seed + 1, seed + 1 + count)
 

@@ -29,7 +29,7 @@ class Ranked(NamedTuple):
         high: Upper end of the interval.
         scores: Scores of the repetitions.
         failed: Number of repetitions without a score.
-        seedless: Whether the model has an exact solution that depends on no seed, so that it was not repeated.
+        seedless: Whether the training depends on no seed, so that it was not repeated.
     """
 
     number: int

@@ -35,13 +35,15 @@ class Column(NamedTuple):
         name: Name of the table's column, with the level if it is a category: "age", "age is missing", "sex=f".
         offset: Offset in the units of the table's column; encoded = (raw - offset) / scale.
         scale: Scale in the units of the table's column.
-        levels: Number of levels if the column holds indices of levels, which an embedding looks up; else 0.
+        levels: Number of levels if the column holds indices of levels, for embeddings and trees; else 0.
+        missing: Whether missing values stay missing, as NaN, which only trees can use.
     """
 
     name: str
     offset: float = 0.0
     scale: float = 1.0
     levels: int = 0
+    missing: bool = False
 
 
 class Encoding(NamedTuple):
@@ -244,7 +246,7 @@ def levels(table: "pa.Table", name: str, min_count: int, max_categories: int) ->
     if rare := sum(counts.values()) - sum(counts[value] for value in frequent):
         rows[OTHER] = rare
     if len(rows) == 1:
-        _warn_constant(name, f"the level {next(iter(rows))!r}")
+        warn_constant(name, f"the level {next(iter(rows))!r}")
         return None
     return Levels(list(rows), of, max(rows, key=lambda level: rows[level]))
 
@@ -255,70 +257,6 @@ def categories(
     """Name and levels of each category that is not constant; see `levels`."""
     pairs = ((name, levels(table, name, min_count, max_categories)) for name in named(columns, "category"))
     return [(name, levels_) for name, levels_ in pairs if levels_ is not None]
-
-
-def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbers: Numbers, missing: Missing) -> None:
-    """Adds numbers and dates, and an indicator for each with missing training values.
-
-    Args:
-        graph: The graph.
-        table: The training rows.
-        columns: Columns of the table.
-        numbers: `standardise` to mean 0 and standard deviation 1, or `none`.
-        missing: Statistic of the training rows that replaces a missing number.
-
-    Raises:
-        UserError: Naming a column without values, or whose mean or deviation is not finite.
-    """
-    names = [*named(columns, "number"), *named(columns, "date")]
-    used: list[tuple[Column, float]] = []
-    for name in names:
-        if (known := statistics(table, name, missing)) is not None:
-            mean, deviation, fill = known
-            used.append((Column(name, mean, deviation) if numbers == "standardise" else Column(name), fill))
-    if used:
-        offset, scale = (np.array([getattr(column, key) for column, _ in used]) for key in ("offset", "scale"))
-        raw = _stack(graph, [column.name for column, _ in used])
-        fills = graph.constant((np.array([fill for _, fill in used]) - offset) / scale)
-        value, limit = raw, UNSCALED_LIMIT
-        if numbers == "standardise":
-            value = graph.add("Div", graph.add("Sub", raw, graph.constant(offset)), graph.constant(scale))
-            limit = LIMIT
-        value = graph.add("Clip", value, graph.constant(-limit), graph.constant(limit))
-        value = graph.add("Where", graph.add("IsNaN", raw), fills, value)
-        graph.output(value, [column for column, _ in used])
-    if indicated := [name for name in names if table[name].null_count]:
-        absent = graph.add("IsNaN", _stack(graph, indicated))
-        graph.output(absent, [Column(f"{name} is missing") for name in indicated])
-
-
-def statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, float, float] | None:
-    """Mean, deviation and imputed value of a number or date; None, with a warning, if constant."""
-    import pyarrow.compute as pc
-
-    values = table[name]
-    if values.null_count == len(values):
-        raise UserError(f"features: column {name!r} has no value in any training row: drop it")
-    low, high = (value.as_py() for value in pc.min_max(values).values())
-    if low == high:
-        if not values.null_count:
-            _warn_constant(name, f"the value {low:g}")
-        return None
-    mean, deviation = pc.mean(values).as_py(), pc.stddev(values, ddof=0).as_py()
-    # approximate_median uses a t-digest (T. Dunning, O. Ertl, 2019); an exact median would sort a copy of the column.
-    fill = mean if missing == "mean" else pc.approximate_median(values).as_py()
-    if not (np.isfinite([low, high, mean, deviation]).all() and deviation > 0):
-        raise UserError(
-            f"features: column {name!r} goes from {low:g} to {high:g} in the training rows, too far "
-            "for a mean and deviation in double precision: rescale or drop it"
-        )
-    return mean, deviation, fill
-
-
-def _stack(graph: Graph, names: Sequence[str]) -> str:
-    """Adds a matrix of columns, double [N, len(names)]."""
-    axis = graph.constant(np.array([1]))
-    return graph.add("Concat", *[graph.add("Unsqueeze", name, axis) for name in names], axis=1)
 
 
 def dummies(graph: Graph, index: str, count: int) -> str:
@@ -347,5 +285,11 @@ def onnx_type(name: str) -> int:
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(object if name == "str" else name)))
 
 
-def _warn_constant(name: str, value: str) -> None:
+def warn_constant(name: str, value: str) -> None:
+    """Says that a column is left out, because it is constant.
+
+    Args:
+        name: Name of the column.
+        value: Its value, in words.
+    """
     print(f"features: column {name!r} has {value} in all training rows and is left out", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from .. import contracts, targets
-from ..contracts import Fitted, Report
+from ..contracts import Boosting, Fitted, Report
 from ..core import config
 from ..core.errors import UserError
 from ..targets import monitor as monitors
@@ -67,7 +67,8 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
     """
     refuse_mismatch(model, gradient_descent)
     devices = Strategy.model_validate(strategy)
-    _check_descent(inputs, manifest, monitor, class_weights == "balanced", devices)
+    _check_monitor(manifest, monitor)
+    _check_descent(inputs, manifest, class_weights == "balanced", devices)
     from . import descent, keras_fit
 
     settings = descent.Settings(
@@ -86,10 +87,49 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
     return keras_fit.fit(model, inputs, manifest, settings, report)
 
 
+def boosting(  # noqa: PLR0913  The keyword-only parameters are section `train` of the configuration.
+    model: Mapping[str, Any],
+    inputs: contracts.Inputs,
+    manifest: contracts.Manifest,
+    report: Report = silent,
+    *,
+    seed: NonNegativeInt,
+    iterations: PositiveInt,
+    learning_rate: Annotated[PositiveFloat, Field(le=10)],
+    monitor: Annotated[str, Field(pattern="^val_")],
+    patience: PositiveInt,
+    threads: PositiveInt | None = None,
+) -> Fitted:
+    """A model that adds trees one by one, with early stopping.
+
+    Args:
+        model: Section `model` of the configuration.
+        inputs: Arrays on which the model is fitted.
+        manifest: Manifest of the prepared data.
+        report: Called with the losses and metrics of each iteration, after the last one.
+        seed: Seed of whatever the model samples, such as columns.
+        iterations: Maximum number of iterations; each adds a tree, with more than two classes a tree for each class.
+        learning_rate: Factor of each tree.
+        monitor: Validation metric of early stopping; the model is that of its best iteration.
+        patience: Number of iterations without improvement after which training stops.
+        threads: Number of threads, on which the model does not depend; None lets the model choose.
+
+    Raises:
+        UserError: If the model is not fitted in this way, or does not fit the data.
+    """
+    refuse_mismatch(model, boosting)
+    _check_monitor(manifest, monitor)
+    how = Boosting(seed, iterations, learning_rate, monitor, patience, threads)
+    fitted: Fitted = config.instantiate(model, inputs, manifest, how)
+    for iteration, row in enumerate(fitted.history.to_dict("records")):
+        report(iteration, {str(name): value for name, value in row.items()})
+    return fitted
+
+
 def solver(
     model: Mapping[str, Any], inputs: contracts.Inputs, manifest: contracts.Manifest, report: Report = silent
 ) -> Fitted:
-    """A linear model, fitted by its own solver, without epochs.
+    """A model that its own function fits in one go, such as a linear model.
 
     Args:
         model: Section `model` of the configuration.
@@ -106,17 +146,33 @@ def solver(
     return fitted
 
 
-def has_solver(model: Mapping[str, Any]) -> bool:
-    """Whether a model has its own solver: its function returns a `Fitted`.
+# conf/train/NAME.yaml -> the function that it names.
+METHODS: dict[str, Callable[..., Fitted]] = {"default": gradient_descent, "boosting": boosting, "solver": solver}
+
+
+def method(model: Mapping[str, Any]) -> str:
+    """The training method of a model, a key of `METHODS`.
+
+    A function that is annotated to return a `Fitted` fits the model itself; if it also takes a `Boosting`, it stops
+    early. Any other function returns a Keras model.
 
     Args:
         model: Section `model` of the configuration.
     """
-    return inspect.signature(config.target(model["_target_"])).return_annotation is Fitted
+    signature = inspect.signature(config.target(model["_target_"]))
+    if not _names(signature.return_annotation, Fitted):
+        return "default"
+    stops_early = any(_names(parameter.annotation, Boosting) for parameter in signature.parameters.values())
+    return "boosting" if stops_early else "solver"
+
+
+def _names(annotation: Any, kind: type) -> bool:
+    """Whether an annotation is a type, or its name, as `from __future__ import annotations` leaves it."""
+    return annotation is kind or str(annotation).rpartition(".")[2] == kind.__name__
 
 
 def refuse_steps(train: Mapping[str, Any]) -> None:
-    """Rejects gradient-descent settings for a model with its own solver.
+    """Rejects gradient-descent settings for a model that is fitted otherwise.
 
     Args:
         train: Section `train` of the configuration.
@@ -124,38 +180,42 @@ def refuse_steps(train: Mapping[str, Any]) -> None:
     Raises:
         UserError: Naming the settings.
     """
-    known, descent = (inspect.signature(method).parameters.keys() for method in (solver, gradient_descent))
-    keys = [f"train.{key}" for key in train if key in descent - known]
-    if train.get("_target_") == f"{__name__}.{solver.__name__}" and keys:
-        raise UserError(
-            f"{', '.join(keys)}: these settings apply to gradient descent only, and the model has its own solver: "
-            "remove them (debug=... sets some), or choose another model"
-        )
+    for name, function in METHODS.items():
+        if train.get("_target_") == f"{__name__}.{function.__name__}":
+            known, descent = (inspect.signature(each).parameters.keys() for each in (function, gradient_descent))
+            if keys := [f"train.{key}" for key in train if key in descent - known]:
+                raise UserError(
+                    f"{', '.join(keys)}: these settings apply to gradient descent only, and the model is fitted by "
+                    f"train: {name}: remove them (debug=... sets some), or choose another model"
+                )
 
 
-def refuse_mismatch(model: Mapping[str, Any], method: Callable[..., Any]) -> None:
+def refuse_mismatch(model: Mapping[str, Any], function: Callable[..., Any]) -> None:
     """Rejects a model that does not suit the training method.
 
     Args:
         model: Section `model` of the configuration.
-        method: The function that section `train` names.
+        function: The function that section `train` names.
 
     Raises:
         UserError: Naming the option of `train` to choose.
     """
-    if has_solver(model) and method is gradient_descent:
-        raise UserError(f"train: {model['_target_']} has its own solver: choose train: exact in conf/config.yaml")
-    if not has_solver(model) and method is solver:
-        raise UserError(f"train: {model['_target_']} has no solver: choose train: default in conf/config.yaml")
+    needed = method(model)
+    if function in METHODS.values() and function is not METHODS[needed]:
+        raise UserError(
+            f"train: {model['_target_']} is not fitted by {function.__name__}: choose train: {needed} in "
+            "conf/config.yaml"
+        )
 
 
-def _check_descent(
-    inputs: contracts.Inputs, manifest: contracts.Manifest, monitor: str, balanced: bool, devices: Strategy
-) -> None:
-    """Rejects settings that contradict the data or each other."""
+def _check_monitor(manifest: contracts.Manifest, monitor: str) -> None:
     choices = monitors.choices(targets.target(manifest))
     if monitor not in choices:
         raise UserError(f"train.monitor: {monitor} is not a metric of this target: choose {' or '.join(choices)}")
+
+
+def _check_descent(inputs: contracts.Inputs, manifest: contracts.Manifest, balanced: bool, devices: Strategy) -> None:
+    """Rejects settings that contradict the data or each other."""
     if balanced and manifest["target"] != "classification":
         raise UserError("train.class_weights: there are no classes to balance: set it to none")
     if inputs.array("train").dtype == "float64":

@@ -69,6 +69,8 @@ def encoded_columns(inputs: contracts.Inputs) -> "list[Column]":
     columns = encoding.columns(inputs.preprocessing)
     if any(column.levels for column in columns):
         raise UserError("model: linear models have no embeddings: choose features: linear in conf/config.yaml")
+    if any(column.missing for column in columns):
+        raise UserError("model: linear models need a value in every row: choose features: linear in conf/config.yaml")
     return columns
 
 

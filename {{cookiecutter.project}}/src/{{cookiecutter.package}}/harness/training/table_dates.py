@@ -1,6 +1,6 @@
 """Dates as features: their places in year, week and day, inside the exported model.
 
-A date is a number of days since 1970-01-01 in UTC, with its time as a fraction; `encoding.encode_numbers` adds that
+A date is a number of days since 1970-01-01 in UTC, with its time as a fraction; `table_numbers.encode_numbers` adds that
 number. Time of year and time of day are a sine and a cosine each, so that December is close to January; days of the
 week are indicators. Only what differs in the training rows is added.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from . import encoding
+from . import encoding, table_numbers
 from .encoding import Column, Graph, Missing, TableColumns
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def encode(graph: Graph, table: "pa.Table", columns: TableColumns, missing: Miss
         UserError: Naming a date without values.
     """
     for name in encoding.named(columns, "date"):
-        if (known := encoding.statistics(table, name, missing)) is not None:
+        if (known := table_numbers.statistics(table, name, missing)) is not None:
             days = graph.add("Where", graph.add("IsNaN", name), graph.constant(known[2]), name)
             days = graph.add("Clip", days, *map(graph.constant, RANGE))
             _cycle(graph, table, days, name, "time of year", YEAR)
