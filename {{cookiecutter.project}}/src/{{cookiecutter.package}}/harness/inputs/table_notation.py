@@ -36,7 +36,7 @@ REWRITES = (
 _REWRITES = [(re.compile(pattern), replacement) for pattern, replacement in REWRITES]
 _NUMBER = re.compile(NUMBER)
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "infinity": math.inf}
-_REWRITTEN = frozenset("-0123456789tTfF")  # first characters of texts that a rewrite can change
+_REWRITTEN = re.compile("|".join(f"(?:{pattern})" for pattern, _ in REWRITES))  # one look instead of seven
 
 
 class NotANumber(ValueError):
@@ -75,7 +75,7 @@ def notation(description: Description) -> Notation:
 
 def canonical(text: str) -> str:
     """The canonical text of a value, from any text of it."""
-    if text[:1] in _REWRITTEN:
+    if _REWRITTEN.fullmatch(text):
         for pattern, replacement in _REWRITES:
             if match := pattern.fullmatch(text):
                 text = match.expand(replacement)

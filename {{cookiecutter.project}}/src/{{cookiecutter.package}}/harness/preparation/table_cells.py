@@ -102,7 +102,9 @@ def _is_text(values: "pa.Array") -> bool:
 
 def _parsed(texts: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
+    texts = pc.if_else(pc.is_in(texts, pa.array(["", *notation.nulls], texts.type)), None, texts)
     try:
         return texts.cast(pa.float64()), {}
     except pa.ArrowInvalid:
