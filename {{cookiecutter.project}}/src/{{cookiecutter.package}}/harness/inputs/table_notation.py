@@ -41,7 +41,7 @@ _REWRITES = [(re.compile(pattern), replacement) for pattern, replacement in REWR
 _NUMBER = re.compile(NUMBER)
 _ALIKE = {" ": "[ \u00a0\u202f]", "'": "['\u2019]"}  # mark between thousands -> those that look like it
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "infinity": math.inf}
-_REWRITTEN = frozenset("-0123456789tTfF")  # first characters of texts that a rewrite can change
+_REWRITTEN = re.compile("|".join(f"(?:{pattern})" for pattern, _ in REWRITES))  # one look instead of seven
 
 
 class NotANumber(ValueError):
@@ -91,8 +91,12 @@ def notation(description: Description) -> Notation:
 
 def canonical(text: str) -> str:
     """The canonical text of a value, from any text of it."""
+<<<<<<< HEAD
     text = text.strip(BLANKS)
     if text[:1] in _REWRITTEN:
+=======
+    if _REWRITTEN.fullmatch(text):
+>>>>>>> tables
         for pattern, replacement in _REWRITES:
             if match := pattern.fullmatch(text):
                 text = match.expand(replacement)

@@ -52,15 +52,20 @@ class _Statistics:
         self.rows += len(values)
         levels = values.value_counts()  # so that each distinct cell is converted once
         cells, counts = levels.field("values"), as_numpy(levels.field("counts"))
-        texts, bad = convert(cells, "text", self._notation, "")
-        missing = as_numpy(texts.is_null()) & ~bad.get("encoding", np.False_)
+        numbers, _ = convert(cells, "number", self._notation, "")
+        is_number = as_numpy(numbers.is_valid())
+        # Once there are too many texts to list, those of numbers are of no interest, and take the most time.
+        chosen = np.ones_like(is_number) if self.texts is not None else ~is_number
+        texts, bad = convert(cells.filter(pa.array(chosen)), "text", self._notation, "")
+        missing = chosen.copy()
+        missing[chosen] = as_numpy(texts.is_null()) & ~bad.get("encoding", np.False_)
         self.nulls += int(counts[missing].sum())
         self._add_words(cells.filter(pa.array(missing)), counts[missing])
         # Truth values are categories, although a column of numbers may hold them.
-        is_truth = as_numpy(pc.is_in(texts, pa.array(["true", "false"])))
-        numbers, _ = convert(cells.filter(pa.array(~is_truth)), "number", self._notation, "")
-        self._numbers += int(counts[~is_truth][as_numpy(numbers.is_valid())].sum())
-        if len(numbers) > numbers.null_count:
+        is_number[chosen] &= ~as_numpy(pc.is_in(texts, pa.array(["true", "false"])))
+        self._numbers += int(counts[is_number].sum())
+        numbers = numbers.filter(pa.array(is_number))
+        if len(numbers):
             extremes = pc.min_max(numbers).as_py()
             self.low, self.high = min(self.low, extremes["min"]), max(self.high, extremes["max"])
         else:

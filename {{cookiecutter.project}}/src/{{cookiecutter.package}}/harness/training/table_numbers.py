@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.errors import UserError
 from . import encoding
 from .encoding import LIMIT, UNSCALED_LIMIT, Column, Graph, Missing, Numbers, TableColumns
 
