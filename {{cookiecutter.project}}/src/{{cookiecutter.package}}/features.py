@@ -86,9 +86,9 @@ def codes(
     min_count: Positive,
     max_categories: Annotated[int, Field(ge=1, le=254)],
 ) -> Encoding:
-    """Numbers and dates as they are and the codes of levels, for trees, which find thresholds and sets of levels themselves.
+    """Numbers and dates as they are and the codes of levels, for trees.
 
-    What is missing stays missing: a tree learns on which side of a split it belongs. An unknown level is "(other)" if
+    Trees find thresholds and sets of levels themselves. What is missing stays missing: a tree learns on which side of a split it belongs. An unknown level is "(other)" if
     the training rows have rare levels, else missing.
 
     Args:

@@ -91,12 +91,8 @@ def notation(description: Description) -> Notation:
 
 def canonical(text: str) -> str:
     """The canonical text of a value, from any text of it."""
-<<<<<<< HEAD
     text = text.strip(BLANKS)
-    if text[:1] in _REWRITTEN:
-=======
     if _REWRITTEN.fullmatch(text):
->>>>>>> tables
         for pattern, replacement in _REWRITES:
             if match := pattern.fullmatch(text):
                 text = match.expand(replacement)

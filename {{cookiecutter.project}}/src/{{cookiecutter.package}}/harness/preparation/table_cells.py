@@ -108,7 +108,7 @@ def _parsed(texts: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-<<<<<<< HEAD
+    texts = pc.if_else(pc.is_in(texts, pa.array(["", *notation.nulls], texts.type)), None, texts)
     if notation.plain:
         with suppress(pa.ArrowInvalid):
             return texts.cast(pa.float64()), {}
@@ -138,22 +138,6 @@ def _dates(values: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
         return _read(_plain(values), date_reader(notation))
     microseconds = values.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
     return nullable(as_numpy(microseconds.cast(pa.float64())) / 86_400e6), {}
-=======
-    texts = pc.if_else(pc.is_in(texts, pa.array(["", *notation.nulls], texts.type)), None, texts)
-    try:
-        return texts.cast(pa.float64()), {}
-    except pa.ArrowInvalid:
-        read = number_reader(notation)
-        cells = texts.dictionary_encode()
-        values, kinds = np.full(len(cells.dictionary) + 1, np.nan), np.zeros(len(cells.dictionary) + 1, "<U4")
-        for place, text in enumerate(cells.dictionary.to_pylist()):
-            try:
-                values[place] = read(text)
-            except NotANumber as error:
-                kinds[place] = "size" if isinstance(error, TooLarge) else "type"
-        indices = as_numpy(cells.indices.fill_null(len(cells.dictionary)))
-        return nullable(values[indices]), {kind: kinds[indices] == kind for kind in ("type", "size")}
->>>>>>> tables
 
 
 def _times(values: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
