@@ -88,8 +88,8 @@ def codes(
 ) -> Encoding:
     """Numbers and dates as they are and the codes of levels, for trees.
 
-    Trees find thresholds and sets of levels themselves. What is missing stays missing: a tree learns on which side of a split it belongs. An unknown level is "(other)" if
-    the training rows have rare levels, else missing.
+    Trees find thresholds and sets of levels themselves. What is missing stays missing: a tree learns on which side of a
+    split it belongs. An unknown level is "(other)" if the training rows have rare levels, else missing.
 
     Args:
         table: The training rows.

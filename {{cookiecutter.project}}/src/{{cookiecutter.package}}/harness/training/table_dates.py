@@ -1,7 +1,8 @@
 """Dates as features: their places in year, week and day, inside the exported model.
 
-A date is a number of days since 1970-01-01 in UTC, with its time as a fraction; `table_numbers` adds that number. Time of year and time of day are a sine and a cosine each, so that December is close to January; days of the
-week are indicators. Only what differs in the training rows is added.
+A date is a number of days since 1970-01-01 in UTC, with its time as a fraction; `table_numbers` adds that number. Time
+of year and time of day are a sine and a cosine each, so that December is close to January; days of the week are
+indicators. Only what differs in the training rows is added.
 """
 
 from collections.abc import Iterator
