@@ -159,15 +159,15 @@ def test_pictures_behind_links_are_read_as_if_they_lay_there(
 
 
 def test_a_name_that_is_not_text_is_shown_escaped(folder: Path, draw: Draw) -> None:
-    for name in (b"caf\xe9", b"caf\xe9/1.png", b"caf\xe9/n\xff.png"):
+    for name in (b"jos\xe9", b"jos\xe9/1.png", b"jos\xe9/n\xff.png"):
         path = folder / os.fsdecode(name)
         if path.suffix:
             draw(path, seed=len(name))
     damage(folder / os.fsdecode(b"cat/\xff.png"), b"x")
     source = read(folder)
-    assert source.classes == ["caf\\xe9", "cat", "dog"]
+    assert source.classes == ["jos\\xe9", "cat", "dog"]
     items = list(source.items)
-    assert {r"caf\xe9/1.png", r"caf\xe9/n\xff.png"} < {item.name for item in items if isinstance(item, Example)}
+    assert {r"jos\xe9/1.png", r"jos\xe9/n\xff.png"} < {item.name for item in items if isinstance(item, Example)}
     (problem,) = (item for item in items if isinstance(item, Problem))
     assert problem.path.endswith(r"cat/\xff.png")
     json.dumps([source.classes, items[0][:2]]).encode()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import configuration, prepared, targets
-from ..core import commands, config, files
+from ..core import config, files, paths
 from ..core.errors import UserError
 from ..core.paths import HISTORY, MODELS, REPORTS
 from ..targets import monitor
@@ -151,7 +151,7 @@ def fit(*overrides: str) -> Trial:
 def _project() -> Iterator[None]:
     """The project's root as working directory; missing files of the pipeline as `UserError`."""
     try:
-        with contextlib.chdir(commands.root()):
+        with contextlib.chdir(paths.find_root()):
             yield
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing: run `dvc repro` or `dvc pull`") from None

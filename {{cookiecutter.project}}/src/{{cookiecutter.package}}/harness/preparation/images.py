@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
 from PIL import Image
@@ -243,7 +243,7 @@ def _divided(
         for example in kept:
             dtype = example.image.dtype
             size = math.prod(source.shape) * dtype.itemsize
-            image = np.frombuffer(pixels.read(size), dtype).reshape(source.shape)
+            image = cast(Pixels, np.frombuffer(pixels.read(size), dtype).reshape(source.shape))
             moved = moves.get(position(example.digest, splits))
             yield example._replace(image=image), assign(example.digest, splits) if moved is None else SPLITS[moved]
 
