@@ -106,8 +106,9 @@ def votes() -> pd.DataFrame:
 
 
 def weather() -> pd.DataFrame:
-    """1,461 days in Seattle: drizzle, fog, rain, snow or sun?"""
-    return pd.read_csv(file_of("vega_datasets", "_data/seattle-weather.csv")).drop(columns="date")
+    """1,461 days in Seattle: did the sun shine?"""
+    table = pd.read_csv(file_of("vega_datasets", "_data/seattle-weather.csv")).drop(columns="date")
+    return table.assign(weather=table["weather"].where(table["weather"] == "sun", "no sun"))
 
 
 def cars() -> pd.DataFrame:
