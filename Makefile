@@ -49,6 +49,7 @@ bench: .venv/.installed ## The benchmarks: ratios, both sides in one run
 	python benchmarks/service.py build/bench/my-experiment
 	python benchmarks/transfer.py build/bench/my-experiment
 	python benchmarks/tables.py
+	python benchmarks/boosting.py
 	python benchmarks/sweep.py
 
 bake: .venv/.installed ## Generate a project (TASK=...) with the default answers into build/bake, to look at or to work in
