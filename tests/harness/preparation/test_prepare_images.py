@@ -23,7 +23,7 @@ def run(workspace: Path, draw: Draw) -> Callable[..., dict[str, Any]]:
         for number in range(30):
             draw(PICTURES / name / f"{number:02}.png", seed=100 * label + number)
 
-    def run(path: str = str(PICTURES), on_invalid: str = "stop", seed: int = 0) -> dict[str, Any]:
+    def run(path: str = str(PICTURES), on_invalid: str = "stop", seed: int = 0, **more: str) -> dict[str, Any]:
         data = {
             "_target_": f"{PACKAGE}.data.images.image_folder",
             "path": path,
@@ -31,6 +31,7 @@ def run(workspace: Path, draw: Draw) -> Callable[..., dict[str, Any]]:
             "channels": 3,
             "max_pixels": 10_000,
             "on_invalid": on_invalid,
+            **more,
         }
         section = {"seed": seed, "validation": 0.3, "test": 0.3}
         Path("params.yaml").write_text(yaml.safe_dump({"data": data, "prepare": section}), encoding="utf-8")
@@ -147,6 +148,25 @@ def test_a_split_without_a_class_is_refused(run: Callable[..., dict[str, Any]], 
     draw(PICTURES / "bird/1.png", seed=900)
     with pytest.raises(UserError, match=r"class 'bird' has no example in split \w+; class 'bird' has no example"):
         run()
+
+
+def test_a_stratified_split_has_every_class_everywhere(run: Callable[..., dict[str, Any]], draw: Draw) -> None:
+    run()
+    before = {file: file.read_bytes() for file in prepared.PREPARED.rglob("*.*")}
+    run(split="stratified")
+    assert {file: file.read_bytes() for file in prepared.PREPARED.rglob("*.*")} == before
+    by_name = splits()
+    for number in range(3):
+        draw(PICTURES / f"bird/{number}.png", seed=900)  # one picture, three times
+    with pytest.raises(UserError, match=r"bird.*: a class needs 3 different examples, one for each split"):
+        run(split="stratified")
+    for number in range(3):
+        draw(PICTURES / f"bird/{number}.png", seed=920 + number)
+    with pytest.raises(UserError, match=r"bird.*: set data\.split: stratified in conf/data/"):
+        run()
+    report = run(split="stratified")
+    assert [report["classes"][split]["bird"] for split in prepared.SPLITS] == [1, 1, 1]
+    assert by_name.items() <= splits().items()
 
 
 def test_an_empty_class_is_refused(run: Callable[..., dict[str, Any]]) -> None:

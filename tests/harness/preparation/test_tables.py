@@ -134,6 +134,58 @@ def test_equal_rows_are_in_one_split_and_counted() -> None:
     assert all(split_of[name] == split_of[f"{name} again"] for name in rows["id"][:200])
 
 
+def rare(positives: int, rows: int = 3000) -> pd.DataFrame:
+    """Rows of which few are `yes`, without missing texts."""
+    few = frame(rows)
+    few["y"] = np.where(np.arange(rows) % (rows // positives) == 7, "yes", "no")
+    return few
+
+
+def test_three_positives_of_3000_are_in_every_split() -> None:
+    rows = rare(3)
+    with pytest.raises(errors.UserError, match=r"class 'yes' has no example in split \w+: set data\.split: stratified"):
+        prepare(rows)
+    report = prepare(rows, split="stratified")
+    assert [report["classes"][split]["yes"] for split in prepared.SPLITS] == [1, 1, 1]
+    before = division()
+    prepare(pd.concat([rows, frame(2000, seed=1).assign(y="no")]), split="stratified")
+    after = division()
+    assert before.items() <= after.items()
+    prepare(pd.concat([rows, frame(300, seed=1).assign(y="yes")]), split="stratified")  # is rare no more
+    after = division()
+    moved = {name for name, split in before.items() if after[name] != split}
+    assert moved <= set(rows["id"][rows["y"] == "yes"])
+    assert len(moved) <= 2
+
+
+def test_a_stratified_split_is_the_random_one_if_no_class_is_rare() -> None:
+    prepare(frame())
+    before = content()
+    prepare(frame(), split="stratified")
+    assert content() == before
+
+
+def test_a_stratified_split_keeps_equal_rows_together() -> None:
+    rows = rare(3, 300)
+    rows = pd.concat([rows, rows.assign(id=rows["id"] + " again")])
+    report = prepare(rows, split="stratified")
+    assert [report["classes"][split]["yes"] for split in prepared.SPLITS] == [2, 2, 2]
+    split_of = division()
+    assert all(split_of[name] == split_of[f"{name} again"] for name in rows["id"][:300])
+
+
+@pytest.mark.parametrize("positives", [1, 2])
+def test_a_class_that_is_too_small_is_refused(positives: int) -> None:
+    with pytest.raises(errors.UserError, match="a class needs 3 different examples, one for each split: add some"):
+        prepare(rare(positives, 300), split="stratified")
+
+
+def test_numbers_are_not_stratified() -> None:
+    prepare(frame())
+    with pytest.raises(errors.UserError, match=r"data\.split: stratified needs classes"):
+        unchecked(split="stratified", target="size", problem="regression")
+
+
 def test_a_group_is_in_one_split() -> None:
     rows = frame()
     prepare(rows, split="group")

@@ -10,7 +10,16 @@ from pydantic import Field
 
 from ..harness.core.errors import UserError
 from ..harness.inputs.images import ImageError, to_array
-from ..harness.preparation.images import Example, OnInvalid, Problem, Size, Source, pixel_digest, read_example
+from ..harness.preparation.images import (
+    Division,
+    Example,
+    OnInvalid,
+    Problem,
+    Size,
+    Source,
+    pixel_digest,
+    read_example,
+)
 
 
 def digits(*, image_size: Size, channels: Literal[1, 3]) -> Source:
@@ -42,6 +51,7 @@ def image_folder(
     channels: Literal[1, 3],
     max_pixels: Annotated[int, Field(ge=1)],
     on_invalid: OnInvalid,
+    split: Division = "random",
 ) -> Source:
     """A folder of image files with a subfolder for each class.
 
@@ -54,6 +64,7 @@ def image_folder(
         channels: 1 for gray, 3 for color.
         max_pixels: Maximum number of pixels of a file, checked in its header before it is decoded.
         on_invalid: Policy for unusable files: `stop` ends the run after listing all of them, `drop` skips them.
+        split: `random` splits by a hash of the picture; `stratified` as well, but no split lacks a class.
 
     Raises:
         UserError: If the folder is missing or has fewer than two classes.
@@ -78,7 +89,7 @@ def image_folder(
             except (ImageError, OSError) as error:
                 yield Problem(str(file), getattr(error, "strerror", None) or str(error))
 
-    return Source(classes, shape, len(files), items(), root, max_pixels, on_invalid)
+    return Source(classes, shape, len(files), items(), root, max_pixels, on_invalid, split=split)
 
 
 def _hidden(path: Path) -> bool:

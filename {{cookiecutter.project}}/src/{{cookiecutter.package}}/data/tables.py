@@ -32,8 +32,8 @@ class TableSettings(TypedDict):
             <file>:<row>.
         time: Column with the time of each row; not a feature.
         group: Column with the group of each row; not a feature.
-        split: `random` splits by a hash of the row's content, `group` keeps each group in one split, `time` trains on
-            the oldest rows and tests on the newest.
+        split: `random` splits by a hash of the row's content, `stratified` as well, but no split lacks a class; `group`
+            keeps each group in one split, `time` trains on the oldest rows and tests on the newest.
         nulls: Words for a missing value, besides the empty text; in requests for predictions as well.
         on_invalid: Policy for cells that violate the schema: `stop` ends the run after listing all of them, `drop`
             leaves the row out, `impute` makes the cell missing, so that the encoding of the model imputes it.

@@ -2,9 +2,11 @@
 
 import csv
 import hashlib
+import math
 import shutil
 import struct
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -20,10 +22,11 @@ from ..contracts import Splits
 from ..core.errors import UserError
 from ..inputs.images import ImageError, open_image, to_array
 from ..prepared import PREPARED, SPLITS
-from .splits import assign, replaced, require_every_class, require_examples, write_manifest
+from .splits import Strata, assign, position, replaced, require_every_class, require_examples, write_manifest
 
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # height, width in pixels
 OnInvalid = Literal["stop", "drop"]
+Division = Literal["random", "stratified"]
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
 
 
@@ -62,6 +65,7 @@ class Source(NamedTuple):
         max_pixels: Maximum number of pixels of an image, here and in the service.
         on_invalid: Policy for unusable files: `stop` ends the run after listing all of them, `drop` skips them.
         target_name: Name of the quantity to predict.
+        split: `random` splits by a hash of the picture; `stratified` as well, but no split lacks a class.
     """
 
     classes: list[str]
@@ -72,6 +76,7 @@ class Source(NamedTuple):
     max_pixels: int = 100_000_000
     on_invalid: OnInvalid = "stop"
     target_name: str = "class"
+    split: Division = "random"
 
     @property
     def input(self) -> str:
@@ -137,11 +142,12 @@ def write(source: Source, splits: Splits, folder: Path = PREPARED) -> dict[str, 
         with ExitStack() as stack:
             writers = {split: stack.enter_context(_SplitWriter(temporary / split, source.classes)) for split in SPLITS}
             items = tqdm(source.items, "prepare", source.size, unit=" images", disable=None)
-            for example in _usable(items, bool(source.classes), problems, duplicates):
-                writers[assign(example.digest, splits)].add(example)
+            usable = _usable(items, bool(source.classes), problems, duplicates)
+            for example, split in _divided(usable, source, splits, temporary):
+                writers[split].add(example)
         _report_problems(problems, source)
         if source.classes:
-            require_every_class(source.classes, _class_counts(writers, source.classes))
+            require_every_class(source.classes, _class_counts(writers, source.classes), source.split)
         require_examples({split: len(writer.labels) for split, writer in writers.items()})
         for writer in writers.values():
             writer.finish(source.shape)
@@ -174,6 +180,30 @@ def _usable(
         if first != item.name:
             duplicates.append((item.name, first))
         yield item
+
+
+def _divided(
+    examples: Iterator[Example], source: Source, splits: Splits, folder: Path
+) -> Iterator[tuple[Example, str]]:
+    """Yields each example with its split."""
+    if source.split == "random":
+        yield from ((example, assign(example.digest, splits)) for example in examples)
+        return
+    if not source.classes:
+        raise UserError("data.split: stratified needs classes, the target of a regression has none: use random")
+    strata, kept = Strata(), list[Example]()
+    with tempfile.TemporaryFile(dir=folder) as pixels:  # which class lacks a split is known only after the last picture
+        for example in examples:
+            split = SPLITS.index(assign(example.digest, splits))
+            strata.add(int(example.label), {position(example.digest, splits): split})
+            pixels.write(example.image.tobytes())
+            kept.append(example._replace(image=np.empty(0, np.uint8)))
+        moves = strata.moves()
+        pixels.seek(0)
+        for example in kept:
+            image = np.frombuffer(pixels.read(math.prod(source.shape)), np.uint8).reshape(source.shape)
+            moved = moves.get(position(example.digest, splits))
+            yield example._replace(image=image), assign(example.digest, splits) if moved is None else SPLITS[moved]
 
 
 def _report_problems(problems: list[Problem], source: Source) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,71 @@ def assign(digest: str, splits: Splits) -> str:
         digest: Digest of the example's content.
         splits: Seed and fractions.
     """
-    position = int.from_bytes(hashlib.sha256(f"{splits.seed}:{digest}".encode()).digest()[:8]) / 2**64
-    return "test" if position < splits.test else "validation" if position < splits.test + splits.validation else "train"
+    place = position(digest, splits) / 2**64
+    return "test" if place < splits.test else "validation" if place < splits.test + splits.validation else "train"
+
+
+def position(digest: str, splits: Splits) -> int:
+    """The hash of an example's digest and the seed, 64 bits.
+
+    Args:
+        digest: Digest of the example's content.
+        splits: Seed and fractions.
+    """
+    return int.from_bytes(hashlib.sha256(f"{splits.seed}:{digest}".encode()).digest()[:8])
+
+
+class Strata:
+    """The classes without an example in some split, and who moves there.
+
+    A stratified split is the random one, except for these classes. It keeps their hashes only: a class is dropped as
+    soon as each split has one of its examples, which for all but rare classes is after a few.
+    """
+
+    def __init__(self) -> None:
+        """Starts with no example."""
+        self._lacking: dict[int, dict[int, int]] = {}
+        self._complete: set[int] = set()
+
+    def lacks(self, label: int) -> bool:
+        """Whether a split has no example of a class so far."""
+        return label not in self._complete
+
+    def add(self, label: int, found: Mapping[int, int]) -> None:
+        """Notes examples of a class.
+
+        Args:
+            label: Index of the class.
+            found: Position of an example -> index of its random split in `SPLITS`.
+        """
+        if self.lacks(label):
+            known = self._lacking.setdefault(label, {})
+            known.update(found)
+            if {*known.values()} == {*range(len(SPLITS))}:
+                self._complete.add(label)
+                del self._lacking[label]
+
+    def moves(self) -> dict[int, int]:
+        """Position of each example to move -> index of its new split."""
+        return {place: split for found in self._lacking.values() for place, split in _moves(found).items()}
+
+
+def _moves(found: Mapping[int, int]) -> dict[int, int]:
+    """The moves that give each split an example of a class with at least 3.
+
+    Test takes the highest position and the others the lowest, so that a new example changes only one of two moves.
+
+    Args:
+        found: Position of each example -> index of its random split.
+    """
+    now, moves = dict(found), dict[int, int]()
+    for split, choose in enumerate((min, min, max)):
+        if len(now) >= len(SPLITS) and split not in now.values():
+            counts = Counter(now.values())
+            giver = next(index for index in range(len(SPLITS)) if counts[index] > 1)  # training, if it has two
+            place = choose(place for place, index in now.items() if index == giver)
+            now[place] = moves[place] = split
+    return moves
 
 
 @contextlib.contextmanager
@@ -53,12 +117,13 @@ def replaced(folder: Path = PREPARED) -> Iterator[Path]:
     os.replace(temporary, folder)
 
 
-def require_every_class(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> None:
+def require_every_class(classes: Sequence[str], counts: Mapping[str, Sequence[int]], division: str) -> None:
     """Rejects splits that lack a class.
 
     Args:
         classes: Names of the classes.
         counts: Split -> number of examples of each class.
+        division: How the examples were divided, as in `data.split`.
 
     Raises:
         UserError: Naming each missing class and its split.
@@ -69,8 +134,15 @@ def require_every_class(classes: Sequence[str], counts: Mapping[str, Sequence[in
         for name, number in zip(classes, numbers, strict=True)
         if not number
     ]
-    if missing:
-        raise UserError("; ".join(missing) + ": add examples, raise prepare.test/validation or change prepare.seed")
+    if not missing:
+        return
+    fewest = min(map(sum, zip(*counts.values(), strict=True)))
+    remedy = "add examples, raise prepare.test/validation or change prepare.seed"
+    if division == "stratified" or fewest < len(SPLITS):
+        remedy = f"a class needs {len(SPLITS)} different examples, one for each split: add some, or leave the class out"
+    elif division == "random":
+        remedy = "set data.split: stratified in conf/data/, which gives every split one, or add examples"
+    raise UserError("; ".join(missing) + f": {remedy}")
 
 
 def require_examples(examples: Mapping[str, int]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Problem = Literal["classification", "regression"]
-Division = Literal["random", "group", "time"]
+Division = Literal["random", "stratified", "group", "time"]
 OnInvalid = Literal["stop", "drop", "impute"]
 Character = Annotated[str, Field(min_length=1, max_length=1)]
 
@@ -119,6 +119,8 @@ class Table:
         for division, column in (("group", self.group), ("time", self.time)):
             if self.split == division and column is None:
                 raise UserError(f"data.split: {division} needs data.{division}: name the column")
+        if self.split == "stratified" and self.problem == "regression":
+            raise UserError("data.split: stratified needs classes, the target of a regression has none: use random")
         for key, columns in (("drop", self.drop), ("id", [self.id]), ("time", [self.time]), ("group", [self.group])):
             if self.target in columns:
                 raise UserError(f"data.{key}: {self.target!r} is already the target: choose another column")

@@ -33,8 +33,10 @@ def require_rows(table: Table, examples: Mapping[str, int]) -> None:
         UserError: Naming the empty splits, with a remedy.
     """
     if empty := [split for split, number in examples.items() if not number]:
+        more = "add rows, raise prepare.validation/test or change prepare.seed"
         remedy = {
-            "random": "add rows, raise prepare.validation/test or change prepare.seed",
+            "random": more,
+            "stratified": more,
             "group": f"column {table.group!r} has too few groups: add some, or change prepare.seed",
             "time": f"column {table.time!r} has too few distinct times: use data.split: random",
         }
@@ -111,9 +113,13 @@ def warnings(
 
 def _unexpected_sizes(table: Table, writers: Sequence[SplitWriter], splits: Splits) -> Iterator[str]:
     total = sum(writer.rows for writer in writers)
+    equal = (
+        "many rows are equal, and equal rows stay together; data.split: group with an identifier as data.group divides "
+        "them"
+    )
     cause = {
-        "random": "many rows are equal, and equal rows stay together; data.split: group with an identifier as "
-        "data.group divides them",
+        "random": equal,
+        "stratified": equal,
         "group": f"the groups in {table.group!r} are few or of unequal size",
         "time": f"many rows have the same {table.time!r}",
     }

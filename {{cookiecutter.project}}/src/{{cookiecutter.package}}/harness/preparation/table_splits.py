@@ -85,9 +85,18 @@ def assign(hashes: Hashes, splits: Splits) -> NDArray[np.int64]:
         hashes: Hashes of the contents or groups of the rows.
         splits: Seed and fractions.
     """
-    seed = mix(np.asarray([splits.seed], np.uint64))
-    position = mix(hashes ^ seed) / 2.0**64
-    return np.where(position < splits.test, 2, np.where(position < splits.test + splits.validation, 1, 0))
+    place = positions(hashes, splits) / 2.0**64
+    return np.where(place < splits.test, 2, np.where(place < splits.test + splits.validation, 1, 0))
+
+
+def positions(hashes: Hashes, splits: Splits) -> Hashes:
+    """Hashes of hashes and the seed, uint64 [n], different for different hashes.
+
+    Args:
+        hashes: Hashes of the contents or groups of the rows.
+        splits: Seed and fractions.
+    """
+    return mix(hashes ^ mix(np.asarray([splits.seed], np.uint64)))
 
 
 def ordered(times: "pa.Array") -> Hashes:
@@ -160,10 +169,12 @@ class Ahead(NamedTuple):
     Attributes:
         repeated: Ascending positions, over all files, of the rows whose id occurred before, int64 [n].
         boundaries: The times, as in `ordered`, at which validation and test split begin.
+        moves: Position of a row -> its split, for the rows that a stratified split moves.
     """
 
     repeated: NDArray[np.int64]
     boundaries: tuple[np.uint64, np.uint64]
+    moves: Mapping[int, int] = {}
 
 
 def look_ahead(table: "Table", columns: Mapping[str, Column], splits: Splits, folder: Path) -> Ahead:
@@ -212,4 +223,9 @@ def divide(table: "Table", rows: "pa.RecordBatch", hashes: Hashes, splits: Split
     """
     if table.split == "time":
         return np.searchsorted(np.asarray(ahead.boundaries), ordered(rows[table.time]), side="right")
-    return assign(hash_column(rows[table.group]) if table.split == "group" else hashes, splits)
+    split = assign(hash_column(rows[table.group]) if table.split == "group" else hashes, splits)
+    if ahead.moves:
+        places = positions(hashes, splits)
+        for row in np.flatnonzero(np.isin(places, np.array([*ahead.moves], np.uint64))):
+            split[row] = ahead.moves[int(places[row])]
+    return split

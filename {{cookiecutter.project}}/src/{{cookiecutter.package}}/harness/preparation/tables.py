@@ -23,12 +23,12 @@ from ..prepared import PREPARED, SPLITS
 from ..prepared.tables import GROUP, NAME
 from .schema import Column
 from .schema_checks import Cells
-from .splits import replaced, require_every_class, write_manifest, write_report
+from .splits import Strata, replaced, require_every_class, write_manifest, write_report
 from .table import Table, refuse
 from .table_cells import numbers
 from .table_files import Part
 from .table_review import column_problems, require_rows, warnings
-from .table_splits import Ahead, Spool, by_level, divide, hash_rows, look_ahead
+from .table_splits import Ahead, Spool, by_level, divide, hash_rows, look_ahead, positions
 from .table_violations import UNREADABLE, Violations, apply_policy, check
 from .table_writer import SplitWriter
 
@@ -53,14 +53,18 @@ def write(table: Table, splits: Splits, folder: Path = PREPARED) -> dict[str, An
     """
     columns = table.columns()
     with replaced(folder) as temporary:
+        ahead = look_ahead(table, columns, splits, temporary)
         rows = _RowPass(table, columns, splits, temporary)
-        rows.run(look_ahead(table, columns, splits, temporary))
+        rows.run(ahead)
+        if moves := rows.strata.moves():  # only now is it known which classes lack rows: write them again
+            rows = _RowPass(table, columns, splits, temporary)
+            rows.run(ahead._replace(moves=moves))
         report = rows.report()
         _require_valid(table, rows, report)
         manifest = _manifest(table, rows.features, columns[table.target].categories or [], rows.writers)
         report["examples"] = manifest["examples"]
         if table.problem == "classification":
-            require_every_class(manifest["classes"], manifest["counts"])
+            require_every_class(manifest["classes"], manifest["counts"], table.split)
             report["classes"] = {
                 split: dict(zip(manifest["classes"], counts, strict=True))
                 for split, counts in manifest["counts"].items()
@@ -82,6 +86,7 @@ class _RowPass:
         writers: The splits, in the order of `SPLITS`.
         violations: All violations of the schema.
         rows: Number of rows read.
+        strata: Classes that lack rows in a split; none unless the split is stratified.
     """
 
     def __init__(self, table: Table, columns: Mapping[str, Column], splits: Splits, folder: Path) -> None:
@@ -90,6 +95,7 @@ class _RowPass:
         self.features = {name: column for name, column in columns.items() if name not in table.roles}
         self.violations = Violations(table, columns)
         self.rows = 0
+        self.strata = Strata()
         self._table, self._columns, self._splits = table, columns, splits
         self._notation = table.notation(columns)
         self._dropped = self._imputed = self._duplicates = 0
@@ -157,9 +163,16 @@ class _RowPass:
         hashes = hash_rows(rows.select([*self.features, table.target]))
         self._hashes.add(hashes)
         split = divide(table, rows, hashes, self._splits, ahead)
+        if table.split == "stratified" and not ahead.moves:
+            self._note(targets, positions(hashes, self._splits), split)
         for index, writer in enumerate(self.writers):
             chosen = split == index
             writer.add(rows.filter(pa.array(chosen)), targets[chosen])
+
+    def _note(self, targets: NDArray[np.int64], places: NDArray[np.uint64], split: NDArray[np.int64]) -> None:
+        for label in filter(self.strata.lacks, np.unique(targets).tolist()):
+            chosen = targets == label
+            self.strata.add(label, dict(zip(places[chosen].tolist(), split[chosen].tolist(), strict=True)))
 
     def _targets(self, values: "pa.Array") -> NDArray[Any]:
         """Targets: numbers, or indices of classes."""
