@@ -283,15 +283,18 @@ TABLES = set(
     src/<package>/features.py
     src/<package>/harness/batch/tables.py
     src/<package>/harness/evaluation/tables.py
+    src/<package>/harness/inputs/table_dates.py
     src/<package>/harness/inputs/table_notation.py
     src/<package>/harness/inputs/tables.py
     src/<package>/harness/packaging/tables.py
     src/<package>/harness/preparation/schema.py
     src/<package>/harness/preparation/schema_checks.py
+    src/<package>/harness/preparation/schema_hints.py
     src/<package>/harness/preparation/schema_inference.py
     src/<package>/harness/preparation/table.py
     src/<package>/harness/preparation/table_cells.py
     src/<package>/harness/preparation/table_files.py
+    src/<package>/harness/preparation/table_guesses.py
     src/<package>/harness/preparation/table_review.py
     src/<package>/harness/preparation/table_splits.py
     src/<package>/harness/preparation/table_violations.py
@@ -300,6 +303,7 @@ TABLES = set(
     src/<package>/harness/prepared/tables.py
     src/<package>/harness/training/encoding.py
     src/<package>/harness/training/linear.py
+    src/<package>/harness/training/table_dates.py
     src/<package>/harness/training/table_likelihood.py
     src/<package>/tests/test_data_tables.py
     src/<package>/tests/test_features.py

@@ -47,6 +47,8 @@ def unchecked(path: str = "data/raw/table.csv", **changes: Any) -> Table:
         "group": "patient",
         "split": "random",
         "nulls": [*NULLS],
+        "decimal": ".",
+        "thousands": None,
         "schema": "schema/table.yaml",
         "on_invalid": "stop",
         **changes,

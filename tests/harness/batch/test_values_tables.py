@@ -322,7 +322,7 @@ def test_csv_and_parquet_have_the_same_schema_and_the_same_bytes(workspace: Path
     frame.to_parquet(RAW / "table.parquet")
     found = []
     for path in ("data/raw/table.csv", "data/raw/table.parquet"):
-        settings: dict[str, Any] = {"id": "row", "time": None, "group": None, "categories": ["zone", "large"]}
+        settings: dict[str, Any] = {"id": "row", "time": None, "group": None, "categories": ["zone", "large", "day"]}
         table = unchecked(path, **settings)
         schema_inference.write(schema_inference.infer(table), table.schema)
         columns = table.schema.read_text(encoding="utf-8")

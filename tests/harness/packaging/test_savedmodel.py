@@ -21,12 +21,13 @@ NUMBERS = np.array([[0.0, -0.0, 1.5], [-1e300, 1e300, np.nan], [np.inf, -np.inf,
 WORDS = np.array(["", "é", "red", "blue sky"], object)
 OTHER = np.array([2.0, -3.0, 0.5])
 WEIGHTS = np.arange(6.0).reshape(3, 2)
-BOTH = {"Add", "Div", "Equal", "Sub"}
+BOTH = {"Add", "Div", "Equal", "Mul", "Sub"}
 CASES: dict[str, tuple[Any, list[Any], dict[str, Any]]] = {
     **{name: (NUMBERS, [OTHER], {}) for name in BOTH},
     "Cast": (NUMBERS[[0, 3]], [], {"to": onnx.TensorProto.FLOAT}),
     "Clip": (NUMBERS, [np.float64(-1e6), np.float64(1e6)], {}),
     "Concat": (NUMBERS, [np.ones((4, 1))], {"axis": 1}),
+    "Floor": (NUMBERS, [], {}),
     "IsNaN": (NUMBERS, [], {}),
     "LabelEncoder": (
         WORDS, [],

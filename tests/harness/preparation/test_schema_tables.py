@@ -34,6 +34,7 @@ def source(workspace: Path) -> Any:
             "code": random.integers(1, 4, 500),
             "flag": random.random(500) < 0.5,
             "site": pd.Series(random.choice(["no", "1", "näh", "a b"], 500)).where(np.arange(500) % 10 > 0),
+            "since": [None, *pd.date_range("2020-01-01", periods=499).strftime("%Y-%m-%d")],
             "note": [f"text {number}" for number in random.permutation(500)],
             "version": "v1",
             "noted": pd.date_range("2025-01-01", periods=500, freq="h").astype(str),
@@ -58,6 +59,8 @@ def table(**changes: Any) -> Any:
         "group": None,
         "split": "random",
         "nulls": [*NULLS],
+        "decimal": ".",
+        "thousands": None,
         "schema": "schema/table.yaml",
         "on_invalid": "stop",
     }
@@ -76,6 +79,7 @@ def test_every_kind_of_column_is_recognised(source: Any) -> None:
         "code": {"type": "category", "categories": ["1", "2", "3"]},
         "flag": {"type": "category", "categories": ["false", "true"]},
         "site": {"type": "category", "categories": ["1", "a b", "no", "näh"], "nulls": 0.2},
+        "since": {"type": "date", "nulls": 0.01},
         "version": {"type": "category", "categories": ["v1"], "constant": True},
         "noted": {"type": "time"},
         "y": {"type": "category", "categories": ["0", "1"]},
@@ -200,7 +204,10 @@ def command(*arguments: str, **changes: Any) -> Result:
 
 
 def test_the_command_writes_once(source: Any) -> None:
-    assert "schema/table.yaml: 10 columns. Review it, correct it and commit it" in command().stderr
+    assert (
+        "schema/table.yaml: 11 columns. Review it, correct it and commit it; after changing keys of data"
+        in command().stderr
+    )
     edited = source.schema.read_text(encoding="utf-8").replace("max: 25.0", "max: 99.0")
     source.schema.write_text(edited, encoding="utf-8")
     assert re.search(r"^schema/table\.yaml exists: .*--force", str(command().exception))
@@ -234,7 +241,10 @@ def test_what_cannot_be_inferred_is_reported(source: Any, changes: dict[str, Any
         ("", "`columns:` with a line for each column is expected"),
         ("columns: [a]", "`columns:` with a line for each column"),
         ("columns:\n  1: {type: number}", "quote names that are numbers"),
-        ("columns: {a: {type: int}}", r"a\.type: input should be 'number', 'category', 'text' or 'time', got 'int'"),
+        (
+            "columns: {a: {type: int}}",
+            r"a\.type: input should be 'number', .* 'date', 'text' or 'time', got 'int'",
+        ),
         ("columns: {a: {type: number, maximum: 3}}", r"a\.maximum: unknown key"),
         ("columns: {a: {type: number, nulls: 2}}", r"a\.nulls: .*less than or equal to 1"),
         ("columns: {a: {type: category, categories: [no, yes]}}", r"a\.categories\.0: .*string"),

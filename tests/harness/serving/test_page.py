@@ -67,6 +67,12 @@ def test_the_description_joins_the_model_with_what_evaluate_wrote(tmp_path: Path
     assert "content-security-policy" in answer.headers
 
 
+def test_the_form_knows_how_numbers_are_written() -> None:
+    assert page.marks({}) is page.marks({"nulls": ["NA"]}) is None
+    german = {"decimal": ",", "thousands": "."}
+    assert page.marks({"nulls": ["NA"], **german}) == german
+
+
 @pytest.mark.parametrize(("value", "on"), [(None, True), ("on", True), ("off", False), ("0", False), ("", False)])
 def test_it_is_on_until_it_is_switched_off(monkeypatch: pytest.MonkeyPatch, value: str | None, on: bool) -> None:
     if value is None:

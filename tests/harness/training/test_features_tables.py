@@ -4,16 +4,19 @@ import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pyarrow as pa
 import pytest
 from my_experiment import features
 from my_experiment.harness.core import errors
 from my_experiment.harness.training import encoding as encodings
+from my_experiment.harness.training import table_dates
 
 ONE_HOT = {
     "numbers": "standardise", "missing": "mean", "min_count": 1, "max_categories": 100, "reference": False,
@@ -299,3 +302,61 @@ def test_the_example_in_the_docstring_is_an_encoding() -> None:
     table = pa.table({c["name"]: pa.array(TABLE[c["name"]], types[c["type"]]) for c in columns})
     encoded = encode(scope["one_hot"](table, columns, **ONE_HOT))
     np.testing.assert_array_equal(encoded["age > 0"], [1, 1, 0, 1, 1, 1])  # a missing number is not positive
+
+
+# Dates ----------------------------------------------------------------------------------------------------------------
+
+
+def dated(days: Sequence[float | None], function: str = "one_hot", **settings: Any) -> Any:
+    """Fits an encoding of a column of dates, given as days since 1970, and a number."""
+    usual = {"one_hot": ONE_HOT, "hashing": HASHING, "embedding": EMBEDDING}[function] | settings
+    columns = [{"name": "sold", "type": "date"}, {"name": "x", "type": "number"}]
+    table = pa.table({"sold": pa.array(days, pa.float64()), "x": np.arange(float(len(days)))})
+    return getattr(features, function)(table, columns, **usual)
+
+
+def encode_days(encoding: Any, days: Sequence[float | None]) -> Any:
+    """The encoded dates: name -> column."""
+    return encode(encoding, {"sold": [*days], "x": [0.0] * len(days)})
+
+
+def test_dates_as_in_pandas() -> None:
+    times = pd.date_range("2023-11-03 01:00", periods=900, freq="11h")
+    days = ((times - pd.Timestamp(0)) / pd.Timedelta(days=1)).to_numpy()
+    encoded = encode_days(dated(days.tolist()), days.tolist())
+    np.testing.assert_allclose(encoded["sold"], (days - days.mean()) / days.std(), atol=1e-9)
+    assert "sold is Monday" not in encoded  # all others are 0
+    for number, name in enumerate(table_dates.WEEKDAYS[1:], 1):
+        np.testing.assert_array_equal(encoded[f"sold is {name}"], times.day_of_week == number)
+    hours = times.hour / 24 * 2 * np.pi
+    np.testing.assert_allclose(encoded["sold (time of day, sine)"], np.sin(hours), atol=0.0017)
+    np.testing.assert_allclose(encoded["sold (time of day, cosine)"], np.cos(hours), atol=0.0017)
+    # The mean year is 365.2425 days: within a day of the calendar's.
+    year = (times.day_of_year - 1 + times.hour / 24) / 365.2425 * 2 * np.pi
+    np.testing.assert_allclose(encoded["sold (time of year, sine)"], np.sin(year), atol=2 * np.pi / 365 + 0.0017)
+    np.testing.assert_allclose(encoded["sold (time of year, cosine)"], np.cos(year), atol=2 * np.pi / 365 + 0.0017)
+    alone = [encode_days(dated(days.tolist()), [day]) for day in days[:20]]
+    assert all([row[name][0] for row in alone] == encoded[name][:20].tolist() for name in encoded if name != "x")
+
+
+def test_only_what_differs_between_dates_is_a_feature() -> None:
+    mondays = [19723.0 + 7 * week for week in range(60)]
+    assert set(dated(mondays).names) == {"sold", "sold (time of year, sine)", "sold (time of year, cosine)", "x"}
+    new_years = [float((pd.Timestamp(f"{year}-01-01") - pd.Timestamp(0)).days) for year in range(1990, 2020)]
+    assert not [name for name in dated(new_years).names if "time of" in name]
+    assert set(dated([19723.0] * 9).names) == {"x"}
+
+
+def test_a_missing_date_and_one_out_of_range_are_encoded() -> None:
+    days = [19723.0, 19724.0, 19725.0, None, 19730.0]
+    encoded = encode_days(dated(days), [None, 1e308, -1e308, 19723.0])
+    assert encoded["sold is missing"].tolist() == [1, 0, 0, 0]
+    assert encoded["sold"][0] == 0
+    assert all(np.isfinite(values).all() for values in encoded.values())
+
+
+@pytest.mark.parametrize("function", ["hashing", "embedding"])
+def test_every_encoding_encodes_dates(function: str) -> None:
+    days: list[float | None] = [19723.0 + day for day in range(40)]
+    encoded = encode_days(dated(days, function), days)
+    assert {"sold", "sold is Friday", "x"} <= set(encoded)

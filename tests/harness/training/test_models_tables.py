@@ -68,7 +68,8 @@ def manifest(workspace: Path) -> dict[str, Any]:
     pd.DataFrame(rows).to_csv(path, index=False)
     source = data_tables.csv(
         path=str(path), delimiter=",", encoding="utf-8", target="y", problem=problem, drop=[], categories=[], id=None,
-        time=None, group=None, split="random", nulls=[], schema="schema/table.yaml", on_invalid="stop",
+        time=None, group=None, split="random", nulls=[], decimal=".", thousands=None, schema="schema/table.yaml",
+        on_invalid="stop",
     )  # fmt: skip
     schema_inference.write(schema_inference.infer(source), source.schema)
     preparation.write(source, contracts.Splits(0, 0.2, 0.2))

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from .harness.contracts import Tensor
-from .harness.training import encoding
+from .harness.training import encoding, table_dates
 from .harness.training.encoding import (
     MISSING,
     OTHER,
@@ -54,7 +54,7 @@ def one_hot(  # noqa: PLR0913  The keyword-only parameters are section `features
 
     Args:
         table: The training rows.
-        columns: Name and type of each column, `number` or `category`.
+        columns: Name and type of each column, `number`, `date` or `category`.
         numbers: `standardise` to mean 0 and standard deviation 1, or `none`.
         missing: Statistic of the training rows that replaces a missing number.
         min_count: Minimum number of training rows of a level; rarer levels become "(other)".
@@ -68,6 +68,7 @@ def one_hot(  # noqa: PLR0913  The keyword-only parameters are section `features
     """
     graph = Graph(columns, precision)
     encoding.encode_numbers(graph, table, columns, numbers, missing)
+    table_dates.encode(graph, table, columns, missing)
     for name, levels in encoding.categories(table, columns, min_count, max_categories):
         encoded = [level for level in levels.names if not (reference and level == levels.most_frequent)]
         place = {level: index for index, level in enumerate(encoded)}
@@ -97,7 +98,7 @@ def hashing(
 
     Args:
         table: The training rows.
-        columns: Name and type of each column, `number` or `category`.
+        columns: Name and type of each column, `number`, `date` or `category`.
         numbers: `standardise` to mean 0 and standard deviation 1, or `none`.
         missing: Statistic of the training rows that replaces a missing number.
         buckets: Number of encoded columns for each category.
@@ -108,6 +109,7 @@ def hashing(
     """
     graph = Graph(columns, precision)
     encoding.encode_numbers(graph, table, columns, numbers, missing)
+    table_dates.encode(graph, table, columns, missing)
     for name, levels in encoding.categories(table, columns, 1, len(table)):
         code = graph.add("MurmurHash3", name, domain="com.microsoft", seed=0, positive=1)
         bucket = graph.cast(graph.add("Mod", code, graph.constant(np.uint32(buckets))), "int64")
@@ -139,7 +141,7 @@ def embedding(  # noqa: PLR0913  The keyword-only parameters are section `featur
 
     Args:
         table: The training rows.
-        columns: Name and type of each column, `number` or `category`.
+        columns: Name and type of each column, `number`, `date` or `category`.
         numbers: `standardise` to mean 0 and standard deviation 1, or `none`.
         missing: Statistic of the training rows that replaces a missing number.
         min_count: Minimum number of training rows of a level; rarer levels share one vector.
@@ -151,6 +153,7 @@ def embedding(  # noqa: PLR0913  The keyword-only parameters are section `featur
     """
     graph = Graph(columns, "float32")
     encoding.encode_numbers(graph, table, columns, numbers, missing)
+    table_dates.encode(graph, table, columns, missing)
     sizes: list[int] = []
     for name, levels in encoding.categories(table, columns, min_count, max_categories):
         number = {level: index for index, level in enumerate((k for k in levels.names if k != OTHER), 1)}

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from ..harness.preparation import table_files
-from ..harness.preparation.table import Character, Division, OnInvalid, Problem, Table
+from ..harness.preparation.table import (
+    Character,
+    Decimal,
+    Division,
+    OnInvalid,
+    Problem,
+    Table,
+    Thousands,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +43,8 @@ class TableSettings(TypedDict):
         split: `random` splits by a hash of the row's content, `stratified` as well, but no split lacks a class; `group`
             keeps each group in one split, `time` trains on the oldest rows and tests on the newest.
         nulls: Words for a missing value, besides the empty text; in requests for predictions as well.
+        decimal: Mark before the decimals of a number in a text, as in all CSV files; in requests as well.
+        thousands: Mark between groups of three digits of a number in a text; None for none.
         on_invalid: Policy for cells that violate the schema: `stop` ends the run after listing all of them, `drop`
             leaves the row out, `impute` makes the cell missing, so that the encoding of the model imputes it.
     """
@@ -48,6 +58,8 @@ class TableSettings(TypedDict):
     group: str | None
     split: Division
     nulls: list[str]
+    decimal: Decimal
+    thousands: Thousands
     on_invalid: OnInvalid
 
 

@@ -55,7 +55,7 @@ def test_arrays_are_what_the_manifest_says(split: str, manifest: dict[str, Any])
     assert targets.dtype == (np.int64 if manifest["target"] == "classification" else np.float64)
     assert len(targets) == len(names) == manifest["examples"][split] > 0
     assert manifest["target_name"] not in [column["name"] for column in manifest["columns"]]
-    types = {"number": pa.float64(), "category": pa.string()}
+    types = {"number": pa.float64(), "date": pa.float64(), "category": pa.string()}
     for rows, _ in parts(split, manifest):
         assert rows.schema.types == [types[column["type"]] for column in manifest["columns"]]
     digest = hashlib.sha256()

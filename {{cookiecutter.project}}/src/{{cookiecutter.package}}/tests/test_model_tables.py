@@ -82,7 +82,7 @@ def test_it_matches_its_description(
     assert description["sha256"] == hashlib.sha256((MODELS / "model.onnx").read_bytes()).hexdigest()
     for key in ("input", "target", "target_name", "columns", *(["classes"] if "classes" in manifest else [])):
         assert description[key] == manifest[key]
-    types = {"number": "tensor(double)", "category": "tensor(string)"}
+    types = {"number": "tensor(double)", "date": "tensor(double)", "category": "tensor(string)"}
     inputs = [(value.name, value.type, len(value.shape)) for value in session.get_inputs()]
     assert inputs == [(column["name"], types[column["type"]], 1) for column in manifest["columns"]]
     (output,) = session.get_outputs()

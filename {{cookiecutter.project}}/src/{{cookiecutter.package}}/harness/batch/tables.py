@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ..contracts import Description
 from ..core.errors import UserError
-from ..inputs.table_notation import Notation, level_reader, notation, number_reader
-from ..inputs.tables import InputError, check_header, find_header
+from ..inputs.table_notation import Notation, notation
+from ..inputs.tables import InputError, cell_reader, check_header, find_header
 from ..preparation.table_cells import convert, numbers
 from ..preparation.table_files import BLOCK, Part, csv_parts, parquet_header, parquet_parts, parquet_rows
 from .items import Batch, BatchInput
@@ -120,7 +120,7 @@ def _converted(part: Part, columns: _Columns) -> tuple[dict[str, NDArray[Any]], 
     for name, type in columns.model.items():
         cells = part.values.column(name)
         values, bad = convert(cells, type, columns.notation, name)
-        feeds[name] = numbers(values) if type == "number" else np.asarray(pc.fill_null(values, ""), object)
+        feeds[name] = np.asarray(pc.fill_null(values, ""), object) if type == "category" else numbers(values)
         for mask in bad.values():
             for place in np.flatnonzero(mask).tolist():
                 row = int(part.rows[place])
@@ -132,7 +132,7 @@ def _error(cell: Any, type: str, columns: _Columns) -> str:
     """What the service says about a cell that cannot be used."""
     try:
         value = cell.decode() if isinstance(cell, bytes) else cell
-        (number_reader(columns.notation) if type == "number" else level_reader(columns.notation, ""))(value)
+        cell_reader(type, columns.notation, "")(value)
     except UnicodeDecodeError:
         return f"{cell.decode('utf-8', 'backslashreplace')[:50]!r} is not UTF-8"
     except ValueError as error:

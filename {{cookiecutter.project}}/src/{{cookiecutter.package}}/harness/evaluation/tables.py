@@ -9,7 +9,7 @@ from typing import Any
 from ..contracts import Manifest
 from ..core import text
 from ..preparation.schema import load as load_schema
-from ..prepared.tables import NAME, load
+from ..prepared.tables import NAME, load, requests
 
 
 def form(section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
@@ -43,13 +43,14 @@ def examples(rows: Sequence[int]) -> list[dict[str, Any]]:
     Returns:
         For each row, `instance`: column -> value, None if missing.
     """
-    return [{"instance": row} for row in load("test").drop_columns([NAME]).take(list(rows)).to_pylist()]
+    return [{"instance": row} for row in requests("test", rows)]
 
 
 def subject(manifest: Manifest) -> str:
     """Description of the model's inputs, for the model card."""
     kinds = Counter(column["type"] for column in manifest["columns"])
-    return f"rows of {kinds['number']} numbers and {kinds['category']} categories"
+    dates = f"{kinds['date']} dates and " if kinds["date"] else ""
+    return f"rows of {kinds['number']} numbers{',' if dates else ' and'} {dates}{kinds['category']} categories"
 
 
 def worst(rows: Sequence[int], titles: Sequence[str], total: int, folder: Path) -> list[str]:
@@ -63,16 +64,14 @@ def worst(rows: Sequence[int], titles: Sequence[str], total: int, folder: Path) 
     """
     if not rows:
         return ["No mistakes on the test split."]
-    table = load("test").take(list(rows))
-    columns = [name for name in table.column_names if name != NAME]
-    contents = list(zip(titles, table.to_pylist(), strict=True))
+    names = load("test")[NAME].take(list(rows)).to_pylist()
+    cells = requests("test", rows)
     with (folder / "worst.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "outcome", *columns])
-        for title, row in contents:
-            writer.writerow([row[NAME], title, *(row[name] for name in columns)])
+        writer.writerow(["row", "outcome", *cells[0]])
+        writer.writerows([name, title, *row.values()] for name, title, row in zip(names, titles, cells, strict=True))
     return [
         f"The worst {len(rows)} of {total}; their values are in [worst.csv]({folder.name}/worst.csv).",
         "",
-        *text.table(["row", "outcome"], [[row[NAME], title] for title, row in contents], words=2),
+        *text.table(["row", "outcome"], zip(names, titles, strict=True), words=2),
     ]

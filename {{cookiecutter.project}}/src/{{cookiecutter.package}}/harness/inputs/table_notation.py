@@ -5,6 +5,7 @@ A cell is a text (as in every CSV file), a number, a truth value, or missing. Eq
     2, 2.0, "2.0"                                          "2"      pandas writes integers beside a gap as 2.0
     True, "True", "TRUE"                                   "true"
     2026-01-31 as a date or time, "2026-01-31T00:00:00Z"   "2026-01-31"
+    " income" (blanks at its ends)                         "income"
     NaN, None, "", a word of `Notation.nulls`              missing
 
 In a column of numbers, a text is the number that it spells, and true and false are 1 and 0.
@@ -22,9 +23,12 @@ LARGEST = 3.4028234663852886e38  # the maximum of float32, in which the model co
 # float() alone would also accept 1_000 and non-ASCII digits, which CSV readers reject.
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 TRUTH = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
+BLANKS = " \t\r\n\u00a0"  # at the ends of a cell, without a meaning
 _DATE, _TIME = r"([0-9]{4}-[0-9]{2}-[0-9]{2})", r"([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]*[1-9])?\.?0*"
 # Pattern -> replacement, applied one after another; in the syntax that `re` shares with RE2, for the SavedModel.
 REWRITES = (
+    (f"^[{BLANKS}]+", ""),
+    (f"[{BLANKS}]+$", ""),
     (r"^(-?[0-9]+)\.0+$", r"\1"),
     (r"^-0$", "0"),
     (r"^(True|TRUE)$", "true"),
@@ -35,6 +39,7 @@ REWRITES = (
 )
 _REWRITES = [(re.compile(pattern), replacement) for pattern, replacement in REWRITES]
 _NUMBER = re.compile(NUMBER)
+_ALIKE = {" ": "[ \u00a0\u202f]", "'": "['\u2019]"}  # mark between thousands -> those that look like it
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "infinity": math.inf}
 _REWRITTEN = re.compile("|".join(f"(?:{pattern})" for pattern, _ in REWRITES))  # one look instead of seven
 
@@ -53,14 +58,25 @@ class Notation(NamedTuple):
     Attributes:
         nulls: Words for a missing value, besides the empty text.
         spellings: Column -> canonical text -> level, for levels that the schema spells in another way.
+        decimal: Mark before the decimals of a number in a text.
+        thousands: Mark between groups of three digits of a number in a text; None for none.
     """
 
     nulls: Sequence[str] = NULLS
     spellings: Mapping[str, Mapping[str, str]] = {}
+    decimal: str = "."
+    thousands: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether numbers are written as in Python and JSON."""
+        return self.decimal == "." and not self.thousands
 
     def describe(self) -> dict[str, Any]:
         """The content of `notation` in models/model.json."""
-        return {"nulls": list(self.nulls)} | ({"spellings": dict(self.spellings)} if self.spellings else {})
+        spelled = {"spellings": dict(self.spellings)} if self.spellings else {}
+        marks = {} if self.plain else {"decimal": self.decimal, "thousands": self.thousands}
+        return {"nulls": list(self.nulls)} | spelled | marks
 
 
 def notation(description: Description) -> Notation:
@@ -75,6 +91,7 @@ def notation(description: Description) -> Notation:
 
 def canonical(text: str) -> str:
     """The canonical text of a value, from any text of it."""
+    text = text.strip(BLANKS)
     if _REWRITTEN.fullmatch(text):
         for pattern, replacement in _REWRITES:
             if match := pattern.fullmatch(text):
@@ -98,6 +115,32 @@ def spellings(levels: Iterable[str]) -> dict[str, str]:
     return {text: level for text, level in known.items() if text != level}
 
 
+def number_pattern(decimal: str, thousands: str | None) -> str:
+    """Regular expression of a number with these marks.
+
+    Args:
+        decimal: Mark before the decimals.
+        thousands: Mark between groups of three digits; None for none.
+    """
+    digits, mark = "[0-9]+", re.escape(decimal)
+    if thousands:
+        digits = f"(?:[1-9][0-9]?[0-9]?(?:{_ALIKE.get(thousands, re.escape(thousands))}[0-9][0-9][0-9])+|{digits})"
+    return rf"[+-]?(?:{digits}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?"
+
+
+def plain_number(notation: Notation) -> Callable[[str], str | None]:
+    """A function from a number as it is written to one that `float` reads, None if it is none."""
+    if notation.plain:
+        return lambda text: text if _NUMBER.fullmatch(text) else None
+    number = re.compile(number_pattern(notation.decimal, notation.thousands))
+    removed = re.compile(f"[^0-9eE+{re.escape(notation.decimal)}-]")
+
+    def plain(text: str) -> str | None:
+        return removed.sub("", text).replace(notation.decimal, ".") if number.fullmatch(text) else None
+
+    return plain
+
+
 def number_reader(notation: Notation) -> Callable[[object], float]:
     """A function from a cell of a number column to a float, NaN if missing.
 
@@ -107,13 +150,13 @@ def number_reader(notation: Notation) -> Callable[[object], float]:
         notation: How the cells are written.
     """
     words = frozenset(("", *notation.nulls))
-    missing = null_numbers(notation)
+    missing, plain = null_numbers(notation), plain_number(notation)
 
     def read(cell: object) -> float:
         text = cell.strip() if isinstance(cell, str) else None
         if cell is None or text in words:
             return math.nan
-        number = _float(cell if text is None else text)
+        number = _float(cell if text is None else text, plain)
         if number is not None and -LARGEST <= number <= LARGEST:
             return math.nan if number in missing else number
         if number is None or math.isinf(number):
@@ -125,10 +168,11 @@ def number_reader(notation: Notation) -> Callable[[object], float]:
     return read
 
 
-def _float(value: object) -> float | None:
+def _float(value: object, plain: Callable[[str], str | None]) -> float | None:
     """A value as a float, infinite if too large for one; None if it is no number."""
     if isinstance(value, str):
-        return float(value) if _NUMBER.fullmatch(value) else _SPECIAL.get(value.lstrip("+-").lower(), TRUTH.get(value))
+        text = plain(value)
+        return float(text) if text is not None else _SPECIAL.get(value.lstrip("+-").lower(), TRUTH.get(value))
     if not isinstance(value, bool | int | float):
         return None
     try:

@@ -16,7 +16,8 @@ import pydantic
 from annotated_types import Len
 
 from ..contracts import Description
-from .table_notation import LARGEST, TRUTH, level_reader, notation, null_numbers, number_reader
+from .table_dates import date_reader
+from .table_notation import LARGEST, TRUTH, Notation, level_reader, notation, null_numbers, number_reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,11 +53,20 @@ def request_model(description: Description, most: int) -> type[pydantic.BaseMode
 def _readers(description: Description) -> dict[str, Callable[[object], float | str]]:
     """Column -> function that reads its cells."""
     rule = notation(description)
-    number = number_reader(rule)
-    return {
-        column["name"]: number if column["type"] == "number" else level_reader(rule, column["name"])
-        for column in description["columns"]
-    }
+    return {column["name"]: cell_reader(column["type"], rule, column["name"]) for column in description["columns"]}
+
+
+def cell_reader(type: str, rule: Notation, name: str) -> Callable[[object], float | str]:
+    """A function from a cell of a column to its value, which raises ValueError.
+
+    Args:
+        type: Type of the column.
+        rule: How the cells are written.
+        name: Name of the column.
+    """
+    if type == "category":
+        return level_reader(rule, name)
+    return number_reader(rule) if type == "number" else date_reader(rule)
 
 
 def from_json(instances: Sequence[Any], description: Description) -> dict[str, NDArray[Any]]:
@@ -135,16 +145,20 @@ def instance(description: Description) -> str:
 
 def instance_schema(description: Description) -> dict[str, Any]:
     """The JSON schema of an instance."""
-    words = [re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", word) for word in ("", *TRUTH, *notation(description).nulls)]
+    rule = notation(description)
+    words = [re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", word) for word in ("", *TRUTH, *rule.nulls)]
+    written = _DOCUMENTED.replace(r"\.", re.escape(rule.decimal))
     number = {
         "type": ["number", "string", "boolean", "null"],
         "minimum": -LARGEST,
         "maximum": LARGEST,
-        "pattern": f"^({_DOCUMENTED}|{'|'.join(words)})$",
+        "pattern": f"^({written}|{'|'.join(words)})$",
     }
     category = {"type": ["string", "number", "boolean", "null"]}
-    kinds = {column["name"]: number if column["type"] == "number" else category for column in description["columns"]}
-    return {"type": "object", "properties": kinds, "required": list(kinds), "additionalProperties": False}
+    date = {"type": ["string", "null"], "format": "date"}
+    kinds = {"number": number, "date": date, "category": category}
+    properties = {column["name"]: kinds[column["type"]] for column in description["columns"]}
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _text(data: bytes) -> str:
@@ -215,6 +229,6 @@ def _feeds(columns: Sequence[Sequence[float | str]], description: Description) -
     import numpy as np
 
     return {
-        column["name"]: np.array(values, np.float64 if column["type"] == "number" else np.object_)
+        column["name"]: np.array(values, np.object_ if column["type"] == "category" else np.float64)
         for column, values in zip(description["columns"], columns, strict=True)
     }

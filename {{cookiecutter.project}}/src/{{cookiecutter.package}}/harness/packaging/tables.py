@@ -19,6 +19,7 @@ def reader(description: Description) -> "Callable[[str, tf.Tensor], tf.Tensor]":
     import tensorflow as tf
 
     rule = notation(description)
+    dates = {column["name"] for column in description["columns"] if column["type"] == "date"}
     words, missing = tf.constant(["", *rule.nulls]), sorted(null_numbers(rule))
 
     def numbers(cells: tf.Tensor) -> tf.Tensor:
@@ -38,7 +39,12 @@ def reader(description: Description) -> "Callable[[str, tf.Tensor], tf.Tensor]":
             texts = tf.where(_is_in(texts, known), tf.gather(tf.constant(list(spelled.values())), place), texts)
         return tf.where(is_missing, "", texts)
 
-    return lambda column, cells: levels(cells, column) if cells.dtype == tf.string else numbers(cells)
+    def read(column: str, cells: tf.Tensor) -> tf.Tensor:
+        if column in dates:
+            return cells
+        return levels(cells, column) if cells.dtype == tf.string else numbers(cells)
+
+    return read
 
 
 def _is_in(values: "tf.Tensor", known: "tf.Tensor") -> "tf.Tensor":

@@ -64,8 +64,10 @@ def operators() -> "dict[str, Callable[..., Tensor]]":
         "Concat": lambda *parts, axis: tf.concat(list(parts), axis),
         "Div": tf.divide,
         "Equal": tf.equal,
+        "Floor": tf.floor,
         "IsNaN": tf.math.is_nan,
         "MatMul": tf.matmul,
+        "Mul": tf.multiply,
         "Softmax": lambda x, axis=-1: tf.nn.softmax(x, axis),
         "Sub": tf.subtract,
         "Unsqueeze": lambda x, axes: tf.expand_dims(x, int(axes[0])),
@@ -75,8 +77,8 @@ def operators() -> "dict[str, Callable[..., Tensor]]":
 
 # The keys of `operators`, for checks without TensorFlow; and LabelEncoder, whose table must be part of the module.
 OPERATORS = {
-    "Add", "Cast", "Clip", "Concat", "Div", "Equal", "IsNaN", "LabelEncoder", "MatMul", "Softmax", "Sub", "Unsqueeze",
-    "Where",
+    "Add", "Cast", "Clip", "Concat", "Div", "Equal", "Floor", "IsNaN", "LabelEncoder", "MatMul", "Mul", "Softmax",
+    "Sub", "Unsqueeze", "Where",
 }  # fmt: skip
 
 

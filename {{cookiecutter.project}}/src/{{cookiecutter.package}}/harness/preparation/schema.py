@@ -10,7 +10,7 @@ missing values; `schema_checks` therefore converts this file into pandera's obje
 
     age: {type: number, min: 0, max: 130, nulls: 0.02}
 
-type        number | category | text (an identifier or group) | time
+type        number | category | date (a feature) | text (an identifier or group) | time (of the split)
 min, max    Bounds of a number. Inferred: the range of the data, extended by half its width at both ends, but not below
             0 if no value is negative. They detect wrong units and codes such as -999, not outliers.
 categories  The allowed texts. Inferred only for up to 1,000 texts; without it, any text is allowed.
@@ -36,7 +36,7 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 class Column(config.Section):
     """Schema of a column; the docstring of the module explains its keys."""
 
-    type: Literal["number", "category", "text", "time"]
+    type: Literal["number", "category", "date", "text", "time"]
     min: float | None = None
     max: float | None = None
     categories: list[str] | None = None

@@ -58,7 +58,7 @@ def build(columns: Mapping[str, Column]) -> "pandera.DataFrameSchema":
     """
     import pandera.pandas as pandera
 
-    types = {"number": "float64", "category": "str", "text": "str", "time": "datetime64[us]"}
+    types = {"number": "float64", "date": "float64", "category": "str", "text": "str", "time": "datetime64[us]"}
 
     def checks(column: Column) -> list[Any]:
         bounds = [pandera.Check.ge(column.min)] if column.min is not None else []

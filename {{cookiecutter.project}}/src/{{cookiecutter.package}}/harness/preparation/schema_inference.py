@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from ..core import config, files
 from ..core.errors import UserError
 from ..inputs.table_notation import LARGEST, Notation
+from . import schema_hints
 from .schema import MAX_CATEGORIES, Column
 from .table import Table
 from .table_cells import as_numpy, convert
+from .table_guesses import MOSTLY
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-MOSTLY = 0.9  # fraction of numbers from which a column is numeric; its other cells are then violations
 
 
 class _Statistics:
@@ -42,7 +42,7 @@ class _Statistics:
         self.low, self.high = math.inf, -math.inf
         self.texts: set[str] | None = set()
         self._notation = notation
-        self._numbers = self._times = 0
+        self._numbers = self._times = self._dates = 0
 
     def add(self, values: "pa.Array", is_time: bool) -> None:
         """Updates the statistics with some cells."""
@@ -68,13 +68,17 @@ class _Statistics:
         if len(numbers):
             extremes = pc.min_max(numbers).as_py()
             self.low, self.high = min(self.low, extremes["min"]), max(self.high, extremes["max"])
-        elif is_time:
-            times, _ = convert(cells, "time", self._notation, "")
-            self._times += int(counts[as_numpy(times.is_valid())].sum())
+        else:
+            self._dates += self._count(cells, counts, "date")
+            self._times += self._count(cells, counts, "time") if is_time else 0
         if self.texts is not None:
             self.texts.update(texts.drop_null().to_pylist())
             if len(self.texts) > MAX_CATEGORIES:
                 self.texts = None
+
+    def _count(self, cells: "pa.Array", counts: NDArray[np.int64], type: str) -> int:
+        """Number of cells of a type."""
+        return int(counts[as_numpy(convert(cells, type, self._notation, "")[0].is_valid())].sum())
 
     def _add_words(self, cells: "pa.Array", counts: NDArray[np.int64]) -> None:
         for cell, count in zip(cells.to_pylist(), counts.tolist(), strict=True):
@@ -86,6 +90,11 @@ class _Statistics:
     def numeric(self) -> bool:
         """Whether the column holds numbers."""
         return self._mostly(self._numbers)
+
+    @property
+    def dated(self) -> bool:
+        """Whether the column holds dates."""
+        return self._mostly(self._dates)
 
     @property
     def temporal(self) -> bool:
@@ -142,6 +151,8 @@ def _column(name: str, statistics: _Statistics, source: Table) -> Column:
         return Column(type="text", unique=name == source.id)
     nulls = 0.0 if name in source.roles else min(1.0, math.ceil(200 * statistics.nulls / statistics.rows) / 100)
     constant = statistics.texts is not None and len(statistics.texts) < 2
+    if type == "date":
+        return Column(type="date", nulls=nulls, constant=constant)
     if type == "number":
         low, high = _bounds(name, statistics)
         return Column(type="number", min=low, max=high, nulls=nulls, constant=constant)
@@ -158,7 +169,9 @@ def _column_type(name: str, statistics: _Statistics, source: Table) -> str:
         return _time_type(name, statistics)
     if name in (source.id, source.group):
         return "text"
-    return "number" if statistics.numeric and name not in source.categories else "category"
+    if name in source.categories:
+        return "category"
+    return "number" if statistics.numeric else "date" if statistics.dated else "category"
 
 
 def _target_type(name: str, statistics: _Statistics, source: Table) -> str:
@@ -249,6 +262,10 @@ def command(force: bool) -> None:
         raise UserError(f"data: {composed['data']['_target_']} is not a table source; only tables have a schema")
     if source.schema.exists() and not force:
         raise UserError(f"{source.schema} exists: edit it, or overwrite it with --force and review the difference")
+    hints = schema_hints.hints(source)
+    for hint in hints:
+        print(f"schema: {hint}", file=sys.stderr)
     columns = infer(source)
     write(columns, source.schema)
-    print(f"{source.schema}: {len(columns)} columns. Review it, correct it and commit it", file=sys.stderr)
+    again = "; after changing keys of data, infer it again with --force" if hints else ""
+    print(f"{source.schema}: {len(columns)} columns. Review it, correct it and commit it{again}", file=sys.stderr)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Problem = Literal["classification", "regression"]
 Division = Literal["random", "stratified", "group", "time"]
 OnInvalid = Literal["stop", "drop", "impute"]
+Decimal = Literal[".", ","]
+Thousands = Literal[",", ".", "'", " "] | None
 Character = Annotated[str, Field(min_length=1, max_length=1)]
 
 LISTED = 1000  # maximum number of problems printed, and of violations in the report; all are counted
@@ -112,6 +114,8 @@ class Table:
     group: str | None = None
     split: Division = "random"
     nulls: Sequence[str] = NULLS
+    decimal: str = "."
+    thousands: str | None = None
     keep: Filter | None = None
 
     def __post_init__(self) -> None:
@@ -119,6 +123,8 @@ class Table:
         for division, column in (("group", self.group), ("time", self.time)):
             if self.split == division and column is None:
                 raise UserError(f"data.split: {division} needs data.{division}: name the column")
+        if self.decimal == self.thousands:
+            raise UserError(f"data.thousands: {self.thousands!r} is already data.decimal: choose another mark, or null")
         if self.split == "stratified" and self.problem == "regression":
             raise UserError("data.split: stratified needs classes, the target of a regression has none: use random")
         for key, columns in (("drop", self.drop), ("id", [self.id]), ("time", [self.time]), ("group", [self.group])):
@@ -144,7 +150,8 @@ class Table:
             columns: The schema, whose spellings of levels are kept; None for canonical texts.
         """
         spelled = {name: spellings(column.categories or ()) for name, column in (columns or {}).items()}
-        return Notation(self.nulls, {name: texts for name, texts in spelled.items() if texts})
+        known = {name: texts for name, texts in spelled.items() if texts}
+        return Notation(self.nulls, known, self.decimal, self.thousands)
 
     def chunks(self, wanted: Mapping[str, str]) -> Iterator[Part]:
         """The filtered rows of all files, in parts, for every pass.
@@ -236,7 +243,7 @@ class Table:
             return ("text",)
         if name == self.time:
             return ("number", "time")
-        return ("category",) if name in self.categories else ("number", "category")
+        return ("category",) if name in self.categories else ("number", "category", "date")
 
     def _unfit(self, columns: Mapping[str, Column]) -> Iterator[str]:
         for name in sorted(self.roles):

@@ -1,14 +1,15 @@
 """Conversion of cells to the types of the schema."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..inputs.table_dates import date_reader
 from ..inputs.table_notation import (
     LARGEST,
-    NotANumber,
     Notation,
     TooLarge,
     level_reader,
@@ -27,7 +28,8 @@ def convert(values: "pa.Array", type: str, notation: Notation, column: str) -> t
 
     Args:
         values: Cells, of the type in the file.
-        type: Type in the schema: `number` gives doubles, `time` timestamp[us] in UTC, any other type strings.
+        type: Type in the schema: `number` gives doubles, `date` doubles of days since 1970, `time` timestamp[us] in
+            UTC, any other type strings.
         notation: How the cells are written.
         column: Name of the column.
 
@@ -39,10 +41,12 @@ def convert(values: "pa.Array", type: str, notation: Notation, column: str) -> t
 
     values, undecodable = _decoded(values)
     if pa.types.is_nested(values.type) or (type == "number" and pa.types.is_temporal(values.type)):
-        nulls = {"number": pa.float64(), "time": pa.timestamp("us")}.get(type, pa.string())
+        nulls = {"number": pa.float64(), "date": pa.float64(), "time": pa.timestamp("us")}.get(type, pa.string())
         converted, bad = pa.nulls(len(values), nulls), {"type": as_numpy(values.is_valid())}
     elif type == "number":
         converted, bad = _numbers(values, notation)
+    elif type == "date":
+        converted, bad = _dates(values, notation)
     elif type == "time":
         converted, bad = _times(values, notation)
     else:
@@ -105,19 +109,35 @@ def _parsed(texts: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
     import pyarrow.compute as pc
 
     texts = pc.if_else(pc.is_in(texts, pa.array(["", *notation.nulls], texts.type)), None, texts)
-    try:
-        return texts.cast(pa.float64()), {}
-    except pa.ArrowInvalid:
-        read = number_reader(notation)
-        cells = texts.dictionary_encode()
-        values, kinds = np.full(len(cells.dictionary) + 1, np.nan), np.zeros(len(cells.dictionary) + 1, "<U4")
-        for place, text in enumerate(cells.dictionary.to_pylist()):
-            try:
-                values[place] = read(text)
-            except NotANumber as error:
-                kinds[place] = "size" if isinstance(error, TooLarge) else "type"
-        indices = as_numpy(cells.indices.fill_null(len(cells.dictionary)))
-        return nullable(values[indices]), {kind: kinds[indices] == kind for kind in ("type", "size")}
+    if notation.plain:
+        with suppress(pa.ArrowInvalid):
+            return texts.cast(pa.float64()), {}
+    return _read(texts, number_reader(notation))
+
+
+def _read(cells: "pa.Array", read: Callable[[object], float]) -> tuple["pa.Array", Bad]:
+    """Doubles that a function reads from cells, each distinct one once."""
+    encoded = cells.dictionary_encode()
+    size = len(encoded.dictionary)
+    values, kinds = np.full(size + 1, np.nan), np.zeros(size + 1, "<U4")
+    for place, cell in enumerate(encoded.dictionary.to_pylist()):
+        try:
+            values[place] = read(cell)
+        except TooLarge:
+            kinds[place] = "size"
+        except ValueError:
+            kinds[place] = "type"
+    indices = as_numpy(encoded.indices.fill_null(size))
+    return nullable(values[indices]), {kind: kinds[indices] == kind for kind in ("type", "size")}
+
+
+def _dates(values: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:
+    import pyarrow as pa
+
+    if not (pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)):
+        return _read(_plain(values), date_reader(notation))
+    microseconds = values.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
+    return nullable(as_numpy(microseconds.cast(pa.float64())) / 86_400e6), {}
 
 
 def _times(values: "pa.Array", notation: Notation) -> tuple["pa.Array", Bad]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK = 1 << 20  # bytes of a file that are read at once
+AS_BYTES = Notation(())  # for cells that are not read as numbers
 
 
 class Part(NamedTuple):
@@ -222,9 +223,10 @@ def csv_parts(
     name, rows_read = path.as_posix(), 0
     stream = partial(_csv_batches, path, delimiter, encoding)
     if "raw" not in wanted.values():
-        types = {column: pa.float64() if type == "number" else pa.string() for column, type in wanted.items()}
+        number = pa.string() if notation.thousands else pa.float64()  # Arrow knows no mark between thousands
+        types = {column: number if type == "number" else pa.string() for column, type in wanted.items()}
         try:
-            for batch in stream(types, notation.nulls):
+            for batch in stream(types, notation):
                 yield Part(name, np.arange(rows_read + 1, rows_read + 1 + len(batch)), batch)
                 rows_read += len(batch)
             return
@@ -240,7 +242,7 @@ def _csv_batches(
     delimiter: str,
     encoding: str,
     types: Mapping[str, "pa.DataType"],
-    nulls: Sequence[str] = (),
+    notation: Notation = AS_BYTES,
     on_ragged: Callable[[Any], str] | None = None,
 ) -> Iterator["pa.RecordBatch"]:
     from pyarrow import csv
@@ -251,7 +253,12 @@ def _csv_batches(
         csv.ReadOptions(block_size=BLOCK, use_threads=on_ragged is None, encoding=encoding),
         csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_ragged),
         # Texts stay as they are: `convert` decides which of them mean a missing value.
-        csv.ConvertOptions(column_types=types, include_columns=[*types], null_values=["", *nulls]),
+        csv.ConvertOptions(
+            column_types=types,
+            include_columns=[*types],
+            null_values=["", *notation.nulls],
+            decimal_point=notation.decimal,
+        ),
     ) as reader:
         yield from reader
 

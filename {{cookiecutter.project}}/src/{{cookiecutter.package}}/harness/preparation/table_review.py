@@ -11,6 +11,7 @@ from ..contracts import Splits
 from ..core.errors import UserError
 from ..prepared import SPLITS
 from ..prepared.tables import batches
+from . import table_guesses
 from .schema import MAX_CATEGORIES, Column
 from .table import Problem, Table
 from .table_cells import as_numpy, numbers
@@ -19,6 +20,7 @@ from .table_writer import SplitWriter
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MANY = 30  # number of levels from which they may be numbers
 SAMPLE = 65_536  # number of training rows that are searched for leaks
 
 
@@ -135,19 +137,37 @@ def _suspicious_columns(table: Table, features: Mapping[str, Column], folder: Pa
     sample = next(batches("train", SAMPLE, folder))
     targets = np.asarray(np.load(folder / "train/targets.npy", mmap_mode="r")[: len(sample)])
     for name, column in features.items():
-        if column.type == "category" and column.categories is None:
-            levels = len(sample[name].unique())
-            if levels > MAX_CATEGORIES:
-                yield (
-                    f"column {name!r} has {levels:,} different texts in {len(sample):,} training rows: an identifier "
-                    "or free text? Name it in data.drop, or group the rare ones"
-                )
-        if leak := _leak(sample[name], targets, table.problem):
-            yield f"column {name!r} {leak}: is it known when a prediction is made? If not, name it in data.drop"
+        if column.type == "category" and name not in table.categories:
+            yield from _many_levels(name, sample[name], column, table)
+        if found := leak(sample[name], targets, table.problem):
+            yield f"column {name!r} {found}: is it known when a prediction is made? If not, name it in data.drop"
 
 
-def _leak(values: "pa.Array", targets: NDArray[Any], problem: Problem) -> str | None:
-    """Description of a target leak; None if the column does not leak."""
+def _many_levels(name: str, values: "pa.Array", column: Column, table: Table) -> Iterator[str]:
+    import pyarrow.compute as pc
+
+    counted = pc.value_counts(values.drop_null())
+    levels: dict[str, int] = dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
+    if len(levels) >= MANY and (guess := table_guesses.notation(levels, table.notation())):
+        yield (
+            f"column {name!r} has {len(levels):,} categories that are {guess.what}, such as {guess.example!r}: "
+            f"{guess.advice}" + ("" if guess.unit else ", and infer the schema again")
+        )
+    elif len(levels) > MAX_CATEGORIES and column.categories is None:
+        yield (
+            f"column {name!r} has {len(levels):,} different texts in {len(values):,} training rows: an identifier "
+            "or free text? Name it in data.drop, or group the rare ones"
+        )
+
+
+def leak(values: "pa.Array", targets: NDArray[Any], problem: Problem) -> str | None:
+    """Description of a target leak; None if the column does not leak.
+
+    Args:
+        values: Cells of a feature, doubles or texts.
+        targets: Numbers or indices of classes, [n].
+        problem: Whether the target holds classes or numbers.
+    """
     import pyarrow as pa
 
     valid = as_numpy(values.is_valid())

@@ -102,7 +102,7 @@ class _RowPass:
         self._position = 0  # of the next row, not counting ragged rows
         self._nulls: Counter[str] = Counter()
         self._hashes = Spool(folder)
-        types = {name: pa.float64() if c.type == "number" else pa.string() for name, c in self.features.items()}
+        types = {name: pa.string() if c.type == "category" else pa.float64() for name, c in self.features.items()}
         types |= {NAME: pa.string()} | ({GROUP: pa.string()} if table.group is not None else {})
         dtype = np.float64 if table.problem == "regression" else np.int64
         self.writers = [SplitWriter(folder / split, pa.schema(types), self.features, dtype) for split in SPLITS]

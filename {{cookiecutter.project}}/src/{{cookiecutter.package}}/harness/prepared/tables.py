@@ -1,7 +1,8 @@
 """Prepared tables on disk, as inputs of a model."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ..contracts import Inputs, Manifest
 from ..core import config
 from . import PREPARED, SPLITS
+from . import manifest as read_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +30,31 @@ def load(split: str, folder: Path = PREPARED) -> "pa.Table":
     """
     rows = _rows(split, folder)
     return rows.select([name for name in rows.column_names if name != GROUP])
+
+
+def requests(split: str, places: Sequence[int], folder: Path = PREPARED) -> list[dict[str, Any]]:
+    """Rows of a split, as the service takes them: column -> value, None if missing.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        places: Indices of the rows.
+        folder: Folder of the prepared data.
+    """
+    dates = [column["name"] for column in read_manifest(folder)["columns"] if column["type"] == "date"]
+    rows: list[dict[str, Any]] = load(split, folder).drop_columns([NAME]).take(list(places)).to_pylist()
+    for row in rows:
+        row |= {name: date_text(row[name]) for name in dates if row[name] is not None}
+    return rows
+
+
+def date_text(days: float) -> str:
+    """A date as in requests: ISO 8601, without a time if that is 00:00.
+
+    Args:
+        days: Days since 1970-01-01 in UTC.
+    """
+    time = datetime(1970, 1, 1) + timedelta(days=days)
+    return time.date().isoformat() if time == datetime.combine(time, datetime.min.time()) else time.isoformat()
 
 
 def names(split: str, folder: Path = PREPARED) -> list[str]:

@@ -7,7 +7,7 @@ models/page.json, which `evaluate` writes.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,18 @@ def describe() -> dict[str, Any]:
         "target_name": description["target_name"],
         "schema": info.requests.instance_schema(description),
         "file": info.requests.FILE,
+        "notation": marks(description.get("notation", {})),
         "level": getattr(info.answers, "LEVEL", None),  # of the prediction intervals; classes have none
     }
+
+
+def marks(notation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Marks in the numbers of a table; None if they are written as in JSON.
+
+    Args:
+        notation: Content of `notation` in models/model.json.
+    """
+    return {key: notation[key] for key in ("decimal", "thousands")} if "decimal" in notation else None
 
 
 def app(describe: Callable[[], dict[str, Any]], content: Path) -> Starlette:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Numbers = Literal["standardise", "none"]
 Missing = Literal["mean", "median"]
 Precision = Literal["float32", "float64"]
-TableColumns = Sequence[Mapping[str, str]]  # name and type, `number` or `category`, as in the manifest
+TableColumns = Sequence[Mapping[str, str]]  # name and type, `number`, `date` or `category`, as in the manifest
 OUTPUT = "encoded"
 OTHER, MISSING = "(other)", "(missing)"  # names of the levels of rare and of missing values
 ML_OPSET = 2  # of ai.onnx.ml, as tf2onnx writes it: graphs of different versions cannot be merged
@@ -185,7 +185,7 @@ class Graph:
 
         from ..exported.graphs import IR_VERSION, OPSET
 
-        types = {"number": onnx_type("float64"), "category": onnx_type("str")}
+        types = {"number": onnx_type("float64"), "date": onnx_type("float64"), "category": onnx_type("str")}
         graph = helper.make_graph(
             self._nodes,
             "features",
@@ -258,7 +258,7 @@ def categories(
 
 
 def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbers: Numbers, missing: Missing) -> None:
-    """Adds the numbers, and an indicator for each with missing training values.
+    """Adds numbers and dates, and an indicator for each with missing training values.
 
     Args:
         graph: The graph.
@@ -270,11 +270,11 @@ def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbe
     Raises:
         UserError: Naming a column without values, or whose mean or deviation is not finite.
     """
-    names = named(columns, "number")
+    names = [*named(columns, "number"), *named(columns, "date")]
     used: list[tuple[Column, float]] = []
     for name in names:
-        if (statistics := _statistics(table, name, missing)) is not None:
-            mean, deviation, fill = statistics
+        if (known := statistics(table, name, missing)) is not None:
+            mean, deviation, fill = known
             used.append((Column(name, mean, deviation) if numbers == "standardise" else Column(name), fill))
     if used:
         offset, scale = (np.array([getattr(column, key) for column, _ in used]) for key in ("offset", "scale"))
@@ -292,8 +292,8 @@ def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbe
         graph.output(absent, [Column(f"{name} is missing") for name in indicated])
 
 
-def _statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, float, float] | None:
-    """Mean, deviation and imputed value of a number; None if constant."""
+def statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, float, float] | None:
+    """Mean, deviation and imputed value of a number or date; None, with a warning, if constant."""
     import pyarrow.compute as pc
 
     values = table[name]
@@ -336,7 +336,7 @@ def dummies(graph: Graph, index: str, count: int) -> str:
 
 
 def named(columns: TableColumns, kind: str) -> list[str]:
-    """Names of the columns of a type, `number` or `category`."""
+    """Names of the columns of a type: `number`, `date` or `category`."""
     return [column["name"] for column in columns if column["type"] == kind]
 
 

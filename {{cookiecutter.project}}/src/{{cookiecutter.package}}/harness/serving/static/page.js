@@ -185,19 +185,21 @@ const inputs = new Map(); // column -> field
 function rows() {
   for (const name of Object.keys(description.schema.properties)) {
     const isNumber = description.schema.properties[name].type[0] === "number"; // the type of its values
+    const hasPlainNumbers = isNumber && !description.notation; // others are sent as they are written
     const { minimum, maximum, choices, nullable = true } = description.properties[name] ?? {};
     const field = make(choices ? "select" : "input", { required: !nullable });
     if (choices) {
       field.append(make("option", { value: "" }, nullable ? "missing" : "choose"));
       field.append(...choices.map((choice) => make("option", { value: choice }, choice)));
     } else if (isNumber) {
-      Object.assign(field, { type: "number", step: "any", min: minimum ?? "", max: maximum ?? "" });
+      if (hasPlainNumbers) Object.assign(field, { type: "number", step: "any", min: minimum ?? "", max: maximum ?? "" });
+      else field.inputMode = "decimal";
       const ends = [minimum, maximum].map((end) => (end === undefined ? undefined : number(end)));
       if (ends[0] !== undefined && ends[1] !== undefined) field.placeholder = ends.join(" to ");
       else if (ends[0] !== undefined) field.placeholder = `from ${ends[0]}`;
       else if (ends[1] !== undefined) field.placeholder = `up to ${ends[1]}`;
     }
-    field.dataset.number = isNumber ? "yes" : "";
+    field.dataset.number = hasPlainNumbers ? "yes" : "";
     inputs.set(name, field);
     const label = make("span", {}, name);
     if (nullable) label.append(" ", make("small", {}, "may be empty"));
@@ -215,9 +217,14 @@ function rows() {
   $("form").onreset = () => $("answer").replaceChildren();
 }
 
+function written(value) {
+  const mark = description.notation?.decimal;
+  return typeof value === "number" && mark ? String(value).replace(".", mark) : (value ?? "");
+}
+
 function rowExample({ instance }) {
   const fill = (actual) => {
-    for (const [name, field] of inputs) field.value = instance[name] ?? "";
+    for (const [name, field] of inputs) field.value = written(instance[name]);
     sendRow(instance, actual);
   };
   return ["", fill];

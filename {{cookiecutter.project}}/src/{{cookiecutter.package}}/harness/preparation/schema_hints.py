@@ -1,0 +1,244 @@
+"""Hints for a new table: what a person would notice in its columns, each with the key to set."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import table_guesses
+from .schema import MAX_CATEGORIES
+from .table import Table
+from .table_cells import as_numpy, convert
+from .table_cells import numbers as as_floats
+from .table_guesses import MOSTLY
+from .table_review import SAMPLE, leak
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NAMED = 10  # maximum number of columns that a hint names
+FEW = 12  # maximum number of distinct whole numbers that may be codes
+LONG = 30  # mean number of characters from which texts are sentences
+RARE = 30  # number of examples below which a split may well lack a class
+IDENTIFIER = "if it identifies the row, data.id: {name}; else data.drop: {names}"
+NEARLY = 0.99  # fraction of rows in which a column gives the target
+
+
+class Hint(NamedTuple):
+    """What is noticed in a column.
+
+    Attributes:
+        what: What the column looks like; columns that look alike are named together.
+        advice: What to do; `{name}` and `{names}` stand for the name of the first column and the list of all.
+        example: A cell, or some.
+    """
+
+    what: str
+    advice: str
+    example: str = ""
+
+
+class Look(NamedTuple):
+    """A column of the first rows.
+
+    Attributes:
+        name: Name of the column.
+        texts: The cells as texts.
+        counts: Distinct text -> number of cells, without missing ones.
+        numbers: The cells as numbers, float64 [n], NaN if they are none.
+    """
+
+    name: str
+    texts: "pa.Array"
+    counts: dict[str, int]
+    numbers: NDArray[np.float64]
+
+    @property
+    def rows(self) -> int:
+        """Number of cells that are not missing."""
+        return sum(self.counts.values())
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the column holds numbers."""
+        return 0 < MOSTLY * self.rows <= int(np.isfinite(self.numbers).sum())
+
+
+def hints(source: Table) -> list[str]:
+    """A line for each kind of hint, from the first rows.
+
+    Args:
+        source: The table.
+    """
+    looks = {look.name: look for look in _looks(source)}
+    together: dict[tuple[str, str], list[tuple[str, Hint]]] = {}
+    for look in looks.values():
+        for hint in _hints(look, looks.get(source.target, look), source):
+            together.setdefault((hint.what, hint.advice), []).append((look.name, hint))
+    return [_line([name for name, _ in found], found[0][1]) for found in together.values()]
+
+
+def _line(names: list[str], hint: Hint) -> str:
+    columns = f"column{'s' * (len(names) > 1)} {', '.join(map(repr, names[:NAMED]))}"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    example = f", such as {hint.example}" if hint.example else ""
+    # JSON's texts are YAML's as well: a name may hold a comma or a colon.
+    quoted = [name if re.fullmatch(r"\w[\w -]*", name) else json.dumps(name, ensure_ascii=False) for name in names]
+    listed = f"[{', '.join(quoted[:NAMED])}{', ...' * (len(names) > NAMED)}]"
+    advice = hint.advice.replace("{names}", listed).replace("{name}", quoted[0])
+    return f"{columns}{more}: {hint.what}{example}: {advice}"
+
+
+def _looks(source: Table) -> Iterator[Look]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names, notation = source.header(), source.notation()
+    parts: list[pa.RecordBatch] = []
+    for part in source.chunks(dict.fromkeys(names, "raw")):
+        parts.append(part.values.slice(0, SAMPLE - sum(map(len, parts))))
+        if sum(map(len, parts)) >= SAMPLE:
+            break
+    for name in names if parts else ():
+        cells = pa.concat_arrays([part.column(name) for part in parts])
+        texts, _ = convert(cells, "text", notation, name)
+        counted = pc.value_counts(texts.drop_null())
+        counts = dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
+        yield Look(name, texts, counts, as_floats(convert(cells, "number", notation, name)[0]))
+
+
+def _hints(look: Look, target: Look, source: Table) -> Iterator[Hint]:
+    if not look.counts or look.name in source.roles - {source.target}:
+        return
+    yield from _missing(look)
+    if look is target:
+        yield from _notation(look, source)
+        yield from _rare(look, source)
+        return
+    yield from _leaks(look, target, source)
+    if len(look.counts) == 1:
+        yield Hint(f"the single value {next(iter(look.counts))!r}", "data.drop: {names}")
+    elif look.name not in source.categories:
+        yield from [*_notation(look, source), *_dates(look)] or [*(_whole(look) if look.numeric else _texts(look))]
+
+
+def _missing(look: Look) -> Iterator[Hint]:
+    codes = _missing_codes(look)
+    words = {text: count for text, count in look.counts.items() if text in codes or table_guesses.missing(text)}
+    if words and len(words) < len(look.counts):
+        listed = ", ".join(map(repr, sorted(words)))
+        yield Hint(
+            f"{listed} in {sum(words.values())} cells", f"if it means a missing value, add {listed} to data.nulls"
+        )
+
+
+def _missing_codes(look: Look) -> list[str]:
+    """Numbers such as -999, far from all others of the column."""
+    distinct = np.unique(look.numbers[np.isfinite(look.numbers)])
+    if not look.numeric or len(distinct) < 3:
+        return []
+    low, high = distinct[0], distinct[-1]
+    codes = [low] if low in (-9, -99, -999, -9999, -99999) and distinct[1] >= 0 else []
+    if high in (999, 9999, 99999, 999999) and low >= 0 and high > 3 * distinct[-2]:
+        codes.append(high)
+    return [f"{code:.0f}" for code in codes]
+
+
+def _notation(look: Look, source: Table) -> Iterator[Hint]:
+    if not look.numeric and (guess := table_guesses.notation(_readable(look), source.notation())):
+        yield Hint(guess.what, guess.advice, repr(guess.example))
+
+
+def _readable(look: Look) -> dict[str, int]:
+    return {text: count for text, count in look.counts.items() if not table_guesses.missing(text)}
+
+
+def _dates(look: Look) -> Iterator[Hint]:
+    example = _date_number(look) if look.numeric else table_guesses.dates(_readable(look))
+    if example is not None and table_guesses.ISO_DATE.fullmatch(example):
+        yield Hint(
+            "dates", "features, of type: date; if the split should follow them, data.time: {name}", repr(example)
+        )
+    elif example is not None:
+        yield Hint("dates in another notation", "write them as 2026-01-31, or data.drop: {names}", repr(example))
+
+
+def _date_number(look: Look) -> str | None:
+    """A cell of numbers such as 20260131; None if they are no dates."""
+    days = look.numbers[np.isfinite(look.numbers)]
+    year, month, day = days // 10_000, days // 100 % 100, days % 100
+    are_dates = (year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    return f"{days[0]:.0f}" if are_dates.all() else None
+
+
+def _whole(look: Look) -> Iterator[Hint]:
+    numbers = look.numbers[np.isfinite(look.numbers)]
+    if (numbers % 1).any() or len(numbers) < RARE:
+        return
+    distinct = np.unique(numbers)
+    if 2 < len(distinct) <= FEW:
+        listed = ", ".join(f"{number:.0f}" for number in distinct[:4])
+        yield Hint("few whole numbers", "if they are codes, data.categories: {names}", listed)
+    elif len(distinct) == len(numbers) > np.ptp(numbers) / 2:
+        yield Hint("a different whole number in each row", IDENTIFIER)
+
+
+def _texts(look: Look) -> Iterator[Hint]:
+    if look.rows < RARE or len(look.counts) < look.rows / 2 or len(look.counts) > MAX_CATEGORIES:
+        return  # the inference tells of still more texts
+    if np.mean([len(text) for text in look.counts]) >= LONG:
+        yield Hint(
+            "free text", "data.drop: {names}, or make features of it first", f"{next(iter(look.counts))[:LONG]!r}"
+        )
+    elif len(look.counts) == look.rows:
+        yield Hint("a different text in each row", IDENTIFIER)
+
+
+def _rare(look: Look, source: Table) -> Iterator[Hint]:
+    if source.problem == "classification" and source.split == "random":
+        name, count = min(look.counts.items(), key=lambda pair: (pair[1], pair[0]))
+        if 3 <= count < RARE and len(look.counts) <= MAX_CATEGORIES:
+            yield Hint(f"class {name!r} has {count} rows", "data.split: stratified, so that no split lacks it")
+
+
+def _leaks(look: Look, target: Look, source: Table) -> Iterator[Hint]:
+    is_class = source.problem == "classification"
+    known = as_numpy(target.texts.is_valid()) & (is_class | np.isfinite(target.numbers))
+    if not known.any():
+        return
+    values: Any = _floats(look.numbers[known]) if look.numeric else look.texts.filter(_mask(known))
+    targets = (
+        as_numpy(target.texts.filter(_mask(known)).dictionary_encode().indices) if is_class else target.numbers[known]
+    )
+    found = leak(values, targets, source.problem)
+    if not found and is_class and not look.numeric:
+        found = _nearly(values, targets)
+    if found:
+        yield Hint(found, "if it is not known when a prediction is made, data.drop: {names}")
+
+
+def _mask(values: NDArray[np.bool_]) -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.array(values)
+
+
+def _floats(values: NDArray[np.float64]) -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.array(values, from_pandas=True)
+
+
+def _nearly(values: "pa.Array", targets: NDArray[Any]) -> str | None:
+    """Description of texts that give the class in almost every row; None if they do not."""
+    valid = as_numpy(values.is_valid())
+    codes, targets = values.drop_null().dictionary_encode(), targets[valid]
+    if len(targets) < RARE or len(codes.dictionary) > len(targets) / 20:
+        return None
+    table = np.zeros((len(codes.dictionary), int(targets.max()) + 1), np.int64)
+    np.add.at(table, (as_numpy(codes.indices), targets), 1)
+    share, usual = table.max(axis=1).sum() / len(targets), table.sum(axis=0).max() / len(targets)
+    return f"gives the class in {share:.1%} of the rows" if share >= NEARLY > usual + 0.04 else None
