@@ -124,7 +124,7 @@ def number_pattern(decimal: str, thousands: str | None) -> str:
     """
     digits, mark = "[0-9]+", re.escape(decimal)
     if thousands:
-        digits = f"(?:[1-9][0-9]{{0,2}}(?:{_ALIKE.get(thousands, re.escape(thousands))}[0-9]{{3}})+|{digits})"
+        digits = f"(?:[1-9][0-9]?[0-9]?(?:{_ALIKE.get(thousands, re.escape(thousands))}[0-9][0-9][0-9])+|{digits})"
     return rf"[+-]?(?:{digits}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
 
