@@ -49,6 +49,7 @@ RERUNS = {
     "tests": set(),
     "__main__.py": set(),
     "harness/automation": set(),
+    "harness/notebook": set(),
     "harness/lineage.py": set(),
     "harness/packaging": set(),
     "harness/release": set(),
