@@ -225,12 +225,15 @@ SERVICE = set(
     src/<package>/harness/serving/http.py
     src/<package>/harness/serving/labels.py
     src/<package>/harness/serving/limits.py
+    src/<package>/harness/serving/metrics.py
     src/<package>/harness/serving/model.py
     src/<package>/harness/serving/openapi.py
     src/<package>/harness/serving/page.py
     src/<package>/harness/serving/refusal.py
+    src/<package>/harness/serving/routes.py
     src/<package>/harness/serving/serve.py
     src/<package>/harness/serving/server.py
+    src/<package>/harness/serving/sockets.py
     src/<package>/page.html
     src/<package>/harness/serving/static/page.css
     src/<package>/harness/serving/static/page.js
@@ -318,6 +321,7 @@ TABLES = set(
     src/<package>/harness/training/encoding.py
     src/<package>/harness/training/linear.py
     src/<package>/harness/training/table_dates.py
+    src/<package>/harness/training/table_numbers.py
     src/<package>/harness/training/table_likelihood.py
     src/<package>/harness/training/table_trees.py
     src/<package>/models/gradient_boosting.py
