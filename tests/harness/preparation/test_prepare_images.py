@@ -125,13 +125,14 @@ def test_it_drops_files_that_cannot_be_used(
     assert all(f"prepare: {path}: " in output for path in broken)
 
 
-def test_one_16_bit_picture_makes_all_splits_float32(run: Callable[..., dict[str, Any]]) -> None:
-    run()
+@pytest.mark.parametrize("how", ["random", "stratified"])
+def test_one_16_bit_picture_makes_all_splits_float32(run: Callable[..., dict[str, Any]], how: str) -> None:
+    run(split=how)
     before = {split: images.load(split) for split in prepared.SPLITS}
     names = {split: picture_names(split) for split in prepared.SPLITS}
     samples = np.arange(63, dtype=np.uint16).reshape(7, 9) * 65  # 12 bits
     Image.fromarray(samples).save(PICTURES / "dog/deep.png")
-    run()
+    run(split=how)
     manifest = prepared.manifest()
     for split in prepared.SPLITS:
         pixels, labels = images.load(split), prepared.targets(split)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, cast
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -234,17 +234,15 @@ def _divided(
     strata, kept = Strata(), list[Example]()
     with tempfile.TemporaryFile(dir=folder) as pixels:  # which class lacks a split is known only after the last picture
         for example in examples:
-            split = SPLITS.index(assign(example.digest, splits))
-            strata.add(int(example.label), {position(example.digest, splits): split})
-            pixels.write(example.image.tobytes())
-            kept.append(example._replace(image=np.empty(0, example.image.dtype)))
+            random = {position(example.digest, splits): SPLITS.index(assign(example.digest, splits))}
+            strata.add(int(example.label), random)
+            np.save(pixels, example.image)
+            kept.append(example._replace(image=np.empty(0, np.uint8)))
         moves = strata.moves()
         pixels.seek(0)
         for example in kept:
-            dtype = example.image.dtype
-            size = math.prod(source.shape) * dtype.itemsize
-            image = cast(Pixels, np.frombuffer(pixels.read(size), dtype).reshape(source.shape))
             moved = moves.get(position(example.digest, splits))
+            image = np.load(pixels)
             yield example._replace(image=image), assign(example.digest, splits) if moved is None else SPLITS[moved]
 
 
