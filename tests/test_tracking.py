@@ -150,4 +150,4 @@ def test_lineage_from_commit_run_and_bento(reproduced_project: BakedProject, cop
     refused = project.run(sys.executable, "-m", "my_experiment", "lineage", "nothing", env=env, check=False)
     assert refused.returncode == 1
     kinds = "commit, MLflow run, registered version, Bento, image, hash or parameter"
-    assert refused.stderr == f"error: 'nothing' is no {kinds} found here\n"
+    assert refused.stderr == f"error: 'nothing' is not a {kinds} known here\n"
