@@ -57,6 +57,7 @@ TABLES = [
     "conf/train/boosting.yaml",
     "conf/train/solver.yaml",
     "docs/requests-tables.md",
+    "docs/table-models.md",
     "docs/tables.md",
     "notebooks/tables.py",
     "requirements/*tables.lock",

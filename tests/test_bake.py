@@ -291,6 +291,7 @@ TABLES = set(
     conf/train/boosting.yaml
     conf/train/solver.yaml
     docs/requests-tables.md
+    docs/table-models.md
     docs/tables.md
     notebooks/tables.py
     requirements/serve-tables.lock

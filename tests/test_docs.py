@@ -136,7 +136,6 @@ BEFORE = {
     "docs/pictures.md": add_pictures,
     "docs/release.md": release_a_worse_one,
     "docs/retrain.md": commit_results,
-    "docs/savedmodel.md": commit_results,
 }
 
 
