@@ -137,7 +137,7 @@ def test_reports(target: str) -> None:
         assert "| rows.csv:5 | actual -28, predicted 0 |" in card
         assert "lower.**" in card
     assert "picture" not in card
-    for text in ("| x | 2 | 0.1 | 1.8 | 2.2 |", "Made up.", "| x | out of range | 2 |", "Fitted by a solver"):
+    for text in ("| x | 2 | 0.1 | 1.8 | 2.2 |", "Made up.", "| x | out of range | 2 |", "Fitted in one go"):
         assert text in card
     for plot in [line.split("](")[1][:-1] for line in card.splitlines() if line.startswith("![")]:
         assert Path("reports", plot).read_bytes().startswith(b"\x89PNG")

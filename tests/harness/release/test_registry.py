@@ -207,6 +207,6 @@ def test_a_store_that_is_away_is_one_line(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     commands: dict[str, click.Command] = {"registry": registry.command, "lineage": lineage.command, "log": log.command}
     name, *rest = arguments
-    with pytest.raises(UserError, match=r"^MLflow at http://127\.0\.0\.1:9: ") as error:
+    with pytest.raises(UserError, match=r"^MLflow at http://127\.0\.0\.1:9 could not be reached: ") as error:
         CliRunner().invoke(commands[name], rest, catch_exceptions=False)
     assert "\n" not in str(error.value)
