@@ -1,4 +1,4 @@
-"""A project in a folder of another repository, moved, or on a machine with git hooks of its own."""
+"""A project in a folder of another repository, moved, or on a machine with global git hooks."""
 
 import shutil
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_what_prevents_hooks_is_one_line(
 
 @pytest.fixture
 def inner(default_project: BakedProject, tmp_path: Path) -> BakedProject:
-    """A project in a folder of another repository, which has a hook of its own; all is committed."""
+    """A project in a folder of another repository, which has a hook; everything is committed."""
     project = BakedProject(tmp_path / "outer/teams/ours")
     shutil.copytree(default_project.path, project.path, symlinks=True, ignore=shutil.ignore_patterns(".git"))
     outer = tmp_path / "outer"

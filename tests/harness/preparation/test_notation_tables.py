@@ -78,16 +78,21 @@ def by_prepare(cells: list[str], type: str, notation: dict[str, Any], kind: str 
     return [None if np.isnan(found[name]) else found[name] for name in rows["id"][: len(cells)]]
 
 
+def check_requests(text: str, description: dict[str, Any], value: float | None, refusal: str) -> None:
+    """A text is the same value in a file and in JSON, or refused by both if there is none."""
+    if value is None:
+        with pytest.raises(inputs_tables.InputError, match=rf"^row 1, column 'x': .* {refusal}"):
+            by_file(text, description)
+        with pytest.raises(inputs_tables.InputError, match=refusal):
+            by_json(text, description)
+    else:
+        assert by_file(text, description) == by_json(text, description) == value
+
+
 @pytest.mark.parametrize(("notation", "text", "number"), NUMBERS)
 def test_requests_read_numbers_as_configured(notation: dict[str, Any], text: str, number: float | None) -> None:
     description = described("number", notation)
-    if number is None:
-        with pytest.raises(inputs_tables.InputError, match=r"^row 1, column 'x': .* is not a finite number$"):
-            by_file(text, description)
-        with pytest.raises(inputs_tables.InputError, match="is not a finite number"):
-            by_json(text, description)
-    else:
-        assert by_file(text, description) == by_json(text, description) == number
+    check_requests(text, description, number, "is not a finite number$")
     assert by_json(22.51, description) == 22.51  # a JSON number is a number
 
 
@@ -133,14 +138,7 @@ DATES: list[tuple[str, float | None]] = [
 
 @pytest.mark.parametrize(("text", "days"), DATES)
 def test_requests_read_dates(text: str, days: float | None) -> None:
-    description = described("date", PLAIN)
-    if days is None:
-        with pytest.raises(inputs_tables.InputError, match=r"^row 1, column 'x': .* is not a date such as 2026-01-31"):
-            by_file(text, description)
-        with pytest.raises(inputs_tables.InputError, match="is not a date such as 2026-01-31"):
-            by_json(text, description)
-    else:
-        assert by_file(text, description) == by_json(text, description) == days
+    check_requests(text, described("date", PLAIN), days, "is not a date such as 2026-01-31")
 
 
 @pytest.mark.parametrize("cell", [20484, 1769817600000, 2026.5, True])

@@ -145,7 +145,7 @@ async def serving(health: Path, *files: Path | None) -> AsyncIterator[int]:
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Runs a coroutine; an error that nobody has retrieved fails the test."""
+    """Runs a coroutine; an error that was not retrieved fails the test."""
     errors: list[Any] = []
 
     async def watched() -> None:
@@ -179,7 +179,7 @@ def test_tls_answers_who_trusts_it_and_nobody_without_tls(ours: Authority, their
                 await get(f"https://127.0.0.1:{port}/", context(theirs))
             with pytest.raises(httpx.TransportError):
                 await get(f"http://127.0.0.1:{port}/")
-            # A client that says nothing holds up nobody, and not the end of the service.
+            # A silent client delays neither other clients nor the end of the service.
             silent = await asyncio.open_connection("127.0.0.1", port)
             assert await get(f"https://127.0.0.1:{port}/", context(ours)) == "https"
             # Health checks of this machine need neither a certificate nor TLS.

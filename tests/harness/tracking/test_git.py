@@ -1,4 +1,4 @@
-"""git: what it refuses is told in its own words, and the end of a shallow clone is not the beginning."""
+"""git: refusals in its own words; the end of a shallow clone is no first commit."""
 
 import subprocess
 from pathlib import Path

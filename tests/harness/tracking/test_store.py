@@ -1,4 +1,4 @@
-"""The store of runs belongs to the project as it lies now, whatever its folder is called."""
+"""The store of runs belongs to the project's present folder, whatever its name."""
 
 import shutil
 from collections.abc import Callable

@@ -231,19 +231,17 @@ def _divided(
         return
     if not source.classes:
         raise UserError("data.split: stratified needs classes, the target of a regression has none: use random")
-    strata, kept = Strata(), list[Example]()
+    strata, kept = Strata(), list[tuple[Example, int, str]]()
     with tempfile.TemporaryFile(dir=folder) as pixels:  # which class lacks a split is known only after the last picture
         for example in examples:
-            random = {position(example.digest, splits): SPLITS.index(assign(example.digest, splits))}
-            strata.add(int(example.label), random)
+            place, split = position(example.digest, splits), assign(example.digest, splits)
+            strata.add(int(example.label), {place: SPLITS.index(split)})
             np.save(pixels, example.image)
-            kept.append(example._replace(image=np.empty(0, np.uint8)))
-        moves = strata.moves()
+            kept.append((example._replace(image=np.empty(0, np.uint8)), place, split))
+        moves = {place: SPLITS[split] for place, split in strata.moves().items()}
         pixels.seek(0)
-        for example in kept:
-            moved = moves.get(position(example.digest, splits))
-            image = np.load(pixels)
-            yield example._replace(image=image), assign(example.digest, splits) if moved is None else SPLITS[moved]
+        for example, place, split in kept:
+            yield example._replace(image=np.load(pixels)), moves.get(place, split)
 
 
 def _report_problems(problems: list[Problem], source: Source) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..contracts import Layers, Tensor
+from ..contracts import Inputs, Layers, Tensor
 from ..core.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,6 +78,21 @@ def columns(graph: "onnx.ModelProto") -> list[Column]:
     """The encoded columns, from the metadata of an `Encoding`'s graph."""
     (content,) = (entry.value for entry in graph.metadata_props if entry.key == "columns")
     return [Column(*column) for column in json.loads(content)]
+
+
+def encoded_columns(inputs: Inputs, models: str) -> list[Column]:
+    """The columns of the encoded rows of a table.
+
+    Args:
+        inputs: Arrays on which the model is fitted.
+        models: Kind of models, in the plural, for the message.
+
+    Raises:
+        UserError: If the inputs are not a table.
+    """
+    if inputs.preprocessing is None:
+        raise UserError(f"model: {models} are for tables: choose another model in conf/config.yaml")
+    return columns(inputs.preprocessing)
 
 
 class Graph:

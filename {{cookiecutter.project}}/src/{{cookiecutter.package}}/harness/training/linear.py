@@ -64,9 +64,7 @@ def encoded_columns(inputs: contracts.Inputs) -> "list[Column]":
     """
     from . import encoding
 
-    if inputs.preprocessing is None:
-        raise UserError("model: linear models are for tables: choose another model in conf/config.yaml")
-    columns = encoding.columns(inputs.preprocessing)
+    columns = encoding.encoded_columns(inputs, "linear models")
     if any(column.levels for column in columns):
         raise UserError("model: linear models have no embeddings: choose features: linear in conf/config.yaml")
     if any(column.missing for column in columns):

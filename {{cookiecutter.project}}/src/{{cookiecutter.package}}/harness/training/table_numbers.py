@@ -59,16 +59,10 @@ def pass_numbers(graph: Graph, table: "pa.Table", columns: TableColumns) -> None
     Raises:
         UserError: Naming a column without values.
     """
-    import pyarrow.compute as pc
-
     used: list[str] = []
     for name in _numeric(columns):
-        low, high = (value.as_py() for value in pc.min_max(table[name]).values())
-        if low is None:
-            raise UserError(f"features: column {name!r} has no value in any training row: drop it")
-        if low == high and not table[name].null_count:
-            encoding.warn_constant(name, f"the value {low:g}")
-        else:
+        low, high = _range(table, name)
+        if low != high or table[name].null_count:
             used.append(name)
     if used:
         graph.output(_stack(graph, used), [Column(name, missing=True) for name in used])
@@ -79,12 +73,8 @@ def statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, f
     import pyarrow.compute as pc
 
     values = table[name]
-    if values.null_count == len(values):
-        raise UserError(f"features: column {name!r} has no value in any training row: drop it")
-    low, high = (value.as_py() for value in pc.min_max(values).values())
+    low, high = _range(table, name)
     if low == high:
-        if not values.null_count:
-            encoding.warn_constant(name, f"the value {low:g}")
         return None
     mean, deviation = pc.mean(values).as_py(), pc.stddev(values, ddof=0).as_py()
     # approximate_median uses a t-digest (T. Dunning, O. Ertl, 2019); an exact median would sort a copy of the column.
@@ -95,6 +85,18 @@ def statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, f
             "for a mean and deviation in double precision: rescale or drop it"
         )
     return mean, deviation, fill
+
+
+def _range(table: "pa.Table", name: str) -> tuple[float, float]:
+    """Smallest and largest value; warns if the column is constant and has no gap."""
+    import pyarrow.compute as pc
+
+    low, high = (value.as_py() for value in pc.min_max(table[name]).values())
+    if low is None:
+        raise UserError(f"features: column {name!r} has no value in any training row: drop it")
+    if low == high and not table[name].null_count:
+        encoding.warn_constant(name, f"the value {low:g}")
+    return low, high
 
 
 def _stack(graph: Graph, names: Sequence[str]) -> str:

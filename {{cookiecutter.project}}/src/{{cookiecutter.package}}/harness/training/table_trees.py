@@ -132,9 +132,7 @@ def encoded_columns(inputs: contracts.Inputs) -> list[Column]:
     """
     from . import encoding
 
-    if inputs.preprocessing is None:
-        raise UserError("model: trees are for tables: choose another model in conf/config.yaml")
-    columns = encoding.columns(inputs.preprocessing)
+    columns = encoding.encoded_columns(inputs, "trees")
     if any(column.levels and not column.missing for column in columns):
         raise UserError("model: trees have no embeddings: choose features: trees in conf/config.yaml")
     return columns
