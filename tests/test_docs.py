@@ -34,6 +34,9 @@ ELSEWHERE = {
     # minutes
     r"make (test|lint)": "test_readme.py::test_tests_and_lint_pass_after_the_pipeline",
     r"make (coverage|reproduced)": "test_ci_github.py::test_a_good_commit_passes_and_nothing_runs_again",
+    r".* sweep sweep=tpe sweep.trials=100 model=mlp": "test_sweeps.py::test_a_killed_sweep_continues",
+    r".* sweep sweep=tpe sweep.seeds=5": "test_sweeps.py::test_hopeless_trials_are_pruned_and_the_best_are_repeated",
+    r".* sweep sweep=tpe launcher=joblib .*": "test_sweeps.py::test_a_grid_in_two_processes_ends_in_a_reproducible_commit",
     # an end
     r"make mlflow": "test_readme.py::test_make_mlflow_serves_the_runs",
     # docker, a registry, TensorFlow Serving
@@ -65,7 +68,6 @@ REPLACED = {
     # They install, ask a package index, or need an engine or a registry: what make would run is there.
     r"make (setup|lock.*|image|audit|push .*)": r"make --dry-run \1",
     # As short as can be: these trials take minutes.
-    r"(.* sweep sweep=tpe) sweep.trials=100 (.*)": r"\1 \2 sweep.trials=2 debug=limit",
     r"(.* sweep sweep=(?:tpe|random|pareto).*)": r"\1 sweep.trials=2 debug=limit",
     # A folder that is there.
     r"dvc import-url /mnt/share/pictures (.*)": r'dvc import-url "$(realpath ../pictures)" \1',

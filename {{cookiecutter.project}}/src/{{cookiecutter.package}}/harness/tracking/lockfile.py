@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +49,8 @@ class Training(NamedTuple):
     model: str
 
 
-def stages(lock: str) -> dict[str, Stage]:
+@cache  # one command asks several times, and YAML takes a tenth of a second
+def stages(lock: str) -> Mapping[str, Stage]:
     """The stages of a dvc.lock by name.
 
     Args:

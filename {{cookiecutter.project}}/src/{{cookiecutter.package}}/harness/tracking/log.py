@@ -7,6 +7,7 @@ or refreshes its run and never creates a second one.
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,21 +60,24 @@ def log(stages: Sequence[str] = ("prepare", "train", "evaluate")) -> str:
         if run is None or run.info.status != "FINISHED":
             run = log_training(client, training, run)
     run_id = str(run.info.run_id)
-    for name, value in results().items():
-        client.log_metric(run_id, name, value)
+    client.log_batch(run_id, results())
     with files.copies(REPORTS, MODELS / "page.json") as folder:
         client.log_artifacts(run_id, str(folder / REPORTS), "reports")
         client.log_artifact(run_id, str(folder / MODELS / "page.json"))  # for a Bento of the registered model
     return run_id
 
 
-def results() -> dict[str, float]:
-    """Test metrics, intervals and counts of corrected data, by name in MLflow."""
+def results() -> "list[Metric]":
+    """Test metrics, intervals and counts of corrected data."""
+    from mlflow.entities import Metric
+
     values = {f"test_{name}": value for name, value in files.read_json(REPORTS / "metrics.json").items()}
     for name, (low, high) in files.read_json(REPORTS / "intervals.json").items():
         values |= {f"test_{name}_low": low, f"test_{name}_high": high}
     data = files.read_json(DATA_REPORT)
-    return values | {f"data_{name}": data[name] for name in ("skipped", "imputed", "duplicates") if name in data}
+    values |= {f"data_{name}": data[name] for name in ("skipped", "imputed", "duplicates") if name in data}
+    now = int(time.time() * 1000)
+    return [Metric(name, value, now, step=0) for name, value in values.items()]
 
 
 def log_training(client: "MlflowClient", training: lockfile.Training, run: "Run | None") -> "Run":
