@@ -36,7 +36,9 @@ ELSEWHERE = {
     r"make (coverage|reproduced)": "test_ci_github.py::test_a_good_commit_passes_and_nothing_runs_again",
     r".* sweep sweep=tpe sweep.trials=100 model=mlp": "test_sweeps.py::test_a_killed_sweep_continues",
     r".* sweep sweep=tpe sweep.seeds=5": "test_sweeps.py::test_hopeless_trials_are_pruned_and_the_best_are_repeated",
-    r".* sweep sweep=tpe launcher=joblib .*": "test_sweeps.py::test_a_grid_in_two_processes_ends_in_a_reproducible_commit",
+    r".* sweep sweep=tpe launcher=joblib .*": (
+        "test_sweeps.py::test_a_grid_in_two_processes_ends_in_a_reproducible_commit"
+    ),
     # an end
     r"make mlflow": "test_readme.py::test_make_mlflow_serves_the_runs",
     # docker, a registry, TensorFlow Serving
