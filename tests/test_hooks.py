@@ -1,6 +1,7 @@
 """The answers that are refused, and what the hooks leave behind where something is missing."""
 
 import ast
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -15,11 +16,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, TEMPLATE, BakedProject, cookiecutter, execute, template
+from conftest import ROOT, TEMPLATE, VENV, BakedProject, cookiecutter, execute, template
 from cookiecutter.utils import create_env_with_context
 from dvc.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import running
 
 GOOD = {
     "project_name": "My Experiment",
@@ -447,3 +449,32 @@ def test_hooks_run_with_the_standard_library_alone(tmp_path: Path) -> None:
         folder.mkdir()
         command = [sys.executable, "-I", "-S", str(script)]
         subprocess.run(command, cwd=folder, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def test_first_contact_enter_answers_every_question(tmp_path: Path) -> None:
+    """In a terminal, as a person meets it: a question a line, and what to do next, said once."""
+    parent, child = os.openpty()
+    env = {**os.environ, "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}", "TERM": "xterm", "COLUMNS": "120"}
+    command = ["cookiecutter", str(template())]
+    with running(*command, cwd=tmp_path, env=env, stdin=child, stdout=child, stderr=child) as process:
+        os.close(child)
+        os.write(parent, b"\n" * 40)  # more than there are questions
+        told = b""
+        with contextlib.suppress(OSError):  # the end of a terminal that nobody writes to any more
+            while content := os.read(parent, 4096):
+                told += content
+        assert process.wait() == 0
+    os.close(parent)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", told.decode()).replace("\r", "").splitlines()
+    prompts = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))["__prompts__"].values()
+    for prompt in prompts:
+        question = prompt if isinstance(prompt, str) else prompt["__prompt__"]
+        assert [question in line for line in lines].count(True) == 1, question
+    (started,) = (row for row, line in enumerate(lines) if line == "Next:")
+    assert [line.strip() for line in lines[started + 1 :] if line] == [
+        f"cd {tmp_path}/my-experiment",
+        "make setup",
+        "make repro",
+    ]
+    assert "Traceback" not in told.decode() and "arning" not in told.decode()
+    assert len(lines) < 80
