@@ -1,6 +1,9 @@
 """The store of runs belongs to the project's present folder, whatever its name."""
 
+import multiprocessing
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +53,31 @@ def note(run_id: str) -> str:
 
 def notes(folder: Path) -> set[str]:
     return {file.read_text(encoding="utf-8") for file in (folder / "mlartifacts").rglob("note.txt")}
+
+
+def opens(folder: Path) -> None:
+    """Opens the default store of a folder, as a new process."""
+    os.chdir(folder)
+    store.client()
+
+
+def test_a_killed_first_use_leaves_no_half_made_store(workspace: Path, enter: Enter) -> None:
+    (workspace / "p").mkdir()
+    enter(workspace / "p")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mlflow"])
+    process = context.Process(target=opens, args=(workspace / "p",))
+    process.start()
+    deadline = time.monotonic() + 120
+    while not list(Path().glob("mlflow.db*-journal")):  # in the middle of a transaction
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.001)  # between two looks at the condition
+    process.kill()
+    process.join()
+    assert not Path("mlflow.db").exists()
+    run_id = run("after")
+    assert note(run_id) == "after"
+    assert not Path("mlflow.db.new").exists()
 
 
 def test_a_moved_project_reads_and_writes_where_it_lies(project: Path, enter: Enter) -> None:

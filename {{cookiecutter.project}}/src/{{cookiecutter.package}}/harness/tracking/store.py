@@ -30,9 +30,12 @@ LOCATIONS = (
 
 def uri() -> str:
     """The address of the store: MLFLOW_TRACKING_URI, or mlflow.db in the project's root."""
-    if given := os.environ.get("MLFLOW_TRACKING_URI"):
-        return given
-    path = (project_root() / FILE).as_posix()
+    return os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(project_root() / FILE)
+
+
+def _sqlite(file: Path) -> str:
+    """The address of an SQLite file."""
+    path = file.as_posix()
     quoted = path.replace("%", "%25").replace("?", "%3F")
     # With "sqlite:", MLflow would create the folders of the path as it is quoted.
     return f"sqlite:///{path}" if quoted == path else f"sqlite+pysqlite:///{quoted}"
@@ -63,11 +66,23 @@ def client() -> "MlflowClient":
 
     mlflow.set_tracking_uri(uri())
     with one_at_a_time():
+        if (file := database()) and not file.exists():
+            _create(file)
         store = mlflow.MlflowClient()
-        store.search_experiments(max_results=1)  # creates the tables of a new SQLite file
-        if database() == project_root() / FILE:
+        store.search_experiments(max_results=1)  # brings the tables of an earlier MLflow up to date
+        if file == project_root() / FILE:
             relocate(project_root())
     return store
+
+
+def _create(file: Path) -> None:
+    """Creates an SQLite store with its tables at once: in a half-made file, MLflow fails ever after."""
+    import mlflow
+
+    unfinished = file.with_name(f"{file.name}.new")
+    unfinished.unlink(missing_ok=True)
+    mlflow.MlflowClient(_sqlite(unfinished)).search_experiments(max_results=1)
+    unfinished.replace(file)
 
 
 def relocate(root: Path) -> None:
