@@ -31,7 +31,7 @@ def test_rooms(bake: Callable[..., BakedProject], task: str, rooms: list[str]) -
     project = bake(task=task)
     environment = {"BAKED_PROJECT": str(project.path), "PYTHONPATH": str(project.path / "src")}
     # Folders and not files: pytest collects a file that it is given, even if conftest.py ignores it.
-    options = [
+    options: list[str | Path] = [
         "-q",
         "-c",
         TESTS / "pytest.ini",

@@ -24,7 +24,7 @@ GROUP = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=T
 
 def runs(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.parametrize("killed", [False, True])

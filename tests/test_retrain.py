@@ -53,7 +53,7 @@ def refs(repository: Path) -> dict[str, str]:
     output = execute(
         "git", "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads", cwd=repository
     ).stdout
-    return dict(line.split() for line in output.splitlines())  # type: ignore[misc]
+    return dict(line.split() for line in output.splitlines())
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ def client(reproduced_project: BakedProject, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def images(reproduced_project: BakedProject) -> np.ndarray:
-    return np.load(reproduced_project.path / "data/prepared/test/images.npy")
+    return np.asarray(np.load(reproduced_project.path / "data/prepared/test/images.npy"))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def expected(reproduced_project: BakedProject, package: str, tmp_path_factory: p
     file = tmp_path_factory.mktemp("keras") / "expected.npy"
     code = KERAS.format(package=package)
     reproduced_project.run("python", "-c", code, str(file), env={"PYTHONPATH": "src"})
-    return np.load(file)
+    return np.asarray(np.load(file))
 
 
 @pytest.fixture(scope="module")

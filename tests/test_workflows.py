@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,9 +11,12 @@ from conftest import ROOT, Result, execute
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
-def read(name: str) -> dict[str, dict]:
+def read(name: str) -> dict[str, dict[str, Any]]:
     """Reads the jobs of a workflow."""
-    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))["jobs"]
+    jobs: dict[str, dict[str, Any]] = yaml.safe_load(
+        (ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8")
+    )["jobs"]
+    return jobs
 
 
 def script(job: str, step: str) -> str:
