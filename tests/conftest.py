@@ -288,8 +288,15 @@ def work_off_queue(project: BakedProject, count: int) -> None:
     project.run("dvc", "queue", "stop")
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all processes of the suite have."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _isolated(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[None]:
     """Keeps the developer's configuration out of the tests, the tests out of the developer's caches, and ends all."""
     home = tmp_path_factory.mktemp("home")
     (home / "gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
@@ -316,7 +323,9 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws"))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("PRE_COMMIT_HOME", str(home / "pre-commit"))
-        patch.setenv("MYPY_CACHE_DIR", str(home / "mypy"))  # most of its time goes to libraries that all projects share
+        patch.setenv(
+            "MYPY_CACHE_DIR", str(shared / "mypy")
+        )  # most of its time goes to libraries that all projects share
         yield
 
 
@@ -360,18 +369,16 @@ def default_project(bake: Callable[..., BakedProject]) -> BakedProject:
 
 
 @pytest.fixture(scope="session")
-def once(default_project: BakedProject, copy: Copy, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+def once(default_project: BakedProject, copy: Copy, shared: Path) -> Once:
     """Runs a pipeline once for all processes of the suite; each gets a copy: `once("quick", prepare)`.
 
     It runs in a copy of the default project, or in what a third argument gives.
     """
-    own = tmp_path_factory.getbasetemp()
-    folder = own if worker_id == "master" else own.parent
 
     def make(
         name: str, prepare: Callable[[BakedProject], None], start: Callable[[], BakedProject] | None = None
     ) -> BakedProject:
-        made = folder / name  # says where: MLflow knows the project by its path, so that it stays there
+        made = shared / name  # says where: MLflow knows the project by its path, so that it stays there
         with FileLock(f"{made}.lock"):
             if not made.exists():
                 project = start() if start else copy(default_project)
