@@ -68,11 +68,11 @@ COLUMNS: dict[str, tuple[Any, str]] = {
     "a gap": ([None, *SMALL[1:].round(3)], ""),
     "a question mark": (
         ["?", *SMALL[1:].round(3)],
-        r"'\?' in 1 cells: if it means a missing value, add '\?' to data\.nulls",
+        r"'\?' in 1 cell: if it means a missing value, add '\?' to data\.nulls",
     ),
     "a code for missing": (
         [-999, *LARGE[1:].round(3)],
-        r"'-999' in 1 cells: if it means a missing value, add '-999' to data\.nulls",
+        r"'-999' in 1 cell: if it means a missing value, add '-999' to data\.nulls",
     ),
     "numbers": (SMALL.round(3), ""),
     "categories": (RANDOM.choice(["red", "green"], ROWS), ""),
@@ -138,7 +138,7 @@ def test_prepare_hints_at_numbers_that_have_become_categories() -> None:
     rows = frame().assign(price=written(LARGE, "N", ".,"))
     (warning,) = [warning for warning in prepare(rows)["warnings"] if "'price'" in warning]
     assert "categories that are numbers with a decimal comma and a point between thousands, such as '" in warning
-    assert warning.endswith('set data.decimal: "," and data.thousands: ".", and infer the schema again')
+    assert warning.endswith('if all are written so, set data.decimal: "," and data.thousands: "." and infer the schema again')
 
 
 @pytest.mark.parametrize("text", ["192.168.1.1", "555-1234", "A12", "12:30", "1,2,3", "2.0.1", "X-1", "00-11"])

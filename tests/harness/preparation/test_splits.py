@@ -62,7 +62,7 @@ def test_an_interruption_leaves_what_was_there(tmp_path: Path) -> None:
 def test_a_class_without_example_is_named() -> None:
     counts = {"train": [3, 1], "validation": [1, 0], "test": [0, 2]}
     with pytest.raises(errors.UserError, match=r"^class 'dog' has no example in split validation; class 'cat' .* test"):
-        splits.require_every_class(["cat", "dog"], counts, "random")
+        splits.require_every_class(["cat", "dog"], counts, "random", "leave it out")
 
 
 # A stratified split ---------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_classes_that_no_split_lacks_stay_where_their_hash_leads() -> None:
     ("division", "counts", "remedy"),
     [
         ("random", [3, 0, 0], "set data.split: stratified in conf/data/"),
-        ("random", [2, 0, 0], "a class needs 3 different examples, one for each split"),
+        ("random", [2, 0, 0], "a class needs 3 different examples, one for each split: add some, or leave it out"),
         ("stratified", [9, 0, 0], "a class needs 3 different examples, one for each split"),
         ("group", [9, 0, 0], "add examples, raise prepare.test/validation or change prepare.seed"),
     ],
@@ -124,4 +124,4 @@ def test_classes_that_no_split_lacks_stay_where_their_hash_leads() -> None:
 def test_a_class_without_example_has_a_remedy(division: str, counts: list[int], remedy: str) -> None:
     by_split = dict(zip(prepared.SPLITS, [[number, 9] for number in counts], strict=True))
     with pytest.raises(errors.UserError, match=re.escape(remedy)):
-        splits.require_every_class(["rare", "frequent"], by_split, division)
+        splits.require_every_class(["rare", "frequent"], by_split, division, "leave it out")

@@ -1,5 +1,6 @@
 """The rows of a file as input of a batch prediction."""
 
+import codecs
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..contracts import Description
 from ..core.errors import UserError
-from ..inputs.table_notation import Notation, notation
+from ..inputs.table_notation import UTF_8, Notation, notation
 from ..inputs.tables import InputError, cell_reader, check_header, find_header
 from ..preparation.table_cells import convert, numbers
 from ..preparation.table_files import BLOCK, Part, csv_parts, parquet_header, parquet_parts, parquet_rows
@@ -40,10 +41,9 @@ def batches(path: Path, description: Description) -> BatchInput:
     total = None
     try:
         if suffix == ".csv":
-            with path.open("rb") as file:
-                beginning = file.read(BLOCK).decode("utf-8-sig", "replace")
-            delimiter, header = find_header(beginning, [*wanted])
-            parts = partial(csv_parts, path, delimiter, "utf-8")
+            encoding = _encoding(path, notation(description).encoding)
+            delimiter, header = _header(path, encoding, [*wanted])
+            parts = partial(csv_parts, path, delimiter, encoding)
         else:
             header, total = parquet_header(path), parquet_rows(path)
             check_header(header, [*wanted])
@@ -65,6 +65,32 @@ def batches(path: Path, description: Description) -> BatchInput:
     stat = path.stat()
     keys = {"row": "int64"} | ({"id": "string"} if columns.id else {})
     return BatchInput(keys, f"{stat.st_size} {stat.st_mtime_ns}", total, "rows", 16 * BATCH_ROWS, read)
+
+
+def _encoding(path: Path, configured: str) -> str:
+    """Encoding of a CSV file: UTF-8, or else the one of the training data."""
+    if configured != UTF_8:
+        decoder = codecs.getincrementaldecoder(UTF_8)()
+        try:
+            with path.open("rb") as file:
+                while block := file.read(BLOCK):
+                    decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return configured
+    return UTF_8
+
+
+def _header(path: Path, encoding: str, names: list[str]) -> tuple[str, list[str]]:
+    """Delimiter and header of a CSV file."""
+    with path.open("rb") as file:
+        beginning = file.read(BLOCK).decode("utf-8-sig" if encoding == UTF_8 else encoding, "replace")
+    try:
+        return find_header(beginning, names)
+    except InputError:
+        if encoding == UTF_8 and "\ufffd" in next(iter(beginning.splitlines()), ""):
+            raise InputError("its header is not UTF-8: save the file as UTF-8") from None
+        raise
 
 
 class _Columns(NamedTuple):

@@ -23,6 +23,17 @@ class NotADate(ValueError):
     """A cell that is no date; the message is one line for the user."""
 
 
+def parse(text: str) -> datetime | None:
+    """The time that a text spells, in UTC unless it names a zone; None if it is no date."""
+    if not _ISO.fullmatch(text):
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:  # no such day
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
 def date_reader(notation: Notation) -> Callable[[object], float]:
     """A function from a cell of a date column to days since 1970, NaN if missing.
 
@@ -37,13 +48,8 @@ def date_reader(notation: Notation) -> Callable[[object], float]:
         text = cell.strip() if isinstance(cell, str) else cell
         if text is None or (isinstance(text, str) and text in words):
             return math.nan
-        if isinstance(text, str) and _ISO.fullmatch(text):
-            try:
-                time = datetime.fromisoformat(text)
-            except ValueError:
-                pass  # no such day
-            else:
-                return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _START) / _DAY
+        if isinstance(text, str) and (time := parse(text)):
+            return (time - _START) / _DAY
         raise NotADate(f"{str(cell)[:50]!r} is not a date such as {EXAMPLE}")
 
     return read

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from ..contracts import Description
 
 NULLS = ("NA", "N/A", "#N/A", "n/a", "NaN", "nan", "NULL", "null")  # words for a missing value, unless configured
+UTF_8 = "utf-8"
 LARGEST = 3.4028234663852886e38  # the maximum of float32, in which the model computes
 # float() alone would also accept 1_000 and non-ASCII digits, which CSV readers reject.
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
@@ -60,12 +61,14 @@ class Notation(NamedTuple):
         spellings: Column -> canonical text -> level, for levels that the schema spells in another way.
         decimal: Mark before the decimals of a number in a text.
         thousands: Mark between groups of three digits of a number in a text; None for none.
+        encoding: Encoding of the CSV files; those in requests and batch prediction may be UTF-8 as well.
     """
 
     nulls: Sequence[str] = NULLS
     spellings: Mapping[str, Mapping[str, str]] = {}
     decimal: str = "."
     thousands: str | None = None
+    encoding: str = UTF_8
 
     @property
     def plain(self) -> bool:
@@ -76,7 +79,8 @@ class Notation(NamedTuple):
         """The content of `notation` in models/model.json."""
         spelled = {"spellings": dict(self.spellings)} if self.spellings else {}
         marks = {} if self.plain else {"decimal": self.decimal, "thousands": self.thousands}
-        return {"nulls": list(self.nulls)} | spelled | marks
+        encoding = {} if self.encoding == UTF_8 else {"encoding": self.encoding}
+        return {"nulls": list(self.nulls)} | spelled | marks | encoding
 
 
 def notation(description: Description) -> Notation:
@@ -94,8 +98,7 @@ def canonical(text: str) -> str:
     text = text.strip(BLANKS)
     if _REWRITTEN.fullmatch(text):
         for pattern, replacement in _REWRITES:
-            if match := pattern.fullmatch(text):
-                text = match.expand(replacement)
+            text = pattern.sub(replacement, text)
     return text
 
 

@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
@@ -17,7 +18,7 @@ from annotated_types import Len
 
 from ..contracts import Description
 from .table_dates import date_reader
-from .table_notation import LARGEST, TRUTH, Notation, level_reader, notation, null_numbers, number_reader
+from .table_notation import LARGEST, TRUTH, UTF_8, Notation, level_reader, notation, null_numbers, number_reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,15 +107,15 @@ def from_file(data: bytes, description: Description) -> dict[str, NDArray[Any]]:
     """The inputs of the exported model, from a CSV file.
 
     Args:
-        data: Content of the file: UTF-8, with or without a byte order mark, with a header, separated by the first of
-            `DELIMITERS` with which the header has the model's columns. Other columns are ignored, so that the training
-            file can be sent unchanged.
+        data: Content of the file: UTF-8, with or without a byte order mark, or the encoding of the training data; with
+            a header, separated by the first of `DELIMITERS` with which the header has the model's columns. Other
+            columns are ignored, so that the training file can be sent unchanged.
         description: Content of models/model.json.
 
     Raises:
         InputError: If the file cannot be used; the message names the row, from 1 below the header, and the column.
     """
-    text = _text(data)
+    text = _text(data, notation(description).encoding)
     columns = description["columns"]
     delimiter, header = find_header(text, [column["name"] for column in columns])
     places = [(header.index(name), name, read) for name, read in _readers(description).items()]
@@ -161,10 +162,13 @@ def instance_schema(description: Description) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _text(data: bytes) -> str:
+def _text(data: bytes, encoding: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if encoding != UTF_8:
+            with suppress(UnicodeError):
+                return data.decode(encoding)
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"line {line} is not UTF-8 (byte 0x{data[error.start]:02x}): save the file as UTF-8") from None
 

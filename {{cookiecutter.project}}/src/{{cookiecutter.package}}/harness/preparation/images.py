@@ -187,7 +187,7 @@ def write(source: Source, splits: Splits, folder: Path = PREPARED) -> dict[str, 
                     writer.widen(source.shape)
         _report_problems(problems, source)
         if source.classes:
-            require_every_class(source.classes, _class_counts(writers, source.classes), source.split)
+            require_every_class(source.classes, _class_counts(writers, source.classes), source.split, "remove it")
         require_examples({split: len(writer.labels) for split, writer in writers.items()})
         for writer in writers.values():
             writer.finish(source.shape)

@@ -1,5 +1,6 @@
 """Checks of cells against the schema."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 ADVICE = {
     "type": "fix the cell, make it empty, or add it to data.nulls if it means a missing value",
+    "code": "fix the cell, add it to data.nulls if it means a missing value, or, if the column holds codes, name it in "
+    "data.categories and infer the schema again",
     "size": "the model computes with 32-bit numbers: fix the cell or make it empty",
-    "encoding": "save the whole file in the encoding that data.encoding names",
+    "encoding": "set data.encoding to the encoding of the file, or save the whole file as UTF-8",
     "null": "fill in a value, or allow missing values with `nulls:` in the schema",
     "null in role": "fill in a value, or leave out such rows with data.on_invalid: drop",
     "word": "if it is a value, remove it from data.nulls; if not, allow missing values with `nulls:` in the schema",
@@ -28,6 +31,7 @@ ADVICE = {
     "duplicate": "remove one of the rows",
     "ragged": "quote cells that contain the delimiter or a line end, or remove surplus cells",
 }
+_CODE = re.compile(r"(?=.*\d)[\w./-]+")  # a text that may be a code, such as 2A004
 _PANDERA = {
     "not_nullable": "null",
     "isin": "category",
@@ -139,6 +143,8 @@ def explain(kind: str, value: str, column: Column | None, path: Path, in_role: b
         in_role: Whether the column is target, id, time or group, and must have a value in every row.
     """
     case = kind if kind != "null" else ("word" if value else "null") + (" in role" if in_role else "")
+    if kind == "type" and column is not None and column.type == "number" and not in_role and _CODE.fullmatch(value):
+        case = "code"
     advice = ADVICE[case].replace("the schema", str(path))
     if kind == "category" and column is not None:
         known = column.categories or []

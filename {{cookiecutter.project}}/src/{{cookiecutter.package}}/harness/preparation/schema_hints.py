@@ -2,12 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..inputs.table_dates import parse
+from ..inputs.table_notation import BLANKS, NUMBER
+from ..prepared import SPLITS
 from . import table_guesses
 from .schema import MAX_CATEGORIES
 from .table import Table
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 NAMED = 10  # maximum number of columns that a hint names
 FEW = 12  # maximum number of distinct whole numbers that may be codes
 LONG = 30  # mean number of characters from which texts are sentences
+CUT = 60  # maximum number of characters of a text in a hint
 RARE = 30  # number of examples below which a split may well lack a class
 IDENTIFIER = "if it identifies the row, data.id: {name}; else data.drop: {names}"
 NEARLY = 0.99  # fraction of rows in which a column gives the target
@@ -62,6 +66,11 @@ class Look(NamedTuple):
         return sum(self.counts.values())
 
     @property
+    def pointed(self) -> bool:
+        """Whether the column holds numbers with a decimal point."""
+        return self.numeric and any("." in text for text in self.counts)
+
+    @property
     def numeric(self) -> bool:
         """Whether the column holds numbers."""
         return 0 < MOSTLY * self.rows <= int(np.isfinite(self.numbers).sum())
@@ -74,11 +83,41 @@ def hints(source: Table) -> list[str]:
         source: The table.
     """
     looks = {look.name: look for look in _looks(source)}
+    pointed = any(look.pointed for look in looks.values())
     together: dict[tuple[str, str], list[tuple[str, Hint]]] = {}
     for look in looks.values():
         for hint in _hints(look, looks.get(source.target, look), source):
+            if pointed and 'data.decimal: ","' in hint.advice:
+                advice = "other columns have a decimal point: write these cells as those, or data.drop: {names}"
+                hint = hint._replace(advice=advice)
             together.setdefault((hint.what, hint.advice), []).append((look.name, hint))
-    return [_line([name for name, _ in found], found[0][1]) for found in together.values()]
+    found = [_line([name for name, _ in alike], alike[0][1]) for alike in together.values()]
+    return [*_names([*looks.values()]), *found]
+
+
+def cells(count: int) -> str:
+    """A number of cells, in words."""
+    return f"{count:,} cell{'s' * (count != 1)}"
+
+
+def shown(text: str) -> str:
+    """A text in quotes, cut if it is long."""
+    return repr(text if len(text) <= CUT else text[: CUT - 3] + "...")
+
+
+def _names(looks: Sequence[Look]) -> Iterator[str]:
+    """Hints at the header."""
+    numeric = [look.name for look in looks if look.numeric]
+    values = [float(name) for name in numeric if re.fullmatch(NUMBER, name)]
+    ordered = all(value % 1 == 0 for value in values) and values == sorted({*values})
+    if len(values) > 1 and len(values) == len(numeric) and not ordered:  # 1960, 1961... are names
+        listed = ", ".join(map(repr, numeric[:FEW]))
+        yield f"the header names columns {listed}: is it a row of data? Write a line with names above it"
+    if padded := [shown(look.name) for look in looks if look.name != look.name.strip(BLANKS)]:
+        yield (
+            f"names with blanks at their ends: {', '.join(padded[:NAMED])}: requests must have these blanks as well; "
+            "better rename the columns"
+        )
 
 
 def _line(names: list[str], hint: Hint) -> str:
@@ -111,6 +150,8 @@ def _looks(source: Table) -> Iterator[Look]:
 
 
 def _hints(look: Look, target: Look, source: Table) -> Iterator[Hint]:
+    if not look.counts and look is not target:
+        yield Hint("no value in any row", "data.drop: {names}")
     if not look.counts or look.name in source.roles - {source.target}:
         return
     yield from _missing(look)
@@ -120,7 +161,9 @@ def _hints(look: Look, target: Look, source: Table) -> Iterator[Hint]:
         return
     yield from _leaks(look, target, source)
     if len(look.counts) == 1:
-        yield Hint(f"the single value {next(iter(look.counts))!r}", "data.drop: {names}")
+        value, gaps = shown(next(iter(look.counts))), look.texts.null_count
+        advice = "a model takes the gap for another value; if it has no meaning, data.drop: {names}"
+        yield Hint(f"the single value {value}" + " or none" * bool(gaps), advice if gaps else "data.drop: {names}")
     elif look.name not in source.categories:
         yield from [*_notation(look, source), *_dates(look)] or [*(_whole(look) if look.numeric else _texts(look))]
 
@@ -131,7 +174,7 @@ def _missing(look: Look) -> Iterator[Hint]:
     if words and len(words) < len(look.counts):
         listed = ", ".join(map(repr, sorted(words)))
         yield Hint(
-            f"{listed} in {sum(words.values())} cells", f"if it means a missing value, add {listed} to data.nulls"
+            f"{listed} in {cells(sum(words.values()))}", f"if it means a missing value, add {listed} to data.nulls"
         )
 
 
@@ -158,7 +201,9 @@ def _readable(look: Look) -> dict[str, int]:
 
 def _dates(look: Look) -> Iterator[Hint]:
     example = _date_number(look) if look.numeric else table_guesses.dates(_readable(look))
-    if example is not None and table_guesses.ISO_DATE.fullmatch(example):
+    if example is None and not look.numeric and (example := table_guesses.clock(_readable(look))):
+        yield Hint("times of day or durations", "write them as numbers, or data.drop: {names}", repr(example))
+    elif example is not None and parse(example):
         yield Hint(
             "dates", "features, of type: date; if the split should follow them, data.time: {name}", repr(example)
         )
@@ -179,10 +224,14 @@ def _whole(look: Look) -> Iterator[Hint]:
     if (numbers % 1).any() or len(numbers) < RARE:
         return
     distinct = np.unique(numbers)
-    if 2 < len(distinct) <= FEW:
+    padded = next((text for text in look.counts if re.fullmatch(r"0[0-9]+", text)), "")
+    is_row = len(distinct) == len(numbers) > np.ptp(numbers) / 2
+    if padded and not is_row:
+        yield Hint("whole numbers with leading zeros", "if they are codes, data.categories: {names}", repr(padded))
+    elif 2 < len(distinct) <= FEW:
         listed = ", ".join(f"{number:.0f}" for number in distinct[:4])
         yield Hint("few whole numbers", "if they are codes, data.categories: {names}", listed)
-    elif len(distinct) == len(numbers) > np.ptp(numbers) / 2:
+    elif is_row:
         yield Hint("a different whole number in each row", IDENTIFIER)
 
 
@@ -191,16 +240,24 @@ def _texts(look: Look) -> Iterator[Hint]:
         return  # the inference tells of still more texts
     if np.mean([len(text) for text in look.counts]) >= LONG:
         yield Hint(
-            "free text", "data.drop: {names}, or make features of it first", f"{next(iter(look.counts))[:LONG]!r}"
+            "free text",
+            "data.drop: {names}, or make features of it first",
+            shown(next(text for text in look.counts if len(text) >= LONG)),
         )
     elif len(look.counts) == look.rows:
         yield Hint("a different text in each row", IDENTIFIER)
 
 
 def _rare(look: Look, source: Table) -> Iterator[Hint]:
-    if source.problem == "classification" and source.split == "random":
+    if source.problem != "classification" or len(look.counts) > MAX_CATEGORIES:
+        return
+    if few := sorted(name for name, count in look.counts.items() if count < len(SPLITS)):
+        listed = ", ".join(map(shown, few[:NAMED])) + f" and {len(few) - NAMED} more" * (len(few) > NAMED)
+        advice = f"add some, or leave the class out: remove it from {source.schema} and set data.on_invalid: drop"
+        yield Hint(f"fewer than {len(SPLITS)} rows of {listed}", advice)
+    if source.split == "random":
         name, count = min(look.counts.items(), key=lambda pair: (pair[1], pair[0]))
-        if 3 <= count < RARE and len(look.counts) <= MAX_CATEGORIES:
+        if len(SPLITS) <= count < RARE:
             yield Hint(f"class {name!r} has {count} rows", "data.split: stratified, so that no split lacks it")
 
 

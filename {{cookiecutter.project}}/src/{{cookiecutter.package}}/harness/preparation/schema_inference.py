@@ -34,6 +34,8 @@ class _Statistics:
         low: Smallest number.
         high: Largest number.
         texts: Canonical texts; None if there are more than `MAX_CATEGORIES`.
+        other: A text that is no number, if any.
+        undecodable: Number of cells in another encoding.
     """
 
     def __init__(self, notation: Notation) -> None:
@@ -41,6 +43,8 @@ class _Statistics:
         self.words: Counter[str] = Counter()
         self.low, self.high = math.inf, -math.inf
         self.texts: set[str] | None = set()
+        self.other: str | None = None
+        self.undecodable = 0
         self._notation = notation
         self._numbers = self._times = self._dates = 0
 
@@ -57,13 +61,16 @@ class _Statistics:
         # Once there are too many texts to list, those of numbers are of no interest, and take the most time.
         chosen = np.ones_like(is_number) if self.texts is not None else ~is_number
         texts, bad = convert(cells.filter(pa.array(chosen)), "text", self._notation, "")
-        missing = chosen.copy()
-        missing[chosen] = as_numpy(texts.is_null()) & ~bad.get("encoding", np.False_)
+        missing, undecodable = chosen.copy(), bad.get("encoding", np.zeros(len(texts), np.bool_))
+        missing[chosen] = as_numpy(texts.is_null()) & ~undecodable
+        self.undecodable += int(counts[chosen][undecodable].sum())
         self.nulls += int(counts[missing].sum())
         self._add_words(cells.filter(pa.array(missing)), counts[missing])
         # Truth values are categories, although a column of numbers may hold them.
         is_number[chosen] &= ~as_numpy(pc.is_in(texts, pa.array(["true", "false"])))
         self._numbers += int(counts[is_number].sum())
+        others = texts.filter(pa.array(~is_number[chosen])).drop_null()
+        self.other = self.other or (others[0].as_py() if len(others) else None)
         numbers = numbers.filter(pa.array(is_number))
         if len(numbers):
             extremes = pc.min_max(numbers).as_py()
@@ -102,6 +109,11 @@ class _Statistics:
         return self._mostly(self._times)
 
     @property
+    def constant(self) -> bool:
+        """Whether all cells are equal; a missing one equals no other."""
+        return self.texts is not None and len(self.texts) + (self.nulls > 0) < 2
+
+    @property
     def unusable(self) -> int:
         """Number of cells that are not numbers."""
         return self.rows - self.nulls - self._numbers
@@ -123,6 +135,7 @@ def infer(source: Table) -> dict[str, Column]:
 
     names = source.header()
     statistics = {name: _Statistics(source.notation()) for name in names}
+    ragged: list[tuple[int, str]] = []
     for part in source.chunks(dict.fromkeys(names, "raw")):
         for name, values in zip(names, part.values.columns, strict=True):
             if pa.types.is_nested(values.type):
@@ -130,6 +143,10 @@ def infer(source: Table) -> dict[str, Column]:
                     f"{part.file}: column {name!r} holds {values.type}, which is no value: name it in data.drop"
                 )
             statistics[name].add(values, name == source.time)
+        ragged += part.ragged[: 1 - len(ragged)]
+    if ragged and not statistics[names[0]].rows:
+        row, error = ragged[0]
+        raise UserError(f"{source.label}: row {row} {error}, and so all others: is the first line the header?")
     if not names or not statistics[names[0]].rows:
         cause = "has no rows below its header" if source.keep is None else "has no row that the filter keeps"
         raise UserError(f"{source.label}: {cause}, so that nothing can be inferred")
@@ -139,6 +156,12 @@ def infer(source: Table) -> dict[str, Column]:
 
 def _column(name: str, statistics: _Statistics, source: Table) -> Column:
     type = _column_type(name, statistics, source)
+    if statistics.undecodable:
+        print(
+            f"schema: column {name!r}: not {source.encoding} in {schema_hints.cells(statistics.undecodable)}: correct "
+            "data.encoding, or save the file in that encoding",
+            file=sys.stderr,
+        )
     if statistics.words and type != "number":
         words = ", ".join(f"{word!r} ({count:,} cells)" for word, count in sorted(statistics.words.items()))
         print(
@@ -150,7 +173,7 @@ def _column(name: str, statistics: _Statistics, source: Table) -> Column:
     if type == "text":
         return Column(type="text", unique=name == source.id)
     nulls = 0.0 if name in source.roles else min(1.0, math.ceil(200 * statistics.nulls / statistics.rows) / 100)
-    constant = statistics.texts is not None and len(statistics.texts) < 2
+    constant = statistics.constant
     if type == "date":
         return Column(type="date", nulls=nulls, constant=constant)
     if type == "number":
@@ -175,7 +198,14 @@ def _column_type(name: str, statistics: _Statistics, source: Table) -> str:
 
 
 def _target_type(name: str, statistics: _Statistics, source: Table) -> str:
+    if statistics.nulls == statistics.rows:
+        raise UserError(f"data.target: column {name!r} is empty in all rows: choose another column")
     if source.problem == "classification":
+        if statistics.texts is not None and len(statistics.texts) == 1:
+            gaps = ": choose another column"
+            if statistics.nulls:
+                gaps = f"; {statistics.nulls:,} cells are empty, which is no class: write a word there if it means one"
+            raise UserError(f"data.target: column {name!r} has the single class {min(statistics.texts)!r}{gaps}")
         return "category"
     if not statistics.numeric:
         raise UserError(
@@ -220,7 +250,8 @@ def _bounds(name: str, statistics: _Statistics) -> tuple[float, float]:
     """
     if statistics.unusable:
         print(
-            f"schema: column {name!r}: {statistics.unusable} cells are not numbers; `prepare` lists them",
+            f"schema: column {name!r}: no number in {schema_hints.cells(statistics.unusable)}, such as "
+            f"{schema_hints.shown(statistics.other or '')}: `prepare` lists them; codes belong in data.categories",
             file=sys.stderr,
         )
     low, high = statistics.low, statistics.high

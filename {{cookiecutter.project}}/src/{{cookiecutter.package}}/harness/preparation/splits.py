@@ -16,6 +16,8 @@ from ..core.errors import UserError
 from ..core.paths import DATA_REPORT
 from ..prepared import PREPARED, SPLITS
 
+NAMED = 10  # maximum number of missing classes that an error names
+
 
 def assign(digest: str, splits: Splits) -> str:
     """The split of an example, from a hash of its content.
@@ -117,16 +119,19 @@ def replaced(folder: Path = PREPARED) -> Iterator[Path]:
     os.replace(temporary, folder)
 
 
-def require_every_class(classes: Sequence[str], counts: Mapping[str, Sequence[int]], division: str) -> None:
+def require_every_class(
+    classes: Sequence[str], counts: Mapping[str, Sequence[int]], division: str, leave_out: str
+) -> None:
     """Rejects splits that lack a class.
 
     Args:
         classes: Names of the classes.
         counts: Split -> number of examples of each class.
         division: How the examples were divided, as in `data.split`.
+        leave_out: How a user leaves out a class.
 
     Raises:
-        UserError: Naming each missing class and its split.
+        UserError: Naming missing classes and their splits.
     """
     missing = [
         f"class {name!r} has no example in split {split}"
@@ -139,10 +144,14 @@ def require_every_class(classes: Sequence[str], counts: Mapping[str, Sequence[in
     fewest = min(map(sum, zip(*counts.values(), strict=True)))
     remedy = "add examples, raise prepare.test/validation or change prepare.seed"
     if division == "stratified" or fewest < len(SPLITS):
-        remedy = f"a class needs {len(SPLITS)} different examples, one for each split: add some, or leave the class out"
+        remedy = f"a class needs {len(SPLITS)} different examples, one for each split: add some, or {leave_out}"
     elif division == "random":
-        remedy = "set data.split: stratified in conf/data/, which gives every split one, or add examples"
-    raise UserError("; ".join(missing) + f": {remedy}")
+        remedy = (
+            "set data.split: stratified in conf/data/, which gives every split one if a class has 3 different ones, or "
+            "add examples"
+        )
+    more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
+    raise UserError("; ".join(missing[:NAMED]) + f"{more}: {remedy}")
 
 
 def require_examples(examples: Mapping[str, int]) -> None:

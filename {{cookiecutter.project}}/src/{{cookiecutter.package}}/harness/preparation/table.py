@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ..core import paths
 from ..core.errors import UserError
-from ..inputs.table_notation import NULLS, Notation, canonical, spellings
+from ..inputs.table_notation import NULLS, UTF_8, Notation, canonical, spellings
 from ..prepared.tables import GROUP, NAME
 from .schema import Column, load
 from .schema_checks import suggestion
@@ -95,6 +95,7 @@ class Table:
         files: Files of the table, in row order.
         path: File or folder of the data; None for data inside a Python package.
         schema: File of the schema.
+        encoding: Encoding of CSV files.
         keep: Row filter; None keeps all rows.
 
     The other attributes are settings of section `data`: see `TableSettings` in data/tables.py.
@@ -116,6 +117,7 @@ class Table:
     nulls: Sequence[str] = NULLS
     decimal: str = "."
     thousands: str | None = None
+    encoding: str = UTF_8
     keep: Filter | None = None
 
     def __post_init__(self) -> None:
@@ -151,7 +153,7 @@ class Table:
         """
         spelled = {name: spellings(column.categories or ()) for name, column in (columns or {}).items()}
         known = {name: texts for name, texts in spelled.items() if texts}
-        return Notation(self.nulls, known, self.decimal, self.thousands)
+        return Notation(self.nulls, known, self.decimal, self.thousands, self.encoding)
 
     def chunks(self, wanted: Mapping[str, str]) -> Iterator[Part]:
         """The filtered rows of all files, in parts, for every pass.

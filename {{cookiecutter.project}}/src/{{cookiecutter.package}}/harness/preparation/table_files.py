@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..core.errors import UserError, one_line
 from ..inputs.table_notation import Notation
 from ..inputs.tables import DELIMITERS
+from . import table_guesses
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -153,9 +154,8 @@ def _readable(path: Path, encoding: str = "") -> Iterator[None]:
     try:
         yield
     except UnicodeError:
-        raise UserError(
-            f"{path}: is not {encoding}: correct data.encoding, or save the file in that encoding"
-        ) from None
+        likely = f"set data.encoding (it may be {table_guesses.encoding(path)})"
+        raise UserError(f"{path}: is not {encoding}: {likely}, or save the file as UTF-8") from None
     except (pa.ArrowException, OSError, text.Error) as error:
         message = getattr(error, "strerror", None) or one_line(error, 200)
         raise UserError(f"{path}: cannot be read: {message}") from None
@@ -170,7 +170,7 @@ def csv_header(path: Path, delimiter: str, encoding: str) -> list[str]:
         encoding: Name of the encoding.
 
     Raises:
-        UserError: If there is no header, or a single column with another delimiter in its name.
+        UserError: If there is no header, or a single column.
     """
     is_utf8 = codecs.lookup(encoding).name in ("utf-8", "ascii")
     with_mark = "utf-8-sig" if is_utf8 else encoding
@@ -182,11 +182,12 @@ def csv_header(path: Path, delimiter: str, encoding: str) -> list[str]:
         names = _without_empty(names, rows)
     if not names:
         raise UserError(f"{path}: the file is empty")
-    candidates = [character for character in DELIMITERS if character != delimiter and character in names[0]]
-    if len(names) == 1 and candidates:
+    if len(names) == 1:
+        looks = [f" It looks like {character!r}" for character in DELIMITERS if character in names[0]]
+        if len(names[0].split()) > 1:
+            looks.append(" Blanks between cells are no delimiter: save the file with commas")
         raise UserError(
-            f"{path}: has a single column, {names[0][:80]!r}: is data.delimiter {delimiter!r} right? It looks like "
-            f"{candidates[0]!r}"
+            f"{path}: has a single column, {names[0][:80]!r}: is data.delimiter {delimiter!r} right?{[*looks, ''][0]}"
         )
     return names
 

@@ -1,9 +1,13 @@
 """Guesses of what texts mean: numbers in another notation, dates, words for a missing value."""
 
+import codecs
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
+from ..inputs.table_dates import parse
 from ..inputs.table_notation import NUMBER, Notation, number_pattern, plain_number
 
 MOSTLY = 0.9  # fraction of the cells from which a column is taken for what they look like
@@ -19,11 +23,11 @@ MARKS: Sequence[tuple[str, str | None]] = (
 _UNIT = re.compile(r"([^\W\d_]{1,6}[²³]?(/[^\W\d_]{1,3}[²³]?)?|[%‰°$€£¥₹])")
 _CURRENCY = re.compile(r"([$€£¥₹]|[A-Z]{3} )")
 _PARTS = re.compile(r"([+-]?)([^\d+.,-]*)([+-]?[\d.,' \u2019\u00a0\u202f]*\d)(\s?)(\D*)")
-ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.]\d+)?)?( ?(Z|[+-]\d\d:?\d\d))?)?")
 _OTHER_DATE = re.compile(
-    r"(\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d\d)|\d{4}[./]\d{1,2}[./]\d{1,2}|\d{1,2}[. -]+[A-Za-zä]{3,9}[. -]+(\d{4}|\d\d)"
+    r"(\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d\d)|\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[. -]+[A-Za-zä]{3,9}[. -]+(\d{4}|\d\d)"
     r"|[A-Za-z]{3,9} \d{1,2},? \d{4})([T ,]+\d{1,2}:\d\d.*)?"
 )
+_CLOCK = re.compile(r"-?(\d+ days? )?\d{1,3}:\d\d(:\d\d([.]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?")
 _MISSING = re.compile(
     r"[?]+|[-\u2013\u2014]+|[.]+|[*]+|#\S+[!?]|\\N|<NA>|\(?(missing|unknown|unk|nil|none|null|nan|n[.]?a[.]?|n/a"
     r"|not available|not applicable|no data|keine angabe|k[.]?a[.]?|unbekannt)\)?",
@@ -119,11 +123,36 @@ def dates(counts: Mapping[str, int]) -> str | None:
     Args:
         counts: Text -> number of cells.
     """
-    for form in (ISO_DATE, _OTHER_DATE):
-        cells = {text: count for text, count in counts.items() if form.fullmatch(text)}
+    for is_date in (parse, _OTHER_DATE.fullmatch):
+        cells = {text: count for text, count in counts.items() if is_date(text)}
         if cells and sum(cells.values()) >= MOSTLY * sum(counts.values()):
             return next(iter(cells))
     return None
+
+
+def clock(counts: Mapping[str, int]) -> str | None:
+    """A cell of texts that are all times of day, or durations; None if they are not.
+
+    Args:
+        counts: Text -> number of cells.
+    """
+    return next(iter(counts), None) if all(map(_CLOCK.fullmatch, counts)) else None
+
+
+def encoding(path: Path) -> str:
+    """The likely encoding of a file of text.
+
+    Args:
+        path: The file.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(1 << 16)
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    with suppress(UnicodeDecodeError):
+        codecs.getincrementaldecoder("utf-8")().decode(beginning)
+        return "utf-8"
+    return "cp1252"  # as Windows writes in western Europe
 
 
 def missing(text: str) -> bool:

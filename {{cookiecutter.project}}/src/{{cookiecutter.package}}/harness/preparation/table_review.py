@@ -82,9 +82,13 @@ def _single_values(table: Table, columns: Mapping[str, Column], writers: Sequenc
         values = set().union(*(writer.values[name] for writer in writers))
         if len(values) < 2 and not columns[name].constant:
             yield (
-                f"{table.label}: column {name!r} has a single value, {', '.join(map(str, values)) or 'none'}: "
+                f"{table.label}: column {name!r} has a single value, {', '.join(map(_shown, values))}: "
                 f"fix the data, name it in data.drop, or set `constant: true` in {table.schema}"
             )
+
+
+def _shown(value: float | str | None) -> str:
+    return "none" if value is None else str(value)
 
 
 def _single_target(table: Table, writers: Sequence[SplitWriter]) -> Iterator[str]:
@@ -149,10 +153,9 @@ def _many_levels(name: str, values: "pa.Array", column: Column, table: Table) ->
     counted = pc.value_counts(values.drop_null())
     levels: dict[str, int] = dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
     if len(levels) >= MANY and (guess := table_guesses.notation(levels, table.notation())):
-        yield (
-            f"column {name!r} has {len(levels):,} categories that are {guess.what}, such as {guess.example!r}: "
-            f"{guess.advice}" + ("" if guess.unit else ", and infer the schema again")
-        )
+        advice = guess.advice if guess.unit else f"if all are written so, {guess.advice} and infer the schema again"
+        looks = f"{len(levels):,} categories that are {guess.what}, such as {guess.example!r}"
+        yield f"column {name!r} has {looks}: {advice}"
     elif len(levels) > MAX_CATEGORIES and column.categories is None:
         yield (
             f"column {name!r} has {len(levels):,} different texts in {len(values):,} training rows: an identifier "

@@ -26,7 +26,7 @@ class SplitWriter:
     Attributes:
         rows: Number of rows.
         digest: SHA-256 object of both files.
-        values: Feature -> up to two distinct values; a constant feature has one.
+        values: Feature -> up to two distinct values, None if missing; a constant feature has one.
         counts: Class -> number of rows.
         low: Smallest target.
         high: Largest target.
@@ -81,7 +81,8 @@ class SplitWriter:
         self.low, self.high = min(self.low, float(targets.min())), max(self.high, float(targets.max()))
         for name, values in self.values.items():
             if len(values) < 2:
-                values |= {value for value in pc.min_max(rows[name]).as_py().values() if value is not None}
+                values |= {*pc.min_max(rows[name]).as_py().values()}
+                values |= {None} if rows[name].null_count else set()
 
     def _canonical(self, rows: "pa.RecordBatch") -> "pa.RecordBatch":
         """The columns of rows.arrow, with canonical bytes."""

@@ -64,7 +64,8 @@ def write(table: Table, splits: Splits, folder: Path = PREPARED) -> dict[str, An
         manifest = _manifest(table, rows.features, columns[table.target].categories or [], rows.writers)
         report["examples"] = manifest["examples"]
         if table.problem == "classification":
-            require_every_class(manifest["classes"], manifest["counts"], table.split)
+            leave_out = f"remove the class from {table.schema} and set data.on_invalid: drop"
+            require_every_class(manifest["classes"], manifest["counts"], table.split, leave_out)
             report["classes"] = {
                 split: dict(zip(manifest["classes"], counts, strict=True))
                 for split, counts in manifest["counts"].items()
