@@ -138,7 +138,9 @@ def test_prepare_hints_at_numbers_that_have_become_categories() -> None:
     rows = frame().assign(price=written(LARGE, "N", ".,"))
     (warning,) = [warning for warning in prepare(rows)["warnings"] if "'price'" in warning]
     assert "categories that are numbers with a decimal comma and a point between thousands, such as '" in warning
-    assert warning.endswith('if all are written so, set data.decimal: "," and data.thousands: "." and infer the schema again')
+    assert warning.endswith(
+        'if all are written so, set data.decimal: "," and data.thousands: "." and infer the schema again'
+    )
 
 
 @pytest.mark.parametrize("text", ["192.168.1.1", "555-1234", "A12", "12:30", "1,2,3", "2.0.1", "X-1", "00-11"])

@@ -1,5 +1,6 @@
 """The schema of a table: what is inferred, and that pandera judges by it."""
 
+import datetime
 import re
 from pathlib import Path
 from typing import Any
@@ -100,12 +101,12 @@ def test_words_for_missing_values_are_told(source: Any, capsys: pytest.CaptureFi
     assert "null" in (schema_inference.infer(table(nulls=[]))["site"].categories or ())
 
 
-@pytest.mark.parametrize("cell", [[1], {"a": 1}])
-def test_a_column_of_lists_is_refused(workspace: Path, cell: Any) -> None:
+@pytest.mark.parametrize("cell", [[1], {"a": 1}, datetime.timedelta(seconds=5)])
+def test_a_column_of_no_values_is_refused(workspace: Path, cell: Any) -> None:
     RAW.parent.mkdir(parents=True)
     pq.write_table(pa.table({"a": [cell, cell], "y": ["no", "yes"]}), RAW.with_suffix(".parquet"))
     settings: dict[str, Any] = {"path": str(RAW.with_suffix(".parquet")), "id": None, "time": None, "categories": []}
-    with pytest.raises(errors.UserError, match=r"column 'a' holds .*, which is no value: name it in data\.drop"):
+    with pytest.raises(errors.UserError, match=r"column 'a' holds .*, which is no value: .*name it in data\.drop"):
         schema_inference.infer(table(**settings))
 
 

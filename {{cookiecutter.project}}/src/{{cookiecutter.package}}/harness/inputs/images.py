@@ -6,6 +6,7 @@ training-serving skew that no metric shows.
 
 import io
 import math
+import warnings
 from typing import Annotated, Any
 
 import numpy as np
@@ -42,6 +43,8 @@ _UPRIGHT = {
 # `open_image` enforces `max_pixels`, from the header alone. Pillow's limit would ignore the configuration, and its
 # warning cannot be silenced for one call in a thread-safe way.
 Image.MAX_IMAGE_PIXELS = None
+# Its other warnings, of broken metadata, name no file, and the pixels can be used.
+warnings.filterwarnings("ignore", module="PIL")
 
 
 class ImageError(ValueError):

@@ -5,6 +5,7 @@ A cell is a text (as in every CSV file), a number, a truth value, or missing. Eq
     2, 2.0, "2.0"                                          "2"      pandas writes integers beside a gap as 2.0
     True, "True", "TRUE"                                   "true"
     2026-01-31 as a date or time, "2026-01-31T00:00:00Z"   "2026-01-31"
+    08:05 as a time of day, "08:05:00.000"                 "08:05:00"
     " income" (blanks at its ends)                         "income"
     NaN, None, "", a word of `Notation.nulls`              missing
 
@@ -26,6 +27,7 @@ NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 TRUTH = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 BLANKS = " \t\r\n\u00a0"  # at the ends of a cell, without a meaning
 _DATE, _TIME = r"([0-9]{4}-[0-9]{2}-[0-9]{2})", r"([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]*[1-9])?\.?0*"
+_CLOCK = r"([0-9]{2}:[0-9]{2}:[0-9]{2})"
 # Pattern -> replacement, applied one after another; in the syntax that `re` shares with RE2, for the SavedModel.
 REWRITES = (
     (f"^[{BLANKS}]+", ""),
@@ -37,6 +39,8 @@ REWRITES = (
     (rf"^{_DATE}[ T]{_TIME}(Z|[+]00:?00)?$", r"\1 \2\3"),
     (rf"^{_DATE}[ T]{_TIME}([+-][0-9][0-9]):?([0-9][0-9])$", r"\1 \2\3\4:\5"),
     (rf"^{_DATE} 00:00:00$", r"\1"),
+    (rf"^{_CLOCK}[.]0+$", r"\1"),
+    (rf"^{_CLOCK}([.][0-9]*[1-9])0+$", r"\1\2"),
 )
 _REWRITES = [(re.compile(pattern), replacement) for pattern, replacement in REWRITES]
 _NUMBER = re.compile(NUMBER)

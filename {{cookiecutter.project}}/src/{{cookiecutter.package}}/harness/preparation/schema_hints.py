@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inputs.table_dates import parse
-from ..inputs.table_notation import BLANKS, NUMBER
+from ..inputs.table_notation import BLANKS, Notation, plain_number
 from ..prepared import SPLITS
 from . import table_guesses
 from .schema import MAX_CATEGORIES
 from .table import Table
-from .table_cells import as_numpy, convert
+from .table_cells import as_numpy, convert, holds_no_values
 from .table_cells import numbers as as_floats
 from .table_guesses import MOSTLY
 from .table_review import SAMPLE, leak
@@ -92,7 +92,7 @@ def hints(source: Table) -> list[str]:
                 hint = hint._replace(advice=advice)
             together.setdefault((hint.what, hint.advice), []).append((look.name, hint))
     found = [_line([name for name, _ in alike], alike[0][1]) for alike in together.values()]
-    return [*_names([*looks.values()]), *found]
+    return [*_names([*looks.values()], source.notation()), *found]
 
 
 def cells(count: int) -> str:
@@ -105,10 +105,11 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= CUT else text[: CUT - 3] + "...")
 
 
-def _names(looks: Sequence[Look]) -> Iterator[str]:
+def _names(looks: Sequence[Look], notation: Notation) -> Iterator[str]:
     """Hints at the header."""
     numeric = [look.name for look in looks if look.numeric]
-    values = [float(name) for name in numeric if re.fullmatch(NUMBER, name)]
+    plain = map(plain_number(notation), (name.strip(BLANKS) for name in numeric))
+    values = [float(text) for text in plain if text is not None]
     ordered = all(value % 1 == 0 for value in values) and values == sorted({*values})
     if len(values) > 1 and len(values) == len(numeric) and not ordered:  # 1960, 1961... are names
         listed = ", ".join(map(repr, numeric[:FEW]))
@@ -124,11 +125,18 @@ def _line(names: list[str], hint: Hint) -> str:
     columns = f"column{'s' * (len(names) > 1)} {', '.join(map(repr, names[:NAMED]))}"
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     example = f", such as {hint.example}" if hint.example else ""
-    # JSON's texts are YAML's as well: a name may hold a comma or a colon.
-    quoted = [name if re.fullmatch(r"\w[\w -]*", name) else json.dumps(name, ensure_ascii=False) for name in names]
+    quoted = [_quoted(name) for name in names]
     listed = f"[{', '.join(quoted[:NAMED])}{', ...' * (len(names) > NAMED)}]"
     advice = hint.advice.replace("{names}", listed).replace("{name}", quoted[0])
     return f"{columns}{more}: {hint.what}{example}: {advice}"
+
+
+def _quoted(name: str) -> str:
+    """A name as YAML reads it: JSON's texts are YAML's as well."""
+    import yaml
+
+    is_plain = re.fullmatch(r"[^\W\d]([\w -]*\w)?", name) and yaml.safe_load(name) == name
+    return name if is_plain else json.dumps(name, ensure_ascii=False)
 
 
 def _looks(source: Table) -> Iterator[Look]:
@@ -141,8 +149,10 @@ def _looks(source: Table) -> Iterator[Look]:
         parts.append(part.values.slice(0, SAMPLE - sum(map(len, parts))))
         if sum(map(len, parts)) >= SAMPLE:
             break
-    for name in names if parts else ():
+    for name in names if any(map(len, parts)) else ():
         cells = pa.concat_arrays([part.column(name) for part in parts])
+        if holds_no_values(cells.type):
+            continue  # the inference refuses it
         texts, _ = convert(cells, "text", notation, name)
         counted = pc.value_counts(texts.drop_null())
         counts = dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
@@ -221,18 +231,17 @@ def _date_number(look: Look) -> str | None:
 
 def _whole(look: Look) -> Iterator[Hint]:
     numbers = look.numbers[np.isfinite(look.numbers)]
-    if (numbers % 1).any() or len(numbers) < RARE:
+    if (numbers % 1).any():
         return
-    distinct = np.unique(numbers)
     padded = next((text for text in look.counts if re.fullmatch(r"0[0-9]+", text)), "")
-    is_row = len(distinct) == len(numbers) > np.ptp(numbers) / 2
-    if padded and not is_row:
-        yield Hint("whole numbers with leading zeros", "if they are codes, data.categories: {names}", repr(padded))
-    elif 2 < len(distinct) <= FEW:
-        listed = ", ".join(f"{number:.0f}" for number in distinct[:4])
-        yield Hint("few whole numbers", "if they are codes, data.categories: {names}", listed)
-    elif is_row:
+    is_row = len(numbers) >= RARE and len(look.counts) == len(numbers) > np.ptp(numbers) / 2
+    if is_row:
         yield Hint("a different whole number in each row", IDENTIFIER)
+    elif padded:
+        yield Hint("whole numbers with leading zeros", "if they are codes, data.categories: {names}", repr(padded))
+    elif len(numbers) >= RARE and 2 < len(look.counts) <= FEW:
+        listed = ", ".join(f"{number:.0f}" for number in np.unique(numbers)[:4])
+        yield Hint("few whole numbers", "if they are codes, data.categories: {names}", listed)
 
 
 def _texts(look: Look) -> Iterator[Hint]:

@@ -17,7 +17,7 @@ from ..inputs.table_notation import LARGEST, Notation
 from . import schema_hints
 from .schema import MAX_CATEGORIES, Column
 from .table import Table
-from .table_cells import as_numpy, convert
+from .table_cells import as_numpy, convert, holds_no_values, stored
 from .table_guesses import MOSTLY
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class _Statistics:
         import pyarrow.compute as pc
 
         self.rows += len(values)
-        levels = values.value_counts()  # so that each distinct cell is converted once
+        levels = stored(values).value_counts()  # so that each distinct cell is converted once
         cells, counts = levels.field("values"), as_numpy(levels.field("counts"))
         numbers, _ = convert(cells, "number", self._notation, "")
         is_number = as_numpy(numbers.is_valid())
@@ -131,16 +131,15 @@ def infer(source: Table) -> dict[str, Column]:
     Raises:
         UserError: If a header or a configured column is wrong, or there are no rows.
     """
-    import pyarrow as pa
-
     names = source.header()
     statistics = {name: _Statistics(source.notation()) for name in names}
     ragged: list[tuple[int, str]] = []
     for part in source.chunks(dict.fromkeys(names, "raw")):
         for name, values in zip(names, part.values.columns, strict=True):
-            if pa.types.is_nested(values.type):
+            if holds_no_values(values.type):
                 raise UserError(
-                    f"{part.file}: column {name!r} holds {values.type}, which is no value: name it in data.drop"
+                    f"{part.file}: column {name!r} holds {values.type}, which is no value: write it as a number or "
+                    "text, or name it in data.drop"
                 )
             statistics[name].add(values, name == source.time)
         ragged += part.ragged[: 1 - len(ragged)]
@@ -259,6 +258,7 @@ def _bounds(name: str, statistics: _Statistics) -> tuple[float, float]:
     step = 10.0 ** (math.floor(math.log10(slack)) - 1)
     wide = (math.floor((low - slack) / step) * step, math.ceil((high + slack) / step) * step)
     lowest, highest = (float(f"{max(-LARGEST, min(LARGEST, bound)):.12g}") for bound in wide)
+    lowest, highest = min(lowest, low), max(highest, high)  # 12 digits do not tell large identifiers apart
     return (max(0.0, lowest) if low >= 0 else lowest), (min(0.0, highest) if high <= 0 else highest)
 
 

@@ -40,7 +40,7 @@ def convert(values: "pa.Array", type: str, notation: Notation, column: str) -> t
     import pyarrow as pa
 
     values, undecodable = _decoded(values)
-    if pa.types.is_nested(values.type) or (type == "number" and pa.types.is_temporal(values.type)):
+    if holds_no_values(values.type) or (type == "number" and pa.types.is_temporal(values.type)):
         nulls = {"number": pa.float64(), "date": pa.float64(), "time": pa.timestamp("us")}.get(type, pa.string())
         converted, bad = pa.nulls(len(values), nulls), {"type": as_numpy(values.is_valid())}
     elif type == "number":
@@ -54,12 +54,44 @@ def convert(values: "pa.Array", type: str, notation: Notation, column: str) -> t
     return converted, {kind: mask for kind, mask in (undecodable | bad).items() if mask.any()}
 
 
-def _decoded(values: "pa.Array") -> tuple["pa.Array", Bad]:
-    """Cells with dictionaries decoded, and bytes decoded to text."""
+def holds_no_values(type: "pa.DataType") -> bool:
+    """Whether cells of a type are no texts, numbers, truth values or times, but lists, for example, or durations.
+
+    Args:
+        type: Type in the file.
+    """
+    import pyarrow as pa
+
+    return bool(pa.types.is_nested(type) or pa.types.is_duration(type) or pa.types.is_interval(type))
+
+
+def stored(values: "pa.Array") -> "pa.Array":
+    """Cells with dictionaries decoded, in a type that Arrow's functions take.
+
+    Args:
+        values: Cells, of the type in the file.
+    """
     import pyarrow as pa
 
     if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+        return stored(values.dictionary_decode())
+    if isinstance(values, pa.ExtensionArray):
+        if not pa.types.is_fixed_size_binary(values.storage.type):
+            return stored(values.storage)
+        return pa.array([None if cell is None else str(cell) for cell in values.to_pylist()], pa.string())  # UUIDs
+    if pa.types.is_float16(values.type):
+        shortest = pa.array([str(number) for number in as_numpy(values)])  # 0.1, not 0.0999755859375
+        return pa.array(shortest.cast(pa.float64()), mask=as_numpy(values.is_null()))
+    if pa.types.is_fixed_size_binary(values.type) or pa.types.is_binary_view(values.type):
+        return values.cast(pa.binary())
+    return values.cast(pa.string()) if pa.types.is_string_view(values.type) else values
+
+
+def _decoded(values: "pa.Array") -> tuple["pa.Array", Bad]:
+    """Cells as `stored`, and bytes decoded to text."""
+    import pyarrow as pa
+
+    values = stored(values)
     if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
         return values, {}
     try:
@@ -168,7 +200,7 @@ def _plain(values: "pa.Array") -> "pa.Array":
     """Cells that Python sees as a text, an integer, a float or a truth value."""
     import pyarrow as pa
 
-    if pa.types.is_float16(values.type) or pa.types.is_float32(values.type):
+    if pa.types.is_float32(values.type):
         shortest = pa.array([str(number) for number in as_numpy(values)])  # 0.1, not 0.10000000149011612
         return pa.array(shortest.cast(pa.float64()), mask=as_numpy(values.is_null()))
     plain = pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)
