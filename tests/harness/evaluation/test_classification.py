@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from my_experiment.harness.evaluation import classification
+from matplotlib import pyplot as plt
+from my_experiment.harness.evaluation import classification, plots
 from my_experiment.harness.evaluation.metrics import Estimate, bootstrap, unweighted
 from my_experiment.harness.evaluation.settings import Evaluate
 from my_experiment.harness.evaluation.workspace import Predictions
@@ -188,3 +189,12 @@ def test_a_keras_model_with_this_head_learns() -> None:
     assert set(history) == {"loss", target.METRIC}
     assert history["accuracy"][-1] > 0.95
     np.testing.assert_allclose(np.asarray(model(x)).sum(1), 1, atol=1e-6)
+
+
+def test_characters_that_the_font_lacks_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figure, axes = plt.subplots()
+    axes.set_title("企鹅 🐧")
+    plots.save(figure, tmp_path / "plot.png")
+    assert capsys.readouterr().err == (
+        f"evaluate: {tmp_path / 'plot.png'} shows boxes for characters that matplotlib's font lacks\n"
+    )

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -170,3 +172,17 @@ def test_a_header_that_announces_terabytes_allocates_nothing() -> None:
     data = npy(np.zeros((3, *SHAPE), np.uint8)).replace(b"(3, 7, 9, 3), }          ", b"(3, 7, 9, 3333333333), } ")
     with pytest.raises(ValueError, match="it is uint8, 3 x 7 x 9 x 3333333333"):
         images.from_npy(data, {"shape": SHAPE}, 3)
+
+
+def test_broken_metadata_are_not_reported_by_pillow() -> None:
+    """Its warning names no file: a lone Python process shows what a user would see."""
+    program = (
+        "import io\n"
+        "from PIL import Image\n"
+        "from my_experiment.harness.inputs.images import open_image\n"
+        "data = io.BytesIO()\n"
+        r"Image.new('RGB', (2, 3)).save(data, 'JPEG', exif=b'Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01')" + "\n"
+        "print(open_image(data.getvalue(), 100).size)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "default", "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("(2, 3)\n", "")

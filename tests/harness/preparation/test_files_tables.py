@@ -16,11 +16,12 @@ Each is a short extract, or has the shape of a file that may not be copied. Sour
 
 import csv
 import datetime
+import gzip
 import io
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,7 +181,7 @@ EXTRACTS = {
     "wine": Extract(
         WINE,
         {"target": "class_2"},
-        [r"row 1 has 14 cells, the header 5, and so all others: is the first line the header\?"],
+        [r"row 1 has 14 cells, the header 5, and so all others: is the first line the header, and"],
         refused=True,
     ),
     "penguins, untouched": Extract(
@@ -220,6 +221,14 @@ EXTRACTS = {
         [r"has a single column, ' ID Status .*Blanks between cells are no delimiter: save the file with commas"],
         refused=True,
     ),
+    "a line above the header": Extract(
+        "# exported 2026-01-31\na,y\n1,b\n", {"target": "y"}, ["If there is a line above the header, remove it"], True
+    ),
+    "capital letters": Extract(
+        "a,y\n" + "1,Yes\n2,no\n3,yes\n" * 9,
+        {"target": "y"},
+        ["'y': texts that differ in capital letters only, such as 'Yes', 'yes': write them alike"],
+    ),
     "latin-1 below a header in ASCII": Extract(
         LATE,
         {"target": "y"},
@@ -246,10 +255,11 @@ def described(table: Any) -> dict[str, Any]:
     columns = table.columns()
     features = {name: column for name, column in columns.items() if name not in table.roles}
     listed = [{"name": name, "type": column.type} for name, column in features.items()]
-    return json.loads(json.dumps({"columns": listed, "notation": table.notation(features).describe()}))
+    text = json.dumps({"columns": listed, "notation": table.notation(features).describe()})
+    return dict(json.loads(text))
 
 
-def same(feeds: dict[str, Any], others: dict[str, Any]) -> bool:
+def same(feeds: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     """Whether two ways give a model the same."""
     return feeds.keys() == others.keys() and all(
         np.array_equal(feeds[name], others[name], equal_nan=feeds[name].dtype != object) for name in feeds
@@ -303,6 +313,35 @@ def test_a_file_in_utf_8_is_read_whatever_the_training_data_had() -> None:
     assert same(inputs_tables.from_file(file.read_bytes(), description), expected)
     (batch,) = batch_tables.batches(file, description).read(0)
     assert same(batch.feeds, expected)
+
+
+OTHER = {
+    "gzip": (gzip.compress(b"a,y\n1,2\n"), "is compressed with gzip: unpack it"),
+    "Excel": (b"PK\x03\x04\x14\0\x06\0\xff", "is an Excel workbook or a ZIP archive: save the table as CSV"),
+    "Parquet": (b"PAR1\x15\x04\xff", "is a Parquet file: name it .parquet"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_what_is_no_csv_file_is_called_so_by_every_way(case: str) -> None:
+    data, message = OTHER[case]
+    RAW.mkdir(parents=True)
+    (RAW / "table.csv").write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        looked_at({"target": "y"})
+    description = {"columns": [{"name": "a", "type": "number"}]}
+    with pytest.raises(UserError, match=message):
+        batch_tables.batches(RAW / "table.csv", description)
+    with pytest.raises(inputs_tables.InputError, match=message):
+        inputs_tables.from_file(data, description)
+
+
+def test_a_target_too_coarse_for_32_bits_is_warned_of() -> None:
+    RAW.mkdir(parents=True)
+    lines = [f"{row % 7},{1.6e18 + 1e3 * row:.0f}" for row in range(200)]
+    (RAW / "table.csv").write_text("\n".join(["a,y", *lines]), encoding="utf-8")
+    warnings = preparation.write(looked_at({"target": "y", "problem": "regression"}), SPLITS)["warnings"]
+    assert [text for text in warnings if "'y' goes from 1.6e+18 to 1.6e+18, where the 32-bit numbers" in text]
 
 
 def test_a_header_in_another_encoding_is_called_so() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..contracts import Description
 from ..core.errors import UserError
 from ..inputs.table_notation import UTF_8, Notation, notation
-from ..inputs.tables import InputError, cell_reader, check_header, find_header
+from ..inputs.tables import InputError, cell_reader, check_header, find_header, other_kind
 from ..preparation.table_cells import convert, numbers
 from ..preparation.table_files import BLOCK, Part, csv_parts, parquet_header, parquet_parts, parquet_rows
 from .items import Batch, BatchInput
@@ -84,7 +84,10 @@ def _encoding(path: Path, configured: str) -> str:
 def _header(path: Path, encoding: str, names: list[str]) -> tuple[str, list[str]]:
     """Delimiter and header of a CSV file."""
     with path.open("rb") as file:
-        beginning = file.read(BLOCK).decode("utf-8-sig" if encoding == UTF_8 else encoding, "replace")
+        data = file.read(BLOCK)
+    if kind := other_kind(data):
+        raise InputError(kind)
+    beginning = data.decode("utf-8-sig" if encoding == UTF_8 else encoding, "replace")
     try:
         return find_header(beginning, names)
     except InputError:

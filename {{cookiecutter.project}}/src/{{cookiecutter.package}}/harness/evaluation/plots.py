@@ -4,6 +4,8 @@ Equal data give equal bytes, because no plot contains a timestamp.
 """
 
 import math
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -25,8 +27,12 @@ plt.rcParams.update({"legend.edgecolor": "none", "legend.framealpha": 0.85})
 
 def save(figure: Figure, path: Path) -> None:
     """Writes and closes a figure."""
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Software": None})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", "Glyph")
+        figure.tight_layout()
+        figure.savefig(path, metadata={"Software": None})
+    if any("Glyph" in str(warning.message) for warning in caught):
+        print(f"evaluate: {path} shows boxes for characters that matplotlib's font lacks", file=sys.stderr)
     plt.close(figure)
 
 

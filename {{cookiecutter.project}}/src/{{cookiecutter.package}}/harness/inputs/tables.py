@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 FILE = "A CSV file in UTF-8 with a header; other columns than the model's are ignored"
 MAX_ROWS = 100_000  # of a CSV file
 DELIMITERS = (",", ";", "\t", "|")
+# First bytes of a file -> what it is, for those that are taken for CSV files.
+_OTHER = {
+    b"PK\x03\x04": "an Excel workbook or a ZIP archive: save the table as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save the table as CSV",
+    b"\x1f\x8b": "compressed with gzip: unpack it",
+    b"PAR1": "a Parquet file: name it .parquet",
+    b"%PDF": "a PDF",
+}
 # Text that certainly is a number, for the documentation; longer exponents can be too large.
 _DOCUMENTED = r"[+-]?([0-9]{1,9}\.?[0-9]*|\.[0-9]+)([eE]([+]?[0-2]?[0-9]|-[0-9]+))?"
 
@@ -162,7 +170,18 @@ def instance_schema(description: Description) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
+def other_kind(data: bytes) -> str | None:
+    """What a file is, if its first bytes show that it is no CSV file.
+
+    Args:
+        data: Content of the file, or its beginning.
+    """
+    return next((f"is {kind}" for start, kind in _OTHER.items() if data.startswith(start)), None)
+
+
 def _text(data: bytes, encoding: str) -> str:
+    if kind := other_kind(data):
+        raise InputError(f"it {kind}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

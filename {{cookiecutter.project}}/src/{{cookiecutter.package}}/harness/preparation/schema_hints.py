@@ -166,8 +166,7 @@ def _hints(look: Look, target: Look, source: Table) -> Iterator[Hint]:
         return
     yield from _missing(look)
     if look is target:
-        yield from _notation(look, source)
-        yield from _rare(look, source)
+        yield from [*_notation(look, source), *_rare(look, source), *_alike(look)]
         return
     yield from _leaks(look, target, source)
     if len(look.counts) == 1:
@@ -175,6 +174,7 @@ def _hints(look: Look, target: Look, source: Table) -> Iterator[Hint]:
         advice = "a model takes the gap for another value; if it has no meaning, data.drop: {names}"
         yield Hint(f"the single value {value}" + " or none" * bool(gaps), advice if gaps else "data.drop: {names}")
     elif look.name not in source.categories:
+        yield from _alike(look)
         yield from [*_notation(look, source), *_dates(look)] or [*(_whole(look) if look.numeric else _texts(look))]
 
 
@@ -242,6 +242,19 @@ def _whole(look: Look) -> Iterator[Hint]:
     elif len(numbers) >= RARE and 2 < len(look.counts) <= FEW:
         listed = ", ".join(f"{number:.0f}" for number in np.unique(numbers)[:4])
         yield Hint("few whole numbers", "if they are codes, data.categories: {names}", listed)
+
+
+def _alike(look: Look) -> Iterator[Hint]:
+    """A hint at texts that differ in capital letters only."""
+    spellings: dict[str, list[str]] = {}
+    for text in sorted(look.counts) if len(look.counts) <= MAX_CATEGORIES else ():
+        spellings.setdefault(text.casefold(), []).append(text)
+    if found := next((texts for texts in spellings.values() if len(texts) > 1), None):
+        yield Hint(
+            "texts that differ in capital letters only",
+            "write them alike if they mean the same",
+            ", ".join(map(shown, found)),
+        )
 
 
 def _texts(look: Look) -> Iterator[Hint]:

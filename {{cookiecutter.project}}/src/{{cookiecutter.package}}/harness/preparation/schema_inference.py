@@ -145,7 +145,8 @@ def infer(source: Table) -> dict[str, Column]:
         ragged += part.ragged[: 1 - len(ragged)]
     if ragged and not statistics[names[0]].rows:
         row, error = ragged[0]
-        raise UserError(f"{source.label}: row {row} {error}, and so all others: is the first line the header?")
+        doubt = "is the first line the header, and are cells quoted that contain the delimiter?"
+        raise UserError(f"{source.label}: row {row} {error}, and so all others: {doubt}")
     if not names or not statistics[names[0]].rows:
         cause = "has no rows below its header" if source.keep is None else "has no row that the filter keeps"
         raise UserError(f"{source.label}: {cause}, so that nothing can be inferred")

@@ -154,8 +154,7 @@ def _readable(path: Path, encoding: str = "") -> Iterator[None]:
     try:
         yield
     except UnicodeError:
-        likely = f"set data.encoding (it may be {table_guesses.encoding(path)})"
-        raise UserError(f"{path}: is not {encoding}: {likely}, or save the file as UTF-8") from None
+        raise UserError(f"{path}: {table_guesses.undecodable(path, encoding)}") from None
     except (pa.ArrowException, OSError, text.Error) as error:
         message = getattr(error, "strerror", None) or one_line(error, 200)
         raise UserError(f"{path}: cannot be read: {message}") from None
@@ -180,14 +179,13 @@ def csv_header(path: Path, delimiter: str, encoding: str) -> list[str]:
         names = next(rows, [])
         "".join(names).encode()  # raises UnicodeError for escaped bytes in the header
         names = _without_empty(names, rows)
+        below = next(rows, [])
     if not names:
         raise UserError(f"{path}: the file is empty")
     if len(names) == 1:
-        looks = [f" It looks like {character!r}" for character in DELIMITERS if character in names[0]]
-        if len(names[0].split()) > 1:
-            looks.append(" Blanks between cells are no delimiter: save the file with commas")
+        doubt = table_guesses.single_column(names[0], below, DELIMITERS)
         raise UserError(
-            f"{path}: has a single column, {names[0][:80]!r}: is data.delimiter {delimiter!r} right?{[*looks, ''][0]}"
+            f"{path}: has a single column, {names[0][:80]!r}: is data.delimiter {delimiter!r} right?{doubt}"
         )
     return names
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..inputs.table_dates import parse
 from ..inputs.table_notation import NUMBER, Notation, number_pattern, plain_number
+from ..inputs.tables import other_kind
 
 MOSTLY = 0.9  # fraction of the cells from which a column is taken for what they look like
 
@@ -139,20 +140,40 @@ def clock(counts: Mapping[str, int]) -> str | None:
     return next(iter(counts), None) if all(map(_CLOCK.fullmatch, counts)) else None
 
 
-def encoding(path: Path) -> str:
-    """The likely encoding of a file of text.
+def undecodable(path: Path, encoding: str) -> str:
+    """What a file is that is not in an encoding, and what to do.
 
     Args:
         path: The file.
+        encoding: The configured encoding.
     """
     with path.open("rb") as file:
         beginning = file.read(1 << 16)
+    likely = "cp1252"  # as Windows writes in western Europe
     if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    with suppress(UnicodeDecodeError):
-        codecs.getincrementaldecoder("utf-8")().decode(beginning)
-        return "utf-8"
-    return "cp1252"  # as Windows writes in western Europe
+        likely = "utf-16"
+    else:
+        with suppress(UnicodeDecodeError):
+            codecs.getincrementaldecoder("utf-8")().decode(beginning)
+            likely = "utf-8"
+    advice = f"is not {encoding}: set data.encoding (it may be {likely}), or save the file as UTF-8"
+    return other_kind(beginning) or advice
+
+
+def single_column(name: str, below: Sequence[str], delimiters: Sequence[str]) -> str:
+    """What may be wrong with a file of a single column.
+
+    Args:
+        name: Name of the column.
+        below: Cells of the row below it.
+        delimiters: Characters that may separate cells.
+    """
+    if looks := [character for character in delimiters if character in name]:
+        return f" It looks like {looks[0]!r}"
+    if len(below) > 1:
+        return " If there is a line above the header, remove it"
+    is_padded = below and len(below[0].split()) >= len(name.split()) > 1
+    return " Blanks between cells are no delimiter: save the file with commas" if is_padded else ""
 
 
 def missing(text: str) -> bool:

@@ -20,6 +20,7 @@ from .table_writer import SplitWriter
 if TYPE_CHECKING:
     import pyarrow as pa
 
+STEPS = 1000  # number of 32-bit numbers within the range of a target from which it is fine enough
 MANY = 30  # number of levels from which they may be numbers
 SAMPLE = 65_536  # number of training rows that are searched for leaks
 
@@ -114,7 +115,22 @@ def warnings(
         for name, values in writers[0].values.items()
         if len(values) < 2
     ]
-    return [*constant, *_unexpected_sizes(table, writers, splits), *_suspicious_columns(table, features, folder)]
+    return [
+        *constant,
+        *_coarse_target(table, writers),
+        *_unexpected_sizes(table, writers, splits),
+        *_suspicious_columns(table, features, folder),
+    ]
+
+
+def _coarse_target(table: Table, writers: Sequence[SplitWriter]) -> Iterator[str]:
+    low, high = min(writer.low for writer in writers), max(writer.high for writer in writers)
+    step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
+    if table.problem == "regression" and high - low < STEPS * step:
+        yield (
+            f"the target {table.target!r} goes from {low:.10g} to {high:.10g}, where the 32-bit numbers of a model are "
+            f"{step:.2g} apart: predict the difference from a fixed number instead"
+        )
 
 
 def _unexpected_sizes(table: Table, writers: Sequence[SplitWriter], splits: Splits) -> Iterator[str]:
