@@ -105,6 +105,11 @@ CASES = {
     "text": Case("a b", ["a b"], **texts("a b")),
     "text with an accent": Case("é", ["é"], **texts("é")),
     "text of digits": Case("007", ["007", "008"], **texts("007")),
+    "code without its leading zeros": Case(
+        "007", ["007", "08"], ["7", "7.0"], typed(7, 7.0, "7"), [7, 7.0, "7"], ["7", "7.0"]
+    ),
+    "codes that differ in leading zeros": Case("7", ["007", "7"], ["7"], typed(7, "7"), [7, "7"], ["7"]),
+    "codes that differ in leading zeros alone": Case("7", ["007", "07"], ["7"], typed(7, "7"), [7, "7"], ["7"]),
     "text not in the schema": Case("new", ["a b"], **texts("new")),
     "text of a decimal number": Case("2.50", ["2.50"], **texts("2.50")),
     "integer": Case("2", ["1", "2"], **TWO),

@@ -109,7 +109,8 @@ def canonical(text: str) -> str:
 def spellings(levels: Iterable[str]) -> dict[str, str]:
     """Canonical text -> level, for levels of a column that have another spelling.
 
-    If the levels are true and false, 1 and 0 mean the same, and the other way round.
+    If the levels are true and false, 1 and 0 mean the same, and the other way round. A code without its leading zeros,
+    as spreadsheets and pandas write it, is the code, unless it is another level.
 
     Args:
         levels: The levels in the schema.
@@ -119,7 +120,10 @@ def spellings(levels: Iterable[str]) -> dict[str, str]:
     for words in (alike, {number: word for word, number in alike.items()}):
         if known and known.keys() <= words.keys():
             known |= {words[word]: level for word, level in known.items()}
-    return {text: level for text, level in known.items() if text != level}
+    codes = [level for level in known.values() if re.fullmatch(r"0[0-9]+", level)]
+    bare = [code.lstrip("0") or "0" for code in codes]
+    shorter = {text: code for text, code in zip(bare, codes, strict=True) if bare.count(text) == 1}
+    return {text: level for text, level in (shorter | known).items() if text != level}
 
 
 def number_pattern(decimal: str, thousands: str | None) -> str:

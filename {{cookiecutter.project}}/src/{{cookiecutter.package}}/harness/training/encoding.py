@@ -240,9 +240,6 @@ def levels(table: "pa.Table", name: str, min_count: int, max_categories: int) ->
         name: Name of the category.
         min_count: Minimum number of rows of a level; rarer values belong to (other).
         max_categories: Maximum number of levels; beyond it, the rarest values belong to (other).
-
-    Raises:
-        UserError: If no training row has a value.
     """
     import pyarrow.compute as pc
 
@@ -250,7 +247,8 @@ def levels(table: "pa.Table", name: str, min_count: int, max_categories: int) ->
     counts: dict[str, int] = dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
     missing = counts.pop("", 0) + counts.pop(None, 0)  # type: ignore[call-overload]
     if not counts:
-        raise UserError(f"features: column {name!r} has no value in any training row: drop it")
+        warn_constant(name, "a gap")
+        return None
     ranked = sorted(counts, key=lambda value: (-counts[value], value))
     frequent = sorted(value for value in ranked[:max_categories] if counts[value] >= min_count)
     of = {value: value for value in frequent}

@@ -32,9 +32,6 @@ def encode(graph: Graph, table: "pa.Table", columns: TableColumns, missing: Miss
         table: The training rows.
         columns: Columns of the table.
         missing: Statistic of the training rows that replaces a missing date.
-
-    Raises:
-        UserError: Naming a date without values.
     """
     for name in encoding.named(columns, "date"):
         if (known := table_numbers.statistics(table, name, missing)) is not None:

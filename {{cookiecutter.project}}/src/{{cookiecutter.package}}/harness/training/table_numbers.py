@@ -24,7 +24,7 @@ def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbe
         missing: Statistic of the training rows that replaces a missing number.
 
     Raises:
-        UserError: Naming a column without values, or whose mean or deviation is not finite.
+        UserError: Naming a column whose mean or deviation is not finite.
     """
     names = _numeric(columns)
     used: list[tuple[Column, float]] = []
@@ -43,7 +43,7 @@ def encode_numbers(graph: Graph, table: "pa.Table", columns: TableColumns, numbe
         value = graph.add("Clip", value, graph.constant(-limit), graph.constant(limit))
         value = graph.add("Where", graph.add("IsNaN", raw), fills, value)
         graph.output(value, [column for column, _ in used])
-    if indicated := [name for name in names if table[name].null_count]:
+    if indicated := [name for name in names if 0 < table[name].null_count < len(table)]:
         absent = graph.add("IsNaN", _stack(graph, indicated))
         graph.output(absent, [Column(f"{name} is missing") for name in indicated])
 
@@ -55,14 +55,11 @@ def pass_numbers(graph: Graph, table: "pa.Table", columns: TableColumns) -> None
         graph: The graph.
         table: The training rows.
         columns: Columns of the table.
-
-    Raises:
-        UserError: Naming a column without values.
     """
     used: list[str] = []
     for name in _numeric(columns):
-        low, high = _range(table, name)
-        if low != high or table[name].null_count:
+        ends = _range(table, name)
+        if ends and (ends[0] != ends[1] or table[name].null_count):
             used.append(name)
     if used:
         graph.output(_stack(graph, used), [Column(name, missing=True) for name in used])
@@ -73,9 +70,10 @@ def statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, f
     import pyarrow.compute as pc
 
     values = table[name]
-    low, high = _range(table, name)
-    if low == high:
+    ends = _range(table, name)
+    if ends is None or ends[0] == ends[1]:
         return None
+    low, high = ends
     mean, deviation = pc.mean(values).as_py(), pc.stddev(values, ddof=0).as_py()
     # approximate_median uses a t-digest (T. Dunning, O. Ertl, 2019); an exact median would sort a copy of the column.
     fill = mean if missing == "mean" else pc.approximate_median(values).as_py()
@@ -87,13 +85,14 @@ def statistics(table: "pa.Table", name: str, missing: Missing) -> tuple[float, f
     return mean, deviation, fill
 
 
-def _range(table: "pa.Table", name: str) -> tuple[float, float]:
-    """Smallest and largest value; warns if the column is constant and has no gap."""
+def _range(table: "pa.Table", name: str) -> tuple[float, float] | None:
+    """Smallest and largest value, None if there is no value; warns if all cells are equal."""
     import pyarrow.compute as pc
 
     low, high = (value.as_py() for value in pc.min_max(table[name]).values())
     if low is None:
-        raise UserError(f"features: column {name!r} has no value in any training row: drop it")
+        encoding.warn_constant(name, "a gap")
+        return None
     if low == high and not table[name].null_count:
         encoding.warn_constant(name, f"the value {low:g}")
     return low, high
