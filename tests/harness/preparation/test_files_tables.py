@@ -363,6 +363,14 @@ def test_classes_too_rare_for_a_split_are_not_all_listed() -> None:
     assert len(str(error.value)) < 1000
 
 
+def test_constant_columns_are_one_warning() -> None:
+    RAW.mkdir(parents=True)
+    rows = pd.DataFrame({f"n{index}": 1 for index in range(12)} | {"a": np.arange(200) / 7, "y": ["a", "b"] * 100})
+    rows.to_csv(RAW / "table.csv")
+    warnings = preparation.write(looked_at({"target": "y", "drop": [""]}), SPLITS)["warnings"]
+    assert [text for text in warnings if re.match(r"columns 'n0', .* 'n9' and 2 more are constant in ", text)]
+
+
 def test_a_gap_beside_a_single_value_is_no_constant() -> None:
     RAW.mkdir(parents=True)
     lines = [f"{row},{'Y' * (row % 2)},{'v' if row else ''},{'no' if row % 3 else 'yes'}" for row in range(200)]

@@ -20,6 +20,7 @@ from .table_writer import SplitWriter
 if TYPE_CHECKING:
     import pyarrow as pa
 
+NAMED = 10  # maximum number of columns that a warning names
 STEPS = 1000  # number of 32-bit numbers within the range of a target from which it is fine enough
 MANY = 30  # number of levels from which they may be numbers
 SAMPLE = 65_536  # number of training rows that are searched for leaks
@@ -110,17 +111,21 @@ def warnings(
         splits: Expected fractions of the splits.
         folder: Folder of the prepared data.
     """
-    constant = [
-        f"column {name!r} is constant in the training split, a model learns nothing from it: name it in data.drop"
-        for name, values in writers[0].values.items()
-        if len(values) < 2
-    ]
     return [
-        *constant,
+        *_constant(writers[0]),
         *_coarse_target(table, writers),
         *_unexpected_sizes(table, writers, splits),
         *_suspicious_columns(table, features, folder),
     ]
+
+
+def _constant(training: SplitWriter) -> Iterator[str]:
+    names = [name for name, values in training.values.items() if len(values) < 2]
+    shown = ", ".join(map(repr, names[:NAMED])) + f" and {len(names) - NAMED:,} more" * (len(names) > NAMED)
+    if len(names) == 1:
+        yield f"column {shown} is constant in the training split, a model learns nothing from it: name it in data.drop"
+    elif names:
+        yield f"columns {shown} are constant in the training split, a model learns nothing from them: see data.drop"
 
 
 def _coarse_target(table: Table, writers: Sequence[SplitWriter]) -> Iterator[str]:
