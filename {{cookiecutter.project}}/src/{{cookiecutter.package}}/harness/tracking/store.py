@@ -80,7 +80,8 @@ def _create(file: Path) -> None:
     import mlflow
 
     unfinished = file.with_name(f"{file.name}.new")
-    unfinished.unlink(missing_ok=True)
+    for left in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+        left.unlink(missing_ok=True)
     mlflow.MlflowClient(_sqlite(unfinished)).search_experiments(max_results=1)
     unfinished.replace(file)
 
