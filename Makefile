@@ -1,6 +1,8 @@
 # Each target is a short name for the command that it runs; `make help` lists them.
 SHELL := /bin/bash
-PYTHON ?= python3
+# The first Python that the locks are for.
+FITS := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do $$each $(FITS) && echo $$each && break; done)
 PROJECT := {{cookiecutter.project}}
 TASK ?= image-classification
 LOCKS := $(PROJECT)/requirements
@@ -17,7 +19,10 @@ setup: .venv/.installed ## Make .venv: the generated project's locked tools, and
 
 .venv/.installed: $(filter-out $(LOCKS)/remote-%,$(wildcard $(LOCKS)/*.lock)) requirements/template.lock
 	@echo "Installing the locked tools into .venv (about a minute; nothing to do next time)"
-	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@python=$(or $(PYTHON),python3); test ! -x .venv/bin/python || { python=.venv/bin/python; first="rm -r .venv, then "; }; \
+	$$python $(FITS) || { echo >&2 "error: the locks are for Python 3.11 to 3.13, and $$python is none:" \
+	  "$${first}make $(or $(MAKECMDGOALS),setup) PYTHON=PATH"; exit 1; }
+	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv
 	@# uv itself comes from the lock, by pip; then it installs the rest many times as fast. Compiled at
 	@# once, TensorFlow loads in half the time also where PYTHONDONTWRITEBYTECODE is set.
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \

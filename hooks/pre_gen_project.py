@@ -4,6 +4,9 @@ It prints a line for each problem, with an example of a right answer. It uses th
 runs with the Python of cookiecutter or cruft, before any file is written.
 """
 
+from __future__ import annotations  # an older Python, too, reads as far as the line that names it
+
+import importlib.metadata
 import json
 import keyword
 import posixpath
@@ -194,8 +197,31 @@ def problems(answers: dict[str, str]) -> list[str]:
     return lines
 
 
+def programs(python: tuple[int, ...], cookiecutter: str) -> list[str]:
+    """A line for each program that is too old to generate a project.
+
+    Args:
+        python: The version of the Python that runs this hook.
+        cookiecutter: The version of cookiecutter; empty if it is not known.
+    """
+    lines = []
+    if python < (3, 10):
+        lines.append("Python {}.{}: cookiecutter must run with Python 3.10 or later".format(*python))
+    if cookiecutter and tuple(map(int, re.findall(r"\d+", cookiecutter)[:2])) < (2, 2):
+        lines.append(f"cookiecutter {cookiecutter}: version 2.2 or later is needed")
+    return [f"{line}, for instance by `uvx cookiecutter` or `pipx run cookiecutter`" for line in lines]
+
+
+def installed(name: str) -> str:
+    """The version of a package; empty if it is not installed for this Python."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 if __name__ == "__main__":
-    refused = problems(ANSWERS)
+    refused = programs(sys.version_info[:2], installed("cookiecutter")) or problems(ANSWERS)
     for line in refused:
         print(line, file=sys.stderr)
     sys.exit(1 if refused else 0)

@@ -1,6 +1,7 @@
 """A project in a folder of another repository, moved, or on a machine with global git hooks."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_lint_of_a_project_in_another_repository_checks_its_files(inner: BakedPr
 def test_a_moved_project_gets_a_new_environment(default_project: BakedProject, copy: Copy) -> None:
     project = copy(default_project)
     (project.path / ".venv").unlink()
-    (project.path / ".venv").mkdir()
+    project.run(sys.executable, "-m", "venv", "--without-pip", ".venv")
 
     def makes(made_in: str) -> str:
         (project.path / ".venv/.installed").write_text(made_in)

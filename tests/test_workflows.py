@@ -51,7 +51,7 @@ def test_actions_are_pinned_and_targets_are_there() -> None:
         for action in re.findall(r"uses: (.*)", text):
             assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
         for called in re.findall(r"run: make (.+)", text):
-            assert set(called.split()) <= targets, called
+            assert {word for word in called.split() if "=" not in word} <= targets, called
 
 
 @pytest.mark.parametrize("name", ["renew.yml", "test.yml"])
