@@ -22,7 +22,8 @@ setup: .venv/.installed ## Make .venv: the generated project's locked tools, and
 	@python=$(or $(PYTHON),python3); test ! -x .venv/bin/python || { python=.venv/bin/python; first="rm -r .venv, then "; }; \
 	$$python $(FITS) || { echo >&2 "error: the locks are for Python 3.11 to 3.13, and $$python is none:" \
 	  "$${first}make $(or $(MAKECMDGOALS),setup) PYTHON=PATH"; exit 1; }
-	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv
+	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv >/dev/null || { \
+	  echo >&2 "error: $(PYTHON) has no complete venv: install python3-venv (Debian, Ubuntu)"; exit 1; }
 	@# uv itself comes from the lock, by pip; then it installs the rest many times as fast. Compiled at
 	@# once, TensorFlow loads in half the time also where PYTHONDONTWRITEBYTECODE is set.
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \

@@ -1,9 +1,7 @@
 """Other Pythons and machines than the one that runs the tests: the wheels there, what bakes and sets up with them."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -15,6 +13,7 @@ from conftest import ROOT, TEMPLATE, BakedProject, Copy, Result, execute, templa
 from test_hooks import hook
 
 PYTHONS = ("3.11", "3.12", "3.13")
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 # As the READMEs say it: Linux with glibc 2.28 or later, macOS 14 or later.
 MACHINES = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
 TOGETHER = [*sorted((TEMPLATE / "requirements").glob("*.lock")), ROOT / "requirements" / "template.lock"]
@@ -74,25 +73,25 @@ def test_a_missing_wheel_is_found(tmp_path: Path) -> None:
 
 
 @cache
-def interpreter(version: str) -> str | None:
-    """The path of another Python, if this machine has it; pyenv's are found as well."""
-    program = shutil.which(f"python{version}")
-    if program is None:
-        return None
-    env = {**os.environ, "PYENV_VERSION": version}
-    done = subprocess.run([program, "-c", "import sys; print(sys.executable)"], env=env, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else None
+def others() -> list[str]:
+    """The paths of the Pythons of this machine that do not run the tests, the newest first; pyenv's are found, too."""
+    found = []
+    for version in reversed(PYTHONS):
+        program = shutil.which(f"python{version}")
+        if program and version != HERE:
+            code = "import sys; print(sys.executable)"
+            done = execute(program, "-c", code, cwd=ROOT, env={"PYENV_VERSION": version}, check=False)
+            found += done.stdout.splitlines()
+    return found
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Programs of the newest Python that is not the one that runs the tests, with cookiecutter."""
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    found = [path for version in reversed(PYTHONS) if version != here and (path := interpreter(version))]
-    if not found:
-        pytest.skip(f"no Python of {', '.join(PYTHONS)} besides {here}")
+    if not others():
+        pytest.skip(f"no Python of {', '.join(PYTHONS)} besides {HERE}")
     environment = tmp_path_factory.mktemp("other")
-    execute(found[0], "-m", "venv", "--without-pip", environment, cwd=environment)
+    execute(others()[0], "-m", "venv", "--without-pip", environment, cwd=environment)
     locked = f"--constraints={ROOT / 'requirements/template.lock'}"
     uv_pip_install("--compile-bytecode", f"--python={environment}", locked, "cookiecutter", check=True)
     return environment / "bin"
@@ -181,6 +180,16 @@ def test_the_first_python_that_fits_makes_the_environment(project: BakedProject,
     assert "python3.12 -m venv .venv" in setup(BakedProject(template()), machine, "--dry-run").stdout
     program(machine, "python3.12", "exit 1")
     assert "uv venv --quiet  .venv" in setup(project, machine, "--dry-run").stdout  # uv finds or fetches one
+
+
+def test_a_python_without_venv_is_one_line(project: BakedProject, machine: Path) -> None:
+    """Debian and Ubuntu have a package of its own for it; venv tells this on standard output."""
+    program(machine, "python3.12", 'test "$1" = -c || { echo apt install; exit 1; }')
+    done = setup(project, machine)
+    assert done.stderr.splitlines()[0].startswith("error: python3.12 has no complete venv: install python3-venv")
+    done = setup(BakedProject(template()), machine)
+    assert done.stderr.splitlines()[0].startswith("error: python3.12 has no complete venv: install python3-venv")
+    assert "apt" not in done.stdout
 
 
 def test_after_a_change_of_the_systems_python_the_environment_is_new(project: BakedProject, machine: Path) -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from conftest import ROOT, VENV, BakedProject, digests, execute, free_port, template, wait_until_ready
 from processes import kill, running
+from test_pythons import others
 
 pytestmark = pytest.mark.pipeline
 
@@ -58,14 +59,15 @@ def test_tests_and_lint_pass_after_the_pipeline(reproduced_project: BakedProject
 
 
 def test_make_demo_in_a_clean_clone(reproduced_project: BakedProject, tmp_path: Path) -> None:
-    """Another folder, environment and hash seed than the other tests have: and the same bytes."""
+    """Another folder, environment, hash seed and, if there is one, Python than the other tests have: the same bytes."""
     # The clone gets the environment that runs this test; the generated project makes its own, from its lock.
     clone = tmp_path / "clone"
     execute("git", "clone", "--quiet", template(), clone, cwd=tmp_path)
     (clone / ".venv").symlink_to(VENV, target_is_directory=True)
     (VENV / ".installed").touch()
     try:
-        done = execute("make", "demo", cwd=clone, env={"PYTHONHASHSEED": "4711"})
+        python = {"PYTHON": others()[0]} if others() else {}
+        done = execute("make", "demo", cwd=clone, env={"PYTHONHASHSEED": "4711", **python})
         assert re.search(r"an example of the test split, \d: answered \{'label': '\d', 'probabilities'", done.stdout)
         assert "Traceback" not in done.stdout + done.stderr
         project = BakedProject(clone / "build/demo/image-classification/my-experiment")

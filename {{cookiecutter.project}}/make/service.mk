@@ -2,7 +2,7 @@
 .PHONY: news retrain register promote rollback serve bento image audit push savedmodel
 
 news: ## Is there anything to retrain? Needs Python and git, nothing installed
-	@PYTHONPATH=src $(PYTHON) -m $(PACKAGE).harness.automation.retrain_news $(ARGS)
+	@PYTHONPATH=src $(or $(PYTHON),python3) -m $(PACKAGE).harness.automation.retrain_news $(ARGS)
 
 retrain: ## python -m {{cookiecutter.package}} retrain $(ARGS): train on new data, propose a branch
 	PYTHONPATH=src python -m $(PACKAGE) retrain $(ARGS)
