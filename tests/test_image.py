@@ -72,14 +72,15 @@ class Image:
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
     for program in ("docker", "podman"):
         if shutil.which(program) and execute(program, "info", cwd=ROOT, check=False).returncode == 0:
-            base = f"docker.io/library/python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+            base = f"docker.io/library/python:{python}-slim"
             if execute(program, "pull", base, cwd=ROOT, check=False).returncode == 0:
                 return Engine(program, {})
     release = Path("/etc/os-release")
     bookworm = release.exists() and "bookworm" in release.read_text()
-    if not (bookworm and os.geteuid() == 0 and sys.version_info[:2] == (3, 11)):
+    if not (bookworm and os.geteuid() == 0 and python == "3.11"):
         pytest.skip("needs docker or podman with access to python:*-slim, or root on Debian 12 with Python 3.11")
     if not all(map(shutil.which, ("mmdebstrap", "buildah", "podman", "runc"))):
         apt_install("mmdebstrap", "buildah", "podman", "runc", "netavark")
