@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 DAY = datetime.timedelta(days=1)
+# Of an authority: signs certificates, nothing else.
+USAGE = x509.KeyUsage(False, False, False, False, False, True, False, False, False)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         addresses = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1")]
         certificate = (
-            _builder(subject, self.name, key, days)
+            _builder(subject, self.name, key, self.key, days)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses]), critical=False)
             .sign(self.key, hashes.SHA256())
         )
@@ -39,8 +41,9 @@ def authority(folder: Path, name: str) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     certificate = (
-        _builder(subject, subject, key, 1)
+        _builder(subject, subject, key, key, 1)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(USAGE, critical=True)
         .sign(key, hashes.SHA256())
     )
     return Authority(folder, subject, key, _write(folder / f"{name}.pem", certificate))
@@ -54,8 +57,13 @@ def write_key(file: Path, key: ec.EllipticCurvePrivateKey, password: bytes = b""
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    days: int,
 ) -> x509.CertificateBuilder:
+    """What all certificates have; without the identifiers of both keys, Python 3.13 refuses them."""
     end = datetime.datetime.now(datetime.UTC) + days * DAY
     return (
         x509.CertificateBuilder()
@@ -65,6 +73,11 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(end - 2 * DAY)
         .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
     )
 
 

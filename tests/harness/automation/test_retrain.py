@@ -134,7 +134,7 @@ def test_one_at_a_time_and_what_was_left_is_removed(repository: Path) -> None:
     left.mkdir(parents=True)
     git("worktree", "add", "--detach", str(left / "tree"), "HEAD")
     with retrain_tree.exclusive_folder() as folder:
-        assert list(retrain_tree.TREES.iterdir()) == [folder]
+        assert list(retrain_tree.TREES.resolve().iterdir()) == [folder]
         with pytest.raises(UserError, match="another retraining"), retrain_tree.exclusive_folder():
             pass
     assert list(retrain_tree.TREES.iterdir()) == []

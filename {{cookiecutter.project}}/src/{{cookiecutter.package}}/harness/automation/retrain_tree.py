@@ -44,7 +44,8 @@ def exclusive_folder() -> Iterator[Path]:
         for old in TREES.iterdir():
             git.git("worktree", "remove", "--force", str(old / "tree"))
             shutil.rmtree(old, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=TREES, ignore_cleanup_errors=True) as folder:
+        # Absolute with Python 3.11, too; later ones make it so.
+        with tempfile.TemporaryDirectory(dir=TREES.resolve(), ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     finally:
         lock.release()
