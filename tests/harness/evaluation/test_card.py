@@ -44,7 +44,7 @@ EPOCHS = history(loss=[1, 0.5, 0.2], m=[5, 3, 2], val_loss=[1, 0.4, 0.6], val_m=
         ),
         (
             False, {"monitor": "val_loss", "iterations": 9},
-            "3 iterations; the trees are those up to iteration 1: validation loss 0.4000, validation m 5.",
+            "3 iterations, of which the model keeps the first 2: validation loss 0.4000, validation m 5.",
         ),
         (False, {}, "Fitted in one go, without epochs: validation loss 0.6000, validation m 6."),
     ],

@@ -28,7 +28,7 @@ def test_other_data_are_refused(workspace: Path) -> None:
     """A trial is fitted on the prepared data, which were made with the values of params.yaml."""
     prepare(frame())
     config.PARAMS.write_text(config.compose(), encoding="utf-8")
-    with pytest.raises(UserError, match=r"^prepare: the prepared data were made with other values: run `dvc repro`$"):
+    with pytest.raises(UserError, match=r"^prepare: the prepared data were made with other values, which `fit` cannot"):
         notebook.fit("prepare.seed=1")
     with pytest.raises(UserError, match=r"train\.epoch\b"):
         notebook.fit("+train.epoch=1")

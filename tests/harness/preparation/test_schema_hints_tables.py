@@ -61,6 +61,10 @@ COLUMNS: dict[str, tuple[Any, str]] = {
     ),
     "constant": (["v1"] * ROWS, r"the single value 'v1': data\.drop: \[x\]"),
     "leak": (np.where(CLASSES == "yes", "ja", "nein"), r"determines the target: .*data\.drop: \[x\]"),
+    "a leak of gaps": (
+        np.where(CLASSES == "yes", SMALL.round(3), None),
+        r"is filled for some classes and empty for all others: .*data\.drop: \[x\]",
+    ),
     "nearly a leak": (
         np.where((CLASSES == "yes") ^ (np.arange(ROWS) == 7), "a", "b"),
         r"gives the class in 99\.8% of the rows: ",

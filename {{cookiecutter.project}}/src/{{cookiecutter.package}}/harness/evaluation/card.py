@@ -100,7 +100,7 @@ def training(history: "pd.DataFrame", target: Target, section: Mapping[str, Any]
     best, value = history.iloc[monitor.best_epoch(history, monitored, target)], f"val_{target.METRIC}"
     summary = "Fitted in one go, without epochs"
     if "iterations" in section:
-        summary = f"{len(history)} iterations; the trees are those up to iteration {best['epoch']:.0f}"
+        summary = f"{len(history)} iterations, of which the model keeps the first {best['epoch'] + 1:.0f}"
     elif monitored is not None:
         summary = f"{len(history)} epochs; the weights are those of epoch {best['epoch']:.0f}"
     return f"{summary}: validation loss {best['val_loss']:.4f}, validation {target.METRIC} {number(best[value])}."

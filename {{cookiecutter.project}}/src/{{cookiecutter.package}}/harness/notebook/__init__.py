@@ -134,7 +134,10 @@ def fit(*overrides: str) -> Trial:
         sections, manifest = configuration.parse(text), prepared.manifest()
         pipeline = config.read()
         if changed := [name for name in ("data", "prepare") if sections[name] != pipeline[name]]:
-            raise UserError(f"{' and '.join(changed)}: the prepared data were made with other values: run `dvc repro`")
+            raise UserError(
+                f"{' and '.join(changed)}: the prepared data were made with other values, which `fit` cannot change; "
+                "after an edit of conf/, run `dvc repro`"
+            )
         reader = prepared.modality(manifest)
         inputs = reader.inputs(manifest, sections[reader.SECTION])
         fitted = config.instantiate(sections["train"], sections["model"], inputs, manifest)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ADVICE = {
-    "type": "fix the cell, make it empty, or add it to data.nulls if it means a missing value",
-    "code": "fix the cell, add it to data.nulls if it means a missing value, or, if the column holds codes, name it in "
-    "data.categories and infer the schema again",
-    "size": "the model computes with 32-bit numbers: fix the cell or make it empty",
+    "type": "fix the cell, or, if it means a missing value, add it to data.nulls and allow `nulls:` in the schema",
+    "code": "fix the cell; if it means a missing value, add it to data.nulls and allow `nulls:` in the schema; or, if "
+    "the column holds codes, name it in data.categories and infer the schema again",
+    "size": "the model computes with 32-bit numbers: fix the cell, or make it empty and allow `nulls:` in the schema",
     "encoding": "set data.encoding to the encoding of the file, or save the whole file as UTF-8",
     "null": "fill in a value, or allow missing values with `nulls:` in the schema",
     "null in role": "fill in a value, or leave out such rows with data.on_invalid: drop",

@@ -233,8 +233,8 @@ class Table:
             types = self._types(name)
             if column.type not in types:
                 yield (
-                    f"{self.schema}: column {name!r} is of type {column.type}, but must be {' or '.join(types)}, as "
-                    f"section data requires: edit it, or infer it again with `python -m {paths.NAME} schema --force`"
+                    f"{self.schema}: column {name!r} is of type {column.type}, but must be {' or '.join(types)} for "
+                    f"its role in `data`: edit it, or infer it again with `python -m {paths.NAME} schema --force`"
                 )
 
     def _types(self, name: str) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NAMED = 10  # maximum number of columns that a warning names
 STEPS = 1000  # number of 32-bit numbers within the range of a target from which it is fine enough
 MANY = 30  # number of levels from which they may be numbers
+FEW = 10  # number of rows below which a pattern may be chance
 SAMPLE = 65_536  # number of training rows that are searched for leaks
 
 
@@ -195,6 +196,8 @@ def leak(values: "pa.Array", targets: NDArray[Any], problem: Problem) -> str | N
     import pyarrow as pa
 
     valid = as_numpy(values.is_valid())
+    if problem == "classification" and _gaps_tell(valid, targets):
+        return "is filled for some classes and empty for all others"
     values, targets = values.drop_null(), targets[valid]
     if len(targets) < 20 or targets.min() == targets.max():
         return None
@@ -213,6 +216,11 @@ def leak(values: "pa.Array", targets: NDArray[Any], problem: Problem) -> str | N
     if _correlated(_ranks(cells), _ranks(targets)):
         return "is as good as the rank of the target (|correlation| > 0.9999)"
     return None
+
+
+def _gaps_tell(valid: NDArray[np.bool_], targets: NDArray[Any]) -> bool:
+    """Whether each class has the cell in all of its rows or in none."""
+    return min(valid.sum(), (~valid).sum()) >= FEW and not np.intersect1d(targets[valid], targets[~valid]).size
 
 
 def _text_leak(values: "pa.Array", targets: NDArray[Any]) -> str | None:
