@@ -62,7 +62,7 @@ COLUMNS: dict[str, tuple[Any, str]] = {
     "constant": (["v1"] * ROWS, r"the single value 'v1': data\.drop: \[x\]"),
     "leak": (np.where(CLASSES == "yes", "ja", "nein"), r"determines the target: .*data\.drop: \[x\]"),
     "a leak of gaps": (
-        np.where(CLASSES == "yes", SMALL.round(3), None),
+        [cell if name == "yes" else None for cell, name in zip(SMALL.round(3), CLASSES, strict=True)],
         r"is filled for some classes and empty for all others: .*data\.drop: \[x\]",
     ),
     "nearly a leak": (
