@@ -1,6 +1,7 @@
 """A project in a folder of another repository, moved, or on a machine with global git hooks."""
 
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -98,3 +99,12 @@ def test_the_runs_of_a_server_are_on_the_server(default_project: BakedProject) -
     done = default_project.run("make", "mlflow", env={"MLFLOW_TRACKING_URI": "http://mlflow.example.org"})
     assert done.stdout == "Open http://mlflow.example.org: the runs are on that server\n"
     assert done.stderr == ""
+
+
+def test_a_port_in_use_is_one_line(default_project: BakedProject) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        refused = default_project.run("make", "serve", env={"PORT": str(port)}, check=False)
+    assert refused.returncode != 0
+    told = f"error: port {port} is in use: end that server, or take another port: PORT=3001 make serve"
+    assert refused.stderr.splitlines()[0] == told and "bentoml serve" not in refused.stdout

@@ -18,6 +18,8 @@ rollback: ## python -m {{cookiecutter.package}} registry rollback: restore the p
 
 # BENTOML_CONTAINERIZED: BentoML starts no worker again, as in its containers; one that cannot start would try forever.
 serve: ## bentoml serve: the model on http://127.0.0.1:3000
+	@! (exec 3<>/dev/tcp/127.0.0.1/$${PORT:-3000}) 2>/dev/null || { \
+	  echo >&2 "error: port $${PORT:-3000} is in use: end that server, or take another port: PORT=3001 make serve"; exit 1; }
 	PYTHONPATH=src BENTOML_CONTAINERIZED=true bentoml serve $(PACKAGE).service:Service --host 127.0.0.1 --port $${PORT:-3000}
 
 bento: ## bentoml build: pack service and model
