@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from my_experiment.harness.core import text
+from my_experiment.harness.core import errors, text
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,10 @@ def test_a_table_escapes_its_cells() -> None:
         r"| x\|y | 1 |",
         "| two lines | None |",
     ]
+
+
+def test_many_texts_are_shortened() -> None:
+    texts = [f"t{number}" for number in range(10)]
+    assert errors.shortened(texts) == ", ".join(texts)
+    assert errors.shortened([*texts, *"ab"], separator="; ") == "; ".join(texts) + " and 2 more"
+    assert errors.shortened(texts, 3) == "t0, t1, t2 and 7 more"

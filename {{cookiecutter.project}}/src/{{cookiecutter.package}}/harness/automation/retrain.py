@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from ..core import files, paths, programs
-from ..core.errors import UserError
+from ..core.errors import UserError, shortened
 from ..core.programs import DVC
 from ..release import judge
 from ..tracking import git, lockfile
@@ -85,7 +85,7 @@ def clean_commit() -> str:
     if base is None:
         raise UserError("git finds no commit here: commit first, a retraining starts from a commit")
     if lines := git.run("status", "--porcelain").splitlines():
-        names = retrain_report.shortened([line[3:] for line in lines])
+        names = shortened([line[3:] for line in lines], 3)
         raise UserError(f"not in any commit: {names}; commit (or stash) first, a retraining starts from a commit")
     if modified := [path for path, state in retrain_tree.data_states(Path()).items() if state == "modified"]:
         raise UserError(

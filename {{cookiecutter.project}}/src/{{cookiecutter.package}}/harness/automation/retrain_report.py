@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import files, text
+from ..core.errors import shortened
 from ..core.paths import MODELS
 from ..exported import model
 from ..release import gates, judge, versions
@@ -77,13 +78,8 @@ def verdict(changed: Sequence[str], failed: Sequence[str]) -> str:
         changed: The inputs that changed; empty for a first result.
         failed: The failed gates.
     """
-    reason = f"{shortened(changed)} changed" if changed else "first results"
+    reason = f"{shortened(changed, 3)} changed" if changed else "first results"
     return f"Retraining ({reason}) " + (f"does NOT pass: {', '.join(failed)}" if failed else "passes every gate")
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first three names, and the number of the others."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def differences_from(base: str, tree: Path) -> str:

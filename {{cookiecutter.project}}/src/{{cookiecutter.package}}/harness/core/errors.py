@@ -1,7 +1,7 @@
 """Errors that a user can fix, and one-line messages."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -37,3 +37,15 @@ def closest(word: str, known: Iterable[str]) -> str | None:
         known: The known words.
     """
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
+
+
+def shortened(texts: Sequence[str], count: int = 10, separator: str = ", ") -> str:
+    """The first texts of many, and the number of the others.
+
+    Args:
+        texts: The texts.
+        count: Maximum number of texts to show.
+        separator: Characters between two texts.
+    """
+    more = f" and {len(texts) - count:,} more" if len(texts) > count else ""
+    return separator.join(texts[:count]) + more

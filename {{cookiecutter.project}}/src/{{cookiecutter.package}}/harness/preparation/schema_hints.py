@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.errors import shortened
 from ..inputs.table_dates import parse
 from ..inputs.table_notation import BLANKS, Notation, plain_number
 from ..prepared import SPLITS
@@ -122,13 +123,12 @@ def _names(looks: Sequence[Look], notation: Notation) -> Iterator[str]:
 
 
 def _line(names: list[str], hint: Hint) -> str:
-    columns = f"column{'s' * (len(names) > 1)} {', '.join(map(repr, names[:NAMED]))}"
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    columns = f"column{'s' * (len(names) > 1)} {shortened([*map(repr, names)], NAMED)}"
     example = f", such as {hint.example}" if hint.example else ""
     quoted = [_quoted(name) for name in names]
     listed = f"[{', '.join(quoted[:NAMED])}{', ...' * (len(names) > NAMED)}]"
     advice = hint.advice.replace("{names}", listed).replace("{name}", quoted[0])
-    return f"{columns}{more}: {hint.what}{example}: {advice}"
+    return f"{columns}: {hint.what}{example}: {advice}"
 
 
 def _quoted(name: str) -> str:
@@ -274,9 +274,8 @@ def _rare(look: Look, source: Table) -> Iterator[Hint]:
     if source.problem != "classification" or len(look.counts) > MAX_CATEGORIES:
         return
     if few := sorted(name for name, count in look.counts.items() if count < len(SPLITS)):
-        listed = ", ".join(map(shown, few[:NAMED])) + f" and {len(few) - NAMED} more" * (len(few) > NAMED)
         advice = f"add some, or leave the class out: remove it from {source.schema} and set data.on_invalid: drop"
-        yield Hint(f"fewer than {len(SPLITS)} rows of {listed}", advice)
+        yield Hint(f"fewer than {len(SPLITS)} rows of {shortened([*map(shown, few)], NAMED)}", advice)
     if source.split == "random":
         name, count = min(look.counts.items(), key=lambda pair: (pair[1], pair[0]))
         if len(SPLITS) <= count < RARE:

@@ -12,11 +12,9 @@ from typing import Any
 
 from ..contracts import Manifest, Splits
 from ..core import files
-from ..core.errors import UserError
+from ..core.errors import UserError, shortened
 from ..core.paths import DATA_REPORT
 from ..prepared import PREPARED, SPLITS
-
-NAMED = 10  # maximum number of missing classes that an error names
 
 
 def assign(digest: str, splits: Splits) -> str:
@@ -150,8 +148,7 @@ def require_every_class(
             "set data.split: stratified in conf/data/, which gives every split one if a class has 3 different ones, or "
             "add examples"
         )
-    more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
-    raise UserError("; ".join(missing[:NAMED]) + f"{more}: {remedy}")
+    raise UserError(f"{shortened(missing, separator='; ')}: {remedy}")
 
 
 def require_examples(examples: Mapping[str, int]) -> None:

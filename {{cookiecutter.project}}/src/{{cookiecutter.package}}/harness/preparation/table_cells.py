@@ -80,11 +80,18 @@ def stored(values: "pa.Array") -> "pa.Array":
             return stored(values.storage)
         return pa.array([None if cell is None else str(cell) for cell in values.to_pylist()], pa.string())  # UUIDs
     if pa.types.is_float16(values.type):
-        shortest = pa.array([str(number) for number in as_numpy(values)])  # 0.1, not 0.0999755859375
-        return pa.array(shortest.cast(pa.float64()), mask=as_numpy(values.is_null()))
+        return _shortest(values)
     if pa.types.is_fixed_size_binary(values.type) or pa.types.is_binary_view(values.type):
         return values.cast(pa.binary())
     return values.cast(pa.string()) if pa.types.is_string_view(values.type) else values
+
+
+def _shortest(values: "pa.Array") -> "pa.Array":
+    """Doubles of the shortest texts of narrower floats: 0.1, not 0.10000000149011612."""
+    import pyarrow as pa
+
+    shortest = pa.array([str(number) for number in as_numpy(values)])
+    return pa.array(shortest.cast(pa.float64()), mask=as_numpy(values.is_null()))
 
 
 def _decoded(values: "pa.Array") -> tuple["pa.Array", Bad]:
@@ -201,8 +208,7 @@ def _plain(values: "pa.Array") -> "pa.Array":
     import pyarrow as pa
 
     if pa.types.is_float32(values.type):
-        shortest = pa.array([str(number) for number in as_numpy(values)])  # 0.1, not 0.10000000149011612
-        return pa.array(shortest.cast(pa.float64()), mask=as_numpy(values.is_null()))
+        return _shortest(values)
     plain = pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)
     return values if plain or _is_text(values) else values.cast(pa.string())
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Splits
-from ..core.errors import UserError
+from ..core.errors import UserError, shortened
 from ..prepared import SPLITS
 from ..prepared.tables import batches
 from . import table_guesses
@@ -20,7 +20,6 @@ from .table_writer import SplitWriter
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NAMED = 10  # maximum number of columns that a warning names
 STEPS = 1000  # number of 32-bit numbers within the range of a target from which it is fine enough
 MANY = 30  # number of levels from which they may be numbers
 FEW = 10  # number of rows below which a pattern may be chance
@@ -122,7 +121,7 @@ def warnings(
 
 def _constant(training: SplitWriter) -> Iterator[str]:
     names = [name for name, values in training.values.items() if len(values) < 2]
-    shown = ", ".join(map(repr, names[:NAMED])) + f" and {len(names) - NAMED:,} more" * (len(names) > NAMED)
+    shown = shortened([*map(repr, names)])
     if len(names) == 1:
         yield f"column {shown} is constant in the training split, a model learns nothing from it: name it in data.drop"
     elif names:
