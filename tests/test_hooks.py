@@ -460,7 +460,7 @@ def test_first_contact_enter_answers_every_question(tmp_path: Path) -> None:
         os.close(child)
         os.write(parent, b"\n" * 40)  # more than there are questions
         told = b""
-        with contextlib.suppress(OSError):  # the end of a terminal that nobody writes to any more
+        with contextlib.suppress(OSError):  # Linux ends a terminal so when its last writer closes it
             while content := os.read(parent, 4096):
                 told += content
         assert process.wait() == 0

@@ -17,7 +17,7 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 # As the READMEs say it: Linux with glibc 2.28 or later, macOS 14 or later.
 MACHINES = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
 TOGETHER = [*sorted((TEMPLATE / "requirements").glob("*.lock")), ROOT / "requirements" / "template.lock"]
-ALONE = [ROOT / "requirements" / "checkov.lock"]  # in an environment of its own
+ALONE = [ROOT / "requirements" / "checkov.lock"]  # its versions do not fit beside those of the others
 
 
 def test_the_pythons_are_the_same_everywhere() -> None:
@@ -183,7 +183,7 @@ def test_the_first_python_that_fits_makes_the_environment(project: BakedProject,
 
 
 def test_a_python_without_venv_is_one_line(project: BakedProject, machine: Path) -> None:
-    """Debian and Ubuntu have a package of its own for it; venv tells this on standard output."""
+    """Debian and Ubuntu ship venv in a separate package, which venv says on standard output."""
     program(machine, "python3.12", 'test "$1" = -c || { echo apt install; exit 1; }')
     done = setup(project, machine)
     assert done.stderr.splitlines()[0].startswith("error: python3.12 has no complete venv: install python3-venv")

@@ -1,4 +1,4 @@
-"""The store of runs belongs to the project's present folder, whatever its name."""
+"""The store of runs in moved, copied and interrupted projects."""
 
 import multiprocessing
 import os
