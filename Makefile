@@ -10,14 +10,14 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export BENTOML_DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint site bench bake unbake lock clean
+.PHONY: help setup demo test portable lint site bench gpu bake unbake lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Make .venv: the generated project's locked tools, and the template's own
 
-.venv/.installed: $(filter-out $(LOCKS)/remote-%,$(wildcard $(LOCKS)/*.lock)) requirements/template.lock
+.venv/.installed: $(filter-out $(LOCKS)/remote-% $(LOCKS)/gpu.lock,$(wildcard $(LOCKS)/*.lock)) requirements/template.lock
 	@echo "Installing the locked tools into .venv (about a minute; nothing to do next time)"
 	@python=$(or $(PYTHON),python3); test ! -x .venv/bin/python || { python=.venv/bin/python; first="rm -r .venv, then "; }; \
 	$$python $(FITS) || { echo >&2 "error: the locks are for Python 3.11 to 3.13, and $$python is none:" \
@@ -39,6 +39,9 @@ test: .venv/.installed ## Everything that CI checks; FAST=1: what takes seconds,
 	@# One more than the two cores that this is made for: a test waits for a disk or a server for a sixth of its time.
 	python -m pytest --numprocesses 3 --no-loadscope-reorder $(if $(FAST),-m "not (pipeline or service or slow)")
 
+portable: .venv/.installed ## All models on three emulated processors and on one core: the same bytes? An hour
+	python -m pytest -m portable tests/test_portable.py
+
 lint: .venv/.installed ## pre-commit run --all-files
 	pre-commit run --all-files
 
@@ -53,10 +56,20 @@ bench: .venv/.installed ## The benchmarks: ratios, both sides in one run
 	ln -s $(CURDIR)/.venv build/bench/my-experiment/.venv
 	cd build/bench/my-experiment && dvc repro --quiet
 	python benchmarks/service.py build/bench/my-experiment
+	python benchmarks/counting.py build/bench/my-experiment
+	python benchmarks/drift.py build/bench/my-experiment
 	python benchmarks/transfer.py build/bench/my-experiment
 	python benchmarks/tables.py
 	python benchmarks/boosting.py
 	python benchmarks/sweep.py
+
+gpu: .venv/.installed ## On a machine with an NVIDIA GPU: what its owner relies on, in ten minutes; downloads 2.7 GB
+	rm -rf build/gpu
+	cookiecutter . --no-input --output-dir build/gpu >/dev/null
+	$(MAKE) --directory build/gpu/my-experiment setup GPU=1
+	@# The processor's results, with which those of the GPU are compared.
+	cd build/gpu/my-experiment && PATH=$$PWD/.venv/bin:$$PATH CUDA_VISIBLE_DEVICES=-1 dvc repro --quiet
+	build/gpu/my-experiment/.venv/bin/python benchmarks/gpu.py build/gpu/my-experiment
 
 bake: .venv/.installed ## Generate a project (TASK=...) with the default answers into build/bake, to look at or to work in
 	rm -rf build/bake

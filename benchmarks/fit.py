@@ -58,7 +58,7 @@ def main(project: Path, determinism: str, variants: list[str], runs: list[str]) 
     import yaml
 
     params = yaml.safe_load((project / "params.yaml").read_text())
-    settings = {key: value for key, value in params["train"].items() if key != "_target_"}
+    settings = {key: value for key, value in params["train"].items() if key in descent.Settings._fields}
     networks = {kind: yaml.safe_load((project / f"conf/model/{kind}.yaml").read_text()) for kind in ("cnn", "mlp")}
     if determinism == "on":
         devices.make_deterministic(settings["seed"])

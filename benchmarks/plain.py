@@ -8,10 +8,10 @@ nothing written but model, metrics and plots. The last line on stdout is JSON: s
 and the accuracy.
 
 Taken from the generated package, because another implementation would be other work and not other wiring:
-reading the digits, the network, the metrics (scikit-learn's need 30 times as long for the bootstrap) and the
-drawing. Training is written by hand as most people would, seeded but without `enable_op_determinism`, so what
-determinism costs counts against the pipeline. The number of epochs is given, because early stopping would end
-another shuffle elsewhere.
+the assignment of a picture to its split, the network, the metrics (scikit-learn's need 30 times as long for the
+bootstrap) and the drawing. Training is written by hand as most people would, seeded but without
+`enable_op_determinism`, so what determinism costs counts against the pipeline. The number of epochs is given, because
+early stopping would end another shuffle elsewhere.
 """
 
 import json
@@ -40,11 +40,13 @@ def main(project: Path, output: Path, epochs: int) -> None:
     import onnxruntime
     import pandas as pd
     import yaml
+    from PIL import Image
+    from sklearn.datasets import load_digits
 
-    cnn, sources, contracts, classification, workspace, plots, prepared, preparation = (
+    sources, contracts, classification, workspace, plots, prepared, preparation = (
         importlib.import_module(f"{package}.{name}")
         for name in (
-            "models.cnn", "data.images", "harness.contracts", "harness.evaluation.classification",
+            "data.images", "harness.contracts", "harness.evaluation.classification",
             "harness.evaluation.workspace", "harness.evaluation.plots", "harness.prepared",
             "harness.preparation.splits",
         )
@@ -52,14 +54,14 @@ def main(project: Path, output: Path, epochs: int) -> None:
     lap("imports")
 
     params = yaml.safe_load((project / "params.yaml").read_text())
-    source = sources.digits(image_size=params["data"]["image_size"], channels=params["data"]["channels"])
+    bunch, classes = load_digits(), [str(digit) for digit in range(10)]
     splits = contracts.Splits(**params["prepare"])
     pictures: dict[str, list[np.ndarray]] = {split: [] for split in prepared.SPLITS}
     answers: dict[str, list[int]] = {split: [] for split in prepared.SPLITS}
-    for example in source.items:
-        split = preparation.assign(example.digest, splits)
-        pictures[split].append(example.image)
-        answers[split].append(example.label)
+    for pixels, label in zip(np.rint(bunch.images * (255 / 16)).astype(np.uint8), bunch.target, strict=True):
+        split = preparation.assign(sources.pixel_digest(Image.fromarray(pixels)), splits)
+        pictures[split].append(pixels[..., None])
+        answers[split].append(int(label))
     images = {split: np.stack(pictures[split]).astype(np.float32) for split in pictures}
     labels = {split: np.array(answers[split]) for split in answers}
     lap("prepare")
@@ -68,10 +70,12 @@ def main(project: Path, output: Path, epochs: int) -> None:
     network = {key: value for key, value in params["model"].items() if key != "_target_"}
 
     def inputs() -> tuple[Any, Any]:
-        image = keras.Input(source.shape)
+        image = keras.Input((8, 8, 1))
         return image, keras.layers.Rescaling(1 / 255)(image)
 
-    model = cnn.cnn(inputs, keras.layers.Dense(len(source.classes), activation="softmax"), **network)
+    name = params["model"]["_target_"].rpartition(".")[2]
+    make = getattr(importlib.import_module(f"{package}.models.{name}"), name)
+    model = make(inputs, keras.layers.Dense(len(classes), activation="softmax"), **network)
     optimiser = keras.optimizers.Adam(params["train"]["learning_rate"])
     model.compile(optimiser, "sparse_categorical_crossentropy", metrics=["accuracy"])
     best = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
@@ -94,7 +98,7 @@ def main(project: Path, output: Path, epochs: int) -> None:
     session = onnxruntime.InferenceSession(output / "model.onnx", providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     probabilities = session.run(None, {name: images["test"]})[0]
-    test = workspace.Predictions(probabilities, labels["test"], labels["train"], {"classes": source.classes}, {})
+    test = workspace.Predictions(probabilities, labels["test"], labels["train"], {"classes": classes}, {})
     found = classification.evaluate(test, SimpleNamespace(**params["evaluate"]), output)
     (output / "metrics.json").write_text(json.dumps({name: metric.value for name, metric in found.estimates.items()}))
     curves = pd.DataFrame(history.history).rename_axis("epoch").reset_index()

@@ -19,7 +19,7 @@ from cookiecutter.prompt import prompt_for_config
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = "{{cookiecutter.project}}"
-WRITTEN = {"dvc.lock", "params.yaml"}  # by the pipeline
+WRITTEN = {"dvc.lock", "machine.json", "params.yaml"}  # by the pipeline
 BASE = "refs/unbake/base"  # in the bake: what the template and the bake last agreed on
 NAMES = ("project_name", "project", "package", "description", "author_name", "author_email")
 SIMPLE = re.compile(r"\{\{\s*cookiecutter\.(\w+)\s*\}\}")

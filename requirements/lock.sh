@@ -20,8 +20,10 @@ bake() { # NAME ANSWERS...
 }
 bake images
 bake tables task=tabular-classification
-groups=(--group pyproject.toml:template --group "$work/tables/pyproject.toml:tables")
-for group in train images serve release dev; do groups+=(--group "$work/images/pyproject.toml:$group"); done
+bake production scope=production
+groups=(--group pyproject.toml:template --group "$work/tables/pyproject.toml:tables"
+  --group "$work/production/pyproject.toml:monitoring")
+for group in train gpu images serve release dev; do groups+=(--group "$work/images/pyproject.toml:$group"); done
 for remote in s3 gcs azure ssh; do
   bake $remote dvc_remote=$remote
   groups+=(--group "$work/$remote/pyproject.toml:remote")
@@ -32,9 +34,10 @@ fi
 compile "$work/all.lock" "${groups[@]}"
 
 together=(--constraint "$work/all.lock")
-for group in train release dev; do
+for group in train gpu release dev; do
   compile "$locks/$group.lock" "${together[@]}" --group "$work/images/pyproject.toml:$group"
 done
+compile "$locks/monitoring.lock" "${together[@]}" --group "$work/production/pyproject.toml:monitoring"
 for kind in images tables; do
   compile "$locks/$kind.lock" "${together[@]}" --group "$work/$kind/pyproject.toml:$kind"
   compile "$locks/serve-$kind.lock" "${together[@]}" --group "$work/$kind/pyproject.toml:serve"

@@ -189,11 +189,23 @@ def packed_files(project: BakedProject) -> set[str]:
     harness = package.parent / "harness"
     locks = {f"requirements/{lock.name}" for lock in (project.path / "requirements").glob("serve-*.lock")}
     files = [package.parent / name for name in ("__init__.py", "__main__.py", "page.html", "service.py")]
-    files += [harness / name for name in ("__init__.py", "contracts.py", "exported/__init__.py", "exported/model.py")]
-    files += [harness / "serving/static" / name for name in ("page.css", "page.js")]
-    files += [file for room in ("core", "inputs", "serving", "targets") for file in (harness / room).glob("*.py")]
-    models = {f"models/{name}" for name in ("model.json", "model.onnx", "page.json")}
+    files += [harness / name for name in ("__init__.py", "contracts.py", "exported/__init__.py")]
+    names = ("attribution", "counterfactuals", "explainer", "images", "images_grid", "model", "tables")
+    files += [file for name in names if (file := harness / f"exported/{name}.py").exists()]
+    files += [harness / "packaging/symbols.py"]  # for the build of the image
+    files += [harness / "serving/static" / name for name in ("docs.html", "page.css", "page.js")]
+    rooms = ("capture", "core", "drift", "inputs", "serving", "targets")
+    files += [file for room in rooms for file in (harness / room).glob("*.py")]
+    stems = ("decision", "explain", "model", "page", "reference")
+    models = {"models/model.onnx", *(f"models/{stem}.json" for stem in stems)}
     return {"bentofile.yaml", *locks, *models, *(file.relative_to(source).as_posix() for file in files)}
+
+
+def said(answer: Any) -> dict[str, Any]:
+    """A JSON answer of the service without its id, which is another one each time."""
+    content: dict[str, Any] = answer.json()
+    assert answer.status_code == 200 and re.fullmatch("[0-9a-f]{32}", content.pop("id")), answer.text
+    return content
 
 
 def package_python(project: BakedProject, code: str) -> str:
@@ -249,6 +261,25 @@ def apt_install(*packages: str) -> None:
         installed = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=600)
     if installed.returncode != 0:
         pytest.skip(f"{' '.join(packages)}: cannot be installed: {installed.stderr[-300:]}")
+
+
+def apt_unpack(folder: Path, *packages: str) -> Path:
+    """Unpacks Debian's packages without installing them, so that no service starts; gives the folder of programs."""
+    if not shutil.which("apt-get"):
+        pytest.skip(f"is not here: {' '.join(packages)}, and there is no apt-get")
+    with FileLock(Path(tempfile.gettempdir()) / "template-tests-apt.lock"):
+        if not (folder / "usr").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            command = ["apt-get", "download", "--quiet", *packages]
+            done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
+            if done.returncode and os.geteuid() == 0:  # the lists are older than the packages
+                subprocess.run(["apt-get", "update", "--quiet"], check=False, capture_output=True, timeout=300)
+                done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
+            if done.returncode:
+                pytest.skip(f"{' '.join(packages)}: cannot be downloaded: {done.stderr[-300:]}")
+            for package in sorted(folder.glob("*.deb")):
+                subprocess.run(["dpkg", "-x", package, folder], check=True, capture_output=True, timeout=300)
+    return folder / "usr" / "bin"
 
 
 def need_curl() -> None:
@@ -319,6 +350,7 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterato
         patch.setenv("DVC_SYSTEM_CONFIG_DIR", str(home / "dvc-system"))
         patch.setenv("DVC_SITE_CACHE_DIR", str(home / "dvc-site"))
         patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # a GPU computes other bytes
         patch.setenv("AWS_CONFIG_FILE", str(home / "aws"))
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws"))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -406,6 +438,7 @@ def quick_project(once: Once) -> BakedProject:
     def prepare(project: BakedProject) -> None:
         edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 3")
         edit(project, "conf/config.yaml", "- model: cnn", "- model: mlp")
+        edit(project, "conf/config.yaml", "- explain: default", "- explain: none")
         quiet(project.run("dvc", "repro"))
         project.commit("Quick")
 

@@ -30,15 +30,20 @@ FILES = set(
     LICENSE
     Makefile
     README.md
+    conf/ci.yaml
     conf/config.yaml
     conf/debug/limit.yaml
     conf/debug/overfit.yaml
     conf/debug/profile.yaml
     conf/experiment/mlp.yaml
+    conf/explain/default.yaml
+    conf/explain/none.yaml
     conf/launcher/joblib.yaml
     conf/launcher/local.yaml
     conf/launcher/ray.yaml
     conf/launcher/slurm.yaml
+    conf/robustness/default.yaml
+    conf/robustness/none.yaml
     conf/model/mlp.yaml
     conf/sweep.yaml
     conf/sweep/cmaes.yaml
@@ -59,9 +64,11 @@ FILES = set(
     docs/devices.md
     docs/environment.md
     docs/evaluation.md
+    docs/explanations.md
     docs/index.md
     docs/notebooks.md
     docs/pipeline.md
+    docs/robustness.md
     docs/sweep.md
     docs/tests.md
     docs/tracking.md
@@ -71,6 +78,7 @@ FILES = set(
     dvc.yaml
     pyproject.toml
     requirements/dev.lock
+    requirements/gpu.lock
     requirements/train.lock
     src/<package>/__init__.py
     src/<package>/__main__.py
@@ -79,6 +87,7 @@ FILES = set(
     src/<package>/harness/automation/__init__.py
     src/<package>/harness/automation/ci.py
     src/<package>/harness/automation/differences.py
+    src/<package>/harness/automation/settings.py
     src/<package>/harness/configuration.py
     src/<package>/harness/contracts.py
     src/<package>/harness/core/__init__.py
@@ -90,15 +99,43 @@ FILES = set(
     src/<package>/harness/core/programs.py
     src/<package>/harness/core/stages.py
     src/<package>/harness/core/text.py
+    src/<package>/harness/drift/__init__.py
+    src/<package>/harness/drift/bins.py
+    src/<package>/harness/drift/contracts.py
+    src/<package>/harness/drift/evidence.py
+    src/<package>/harness/drift/recent.py
+    src/<package>/harness/drift/reference.py
     src/<package>/harness/evaluation/__init__.py
+    src/<package>/harness/evaluation/card.html
     src/<package>/harness/evaluation/card.py
     src/<package>/harness/evaluation/contracts.py
+    src/<package>/harness/evaluation/html.py
+    src/<package>/harness/evaluation/membership.py
+    src/<package>/harness/evaluation/metadata.py
     src/<package>/harness/evaluation/metrics.py
     src/<package>/harness/evaluation/plots.py
+    src/<package>/harness/evaluation/reference.py
     src/<package>/harness/evaluation/report.py
     src/<package>/harness/evaluation/settings.py
+    src/<package>/harness/evaluation/slice_card.py
+    src/<package>/harness/evaluation/slices.py
     src/<package>/harness/evaluation/workspace.py
+    src/<package>/harness/explanation/__init__.py
+    src/<package>/harness/explanation/attribution.py
+    src/<package>/harness/explanation/checks.py
+    src/<package>/harness/explanation/contracts.py
+    src/<package>/harness/explanation/plan.py
+    src/<package>/harness/explanation/ranks.py
+    src/<package>/harness/explanation/report.py
+    src/<package>/harness/explanation/settings.py
+    src/<package>/harness/explanation/subject.py
+    src/<package>/harness/executors/__init__.py
+    src/<package>/harness/executors/local.py
+    src/<package>/harness/executors/ray.py
     src/<package>/harness/exported/__init__.py
+    src/<package>/harness/exported/attribution.py
+    src/<package>/harness/exported/counterfactuals.py
+    src/<package>/harness/exported/explainer.py
     src/<package>/harness/exported/graphs.py
     src/<package>/harness/exported/inference.py
     src/<package>/harness/exported/model.py
@@ -109,6 +146,13 @@ FILES = set(
     src/<package>/harness/preparation/splits.py
     src/<package>/harness/notebook/__init__.py
     src/<package>/harness/prepared/__init__.py
+    src/<package>/harness/robustness/__init__.py
+    src/<package>/harness/robustness/contracts.py
+    src/<package>/harness/robustness/none.py
+    src/<package>/harness/robustness/plots.py
+    src/<package>/harness/robustness/report.py
+    src/<package>/harness/robustness/search.py
+    src/<package>/harness/robustness/subject.py
     src/<package>/harness/sweep/__init__.py
     src/<package>/harness/sweep/experiment.py
     src/<package>/harness/sweep/launchers/__init__.py
@@ -144,9 +188,13 @@ FILES = set(
     src/<package>/harness/tracking/labels.py
     src/<package>/harness/tracking/lockfile.py
     src/<package>/harness/tracking/log.py
+    src/<package>/harness/tracking/machine.py
+    src/<package>/harness/tracking/outcome.py
     src/<package>/harness/tracking/runs.py
     src/<package>/harness/tracking/store.py
+    src/<package>/harness/tracking/verdict.py
     src/<package>/harness/training/__init__.py
+    src/<package>/harness/training/adversarial.py
     src/<package>/harness/training/batches.py
     src/<package>/harness/training/checkpoint.py
     src/<package>/harness/training/descent.py
@@ -154,7 +202,9 @@ FILES = set(
     src/<package>/harness/training/distributed.py
     src/<package>/harness/training/export.py
     src/<package>/harness/training/fit.py
+    src/<package>/harness/training/gpu.py
     src/<package>/harness/training/keras_fit.py
+    src/<package>/harness/training/kernels.py
     src/<package>/harness/training/quiet.py
     src/<package>/harness/training/rendezvous.py
     src/<package>/harness/training/restore.py
@@ -165,7 +215,9 @@ FILES = set(
     src/<package>/stages/__init__.py
     src/<package>/stages/config.py
     src/<package>/stages/evaluate.py
+    src/<package>/stages/explain.py
     src/<package>/stages/prepare.py
+    src/<package>/stages/robustness.py
     src/<package>/stages/train.py
     src/<package>/tests/__init__.py
     src/<package>/tests/conftest.py
@@ -183,11 +235,13 @@ SERVICE = set(
     conf/gates/default.yaml
     docs/image.md
     docs/lineage.md
+    docs/log.md
     docs/predict.md
     docs/release.md
     docs/retrain.md
     docs/savedmodel.md
     docs/serve.md
+    docs/why.md
     make/service.mk
     requirements/release.lock
     src/<package>/harness/automation/retrain.py
@@ -201,6 +255,13 @@ SERVICE = set(
     src/<package>/harness/batch/items.py
     src/<package>/harness/batch/parts.py
     src/<package>/harness/batch/predict.py
+    src/<package>/harness/capture/__init__.py
+    src/<package>/harness/capture/answered.py
+    src/<package>/harness/capture/contracts.py
+    src/<package>/harness/capture/lines.py
+    src/<package>/harness/capture/log.py
+    src/<package>/harness/capture/segments.py
+    src/<package>/harness/capture/settings.py
     src/<package>/harness/lineage.py
     src/<package>/harness/packaging/__init__.py
     src/<package>/harness/packaging/bento.py
@@ -209,6 +270,7 @@ SERVICE = set(
     src/<package>/harness/packaging/savedmodel.py
     src/<package>/harness/packaging/sbom.py
     src/<package>/harness/packaging/signatures.py
+    src/<package>/harness/packaging/symbols.py
     src/<package>/harness/packaging/tensorflow_model.py
     src/<package>/harness/packaging/tensorflow_trees.py
     src/<package>/harness/packaging/warm_up.py
@@ -221,23 +283,73 @@ SERVICE = set(
     src/<package>/harness/release/versions.py
     src/<package>/harness/serving/__init__.py
     src/<package>/harness/serving/admission.py
+    src/<package>/harness/serving/arrivals.py
     src/<package>/harness/serving/body.py
+    src/<package>/harness/serving/checks.py
+    src/<package>/harness/serving/counting.py
+    src/<package>/harness/serving/explain.py
+    src/<package>/harness/serving/feedback.py
     src/<package>/harness/serving/http.py
+    src/<package>/harness/serving/interfaces.py
     src/<package>/harness/serving/labels.py
     src/<package>/harness/serving/limits.py
+    src/<package>/harness/serving/log.py
     src/<package>/harness/serving/metrics.py
     src/<package>/harness/serving/model.py
+    src/<package>/harness/serving/observer.py
     src/<package>/harness/serving/openapi.py
     src/<package>/harness/serving/page.py
+    src/<package>/harness/serving/protocol.py
     src/<package>/harness/serving/refusal.py
     src/<package>/harness/serving/routes.py
     src/<package>/harness/serving/serve.py
     src/<package>/harness/serving/server.py
     src/<package>/harness/serving/sockets.py
     src/<package>/page.html
+    src/<package>/harness/serving/static/docs.html
     src/<package>/harness/serving/static/page.css
     src/<package>/harness/serving/static/page.js
     src/<package>/service.py
+    """.split()
+)
+# What `production` adds to them.
+PRODUCTION = set(
+    """
+    conf/monitoring.yaml
+    docs/feedback.md
+    docs/monitoring.md
+    docs/runbook.md
+    make/production.mk
+    monitoring/alertmanager.yml
+    monitoring/compose.yaml
+    monitoring/dashboard.json
+    monitoring/grafana/dashboards.yml
+    monitoring/grafana/datasources.yml
+    monitoring/prometheus.yml
+    monitoring/rules.yml
+    monitoring/rules_test.yml
+    monitoring/targets.yml
+    requirements/monitoring.lock
+    src/<package>/harness/feedback/__init__.py
+    src/<package>/harness/feedback/collect.py
+    src/<package>/harness/feedback/contracts.py
+    src/<package>/harness/feedback/ledger.py
+    src/<package>/harness/feedback/production.py
+    src/<package>/harness/feedback/production_counts.py
+    src/<package>/harness/feedback/production_plots.py
+    src/<package>/harness/feedback/reading.py
+    src/<package>/harness/feedback/shares.py
+    src/<package>/harness/monitoring/__init__.py
+    src/<package>/harness/monitoring/alerts.py
+    src/<package>/harness/monitoring/dashboard.py
+    src/<package>/harness/monitoring/files.py
+    src/<package>/harness/monitoring/panels.py
+    src/<package>/harness/monitoring/promql.py
+    src/<package>/harness/monitoring/rules.py
+    src/<package>/harness/monitoring/rules_tests.py
+    src/<package>/harness/monitoring/settings.py
+    src/<package>/harness/monitoring/write.py
+    src/<package>/tests/test_monitoring.py
     """.split()
 )
 # What a task adds to them, by what comes in and what is answered.
@@ -249,12 +361,14 @@ IMAGES = set(
     conf/data/digits.yaml
     conf/data/image_folder.yaml
     conf/experiment/cnn.yaml
+    conf/experiment/driving.yaml
     conf/experiment/mobilenet_v3.yaml
     conf/experiment/resnet50.yaml
     conf/model/cnn.yaml
     conf/model/mobilenet_v3.yaml
     conf/model/resnet50.yaml
     data/weights/.gitkeep
+    docs/driving.md
     docs/pictures.md
     docs/requests-pictures.md
     notebooks/images.py
@@ -263,7 +377,17 @@ IMAGES = set(
     src/<package>/augmentation.py
     src/<package>/data/images.py
     src/<package>/harness/batch/images.py
+    src/<package>/harness/capture/images.py
+    src/<package>/harness/drift/images.py
     src/<package>/harness/evaluation/images.py
+    src/<package>/harness/explanation/images.py
+    src/<package>/harness/explanation/images_plots.py
+    src/<package>/harness/exported/images.py
+    src/<package>/harness/exported/images_grid.py
+    src/<package>/harness/robustness/images.py
+    src/<package>/harness/robustness/images_changes.py
+    src/<package>/harness/robustness/images_gradients.py
+    src/<package>/harness/robustness/images_plots.py
     src/<package>/harness/inputs/images.py
     src/<package>/harness/preparation/images.py
     src/<package>/harness/notebook/images.py
@@ -299,7 +423,16 @@ TABLES = set(
     src/<package>/data/tables.py
     src/<package>/features.py
     src/<package>/harness/batch/tables.py
+    src/<package>/harness/capture/tables.py
+    src/<package>/harness/drift/tables.py
     src/<package>/harness/evaluation/tables.py
+    src/<package>/harness/explanation/table_partial.py
+    src/<package>/harness/explanation/table_plots.py
+    src/<package>/harness/explanation/table_words.py
+    src/<package>/harness/explanation/tables.py
+    src/<package>/harness/exported/tables.py
+    src/<package>/harness/robustness/tables.py
+    src/<package>/harness/robustness/tables_pairs.py
     src/<package>/harness/inputs/table_dates.py
     src/<package>/harness/inputs/table_notation.py
     src/<package>/harness/inputs/tables.py
@@ -312,6 +445,7 @@ TABLES = set(
     src/<package>/harness/preparation/table_cells.py
     src/<package>/harness/preparation/table_files.py
     src/<package>/harness/preparation/table_guesses.py
+    src/<package>/harness/preparation/table_rows.py
     src/<package>/harness/preparation/table_review.py
     src/<package>/harness/preparation/table_splits.py
     src/<package>/harness/preparation/table_violations.py
@@ -334,8 +468,12 @@ TABLES = set(
 CLASSIFICATION = set(
     """
     docs/classification.md
+    src/<package>/harness/drift/classification.py
     src/<package>/harness/evaluation/classification.py
+    src/<package>/harness/evaluation/classification_decision.py
     src/<package>/harness/evaluation/classification_plots.py
+    src/<package>/harness/explanation/classification.py
+    src/<package>/harness/robustness/classification.py
     src/<package>/harness/targets/classification.py
     """.split()
 )
@@ -346,6 +484,13 @@ TASKS = {
     | set(
         """
         conf/data/breast_cancer.yaml
+        conf/data/credit.yaml
+        conf/experiment/credit.yaml
+        conf/experiment/diagnosis.yaml
+        docs/credit.md
+        docs/diagnosis.md
+        src/<package>/data/credit.py
+        schema/credit.yaml
         conf/experiment/logistic_regression.yaml
         conf/model/logistic_regression.yaml
         schema/breast_cancer.yaml
@@ -360,8 +505,11 @@ TASKS = {
         conf/model/linear_regression.yaml
         docs/regression.md
         schema/diabetes.yaml
+        src/<package>/harness/drift/regression.py
         src/<package>/harness/evaluation/regression.py
         src/<package>/harness/evaluation/regression_plots.py
+        src/<package>/harness/explanation/regression.py
+        src/<package>/harness/robustness/regression.py
         src/<package>/harness/targets/regression.py
         src/<package>/models/linear_regression.py
         """.split()
@@ -406,6 +554,8 @@ SERVED = {
     "requirements/serve-tables.lock",
     "src/<package>/harness/batch/images.py",
     "src/<package>/harness/batch/tables.py",
+    "src/<package>/harness/capture/images.py",
+    "src/<package>/harness/capture/tables.py",
     "src/<package>/harness/packaging/tables.py",
 }
 OPEN = {"CITATION.cff"}
@@ -424,6 +574,8 @@ UNICODE = {
 }
 # Signs of Jinja that was not rendered; `${{ }}` is an expression of GitHub's.
 LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
+# Prometheus' templates, legends of Grafana and what writes them have braces, too.
+BRACES = re.compile(r"^(src/\w+/harness/)?monitoring/")
 CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 
@@ -440,6 +592,9 @@ def expected_files(
     names = FILES | TASKS[task] | MORE.get(dvc_remote, set()) | PROVIDERS[ci]
     names |= OPEN if license != "Proprietary" else set()
     names = names - SERVED if scope == "experiment" else names | SERVICE
+    if scope == "production":
+        kind = "images" if task.startswith("image") else "tables"
+        names |= PRODUCTION | {f"src/<package>/harness/feedback/{kind}.py"}
     return {name.replace("<package>", package) for name in names}
 
 
@@ -461,7 +616,7 @@ def check_text(project: BakedProject) -> None:
             continue
         text = content.decode("utf-8")
         assert not LEFTOVER.search(name), name
-        left = LEFTOVER.search(text)
+        left = LEFTOVER.search(text.replace("{{", "") if BRACES.search(name) else text)
         assert left is None, f"{name} still holds {left}"
         assert text == "" or text.endswith("\n"), f"{name} does not end with a newline"
         match Path(name).suffix:
@@ -567,6 +722,7 @@ def test_the_container_installs_what_the_project_needs(bake: Callable[..., Baked
     requires = tomllib.loads(project.read("pyproject.toml"))["project"]["requires-python"]
     assert version and requires.startswith(f">={version.group(1)},")
     assert container["postCreateCommand"] == "make setup"
+    assert container["hostRequirements"] == {"gpu": "optional"}
     served = set(re.findall(r"PORT:-(\d+)", "".join(map(project.read, makefiles(project)))))
     assert {str(port) for port in container["forwardPorts"]} == served
 
@@ -858,6 +1014,8 @@ def test_python_files_hold_no_jinja() -> None:
         text = path.read_text(encoding="utf-8")
         if path.is_relative_to(TEMPLATE / "notebooks"):  # these import the package by its name, an answer
             text = text.replace("{{cookiecutter.package}}", "my_experiment", 1)
-        left = LEFTOVER.search(text)
+        # Copied as they are: what writes Prometheus' templates has their braces.
+        braces = path.parent.name == "monitoring"
+        left = LEFTOVER.search(text.replace("{{", "") if braces else text)
         assert left is None, f"{path.relative_to(TEMPLATE)} holds {left}"
         ast.parse(text, str(path))

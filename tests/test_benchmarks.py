@@ -7,6 +7,7 @@ machine.
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ def run(folder: Path, name: str, *arguments: str | Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+def figures(folder: Path, name: str, *arguments: str | Path) -> dict[str, Any]:
+    """The figures that a benchmark prints last."""
+    found: dict[str, Any] = json.loads(run(folder, name, *arguments)[-1])
+    return found
+
+
 def test_training_against_a_fit_by_hand(reproduced_project: BakedProject, tmp_path: Path) -> None:
     lines = run(tmp_path, "fit.py", reproduced_project.path, "on", "package,hand", "digits=1")
     speeds: dict[str, dict[str, list[float]]] = json.loads(lines[-1])
@@ -29,20 +36,30 @@ def test_training_against_a_fit_by_hand(reproduced_project: BakedProject, tmp_pa
     assert all(len(values) == 1 and values[0] > 0 for values in speeds["digits"].values())
 
 
+def test_the_checks_of_a_gpu_as_far_as_a_processor_goes(reproduced_project: BakedProject, tmp_path: Path) -> None:
+    lines = run(tmp_path, "gpu.py", reproduced_project.path, "--tiny")
+    outcomes = {name: each["outcome"] for name, each in json.loads(lines[-1]).items()}
+    possible = {"repeated", "mirrored", "precision", "xla", "throughput"}
+    assert {name for name, outcome in outcomes.items() if outcome == "ok"} == possible
+    rest = {name for name, outcome in outcomes.items() if outcome == "not possible here"}
+    assert rest == outcomes.keys() - possible == {"libraries", "used", "memory", "verdict"}
+    assert lines[1] == "used        not possible here: there is no GPU"
+
+
 def test_one_plain_script(reproduced_project: BakedProject, tmp_path: Path) -> None:
-    told: dict[str, Any] = json.loads(run(tmp_path, "plain.py", reproduced_project.path, tmp_path / "out", "2")[-1])
+    told = figures(tmp_path, "plain.py", reproduced_project.path, tmp_path / "out", "2")
     assert 0.1 < told["accuracy"] < 1
     assert len(told["seconds"]) > 3 and all(spent > 0 for spent in told["seconds"].values())
 
 
 def test_features_computed_once(reproduced_project: BakedProject, tmp_path: Path) -> None:
     size = ("--epochs", "1", "--images", "8", "--side", "32")
-    told: dict[str, float] = json.loads(run(tmp_path, "transfer.py", reproduced_project.path, *size)[-1])
+    told = figures(tmp_path, "transfer.py", reproduced_project.path, *size)
     assert told["ratio"] == pytest.approx(told["naive_s"] / told["cached_s"], abs=0.01)
 
 
 def test_a_table_against_pandas_and_keras_by_hand(tmp_path: Path) -> None:
-    lines = run(tmp_path, "tables.py", "2000")
+    lines = run(tmp_path, "tables.py", "2000", "1")
     rows = {
         name: tuple(map(float, values))
         for name, *values in (
@@ -52,3 +69,47 @@ def test_a_table_against_pandas_and_keras_by_hand(tmp_path: Path) -> None:
     assert rows.keys() == {"prepare", "train", "by hand"} and all(value > 0 for row in rows.values() for value in row)
     (ratio,) = (float(line.split()[1]) for line in lines if line.startswith("time: "))
     assert ratio == pytest.approx((rows["prepare"][0] + rows["train"][0]) / rows["by hand"][0], rel=0.02)
+
+
+def test_the_pipeline_against_the_script(quick_project: BakedProject, tmp_path: Path) -> None:
+    """One turn of the cold run, of which the others are parts."""
+    found = figures(tmp_path, "pipeline.py", "--project", quick_project.path, "--repeats", "1", "cold", "explain")
+    names = {"cold, time", "cold, CPU", "explain, seconds", "explain, CPU seconds"}
+    assert found.keys() == names and all(ratio > 0 for ratio in found.values())
+
+
+def test_the_service_in_one_process(reproduced_project: BakedProject, tmp_path: Path) -> None:
+    """The others take half a minute to start."""
+    size = ("--sides", "0", "--rounds", "1", "--seconds", "0.2")
+    found = figures(tmp_path, "service.py", reproduced_project.path, *size)
+    assert found.keys() == {"one process", "binary batches"}
+    loads = {f"{clients}: {what}" for clients in (1, 16, 64) for what in ("CPU a request, ms", "requests/s", "p50, ms")}
+    assert found["one process"].keys() >= {*loads, "cold start, s", "PSS, MB"}
+    assert found["binary batches"].keys() == {"1 client", "2 clients"}
+
+
+def test_counting_in_the_service(reproduced_project: BakedProject, tmp_path: Path) -> None:
+    found = figures(tmp_path, "counting.py", reproduced_project.path, "--rounds", "1", "--seconds", "0.5")
+    assert found["series"] > 60 and found["bytes of /metrics"] > 10_000
+    assert found["CPU, counting / plain"] > 0 and found["p99, scraped / not"] > 0
+
+
+def test_alarms_of_drift(reproduced_project: BakedProject, tmp_path: Path) -> None:
+    """These figures do not depend on the machine, so that goals hold here too."""
+    found = figures(tmp_path, "drift.py", reproduced_project.path, "--rows", "60000", "--repeats", "2")
+    assert found["clean"]["rows"] == 60_000 and found["clean"]["ours"] == 0 < found["clean"]["PSI > 0.2"]
+    shifts = {name: each for name, each in found["delays"].items() if name.endswith("1.0 sd")}
+    assert len(shifts) == 3 and all(each["never"] == each["wrong"] == 0 for each in shifts.values())
+    assert all(each["longest"] <= 500 for name, each in shifts.items() if not name.startswith("reference 400,"))
+    for name, days in found["dependent"].items():
+        wanted = 2 if "all rows drift all day" in name else 0
+        if "slightly" not in name:
+            assert days["1d beyond its loudest hour"] == wanted, name
+
+
+def test_a_sweep_against_the_basic_launcher(
+    quick_project: BakedProject, copy: Callable[[BakedProject], BakedProject], tmp_path: Path
+) -> None:
+    size = ("--trials", "3", "--project", copy(quick_project).path, "launchers")
+    found = figures(tmp_path, "sweep.py", *size)
+    assert found.keys() == {"of basic launcher", "beyond fit, s"} and all(value > 0 for value in found.values())

@@ -40,6 +40,7 @@ def pictures(default_project: BakedProject, copy: Copy) -> BakedProject:
     project.run("dvc", "add", IMAGES)
     edit(project, "conf/config.yaml", "- data: digits", "- data: image_folder")
     edit(project, "conf/config.yaml", "- model: cnn", "- model: mlp")
+    edit(project, "conf/config.yaml", "- explain: default", "- explain: none")
     edit(project, "conf/data/image_folder.yaml", "image_size: [64, 64]", "image_size: [8, 8]")
     edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 10")
     project.run("dvc", "repro")
@@ -90,11 +91,11 @@ def test_two_versions_can_be_compared(pictures: BakedProject, copy: Copy) -> Non
     for row in range(25):
         (project.path / IMAGES / "one" / f"{row}.png").rename(project.path / IMAGES / "zero" / f"once-one-{row}.png")
     done = project.run("dvc", "repro")  # it also tracks what changed in the folder
-    assert stages_run(done.stdout) == ["prepare", "train", "evaluate"]
+    assert stages_run(done.stdout) == ["prepare", "train", "explain", "robustness", "evaluate"]
     assert "data/raw/images.dvc" in project.git_status()
     project.commit("Wrong labels")
     edit(project, "conf/config.yaml", "confidence: 0.95", "confidence: 0.9")
-    assert stages_run(project.run("dvc", "repro").stdout) == ["config", "evaluate"]
+    assert stages_run(project.run("dvc", "repro").stdout) == ["config", "robustness", "evaluate"]
     project.commit("Narrower intervals")
     assert project.git_status() == ""
 

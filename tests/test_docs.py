@@ -1,5 +1,6 @@
 """The pages of a project: their commands are typed here, as they stand there, and their links lead somewhere."""
 
+import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -31,6 +32,11 @@ PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (TEMPLATE / "docs"
 
 # Commands that are only parsed here, for they need what is not here: pattern -> the test that comes closest to them.
 ELSEWHERE = {
+    # a service that keeps what it is asked, a key, and a home to keep both in
+    r"python -c 'import pyrage.*": "test_loop.py::test_the_loop",
+    r"SERVICE_LOG=.*": "test_loop.py::test_the_loop",
+    r"dvc import-url ~/production data/production": "test_loop.py::test_the_loop",
+    r"SERVICE_LOG_IDENTITY=.*": "test_loop.py::test_the_loop",
     # minutes
     r"make (test|lint)": "test_readme.py::test_tests_and_lint_pass_after_the_pipeline",
     r"make (coverage|reproduced)": "test_ci_github.py::test_a_good_commit_passes_and_nothing_runs_again",
@@ -38,6 +44,9 @@ ELSEWHERE = {
     r".* sweep sweep=tpe sweep.seeds=5": "test_sweeps.py::test_hopeless_trials_are_pruned_and_the_best_are_repeated",
     r".* sweep sweep=tpe launcher=joblib .*": (
         "test_sweeps.py::test_a_grid_in_two_processes_ends_in_a_reproducible_commit"
+    ),
+    r"dvc exp run -S robustness=default.*": (
+        "test_pipeline.py::test_attacks_find_what_noise_does_not_and_adversarial_training_helps"
     ),
     # an end
     r"make mlflow": "test_readme.py::test_make_mlflow_serves_the_runs",
@@ -68,7 +77,7 @@ ELSEWHERE = {
 # Commands that are typed with other arguments.
 REPLACED = {
     # They install, ask a package index, or need an engine or a registry: what make would run is there.
-    r"make (setup|lock.*|image|audit|push .*)": r"make --dry-run \1",
+    r"make (setup.*|lock.*|image|audit|push .*)": r"make --dry-run \1",
     # As short as can be: these trials take minutes.
     r"(.* sweep sweep=(?:tpe|random|pareto).*)": r"\1 sweep.trials=2 debug=limit",
     # A folder that is there.
@@ -96,8 +105,8 @@ def to_type(command: str) -> str:
 
 @contextmanager
 def serving(project: BakedProject, port: int) -> Iterator[None]:
-    """Serves the model with the command of the page, until the end of the block."""
-    with serve(project, "make serve", port) as server:
+    """Serves the model with the command of the page and explanations, until the end of the block."""
+    with serve(project, "SERVICE_EXPLAIN=on make serve", port) as server:
         wait_until_ready(f"http://127.0.0.1:{port}/readyz", server)
         yield
         told = stop(server)
@@ -129,6 +138,11 @@ def release_a_worse_one(project: BakedProject) -> None:
     project.run("dvc", "repro")
 
 
+def explain_again(project: BakedProject) -> None:
+    """Turns on explanations."""
+    edit(project, "conf/config.yaml", "- explain: none", "- explain: default")
+
+
 def commit_results(project: BakedProject) -> None:
     """Commits what the pipeline has written."""
     project.commit("Results")
@@ -136,6 +150,7 @@ def commit_results(project: BakedProject) -> None:
 
 # What a page takes for granted.
 BEFORE = {
+    "docs/credit.md": explain_again,
     "docs/data-versioning.md": add_pictures,
     "docs/pictures.md": add_pictures,
     "docs/release.md": release_a_worse_one,
@@ -151,11 +166,16 @@ def typed_in(
 
     def prepare(project: BakedProject) -> None:
         edit(project, "conf/train/default.yaml", "epochs: 60", "epochs: 1")
+        edit(project, "conf/config.yaml", "- explain: default", "- explain: none")
         project.commit("Short")
         project.run("dvc", "repro")
 
     pictures = once("pictures-typed", prepare, lambda: copy(reproduced_project))
-    table = once("table-typed", prepare, lambda: bake(task="tabular-classification", dvc_remote="s3", ci="none"))
+    table = once(
+        "table-typed",
+        prepare,
+        lambda: bake(task="tabular-classification", scope="production", dvc_remote="s3", ci="none"),
+    )
 
     def with_page(page: str) -> BakedProject | None:
         found = next((project for project in (pictures, table) if project.has_file(page)), None)
@@ -198,7 +218,10 @@ def check_result(project: BakedProject, command: str, done: subprocess.Completed
         assert "?? conf/experiment/grid-" in project.git_status()
     if command.startswith("curl"):
         answer = done.stdout or f"{np.load('/tmp/answers.npy').shape}"
-        assert '"predictions"' in answer or answer == "(64, 10)"
+        assert '"predictions"' in answer or '"explanations"' in answer or answer == "(64, 10)"
+    if command == "dvc exp run -S experiment=credit":  # the rule by which the table was made
+        means = json.loads(project.read("reports/explanations/values.json"))["importance"]
+        assert {*sorted(means, key=lambda name: means[name])[:2]} == {"housing", "purpose"}
     if command == "dvc queue start":
         work_off_queue(project, 2)
 
@@ -230,6 +253,7 @@ ANSWERS = [
     {"task": "tabular-classification", "ci": "gitlab"},
     {"task": "tabular-regression", "ci": "travis"},
     {"ci": "none"},
+    {"scope": "production"},
 ]
 
 

@@ -149,6 +149,10 @@ def test_it_shows_what_it_runs(image: Image) -> None:
     assert "Warning" not in image.output
 
 
+# Dependencies of the serving lock that only build models and Bentos.
+REMOVED = {"flatbuffers", "pip-requirements-parser", "protobuf", "rich-toolkit"}
+
+
 def test_it_holds_the_serving_lock_and_nothing_else(engine: Engine, image: Image) -> None:
     command = ["run", "--rm", *engine.locked_down, "--entrypoint=python", image.tag, "-c", INSIDE, *UNWANTED]
     inside = json.loads(engine(*command).stdout)
@@ -159,7 +163,9 @@ def test_it_holds_the_serving_lock_and_nothing_else(engine: Engine, image: Image
         for requirement in locked
         if requirement.marker is None or requirement.marker.evaluate()
     }
-    assert {name.lower().replace("_", "-"): version for name, version in inside["packages"]} == expected
+    assert expected.keys() > REMOVED
+    found = {name.lower().replace("_", "-"): version for name, version in inside["packages"]}
+    assert found == {name: version for name, version in expected.items() if name not in REMOVED}
     assert inside["importable"] == [] and inside["programs"] == []
     assert inside["user"] == [10001, 10001]
 

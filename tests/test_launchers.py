@@ -33,11 +33,11 @@ WORKER = """\
 import json, os, time
 from pathlib import Path
 
-def work(folder, threads):
+def work(folder):
     folder, me = Path(folder), os.getpid()
     names = "PYTHONHASHSEED MALLOC_ARENA_MAX TQDM_DISABLE OPTUNA_STORAGE".split()
     names += "SLURM_CPUS_PER_TASK SLURM_MEM_PER_NODE SLURM_MARK".split()
-    state = {"cwd": os.getcwd(), "parent": os.getppid(), "threads": threads}
+    state = {"cwd": os.getcwd(), "parent": os.getppid()}
     state |= {name: os.environ.get(name) for name in names}
     (folder / "writing").mkdir(exist_ok=True)
     (folder / "writing" / str(me)).write_text(json.dumps(state))
@@ -161,8 +161,7 @@ def start(default_project: BakedProject, tmp_path: Path) -> Iterator[Start]:
 
 def test_local_runs_one_worker_here(start: Start) -> None:
     sweep = start("local")
-    ((pid, state),) = sweep.workers(1).items()
-    assert state["threads"] is None
+    ((pid, _),) = sweep.workers(1).items()
     sweep.go()
     assert sweep.result() == {"lost": [], "pid": pid}
 
@@ -186,7 +185,6 @@ def test_joblib_loses_no_worker_with_another(start: Start, default_project: Bake
     assert states[well] == {
         "cwd": str(default_project.path),
         "parent": sweep.process.pid,
-        "threads": max(1, len(os.sched_getaffinity(0)) // 3),
         "PYTHONHASHSEED": "0",
         "MALLOC_ARENA_MAX": "1",
         "TQDM_DISABLE": "1",
@@ -253,7 +251,6 @@ def test_slurm_trains_what_the_pipeline_reproduces(
     arguments = ("train.learning_rate=0.003,0.01", "train.epochs=1", "sweep.name=jobs")
     done = project.run(*SWEEP, *arguments, *launcher, env={**slurm, "PYTHONPATH": "src"})
     quiet(done)
-    assert "threads: 1" in project.read("conf/experiment/jobs.yaml")
     assert project.git_status() == "?? conf/experiment/jobs.yaml\n"
 
 
@@ -262,7 +259,6 @@ def test_ray_loses_only_the_worker_of_a_lost_node(start: Start, ray_cluster: "Cl
     states = sweep.workers(2)
     assert len({state["parent"] for state in states.values()}) == 2, "one worker on each node"
     assert {state["OPTUNA_STORAGE"] for state in states.values()} == {"sweeps/journal.log"}
-    assert {state["threads"] for state in states.values()} == {1}
     (node,) = ray_cluster.worker_nodes
     ray_cluster.remove_node(node, allow_graceful=False)
     wait_until(lambda: any(gone([pid]) for pid in states), "the node's worker is gone")
@@ -279,7 +275,6 @@ def test_slurm_loses_no_worker_with_another(start: Start, slurm: dict[str, str],
     (killed, failed, well), states = sorted(sweep.workers(3)), sweep.workers(3)
     assert {name: value for name, value in states[well].items() if name != "parent"} == {
         "cwd": str(default_project.path),
-        "threads": 1,
         "PYTHONHASHSEED": "0",
         "MALLOC_ARENA_MAX": "1",
         "TQDM_DISABLE": "1",
@@ -308,7 +303,7 @@ def test_slurm_waits_for_no_worker_without_work(start: Start, slurm: dict[str, s
     job = {"SLURM_JOB_ID": "999", "SLURM_ARRAY_JOB_ID": "999", "SLURM_ARRAY_TASK_ID": "7", "SLURM_MARK": "inherited"}
     sweep = start("slurm", {**slurm, **job}, workers=2, cpus_per_task=CPUS)
     ((_, state),) = sweep.workers(1).items()
-    assert state["SLURM_CPUS_PER_TASK"] == str(CPUS) and state["threads"] == CPUS
+    assert state["SLURM_CPUS_PER_TASK"] == str(CPUS)
     assert state["SLURM_MARK"] is None
     scontrol(slurm, "drain")
     try:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from browser import browser as browser
 from browser import opened, shares
-from conftest import BakedProject, free_port, wait_until_ready
+from conftest import BakedProject, Copy, free_port, wait_until_ready
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from test_readme import serve, stop
@@ -102,6 +102,28 @@ def test_an_example_is_answered_like_its_file(quick_project: BakedProject, addre
             shows(page, answer(address, base64.b64decode(examples[index]["file"])))
 
 
+def test_a_picture_is_explained_on_the_page(quick_project: BakedProject, browser: Browser, picture: bytes) -> None:
+    """By the keyboard alone: the heading is focused, so that it is read from there, and cells are named in words."""
+    with served(quick_project, "SERVICE_EXPLAIN=on") as address:
+        asked = httpx.post(f"{address}/explain", files={"file": picture}).json()["explanations"][0]
+        with opened(browser, address) as page:
+            page.get_by_label("choose a file").set_input_files(
+                {"name": "digit.png", "mimeType": "image/png", "buffer": picture}
+            )
+            page.get_by_role("button", name="Why this answer?").press("Enter")
+            expect(page.get_by_role("heading", name="Why", exact=True)).to_be_focused()
+            expect(page.get_by_role("img", name="Heat map of 8 by 8 cells")).to_be_visible()
+            assert page.locator(".words li").all_inner_texts() == asked["reasons"]
+            # The strongest cell has the color of its sign.
+            grid = np.array(asked["attributions"])
+            row, column = np.unravel_index(np.abs(grid).argmax(), grid.shape)
+            red, _, blue, _ = page.locator("canvas").evaluate(
+                "(map, [x, y]) => [...map.getContext('2d').getImageData(x, y, 1, 1).data]",
+                [int(40 * column + 20), int(40 * row + 20)],
+            )
+            assert (blue > red) == (grid[row, column] > 0)
+
+
 def test_a_refusal_is_told_as_the_service_words_it(address: str, browser: Browser, picture: bytes) -> None:
     refused = httpx.post(f"{address}/predict_file", files={"file": b"no picture"}).json()["error"]
     with opened(browser, address, refused=1) as page:
@@ -116,6 +138,15 @@ def test_a_refusal_is_told_as_the_service_words_it(address: str, browser: Browse
                 expect(page.get_by_role("alert")).to_have_text(refused)
                 expect(page.locator(".result")).to_have_count(0)
                 expect(page.locator("#preview")).to_be_hidden()
+
+
+def test_explanations_are_off(address: str, browser: Browser, picture: bytes) -> None:
+    assert httpx.post(f"{address}/explain", files={"file": picture}).status_code == 404
+    assert "/explain" not in httpx.get(f"{address}/docs.json").json()["paths"]
+    with opened(browser, address) as page:
+        page.get_by_role("button", name="Example 1").click()
+        expect(page.locator(".result")).to_be_visible()
+        expect(page.get_by_role("button", name="Why this answer?")).to_have_count(0)
 
 
 def test_a_service_that_is_gone_is_told(address: str, browser: Browser) -> None:
@@ -133,3 +164,27 @@ def test_the_page_is_switched_off(quick_project: BakedProject) -> None:
         for path in ("/ui", "/ui/", "/ui/page.js", "/ui/description.json"):
             assert httpx.get(address + path, follow_redirects=True).status_code == 404
         assert httpx.get(f"{address}/docs.json").status_code == 200
+
+
+def test_not_sure_is_said_in_words(quick_project: BakedProject, copy: Copy, browser: Browser, picture: bytes) -> None:
+    """With a decision by which every class is in the set; the API says null, and the schema allows it."""
+    project = copy(quick_project)
+    model = json.loads(project.read("models/model.json"))
+    decision = {"model": model["sha256"], "coverage": 0.9, "set_threshold": 0, "abstain": True}
+    (project.path / "models/decision.json").unlink()
+    (project.path / "models/decision.json").write_text(json.dumps(decision))
+    with served(project) as address:
+        (asked,) = httpx.post(f"{address}/predict_file", files={"file": picture}).json()["predictions"]
+        assert (asked["label"], asked["set"]) == (None, model["classes"])
+        schema = httpx.get(f"{address}/docs.json").json()["paths"]["/predict"]["post"]["responses"]["200"]["content"]
+        item = schema["application/json"]["schema"]["properties"]["predictions"]["items"]
+        assert item["properties"]["label"]["nullable"] and set(item["required"]) == set(asked)
+        version = model["sha256"][:12]
+        line = f'model_predictions_total{{label="",model_version="{version}"}} 1.0'
+        assert line in httpx.get(f"{address}/metrics").text
+        with opened(browser, address) as page:
+            page.get_by_label("choose a file").set_input_files(
+                {"name": "digit.png", "mimeType": "image/png", "buffer": picture}
+            )
+            expect(page.locator(".result")).to_have_text("not sure")
+            expect(page.locator(".decided")).to_have_text(f"Prediction set (90%): {', '.join(model['classes'])}")

@@ -1,10 +1,11 @@
 """Other Pythons and machines than the one that runs the tests: the wheels there, what bakes and sets up with them."""
 
+import platform
 import re
 import shutil
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from conftest import ROOT, TEMPLATE, BakedProject, Copy, Result, execute, templa
 from test_hooks import hook
 
 PYTHONS = ("3.11", "3.12", "3.13")
+MACHINE = platform.machine()
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 # As the READMEs say it: Linux with glibc 2.28 or later, macOS 14 or later.
 MACHINES = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
@@ -41,7 +43,7 @@ def uv_pip_install(*arguments: str | Path, check: bool = False) -> Result:
     command = ["uv", "pip", "install", "--no-config", *arguments]
     env = {"MACOSX_DEPLOYMENT_TARGET": "14.0", "UV_HTTP_RETRIES": "0"}
     done = execute(*command, "--offline", cwd=ROOT, env=env, check=False)
-    if "network was disabled" in done.stderr:
+    if done.returncode:  # the cache lacks a package, or knows its versions of an earlier day
         done = execute(*command, cwd=ROOT, env=env, check=False)
     if "error: Failed to fetch" in done.stderr:
         pytest.skip(f"no package index: {done.stderr.splitlines()[-1].strip()}")
@@ -50,8 +52,9 @@ def uv_pip_install(*arguments: str | Path, check: bool = False) -> Result:
 
 
 def wheels(machine: str, python: str, locks: list[Path], folder: Path) -> Result:
-    """Asks uv for a wheel of each locked package."""
-    asked = ["--dry-run", "--require-hashes", "--only-binary=:all:", f"--python={sys.executable}", f"--target={folder}"]
+    """Asks uv for a wheel of each locked package; LIME is published as source code only, without extensions."""
+    asked = ["--dry-run", "--require-hashes", "--only-binary=:all:", "--no-binary=lime"]
+    asked += [f"--python={sys.executable}", f"--target={folder}"]
     asked += [f"--python-platform={machine}", f"--python-version={python}"]
     return uv_pip_install(*asked, *(f"--requirements={lock}" for lock in locks))
 
@@ -190,6 +193,47 @@ def test_a_python_without_venv_is_one_line(project: BakedProject, machine: Path)
     done = setup(BakedProject(template()), machine)
     assert done.stderr.splitlines()[0].startswith("error: python3.12 has no complete venv: install python3-venv")
     assert "apt" not in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux" or MACHINE != "x86_64", reason="there are no GPUs for TensorFlow here")
+def test_the_libraries_for_gpus_are_chosen_and_stay_chosen(project: BakedProject, machine: Path) -> None:
+    """They are 2.7 GB, of no use without a GPU."""
+    project.run(sys.executable, "-m", "venv", "--without-pip", ".venv")
+    (installed, lock) = (project.path / ".venv/.installed", "requirements/gpu.lock")
+    runs = partial(setup, project, machine, "--dry-run")
+
+    def remembered(told: str) -> bool:
+        (line,) = (line for line in told.splitlines() if line.startswith("printf"))
+        assert (lock in line) == (f"-r {lock} " in told)
+        return lock in line
+
+    installed.write_text(f"{project.path}\n")
+    assert "nothing to be done" in runs().stdout.lower() and "nothing to be done" in runs("GPU=0").stdout.lower()
+    more = runs("GPU=1").stdout
+    assert remembered(more) and "rm -rf" not in more
+    installed.write_text(f"{project.path}\n{lock}\n")
+    assert "nothing to be done" in runs().stdout.lower() and "nothing to be done" in runs("GPU=1").stdout.lower()
+    less = runs("GPU=0").stdout
+    assert not remembered(less) and less.startswith("rm -rf .venv\n")
+    installed.write_text(f"/home/somebody/else\n{lock}\n")
+    assert remembered(runs().stdout) and not remembered(runs("GPU=0").stdout)
+    (project.path / ".venv").rename(project.path / "build")
+    assert remembered(runs("GPU=1").stdout) and not remembered(runs().stdout)
+
+
+def test_gpus_that_tensorflow_does_not_use_are_one_line(project: BakedProject, machine: Path) -> None:
+    program(machine, "uname", "echo Darwin arm64")
+    (line, _) = setup(project, machine, "GPU=1").stderr.splitlines()
+    told = "GPU=1: TensorFlow computes on NVIDIA GPUs on Linux x86-64 alone (WSL2 is one), and this is Darwin arm64"
+    assert line == f"error: {told}"
+
+
+def test_the_lock_for_gpus_has_the_versions_of_training() -> None:
+    train, gpu = ((TEMPLATE / f"requirements/{name}.lock").read_text() for name in ("train", "gpu"))
+    lines = [line for line in gpu.splitlines() if re.match("[a-z]", line)]
+    others = [pin for pin in (line.split(" ;")[0] for line in lines) if f"\n{pin} " not in train]
+    assert len(others) > 8 and all(pin.startswith("nvidia-") for pin in others)
+    assert all("platform_machine == 'x86_64' and sys_platform == 'linux'" in line for line in lines)
 
 
 def test_after_a_change_of_the_systems_python_the_environment_is_new(project: BakedProject, machine: Path) -> None:

@@ -202,7 +202,7 @@ def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Pa
     project.run("git", "checkout", "src")
     (bento,) = (tmp_path / "bentos/my_experiment").glob("*/bento.yaml")
     packed = (bento.parent / "src/models/model.onnx").read_bytes()
-    assert (bento.parent / "src/models/page.json").is_file()
+    assert all((bento.parent / "src/models" / name).is_file() for name in ("page.json", "decision.json"))
     assert packed != ours
     assert (
         hashlib.sha256(packed).hexdigest() == json.loads((bento.parent / "src/models/model.json").read_text())["sha256"]
@@ -218,7 +218,7 @@ def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Pa
     # The workspace is as it was, and nothing is left behind.
     assert (project.path / "models/model.onnx").read_bytes() == ours
     assert len(project.run("git", "worktree", "list").stdout.splitlines()) == 1
-    assert set(project.git_status().split()) == {"M", "dvc.lock", "params.yaml"}
+    assert set(project.git_status().split()) == {"M", "dvc.lock", "machine.json", "params.yaml"}
 
 
 def test_two_race_on_a_server_with_postgresql(project: BakedProject, server: str) -> None:

@@ -163,7 +163,7 @@ def test_what_passes_is_pushed_as_a_branch_with_its_data(project: BakedProject, 
     assert log.splitlines() == [report.splitlines()[0].removeprefix("# "), "Update imported data"]
     assert report == f"# {reviewed.run('git', 'log', '-1', '--format=%B').stdout}"[: len(report)]
     changed = reviewed.run("git", "diff", "--name-only", before["main"]).stdout.split()
-    assert changed == ["data/raw/images.dvc", "dvc.lock", "params.yaml"]
+    assert changed == ["data/raw/images.dvc", "dvc.lock", "machine.json", "params.yaml"]
     # MLflow's run, in the project's own store, is of the commit that holds the data.
     with sqlite3.connect(project.path / "mlflow.db") as store:
         runs = store.execute("SELECT key, value FROM tags ORDER BY rowid DESC").fetchall()

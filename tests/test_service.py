@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ import pytest
 import yaml
 from certificates import authority
 from clusters import wait_until
-from conftest import VENV, BakedProject, Copy, edit, free_port, packed_files
+from conftest import VENV, BakedProject, Copy, edit, free_port, packed_files, said
 from PIL import Image
 from processes import kill, running
 
@@ -48,6 +49,22 @@ from {package}.service import Service
 Service()  # loads the model, as a worker does
 unwanted = ("tensorflow", "keras", "mlflow", "dvc", "hydra", "sklearn", "matplotlib", "pandas")
 print(*(name for name in unwanted if name in sys.modules))
+"""
+# A consumer that writes down the ids of what it takes, in a service that hands nothing on before it ends.
+OBSERVED = """
+import sys, threading, time
+class Consumer:
+    def take(self, batch, dropped):
+        open({file!r}, "a").writelines(answered.id + chr(10) for answered in batch)
+    def close(self):
+        open({file!r}, "a").write("closed")
+def patch():
+    while not hasattr(module := sys.modules.get("{package}.harness.serving.observer"), "Observer"):
+        time.sleep(0.001)
+    start = module.Observer.__init__
+    module.PERIOD = 60
+    module.Observer.__init__ = lambda self, consumers: start(self, [Consumer()])
+threading.Thread(target=patch, daemon=True).start()
 """
 BLANK = [[[0.0]] * 8] * 8
 JSON = {"content-type": "application/json"}
@@ -74,6 +91,7 @@ def serving(
     env: Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
     verify: ssl.SSLContext | None = None,
+    end: signal.Signals = signal.SIGINT,
 ) -> Iterator[httpx.Client]:
     """Runs a server until the block ends; gives a client of it once /readyz says so."""
     port = free_port()
@@ -93,7 +111,7 @@ def serving(
                     pytest.fail(f"{' '.join(command)} did not get ready:\n{log.read_text()}")
                 time.sleep(0.05)
             yield client
-        kill(process, signal.SIGINT)
+        kill(process, end)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(20)
 
@@ -181,7 +199,7 @@ def test_answer_holds_label_probabilities_and_version(
 ) -> None:
     model = json.loads(reproduced_project.read("models/model.json"))
     answer = client.post("/predict", json={"instances": images[:3].tolist()}).json()
-    assert set(answer) == {"model_version", "predictions"}
+    assert set(answer) == {"id", "model_version", "predictions"}
     assert answer["model_version"] == model["sha256"][:12]
     for prediction in answer["predictions"]:
         assert list(prediction["probabilities"]) == model["classes"]
@@ -199,6 +217,7 @@ def test_a_binary_array_is_answered_like_json(
     np.testing.assert_allclose(np.load(io.BytesIO(answer.content)), expected[:256], rtol=0, atol=1e-5)
     as_json = client.post("/predict", content=body, headers=NPY)
     assert as_json.json()["model_version"] == answer.headers["model-version"]
+    assert answer.headers["prediction-id"] < as_json.json()["id"] and "prediction-id" not in as_json.headers
     np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), probabilities(as_json).astype(np.float32))
 
 
@@ -206,7 +225,7 @@ def test_image_file_is_answered_like_its_array(client: httpx.Client, images: np.
     for image in images[:5]:
         uploaded = client.post("/predict_file", files={"file": ("digit.png", png(image[..., 0]))})
         sent = client.post("/predict", json={"instances": [image.tolist()]})
-        assert uploaded.json() == sent.json()
+        assert said(uploaded) == said(sent)
 
 
 def test_large_colour_photo_is_resized(client: httpx.Client) -> None:
@@ -243,7 +262,7 @@ ARRAYS: dict[str, tuple[int, dict[str, Any]]] = {
     "malformed": (400, {"content": b'{"instances": [', "headers": JSON}),
     "empty": (400, {"content": b"", "headers": JSON}),
     "not UTF-8": (400, {"content": b'{"instances": "\xff"}', "headers": JSON}),
-    "deeply nested": (400, {"content": b'{"instances": ' + b"[" * 100_000, "headers": JSON}),
+    "deeply nested": (413, {"content": b'{"instances": ' + b"[" * 100_000, "headers": JSON}),
     "no array": (400, {"content": b"\x93NUMPY", "headers": NPY}),
     "a pickle": (400, {"content": npy(np.array([None])), "headers": NPY}),
     "too many arrays": (400, {"content": npy(np.zeros((257, 8, 8, 1), np.uint8)), "headers": NPY}),
@@ -311,13 +330,13 @@ def test_an_encoded_request_is_answered_as_a_plain_one(client: httpx.Client, ima
     assert plain.status_code == 200
     for name, encode in (("gzip", gzip.compress), ("deflate", zlib.compress)):
         encoded = client.post("/predict", content=encode(body), headers={**JSON, "content-encoding": name})
-        assert encoded.json() == plain.json()
+        assert said(encoded) == said(plain)
     form = httpx.Request("POST", "http://x/", files={"file": png(images[0, ..., 0])})
     headers = {"content-type": form.headers["content-type"], "content-encoding": "gzip"}
     uploaded = client.post("/predict_file", content=gzip.compress(form.read()), headers=headers)
     assert uploaded.json()["predictions"] == plain.json()["predictions"][:1]
     marked = client.post("/predict", content=b"\xef\xbb\xbf" + body, headers=JSON)
-    assert marked.json() == plain.json()
+    assert said(marked) == said(plain)
 
 
 def counted(client: httpx.Client, metric: str, labels: str = "") -> float:
@@ -338,16 +357,47 @@ def test_health_and_metrics(client: httpx.Client, reproduced_project: BakedProje
         assert re.search(rf'^{metric}{{.*model_version="{version}".*}} \d', client.get("/metrics").text, re.M)
 
 
-def test_unknown_paths_leave_the_metrics_as_they_are(client: httpx.Client) -> None:
-    methods = ("GET", "POST", "HEAD")
-    client.request("POST", "/livez")
-    refused, size = counted(client, "service_refused_total", 'reason="path"'), len(client.get("/metrics").content)
-    for number in range(1000):
-        path = ("/{}", "/static_content/{}", "/ui/{}", "/predict/{}")[number % 4].format(number)
-        assert client.request(methods[number % 3], path).status_code == 404
-    assert client.request("POST", "/livez").status_code == 405
-    assert counted(client, "service_refused_total", 'reason="path"') == refused + 1000
-    assert abs(len(client.get("/metrics").content) - size) < 1000
+def test_rows_are_counted_in_the_bins_of_the_reference(client: httpx.Client, images: np.ndarray) -> None:
+    version = client.post("/predict", json={"instances": [BLANK]}).json()["model_version"]
+    dark = f'bin="below 58.6",column="brightness",kind="input",model_version="{version}"'
+    wait_until(lambda: counted(client, "model_rows_total", dark) == 1, "the blank picture is counted")
+    client.post("/predict", json={"instances": [BLANK]})  # the same again is not
+    client.post("/predict", json={"instances": (images[:40] * 0.01).tolist()})  # no other test asks dark pictures
+    wait_until(lambda: counted(client, "model_rows_total", dark) > 1, "dark pictures are counted")
+    assert counted(client, "model_rows_total", dark) == 1 + 16  # of a request
+    reference, right = (counted(client, f"model_reference_{name}rows", 'bin="') for name in ("", "right_"))
+    assert reference > 1257 and 0.9 * len(images) < right <= len(images)
+    assert counted(client, "model_info", f'model_version="{version}"') == 1
+
+
+@pytest.mark.parametrize("one_process", [False, True])
+def test_the_last_answers_are_observed_after_sigterm(
+    reproduced_project: BakedProject, package: str, tmp_path: Path, one_process: bool
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(OBSERVED.format(package=package, file=str(tmp_path / "taken")))
+    command = ["python", "-m", package, "serve"] if one_process else ["bentoml", "serve", "."]
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), "src"])}
+    with serving(reproduced_project.path, tmp_path / "home", *command, env=env, end=signal.SIGTERM) as client:
+        name = client.post("/predict", json={"instances": [BLANK]}).json()["id"]
+    assert (tmp_path / "taken").read_text().split() == [name, "closed"]
+
+
+def test_unknown_paths_leave_metrics_and_memory_as_they_are(one_process: httpx.Client) -> None:
+    methods, server = ("GET", "POST", "HEAD"), process_of(one_process)
+    one_process.request("POST", "/livez")
+
+    def ask(count: int) -> tuple[float, int, int]:
+        for number in range(count):
+            path = ("/{}", "/static_content/{}", "/ui/{}", "/predict/{}")[number % 4].format(number)
+            assert one_process.request(methods[number % 3], path).status_code == 404
+        refused = counted(one_process, "service_refused_total", 'reason="path"')
+        return refused, len(one_process.get("/metrics").content), server.memory_info().rss
+
+    refused, size, memory = ask(200)
+    assert one_process.request("POST", "/livez").status_code == 405
+    now = ask(5000)
+    assert now[0] == refused + 5000
+    assert abs(now[1] - size) < 1000 and now[2] - memory < 5 * MIB
 
 
 def test_imports_nothing_of_training(reproduced_project: BakedProject, package: str) -> None:
@@ -449,11 +499,16 @@ async def flood(port: int, clients: int, answers: int) -> collections.Counter[in
     return statuses
 
 
+def process_of(client: httpx.Client) -> psutil.Process:
+    """The process that listens on the port of a client."""
+    listening = (each for each in psutil.net_connections("tcp4") if each.status == "LISTEN")
+    (pid,) = (each.pid for each in listening if each.laddr[1] == client.base_url.port)
+    return psutil.Process(pid)
+
+
 def test_overload_is_refused_and_the_service_goes_on(one_process: httpx.Client) -> None:
-    port = one_process.base_url.port
+    port, server = one_process.base_url.port, process_of(one_process)
     assert port
-    (pid,) = (each.pid for each in psutil.net_connections("tcp4") if each.status == "LISTEN" and each.laddr[1] == port)
-    server = psutil.Process(pid)
 
     def counts() -> tuple[float, float]:
         """Requests that BentoML has seen, and those refused before it."""
@@ -474,19 +529,115 @@ def test_overload_is_refused_and_the_service_goes_on(one_process: httpx.Client) 
     assert [now - then for now, then in zip(counts(), before, strict=True)] == [told[200], told[503]]
 
 
-def test_bodies_together_have_a_limit(one_process: httpx.Client) -> None:
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {32 * MIB}\r\n\r\n"
+def test_clients_that_send_slowly_keep_nobody_out(one_process: httpx.Client) -> None:
+    """More senders than requests may wait, and as many bytes as all bodies may have."""
+    address = ("127.0.0.1", one_process.base_url.port)
 
-    def status() -> int:
-        return one_process.post("/predict", json={"instances": [BLANK]}).status_code
+    def head(size: int) -> bytes:
+        kind = f"Content-Type: application/json\r\nContent-Length: {size}"
+        return f"POST /predict HTTP/1.1\r\nHost: x\r\n{kind}\r\n\r\n".encode()
+
+    def answered() -> bool:
+        return one_process.post("/predict", json={"instances": [BLANK]}).status_code == 200
+
+    def send(stack: contextlib.ExitStack, data: bytes) -> socket.socket:
+        sender = stack.enter_context(socket.create_connection(address, timeout=60))
+        sender.sendall(data)
+        return sender
 
     with contextlib.ExitStack() as stack:
-        for _ in range(4):  # almost whole: they stay
-            sender = stack.enter_context(socket.create_connection(("127.0.0.1", one_process.base_url.port)))
-            sender.sendall(head.encode() + b" " * (32 * MIB - 1))
-        wait_until(lambda: status() == 503, "no room for another body")
+        for _ in range(140):
+            send(stack, head(1000) + b"{")
+        assert answered()
+    with contextlib.ExitStack() as stack:
+        before = counted(one_process, "service_refused_total", 'reason="bytes"')
+        for _ in range(4):  # almost whole
+            send(stack, head(32 * MIB) + b" " * (32 * MIB - 1))
+
+        def made_room() -> bool:
+            assert answered()
+            return counted(one_process, "service_refused_total", 'reason="bytes"') == before + 1
+
+        wait_until(made_room, "no silent sender has made room")
         assert one_process.get("/readyz").status_code == 200
-    wait_until(lambda: status() == 200, "room again")
+
+
+def test_a_client_that_goes_away_is_no_error_of_the_service(one_process: httpx.Client) -> None:
+    failed = counted(one_process, "bentoml_service_request_total", 'http_response_code="500"')
+    gone = counted(one_process, "service_refused_total", 'reason="gone"')
+    with socket.create_connection(("127.0.0.1", one_process.base_url.port)) as sender:
+        sender.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        )
+    wait_until(lambda: counted(one_process, "service_refused_total", 'reason="gone"') == gone + 1, "not counted")
+    assert counted(one_process, "bentoml_service_request_total", 'http_response_code="500"') == failed
+
+
+def png_bomb(width: int, height: int, color: int, bits: int, channels: int) -> bytes:
+    """A PNG of one color: a small file of many pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row, packer = bytes(1 + width * channels * bits // 8), zlib.compressobj(1)
+    data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def jpeg(**options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (64, 64)).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def attacks() -> Iterator[tuple[str, str, dict[str, str], bytes]]:
+    """Name, path, headers and body of requests that once stopped the service for seconds or took gigabytes."""
+    unknown = b",".join(b'"a%07d":0' % number for number in range(1_000_000))
+    yield "unknown keys", "/predict", JSON, b"{" + unknown + b"}"
+    yield "empty lists", "/predict", JSON, b'{"x":[' + b"[]," * (8 * MIB) + b"[]]}"
+    yield "bomb of JSON", "/predict", {**JSON, "content-encoding": "gzip"}, gzip.compress(b"[" * (31 * MIB), 9)
+    progressive = jpeg(progressive=True)
+    last = progressive.rfind(b"\xff\xda")
+    scan = progressive[last:-2]
+    segment = b"\xff\xe1\x00\x0aExif\0\0MM"
+    for name, file in {
+        "transparent pixels": png_bomb(4000, 4000, 6, 8, 4),
+        "deep pixels": png_bomb(4000, 4000, 0, 16, 1),
+        "too many pixels": png_bomb(10000, 10000, 6, 8, 4),
+        "scans": progressive[:last] + scan * 50_000 + b"\xff\xd9",
+        "segments": jpeg()[:2] + segment * 1_000_000 + jpeg()[2:],
+    }.items():
+        form = httpx.Request("POST", "http://x", files={"file": file})
+        yield name, "/predict_file", {"content-type": form.headers["content-type"]}, form.read()
+
+
+def test_no_request_stops_the_others_or_takes_much_memory(one_process: httpx.Client) -> None:
+    """Each of them, while others ask; with the largest wait of the others and the growth of memory in the report."""
+    server, told = process_of(one_process), []
+    for name, path, headers, body in attacks():
+        before, waits, memory, done = server.memory_info().rss, [0.0], [0], threading.Event()
+
+        def watch(waits: list[float] = waits, memory: list[int] = memory, done: threading.Event = done) -> None:
+            with httpx.Client(base_url=one_process.base_url, timeout=60) as client:
+                while not done.is_set():
+                    begin = time.monotonic()
+                    assert client.get("/readyz").status_code == 200
+                    waits.append(time.monotonic() - begin)
+                    memory.append(server.memory_info().rss)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            answer = httpx.post(f"{one_process.base_url}{path}", headers=headers, content=body, timeout=60)
+        finally:
+            done.set()
+            watcher.join()
+        assert answer.status_code in (200, 400, 413), (name, answer.text)
+        told.append((name, answer.status_code, round(max(waits), 2), (max(memory) - before) // MIB))
+    # Others once waited for 4 to 30 s, and memory grew by 1 to 4 GiB; a slow machine is given time.
+    assert max(seconds for _, _, seconds, _ in told) < 3, told
+    assert max(grown for *_, grown in told) < 250, told
 
 
 def test_an_owner_adds_an_endpoint_and_raises_a_limit(

@@ -196,7 +196,7 @@ def test_the_tutorial_is_typed(tmp_path: Path) -> None:
         log = stop(server)
     assert "Traceback" not in log
     # What the text says of what is to be seen.
-    assert stages_run(printed["dvc repro"]) == ["config", "prepare", "train", "evaluate"]
+    assert stages_run(printed["dvc repro"]) == ["config", "prepare", "train", "explain", "robustness", "evaluate"]
     head, values = printed["dvc metrics show"].splitlines()
     metrics = dict(zip(head.split()[1:], map(float, values.split()[1:]), strict=True))
     assert metrics["r2"] == pytest.approx(0.93, abs=0.02) and metrics["mae"] == pytest.approx(0.2, abs=0.02)

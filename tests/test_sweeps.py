@@ -66,7 +66,7 @@ def test_a_grid_in_two_processes_ends_in_a_reproducible_commit(quick_project: Ba
     for trial in studied:
         assert (trial["state"] == "FAIL") == ("model.units=[10000000000]" in trial["overrides"])
         if trial["state"] == "FAIL":
-            assert "\n" not in trial["error"] and "trial-" in trial["error"]
+            assert "\n" not in trial["error"] and "has not enough memory" in trial["error"]
     # Nothing of the pipeline was touched, and git shows one new file.
     assert digests(project) == before
     assert project.git_status() == "?? conf/experiment/widths.yaml\n"
@@ -75,7 +75,7 @@ def test_a_grid_in_two_processes_ends_in_a_reproducible_commit(quick_project: Ba
     rate = next(o.split("=")[1] for o in best["overrides"] if o.startswith("train.learning_rate"))
     assert lines[0] == "# @package _global_"
     assert f"Trial {best['number']} of 4: val_loss" in "\n".join(lines[:4])
-    assert lines[4:] == ["train:", f"  learning_rate: {rate}", "  threads: 1", "model:", "  units: [64]"]
+    assert lines[4:] == ["train:", f"  learning_rate: {rate}", "model:", "  units: [64]"]
     # Every trial is a run below the sweep's.
     logged = runs(project)
     (parent,) = (run for run in logged if "mlflow.parentRunId" not in run["tags"])

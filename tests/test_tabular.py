@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from conftest import (
     package_python,
     packed_files,
     quiet,
+    said,
     stages_run,
     wait_until_ready,
 )
@@ -42,7 +43,7 @@ from test_readme import blocks, serve, stop
 pytestmark = pytest.mark.pipeline
 
 TASKS = ("tabular-classification", "tabular-regression")
-EVERYTHING = ["config", "prepare", "train", "evaluate"]
+EVERYTHING = ["config", "prepare", "train", "explain", "robustness", "evaluate"]
 TABLE = "data/raw/table.csv"
 ENV = {"PYTHONPATH": "src"}
 JSON = {"content-type": "application/json"}
@@ -76,8 +77,9 @@ def test_every_model_reproduces_bit_for_bit(reproduced: Reproduce, copy: Copy) -
     assert project.git_status() == ""
     assert digests(project) == before
 
-    done = project.run("dvc", "exp", "run", "-S", "model=linear_regression")
-    assert stages_run(done.stdout) == ["config", "train", "evaluate"]
+    others = ("-S", "explain=none", "-S", "robustness=default")
+    done = project.run("dvc", "exp", "run", "-S", "model=linear_regression", *others)
+    assert stages_run(done.stdout) == ["config", "train", "explain", "robustness", "evaluate"]
     params = project.read("params.yaml")
     assert (
         "train:\n  _target_: my_experiment.harness.training.fit.solver\nmodel:" in params
@@ -312,6 +314,7 @@ metrics = runs.find(training_key=lockfile.training(lockfile.read_lock()).key).da
 print(metrics["data_imputed"], metrics["data_skipped"])
 """
     edit(project, "conf/config.yaml", "- model: mlp", "- model: logistic_regression")  # is faster
+    edit(project, "conf/config.yaml", "- explain: default", "- explain: none")
     for policy, before, imputed, skipped in (("impute", "stop", 4, 0), ("drop", "impute", 0, 3)):
         edit(project, "conf/data/csv.yaml", f"on_invalid: {before}", f"on_invalid: {policy}")
         assert stages_run(project.run("dvc", "repro").stdout) == EVERYTHING
@@ -320,7 +323,7 @@ print(metrics["data_imputed"], metrics["data_skipped"])
         assert sum(report["examples"].values()) == 178 - skipped
         assert package_python(project, logged).split()[-2:] == [f"{float(imputed)}", f"{float(skipped)}"]
     replace_cell(project, 17, "alcohol", "13.1")
-    assert stages_run(project.run("dvc", "repro").stdout) == ["prepare", "train", "evaluate"]
+    assert stages_run(project.run("dvc", "repro").stdout) == ["prepare", "train", "explain", "robustness", "evaluate"]
     assert sum(json.loads(project.read("reports/data.json"))["examples"].values()) == 176
     assert f"{TABLE}.dvc" in project.git_status()
 
@@ -396,7 +399,7 @@ def test_bad_requests_are_told_why(tutorial: Tutorial) -> None:
     fine = [{"json": {"instances": [ROW]}}, file(as_csv(ROW)), file(b"\xef\xbb\xbf" + as_csv(ROW, delimiter=";"))]
     good = [tutorial.client.post("/predict_file" if "files" in request else "/predict", **request) for request in fine]
     assert [answer.status_code for answer in good] == [200, 200, 200], [answer.text for answer in good]
-    assert good[0].json() == good[1].json() == good[2].json()
+    assert said(good[0]) == said(good[1]) == said(good[2])
     wrong = {}
     for name, (status, path, request, part) in BAD.items():
         answer = tutorial.client.post(path, **request)
@@ -408,14 +411,14 @@ def test_bad_requests_are_told_why(tutorial: Tutorial) -> None:
 
 def test_a_row_may_be_written_as_other_programs_write_it(tutorial: Tutorial) -> None:
     """The whole table of notations is in tests/harness/batch/test_values_tables.py."""
-    expected = tutorial.client.post("/predict", json={"instances": [ROW]}).json()
+    expected = said(tutorial.client.post("/predict", json={"instances": [ROW]}))
     texts = {name: "" if value is None else str(value) for name, value in ROW.items()}
     for row in (ROW | {"vineyard": 2}, ROW | {"vineyard": 2.0}, ROW | {"malic_acid": "NA"}, texts):
         answer = tutorial.client.post("/predict", json={"instances": [row]})
-        assert answer.json() == expected, answer.text
+        assert said(answer) == expected, answer.text
     gap = json.dumps({"instances": [ROW | {"malic_acid": float("nan")}]})
-    assert tutorial.client.post("/predict", content=gap, headers=JSON).json() == expected
-    assert tutorial.client.post("/predict_file", **file(as_csv(texts))).json() == expected
+    assert said(tutorial.client.post("/predict", content=gap, headers=JSON)) == expected
+    assert said(tutorial.client.post("/predict_file", **file(as_csv(texts)))) == expected
 
 
 def test_schemathesis_finds_nothing(tutorial: Tutorial, tmp_path: Path) -> None:
@@ -492,6 +495,41 @@ def test_the_interval_on_the_page(reproduced: Reproduce, browser: Browser) -> No
             point["x"] + point["width"] / 2, span["x"], span["x"] + span["width"], actual["x"] + actual["width"] / 2,
         )]  # fmt: skip
         assert place == pytest.approx([*shown, example["actual"]], abs=2)
+
+
+def test_the_page_explains_a_row(reproduced: Reproduce, browser: Browser) -> None:
+    """What each column adds, drawn to scale and in words, and what would change the answer, as the API says."""
+    project = reproduced("tabular-regression")
+    row = json.loads(project.read("models/page.json"))["examples"][2]["instance"]
+    with served(project, "SERVICE_EXPLAIN=on") as address, opened(browser, address) as page:
+        ask = partial(httpx.post, f"{address}/explain", json={"instances": [row]})
+        found = ask(params={"counterfactuals": "true"}).json()["explanations"][0]
+        assert "counterfactuals" not in ask().json()["explanations"][0]
+        assert ask(params={"counterfactuals": "maybe"}).status_code == 400
+        assert found["baseline"] + sum(found["attributions"].values()) == pytest.approx(found["answer"], abs=1e-9)
+        page.get_by_role("button", name="Example 3").click()
+        page.get_by_role("button", name="Why this answer?").press("Enter")
+        expect(page.get_by_role("heading", name="Why", exact=True)).to_be_focused()
+        drawn = page.locator(".adds li").evaluate_all(
+            """rows => rows.map(row => {
+              const [name, room, value] = row.children;
+              const [bar, whole] = [room.firstChild, room].map(each => each.getBoundingClientRect());
+              const middle = whole.x + whole.width / 2;
+              return [name.firstChild.textContent, Number(value.value), (bar.x + bar.width / 2 - middle) / whole.width];
+            })"""
+        )
+        strongest = sorted(found["attributions"].items(), key=lambda item: -abs(item[1]))
+        assert [(name, value) for name, value, _ in drawn] == strongest
+        largest = abs(strongest[0][1])
+        assert [place for *_, place in drawn] == pytest.approx(
+            [value / largest / 4 for _, value in strongest], abs=0.01
+        )
+        assert found["counterfactuals"]
+        assert page.locator(".words li").count() == len(found["counterfactuals"])
+        for counterfactual in found["counterfactuals"]:  # asked again, it is the answer
+            changed = row | {name: change["to"] for name, change in counterfactual["changes"].items()}
+            answer = httpx.post(f"{address}/predict", json={"instances": [changed]}).json()["predictions"][0]
+            assert answer["value"] == pytest.approx(counterfactual["prediction"]["value"], rel=1e-6)
 
 
 def test_the_bento_holds_only_what_a_table_needs(tutorial: Tutorial, tmp_path: Path) -> None:

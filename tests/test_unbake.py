@@ -41,7 +41,10 @@ class Maintainer:
 
 def contents(project: BakedProject) -> dict[str, bytes]:
     """Reads what a project holds."""
-    return {name: (project.path / name).read_bytes() for name in project.files() - {"dvc.lock", "params.yaml"}}
+    return {
+        name: (project.path / name).read_bytes()
+        for name in project.files() - {"dvc.lock", "machine.json", "params.yaml"}
+    }
 
 
 @pytest.fixture
@@ -57,8 +60,8 @@ def test_a_change_in_the_bake_comes_back(maintainer: Maintainer) -> None:
     edit(
         project,
         "dvc.yaml",
-        f"      - {PACKAGE}/harness/core/text.py\n",
-        f"      - {PACKAGE}/harness/core/text.py\n      - {PACKAGE}/slices.py # of My Experiment\n",
+        f"      - {PACKAGE}/harness/evaluation\n",  # stands in one stage
+        f"      - {PACKAGE}/harness/evaluation\n      - {PACKAGE}/slices.py # of My Experiment\n",
     )
     (project.path / "conf/slices").mkdir()
     (project.path / "conf/slices/default.yaml").write_text("_target_: my_experiment.slices.slices\n")
@@ -69,6 +72,7 @@ def test_a_change_in_the_bake_comes_back(maintainer: Maintainer) -> None:
     # What a pipeline leaves there stays there.
     (project.path / "dvc.lock").write_text("schema: '2.0'\n")
     (project.path / "params.yaml").write_text("train: {}\n")
+    (project.path / "machine.json").write_text("{}\n")
 
     told = maintainer.make("unbake").stdout
     assert maintainer.changed() == {

@@ -150,7 +150,7 @@ def check_runs(project: BakedProject) -> None:
     project.run("python", "-m", "pytest", "-q", "-m", "not keras and not slow", env={"PYTHONPATH": "src"})
     done = project.run("dvc", "repro")
     quiet(done)
-    assert stages_run(done.stdout) == ["config", "prepare", "train", "evaluate"]
+    assert stages_run(done.stdout) == ["config", "prepare", "train", "explain", "robustness", "evaluate"]
     assert "\n  patience: 5\n" in project.read("params.yaml")
     assert "narrow" in project.read("reports/model_card.md")
     project.commit("Reproduce")
@@ -250,7 +250,7 @@ def test_a_project_of_0_1_0_comes_over_with_its_owners_edits(tmp_path: Path, bak
     project.run("python", MIGRATE)  # once more
     assert project.run("git", "diff").stdout == ""
     check_runs(project)
-    assert project.read("reports/model_card.md").startswith("# Model card of our forms\n")
+    assert "\n---\n\n# Model card of our forms\n" in project.read("reports/model_card.md")
 
 
 def test_an_edit_that_contradicts_the_new_layout_is_marked_and_named(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_reproduced_project_runs_what_the_update_concerns(
         source,
         **{
             "src/{{cookiecutter.package}}/harness/evaluation/card.py": ('"""', '"""As of the newer version: '),
-            "conf/train/default.yaml": ("threads: null", "threads: null # (of this machine)"),
+            "conf/train/default.yaml": ("threads: 4", "threads: 4 # (a number)"),
             "Makefile": ("repro: ## dvc repro:", "repro: ## `dvc repro`:"),
         },
     )

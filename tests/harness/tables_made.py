@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from my_experiment.data import tables
 from my_experiment.harness import contracts, preparation, prepared
 from my_experiment.harness.inputs.table_notation import NULLS
@@ -81,3 +82,9 @@ def prepare(rows: pd.DataFrame, splits: contracts.Splits = SPLITS, **changes: An
     RAW.mkdir(parents=True, exist_ok=True)
     rows.to_csv(RAW / "table.csv", index=False)
     return preparation.write(source(**changes), splits)
+
+
+def save_rows(table: pa.Table, folder: Path) -> None:
+    """Writes the prepared rows of a split, in several batches."""
+    with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as rows:
+        rows.write_table(table, max_chunksize=16)

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from click.testing import CliRunner
 from my_experiment.harness.automation import ci, differences
 from my_experiment.harness.core.errors import UserError
-from my_experiment.harness.tracking import lockfile
 from support import PACKAGE, ROOT
 
 PIPELINE = """
@@ -20,17 +18,27 @@ stages:
     cmd: python train.py
     deps: [train.py]
     params: [rate]
-    outs: [reports/curve.csv]
+    outs: [models/model.onnx, reports/curve.csv]
     metrics: [reports/metrics.json]
 plots:
   - reports/curve.csv: {x: step, y: loss}
 """
 TRAIN = """
-import json, pathlib, yaml
+import hashlib, json, os, pathlib, yaml
 rate = yaml.safe_load(open("params.yaml"))["rate"]
-pathlib.Path("reports").mkdir(exist_ok=True)
+rounding = os.environ.get("ROUNDING", "0")
+for folder in ("models", "reports"):
+    pathlib.Path(folder).mkdir(exist_ok=True)
+model = f"{rate} {rounding}".encode()
+pathlib.Path("models/model.onnx").write_bytes(model)
 pathlib.Path("reports/metrics.json").write_text(json.dumps({"accuracy": 1 - rate}))
 pathlib.Path("reports/curve.csv").write_text(f"step,loss\\n0,1\\n1,{rate}\\n")
+record = pathlib.Path("machine.json")
+md5 = hashlib.md5(model).hexdigest()
+if not record.exists() or json.loads(record.read_text())["model"] != md5:
+    machine = {"processor": os.environ.get("PROCESSOR", "EPYC")}
+    results = {"metrics": {"accuracy": [1 - rate, 0.5, 1]}, "sketch": rounding, "error": 1}
+    record.write_text(json.dumps({"model": md5, "machine": machine, "results": results}))
 """
 
 
@@ -80,7 +88,9 @@ def make() -> None:
     Path("dvc.yaml").write_text(PIPELINE)
     Path("train.py").write_text(TRAIN)
     Path("params.yaml").write_text("rate: 0.1\n")
-    Path(".gitignore").write_text("/build/\n/reports/\n")
+    Path(".gitignore").write_text("/build/\n/models/\n/reports/\n")
+    Path("conf").mkdir()
+    shutil.copy(ROOT / "conf/ci.yaml", "conf")
     commit("Code")
     dvc("repro", "--quiet")
     commit("Results")
@@ -88,31 +98,54 @@ def make() -> None:
 
 @pytest.mark.usefixtures("pipeline")
 def test_a_commit_is_reproduced_or_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    assert ci.reproduced() == f"dvc.lock matches {git('rev-parse', '--short', 'HEAD')}"
+    assert ci.reproduced() == f"identical: dvc.lock matches {git('rev-parse', '--short', 'HEAD')}"
     assert "Running stage" not in capfd.readouterr().out
     # Nothing is stored anywhere: it is computed, and gives the same.
     run("rm", "-r", ".dvc/cache", "reports")
     ci.reproduced()
     output = capfd.readouterr().out
-    assert "2 files are neither cached nor on the remote" in output and "Running stage 'train'" in output
-    # The same inputs, other results: `dvc.lock` is of another machine.
-    lock = Path("dvc.lock").read_text()
-    Path("dvc.lock").write_text(lock.replace(lockfile.stages(lock)["train"].outputs["reports/metrics.json"], "a" * 32))
-    commit("Made elsewhere")
-    with pytest.raises(UserError, match=r"\(reports/metrics.json\); the same inputs gave other results"):
-        ci.reproduced()
-    capfd.readouterr()
+    assert "3 files are neither cached nor on the remote" in output and "Running stage 'train'" in output
     # Other inputs: it is certain that dvc.lock would change, so that nothing is run.
     Path("params.yaml").write_text("rate: 0.2\n")
-    Path("dvc.lock").write_text(lock)
     commit("Not reproduced")
-    with pytest.raises(UserError, match="train would run on other inputs; run `dvc repro`, commit"):
+    with pytest.raises(UserError, match=r"different: train would run \(rate changed\); run `dvc repro`, commit"):
         ci.reproduced()
     assert "Running stage" not in capfd.readouterr().out
     git("rm", "--quiet", "dvc.lock")
     commit("No results")
     with pytest.raises(UserError, match="HEAD has no dvc"):
         ci.reproduced()
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_other_results_of_the_same_commit_are_equivalent_or_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = git("rev-parse", "--short", "HEAD")
+
+    def elsewhere(**variables: str) -> str:
+        """The verdict on a machine that has neither cache nor remote."""
+        run("rm", "-rf", ".dvc/cache", "models", "reports")
+        git("checkout", "--quiet", "dvc.lock", "machine.json")
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return ci.reproduced()
+
+    found = elsewhere(ROUNDING="0.001", PROCESSOR="Xeon")
+    assert found.startswith("equivalent: another machine (processor EPYC -> Xeon); the outputs differ by 0.001 of the")
+    assert found.endswith(f"; {head} passes")
+    assert git("status", "--porcelain").split() == ["M", "dvc.lock", "M", "machine.json"]
+    with pytest.raises(
+        UserError, match=rf"match {head}: different: .*; environment: .* more than rounding .*; `dvc push`"
+    ):
+        elsewhere(ROUNDING="2")
+    with pytest.raises(UserError, match=r"different: .*; nothing known differs, and the machine is the same"):
+        elsewhere(ROUNDING="0.001", PROCESSOR="EPYC")
+    settings = Path("conf/ci.yaml")
+    settings.write_text(settings.read_text().replace("checks: true", "checks: false"))
+    with pytest.raises(UserError, match=r"equivalent: another machine .*; `dvc push` where the results were made"):
+        elsewhere(PROCESSOR="Xeon")
+    settings.write_text("equivalent: {checks: perhaps}")
+    with pytest.raises(UserError, match=r"conf/ci.yaml is not valid:\n  equivalent.checks: .* got 'perhaps'"):
+        elsewhere()
 
 
 @pytest.mark.usefixtures("pipeline")
@@ -126,7 +159,7 @@ def test_the_report_says_what_changed() -> None:
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert ["accuracy", "0.9", "0.75", "-0.15"] in table and ["rate", "0.1", "0.25"] in table
     assert first not in text and f"`{first[:7]}`" in text
-    assert "New content: `reports/curve.csv`, `reports/metrics.json`." in text
+    assert "New content: `models/model.onnx`, `reports/curve.csv`, `reports/metrics.json`." in text
     assert (differences.PLOTS / "index.html").is_file()
     assert "There are no results at `HEAD~1`: all results are new." in ci.compare("HEAD~1")
 
@@ -162,27 +195,3 @@ def test_the_command_writes_the_report_and_shows_it() -> None:
     done = CliRunner().invoke(ci.command, ["report", "HEAD"], catch_exceptions=False)
     assert "Nothing has changed" in done.output
     assert differences.REPORT.read_text() == done.output.removesuffix("\n")
-
-
-def lock(raw: str = "a", code: str = "b", model: str = "c") -> str:
-    """A dvc.lock: raw data and code are read, data/prepared and a model are written."""
-    stages = {
-        "config": {"deps": [], "outs": []},
-        "prepare": {
-            "deps": [{"path": "data/raw", "md5": raw}, {"path": "src/prepare.py", "md5": code}],
-            "outs": [{"path": "data/prepared", "md5": f"prepared {raw}"}],
-        },
-        "train": {
-            "deps": [{"path": "data/prepared", "md5": f"prepared {raw}"}, {"path": "src/prepare.py", "md5": code}],
-            "outs": [{"path": "models/model.onnx", "md5": model}],
-        },
-    }
-    return str(yaml.safe_dump({"schema": "2.0", "stages": stages}))
-
-
-def test_what_differs_are_results_and_inputs_that_no_stage_writes() -> None:
-    assert differences.differing(lock(), lock()) == ([], [])
-    assert differences.differing(lock(), lock(code="a comment more")) == (["src/prepare.py"], [])
-    changed = differences.differing(lock(), lock(raw="new", model="new"))
-    assert changed == (["data/raw"], ["data/prepared", "models/model.onnx"])
-    assert differences.differing("", lock())[1] == ["data/prepared", "models/model.onnx"]

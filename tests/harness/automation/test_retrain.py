@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from my_experiment.harness.automation import retrain, retrain_memory, retrain_report, retrain_tree
 from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.tracking import git as commits
+from my_experiment.harness.tracking import machine
 from support import commit, git
 
 
@@ -34,8 +35,22 @@ def test_news_are_other_results_of_other_inputs() -> None:
 
 
 def test_other_results_of_the_same_inputs_are_no_news() -> None:
-    with pytest.raises(UserError, match=r"^models: the same inputs gave other results"):
+    with pytest.raises(
+        UserError, match=r"^the same inputs gave other results: models; nothing is known of .*; `dvc push`"
+    ):
         retrain.changed_inputs(lock("1", "a"), lock("1", "b"))
+
+
+def test_equivalent_results_are_news_if_that_is_allowed(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = (lock("1", model).replace("path: models", "path: models/model.onnx") for model in ("a", "b"))
+    results = {"metrics": {"accuracy": [0.9, 0.8, 1.0]}, "sketch": "1", "error": 1}
+    for model, processor in (("a", "EPYC"), ("b", "Xeon")):
+        machine.write({"model": model, "machine": {"processor": processor}, "results": results})
+        commit()
+    assert retrain.changed_inputs(before, after) is None
+    assert "equivalent: another machine (processor EPYC -> Xeon)" in capsys.readouterr().err
+    (repository / "conf/ci.yaml").write_text("equivalent: {checks: true, replaces: true}")
+    assert retrain.changed_inputs(before, after) == ["machine.json"]
 
 
 @pytest.mark.parametrize(

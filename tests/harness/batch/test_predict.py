@@ -20,7 +20,7 @@ from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.exported import NOT_FINITE
 from onnx import helper, numpy_helper
 from PIL import Image
-from support import HARNESS
+from support import HARNESS, elsewhere
 
 INPUTS = [kind for kind in ("images", "tables") if (HARNESS / f"inputs/{kind}.py").exists()]
 TARGETS = [kind for kind in ("classification", "regression") if (HARNESS / f"targets/{kind}.py").exists()]
@@ -194,6 +194,36 @@ def test_a_bad_item_does_not_lose_the_others(case: Case) -> None:
     assert failed["model_version"].notna().all()
 
 
+def test_another_executor_gives_the_same_bytes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the start, and after an interruption."""
+    source = write_items(case, bad=True)
+    if case.input == "tables":
+        from my_experiment.harness.preparation import table_files
+
+        monkeypatch.setattr(table_files, "BLOCK", 400)  # bytes: several parts of the file
+    predict.predict(source, Path("out.csv"))
+    monkeypatch.setattr(predict, "executor", lambda where: elsewhere)
+    predict.predict(source, Path("there.csv"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        batches(patch, 35)
+        predict.predict(source, Path("again.csv"))
+    assert Path("again.csv.parts/000000.parquet").exists()
+    predict.predict(source, Path("again.csv"))
+    assert Path("there.csv").read_bytes() == Path("out.csv").read_bytes() == Path("again.csv").read_bytes()
+
+
+def test_another_model_elsewhere_is_refused(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node has the project's folder of yesterday."""
+    source, node = write_items(case), Path("node").absolute()
+    write_model(case, node, slope=0.02)
+    answers._loaded_again.cache_clear()
+    load = answers.load
+    monkeypatch.setattr(answers, "load", lambda folder: load(node))
+    monkeypatch.setattr(predict, "executor", lambda where: elsewhere)
+    with pytest.raises(UserError, match=r"models holds another model than on the machine that predicts$"):
+        predict.predict(source, Path("out.csv"))
+
+
 @pytest.mark.parametrize("stop_at", [0, 15, 17, 35])
 def test_an_interrupted_prediction_continues_after_its_last_part(
     case: Case, monkeypatch: pytest.MonkeyPatch, stop_at: int
@@ -365,3 +395,28 @@ def test_every_mistake_is_one_line(
     assert isinstance(result.exception, UserError)
     assert message in str(result.exception) and "\n" not in str(result.exception)
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_a_decision_changes_labels_and_adds_sets(case: Case) -> None:
+    """A set is a text in JSON, "not sure" an empty label, and the finished output is that of another decision."""
+    if case.target == "regression":
+        return
+    source = write_items(case)
+    assert run(source, "out.csv").exit_code == 0
+    before = pd.read_csv("out.csv")
+    described = json.loads(Path("models/model.json").read_text())
+    second = np.unique(np.sort(before.filter(like="probabilities.").to_numpy(), axis=1)[:, -2])
+    threshold = float(second[len(second) // 2 - 1 :][:2].mean())  # between two rows: some sets have two classes
+    decision = {"model": described["sha256"], "coverage": 0.9, "set_threshold": threshold, "abstain": True}
+    Path("models/decision.json").write_text(json.dumps(decision))
+    for file in ("out.csv", "out.parquet"):
+        assert run(source, file).exit_code == 0
+        after = pd.read_csv(file) if file == "out.csv" else pd.read_parquet(file)
+        probabilities = after[[name for name in after if name.startswith("probabilities.")]]
+        assert (probabilities.to_numpy() == before[probabilities.columns].to_numpy()).all()
+        sets = [json.loads(text) for text in after["set"]]
+        assert [len(found) for found in sets] == np.maximum((probabilities >= threshold).sum(axis=1), 1).tolist()
+        unsure = np.array([len(found) > 1 for found in sets])
+        assert unsure.any() and not unsure.all()
+        assert (after["label"].isna() == unsure).all()
+        assert (after["label"] == before["label"])[~unsure].all()

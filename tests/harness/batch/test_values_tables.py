@@ -212,7 +212,8 @@ def of_feeds(feeds: Mapping[str, Any]) -> Any:
 
 def by_batch(path: Path, case: Case) -> Any:
     """What batch prediction gives to a model."""
-    (batch,) = batch_tables.batches(path, case.description).read(0)
+    source = batch_tables.batches(path, case.description)
+    (batch,) = source.batches(source.pieces(0))
     return REFUSED if batch.errors[0] else of_feeds(batch.feeds)
 
 

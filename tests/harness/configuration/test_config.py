@@ -41,7 +41,7 @@ def test_what_ships_is_valid(workspace: Path) -> None:
 def test_a_section_is_read_as_its_type(workspace: Path) -> None:
     Path("params.yaml").write_text(config.compose(), encoding="utf-8")
     settings = config.load("evaluate", configuration.SCHEMAS["evaluate"])
-    assert settings.model_dump() == config.read()["evaluate"]
+    assert settings.model_dump(exclude_unset=True) == config.read()["evaluate"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_mistake_is_one_line_with_its_key(raw: dict[str, Any], section: str, k
     assert problems(raw) == [line]
 
 
-@pytest.mark.parametrize("section", ["data", "model", "train", "prepare", "evaluate"])
+@pytest.mark.parametrize("section", ["data", "model", "train", "prepare", "explain", "evaluate"])
 def test_a_missing_key_is_named(raw: dict[str, Any], section: str) -> None:
     key = next(key for key in raw[section] if key not in ("_target_", "strategy"))  # a strategy has a default
     del raw[section][key]
@@ -79,7 +79,7 @@ def test_a_missing_key_is_named(raw: dict[str, Any], section: str) -> None:
 @pytest.mark.parametrize(
     "target",
     ["os.system", "system", "", "models.mlp.mlp", f"{PACKAGE}x.models.mlp", f"{PACKAGE}.models.nothing.mlp",
-     f"{PACKAGE}.models.mlp.nothing"],
+     f"{PACKAGE}.models.mlp.nothing", f"{PACKAGE}.models.mlp"],
 )  # fmt: skip
 def test_only_functions_of_this_package_are_called(raw: dict[str, Any], target: str) -> None:
     raw["model"]["_target_"] = target

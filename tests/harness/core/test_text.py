@@ -27,6 +27,23 @@ def test_numbers_are_written_as_a_person_reads_them(value: Any, expected: str) -
 
 
 @pytest.mark.parametrize(
+    ("share", "digits", "expected"),
+    [
+        (1.0, 1, "100.0%"),
+        (0.9997, 1, "> 99.9%"),
+        (0.9989, 1, "99.9%"),
+        (0.5, 1, "50.0%"),
+        (0.0004, 1, "< 0.1%"),
+        (0.0, 1, "0.0%"),
+        (0.997, 0, "> 99%"),
+        (0.25, 0, "25%"),
+    ],
+)
+def test_a_share_that_has_exceptions_does_not_become_all_or_none(share: float, digits: int, expected: str) -> None:
+    assert text.percent(share, digits) == expected
+
+
+@pytest.mark.parametrize(
     ("error", "baseline", "expected"),
     [
         (1.0, 1.0, "no better"),
@@ -34,6 +51,7 @@ def test_numbers_are_written_as_a_person_reads_them(value: Any, expected: str) -
         (1.1, 1.0, "the model is worse than the baseline"),
         (0.1, 0.0, "the model is worse than the baseline"),
         (0.75, 1.0, "25% lower"),
+        (0.001, 1.0, "> 99% lower"),
         (0.0, 1.0, "100% lower"),
     ],
 )

@@ -1,5 +1,8 @@
 """The parts of an evaluation that all tasks share: bootstrap, model card, plots."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +12,7 @@ import pandas as pd
 import pytest
 from my_experiment.harness import evaluation
 from my_experiment.harness.evaluation import card, plots
-from my_experiment.harness.evaluation.metrics import Estimate, bootstrap
+from my_experiment.harness.evaluation.metrics import Estimate, bootstrap, evenly_spaced
 from my_experiment.harness.evaluation.workspace import Workspace
 from support import HARNESS
 
@@ -80,7 +83,7 @@ def described(coefficients: list[dict[str, Any]], note: str | None = None) -> Wo
     """A workspace with a linear model of these coefficients."""
     target = "classification" if (HARNESS / "targets/classification.py").exists() else "regression"
     description = {"coefficients": coefficients, "coefficients_note": note}
-    return Workspace({}, {"target": target}, {}, description, EPOCHS)
+    return Workspace({}, {"target": target}, {}, description, EPOCHS, lambda feeds: np.concatenate([*feeds]))
 
 
 def test_coefficients() -> None:
@@ -144,9 +147,25 @@ def test_learning_curves(tmp_path: Path, epochs: pd.DataFrame) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_matplotlibrc_changes_no_plot(tmp_path: Path) -> None:
+    drawn = []
+    for size in (10, 20):
+        (tmp_path / "matplotlibrc").write_text(f"axes.titlesize: {size}\naxes.facecolor: eeeeee\n")
+        drawn.append(tmp_path / f"{size}.png")
+        code = f"""if True:
+            from pathlib import Path
+            from my_experiment.harness.evaluation import plots
+            figure, axes = plots.plt.subplots()
+            axes.set_title("Title")
+            plots.save(figure, Path({str(drawn[-1])!r}))"""
+        environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert drawn[0].read_bytes() == drawn[1].read_bytes()
+
+
 @pytest.mark.parametrize(("examples", "rows"), [(3, [0, 1, 2]), (5, [0, 1, 2, 3, 4]), (9, [0, 2, 4, 6, 8])])
 def test_rows_are_evenly_spaced(examples: int, rows: list[int]) -> None:
-    assert plots.evenly_spaced(examples, 5).tolist() == rows
+    assert evenly_spaced(examples, 5).tolist() == rows
 
 
 @pytest.mark.parametrize("count", [0, 1, 8])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
-from my_experiment.harness.evaluation import classification, plots
+from my_experiment.harness.evaluation import classification, classification_plots, plots
 from my_experiment.harness.evaluation.metrics import Estimate, bootstrap, unweighted
 from my_experiment.harness.evaluation.settings import Evaluate
 from my_experiment.harness.evaluation.workspace import Predictions
@@ -196,5 +196,13 @@ def test_characters_that_the_font_lacks_are_told_once(tmp_path: Path, capsys: py
     axes.set_title("企鹅 🐧")
     plots.save(figure, tmp_path / "plot.png")
     assert capsys.readouterr().err == (
-        f"evaluate: {tmp_path / 'plot.png'} shows boxes for characters that matplotlib's font lacks\n"
+        f"{tmp_path / 'plot.png'} shows boxes for characters that matplotlib's font lacks\n"
     )
+
+
+def test_long_names_leave_room_for_the_matrix_and_its_title(tmp_path: Path) -> None:
+    widths = []
+    for name in ("short", "circle_in_the_evening_light"):
+        classification_plots.confusion_matrix(np.eye(3, dtype=np.int64), [name, "b", "c"], tmp_path / "matrix.png")
+        widths.append(plt.imread(tmp_path / "matrix.png").shape[1])
+    assert widths[0] == 440 and widths[1] > 560

@@ -1,24 +1,26 @@
 """Stage `evaluate` on pictures: metrics, plots and card of the exported model, the same bytes each time."""
 
 import base64
-import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import yaml
+from graphs_made import save_linear_classifier
 from my_experiment.harness import prepared
 from my_experiment.harness.core.errors import UserError
-from my_experiment.harness.evaluation import card, report, workspace
+from my_experiment.harness.evaluation import card, html, metadata, report, workspace
 from my_experiment.harness.evaluation.images import _png, examples
+from my_experiment.harness.evaluation.settings import check_fixed
+from my_experiment.harness.exported import model
 from my_experiment.harness.inputs.images import decode
 from my_experiment.harness.preparation import splits
 from my_experiment.harness.prepared.images import load
+from my_experiment.harness.targets import classification as target
 from my_experiment.stages import evaluate
-from onnx import helper, numpy_helper
 from support import PACKAGE
 
 CLASSES, SHAPE = ["dark", "light"], (2, 2, 1)
@@ -28,27 +30,12 @@ WRONG = {3, 7}  # labelled against their brightness
 def save_model(bias: float = 2.56) -> None:
     """Writes a model that tells light from dark pictures."""
     weights = np.tile(np.array([-0.005, 0.005], np.float32), (4, 1))
-    graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["image"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "weights", "bias"], ["scores"]),
-            helper.make_node("Softmax", ["scores"], ["probabilities"]),
-        ],
-        "model",
-        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", *SHAPE])],
-        [helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["N", 2])],
-        [
-            numpy_helper.from_array(weights, "weights"),
-            numpy_helper.from_array(np.array([bias, -bias], np.float32), "bias"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-    Path("models").mkdir(exist_ok=True)
-    Path("models/model.onnx").write_bytes(model)
+    digest = save_linear_classifier(weights, [bias, -bias], SHAPE)
     description = {
         "model": {"_target_": f"{PACKAGE}.models.x"},
+        "classes": CLASSES,
         "calibration": {},
-        "sha256": hashlib.sha256(model).hexdigest(),
+        "sha256": digest,
     }
     Path("models/model.json").write_text(json.dumps(description), encoding="utf-8")
 
@@ -87,7 +74,8 @@ def trained(workspace: Path) -> Path:
 
 def reports() -> dict[Path, bytes]:
     """Every file that the stage writes."""
-    return {file: file.read_bytes() for file in (Path("models/page.json"), *Path("reports").rglob("*.*"))}
+    shipped = [Path(f"models/{name}.json") for name in ("page", "decision", "explain")]
+    return {file: file.read_bytes() for file in (*shipped, *Path("reports").rglob("*.*"))}
 
 
 def test_reports(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,9 +96,121 @@ def test_reports(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert Path(f"reports/plots/{plot}.png").read_bytes().startswith(b"\x89PNG")
     # There is no dvc.lock here, so that nothing can be logged: that costs a warning and no result.
     assert "All results are on disk" in capsys.readouterr().err
+    assert json.loads(Path("models/decision.json").read_bytes()) == {}
+    assert json.loads(Path("reports/slices.json").read_bytes()) == {}
+    assert set(json.loads(Path("reports/membership.json").read_bytes())) == {
+        "auc", "tpr_at_1_percent_fpr", "members", "others",
+    }  # fmt: skip
     first = reports()
     evaluate.main()
     assert reports() == first
+
+
+def configure(**settings: Any) -> None:
+    """Changes the section `evaluate`."""
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params["evaluate"] |= settings
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def test_a_decision_and_slices_are_reported_and_served(trained: Path) -> None:
+    evaluate.main()
+    before = json.loads(Path("reports/metrics.json").read_bytes())
+    configure(
+        decision={"sensitivity": {"light": 0.9}, "coverage": 0.8, "abstain": True}, slices=["brightness", "contrast"]
+    )
+    evaluate.main()
+    first = reports()
+    evaluate.main()
+    assert reports() == first
+    metrics, intervals = (json.loads(Path(f"reports/{name}.json").read_bytes()) for name in ("metrics", "intervals"))
+    added = ["sensitivity", "specificity", "precision", "selection_rate"]
+    added += ["coverage", "set_size", "answered", "answered_accuracy"]
+    assert metrics == {**before, **{name: metrics[name] for name in added}}
+    assert set(added) <= set(intervals)
+    decision = json.loads(Path("models/decision.json").read_bytes())
+    description = model.served(Path("models"))
+    assert description["decision"] == decision and decision["class"] == "light"
+    # The splits are the same here: the goal of the validation split is reached on the test split.
+    assert metrics["sensitivity"] >= 0.9 and metrics["coverage"] >= 0.8
+    test = workspace.predict(workspace.read())
+    said = np.array([item["label"] for item in target.answers(test.outputs, description)])
+    assert metrics["answered"] == pytest.approx(np.mean(said != None), abs=1e-8)  # noqa: E711
+    text = Path("reports/model_card.md").read_text(encoding="utf-8")
+    assert "## Decision\n\nlight is answered if its probability is at least 0." in text
+    assert "| sensitivity (light) |" in text and "(plots/slices.png)" in text
+    slices = json.loads(Path("reports/slices.json").read_bytes())
+    assert [len(slices[name]["slices"]) for name in ("brightness", "contrast")] == [4, 1]
+    assert Path("reports/plots/slices.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"slices": ["size"]}, "evaluate.slices: there is no column size: choose from brightness, contrast"),
+        ({"decision": {"sensitivity": {"bright": 0.9}}}, "evaluate.decision.sensitivity: there is no class 'bright'"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_are_an_error_in_one_line(
+    trained: Path, settings: dict[str, Any], message: str
+) -> None:
+    configure(**settings)
+    with pytest.raises(UserError, match=message):
+        evaluate.main()
+
+
+def test_the_loss_of_training_examples_betrays_an_overfitted_model(trained: Path) -> None:
+    """With random test labels, the model knows the labels of training examples only."""
+    np.save("data/prepared/test/targets.npy", np.random.default_rng(1).integers(0, 2, 40))
+    evaluate.main()
+    found = json.loads(Path("reports/membership.json").read_bytes())
+    assert found["auc"][0] > 0.65 and found["members"] == found["others"] == 40
+
+
+def test_explanations_compare_with_the_mean_picture(trained: Path) -> None:
+    evaluate.main()
+    content = json.loads(Path("models/explain.json").read_bytes())
+    mean = decode(base64.b64decode(content["baseline"]), SHAPE, 100)
+    assert (mean == np.rint(load("train").mean(axis=0, dtype=np.float64))).all()
+    with pytest.raises(UserError, match="pictures have no columns: remove it"):
+        check_fixed(["x"], prepared.manifest())
+
+
+def test_the_card_is_one_html_file(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All pictures and files are in it; nothing is asked of a network, and what looks like HTML is text."""
+    evaluate.main()
+    path = Path("reports/model_card.md")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text + "\n<script>x</script> [worst](plots/confusion.csv) ![x](https://example.org/x.png)\n")
+    html.command.callback()  # type: ignore[misc]
+    assert capsys.readouterr().out == "Wrote build/model_card.html\n"
+    made = Path("build/model_card.html").read_text(encoding="utf-8")
+    assert made.count('src="data:image/png;base64,') == text.count("](plots/") >= 4
+    assert 'download="confusion.csv"' in made
+    assert "<script" not in made
+    assert "default-src 'none'; img-src data:" in made
+    assert "model-index" not in made
+    titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert re.findall(r'<a href="#section-\d+">([^<]*)</a>', made) == titles
+    Path("reports/plots/mistakes.png").unlink()
+    with pytest.raises(UserError, match=r"shows reports/plots/mistakes.png, which is missing: run `dvc repro`"):
+        html.command.callback()  # type: ignore[misc]
+
+
+def test_tools_read_the_card(trained: Path) -> None:
+    evaluate.main()
+    text = Path("reports/model_card.md").read_text(encoding="utf-8")
+    _, block, rest = text.split("---\n", 2)
+    content = yaml.safe_load(block)
+    assert (content["pipeline_tag"], content["library_name"]) == ("image-classification", "onnx")
+    ((results,),) = [model["results"] for model in content["model-index"]]
+    assert results["dataset"]["split"] == "test"
+    measured = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
+    values = {metric["type"]: metric["value"] for metric in results["metrics"]}
+    assert values == {name: value for name, value in measured.items() if not name.startswith("baseline_")}
+    assert metadata.without(text) == rest.lstrip("\n")
+    assert metadata.without(rest) == rest
+    assert rest.startswith("\n# Model card\n")
 
 
 def test_examples_for_the_page(trained: Path) -> None:
@@ -178,7 +278,8 @@ def test_a_metric_is_added_in_one_place(trained: Path, monkeypatch: pytest.Monke
     assert metrics["brier"] == pytest.approx(expected, rel=1e-6)
     low, high = intervals["brier"]
     assert low < metrics["brier"] < high
-    (line,) = [line for line in Path("reports/model_card.md").read_text("utf-8").splitlines() if "Brier score" in line]
+    text = Path("reports/model_card.md").read_text("utf-8")
+    (line,) = [line for line in text.splitlines() if "| Brier score" in line]
     assert line.endswith("| - | lower |")
 
 

@@ -1,7 +1,7 @@
 """Stage `evaluate` on tables: metrics, plots and card of the exported model, the same bytes each time."""
 
-import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,18 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from graphs_made import save
 from my_experiment.harness import prepared, targets
+from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.drift import bins
+from my_experiment.harness.evaluation import slices
 from my_experiment.harness.evaluation import tables as evaluation_tables
 from my_experiment.harness.preparation import splits
 from my_experiment.harness.prepared import tables as prepared_tables
 from my_experiment.stages import evaluate
 from onnx import helper, numpy_helper
 from support import HARNESS, PACKAGE
-from tables_made import frame, prepare
+from tables_made import frame, prepare, save_rows
 
 ROWS = 40
 X = np.arange(ROWS) - 19.5
@@ -48,10 +52,7 @@ def save_model(output: str, weights: list[float], softmax: bool) -> str:
             numpy_helper.from_array(np.array([weights], np.float32), "weights"),
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-    Path("models").mkdir()
-    Path("models/model.onnx").write_bytes(model)
-    return hashlib.sha256(model).hexdigest()
+    return save(graph)
 
 
 @pytest.fixture(params=TARGETS)
@@ -70,11 +71,7 @@ def target(request: pytest.FixtureRequest, workspace: Path) -> str:
     with splits.replaced() as folder:
         for split in prepared.SPLITS:
             np.save(folder / split / "targets.npy", answers)
-            with (
-                pa.OSFile(str(folder / split / "rows.arrow"), "wb") as file,
-                pa.ipc.new_file(file, table.schema) as rows,
-            ):
-                rows.write_table(table, max_chunksize=16)
+            save_rows(table, folder / split)
         manifest = {
             "input": "tables",
             "target": name,
@@ -146,6 +143,58 @@ def test_reports(target: str) -> None:
     assert {file: file.read_bytes() for file in Path("reports").rglob("*.*")} == first
 
 
+@pytest.mark.usefixtures("target")
+def test_the_card_has_the_sections_of_earlier_stages() -> None:
+    """Before the training, explanations first; a stage that has nothing to say has no section."""
+    texts = {"robustness": "## Robustness\n\nx\n", "explanations": "## Explanations\n\ny\n"}
+    for name, text in texts.items():
+        Path("reports", name).mkdir()
+        Path("reports", name, "section.md").write_text(text, encoding="utf-8")
+    evaluate.main()
+    card = Path("reports/model_card.md").read_text(encoding="utf-8")
+    assert "\n\n## Explanations\n\ny\n\n## Robustness\n\nx\n\n## Training\n\n" in card
+    Path("reports/explanations/section.md").write_text("", encoding="utf-8")
+    evaluate.main()
+    assert "Explanations" not in Path("reports/model_card.md").read_text(encoding="utf-8")
+
+
+def test_slices_of_a_column(target: str) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params["evaluate"]["slices"] = ["x"]
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    evaluate.main()
+    found = json.loads(Path("reports/slices.json").read_text(encoding="utf-8"))["x"]
+    assert [(each["examples"], each["few"]) for each in found["slices"]] == [
+        (1, True), (10, False), (10, False), (9, True), (10, False),
+    ]  # fmt: skip
+    assert found["slices"][0]["name"] == "x missing"
+    measured = found["slices"][2]["metrics"]
+    assert measured["mae" if target == "regression" else "accuracy"] == [1, 1, 1]
+    assert "accuracy" in measured or set(found["differences"]) == {"mae", "rmse", "r2", "mape", "coverage"}
+    assert "| x missing * | 1 |" in Path("reports/model_card.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_rows_are_grouped_by_any_column_and_by_the_group() -> None:
+    rows = frame()
+    prepare(rows, time=None)
+    manifest = prepared.manifest()
+    names = prepared_tables.names("test")
+    test = rows.set_index("id").loc[[name.removeprefix("table.csv:") for name in names]]
+    found = slices.masks(["colour ✨", "patient", "when", "weight in kg", "patient"], manifest, "key")
+    assert list(found) == ["colour ✨", "patient", "when", "weight in kg"]
+    for masks in found.values():
+        assert np.stack(list(masks.values())).sum(0).tolist() == [1] * len(names)
+    assert (found["colour ✨"]["colour ✨ grün"] == (test["colour ✨"] == "grün")).all()
+    assert (found["colour ✨"]["colour ✨ missing"] == test["colour ✨"].isna()).all()
+    assert (
+        found["patient"][f"patient {test['patient'].iloc[0]}"] == (test["patient"] == test["patient"].iloc[0])
+    ).all()
+    assert all(name.startswith("when 2025-") for name in found["when"])
+    with pytest.raises(UserError, match=r"^gates\.slices\.columns: there is no column x: choose from size, "):
+        slices.masks(["x"], manifest, "gates.slices.columns")
+
+
 def test_form_and_examples_for_the_page(target: str) -> None:
     """Bounds of the columns from the schema, and rows of the test split, evenly spaced over the targets."""
     evaluate.main()
@@ -159,6 +208,60 @@ def test_form_and_examples_for_the_page(target: str) -> None:
     ]
     (row,) = evaluation_tables.examples([MISSING])
     assert row == {"instance": {"x": None}}
+
+
+def test_what_explanations_compare_with(target: str) -> None:
+    """Values that several rows have, and no row: the median, not the smallest or largest."""
+    evaluate.main()
+    content = json.loads(Path("models/explain.json").read_text(encoding="utf-8"))
+    assert content["fixed"] == []
+    assert content["baseline"] == {"x": 0.5}
+    (values,) = content["values"].values()
+    assert values == sorted({*values} & {*X.tolist()})
+    assert min(X) < values[0] < values[-1] < max(X)
+
+
+def test_what_production_is_compared_with(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written() -> tuple[list[tuple[str, int]], str]:
+        evaluate.main()
+        content = json.loads(Path("models/reference.json").read_text(encoding="utf-8"))
+        (paragraph,) = re.findall("## In production\n\n(.*)", Path("reports/model_card.md").read_text(encoding="utf-8"))
+        return [(each["kind"], sum(each["rows"])) for each in content["variables"]], paragraph
+
+    few, told = written()
+    assert few == [] and "takes 100 training rows" in told and "takes 100 test examples, and there are 40" in told
+    monkeypatch.setattr(bins, "ENOUGH", ((400, 10), (40, 5)))
+    enough, told = written()
+    assert enough[0][0] == "input" and ("answer", 40) in enough
+    assert "1 column of the inputs" in told and "answer" in told
+
+
+@pytest.mark.usefixtures("workspace")
+def test_what_explanations_compare_with_by_kind_of_column() -> None:
+    prepare(frame())
+    content = evaluation_tables.reference()
+    for column in prepared.manifest()["columns"]:
+        values, typical = content["values"][column["name"]], content["baseline"][column["name"]]
+        kind = {"number": float, "category": str, "date": str}[column["type"]]
+        assert values and all(isinstance(value, kind) for value in [*values, typical])
+    rows = prepared_tables.load("train")
+    for column in prepared.manifest()["columns"]:
+        if column["type"] == "category":
+            counts = pd.Series(rows[column["name"]].drop_null().to_pylist()).value_counts()
+            assert counts[content["baseline"][column["name"]]] == counts.max()
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"), [("X", "the model has no column 'X'; the columns are x"), ("xx", "did you mean 'x'?")]
+)
+def test_a_fixed_column_must_exist(target: str, fixed: str, message: str) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params["evaluate"]["fixed"] = ["x", fixed]
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(f"evaluate.fixed: the model has no column {fixed!r}; ")) as told:
+        evaluate.main()
+    assert message in str(told.value)
+    assert not Path("reports/metrics.json").exists()
 
 
 @pytest.mark.usefixtures("workspace")

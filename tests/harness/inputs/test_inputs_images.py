@@ -1,6 +1,7 @@
 """Decoding: any supported file becomes the same pixels in training and in the service."""
 
 import io
+import json
 import struct
 import subprocess
 import sys
@@ -186,3 +187,59 @@ def test_broken_metadata_are_not_reported_by_pillow() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "default", "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("(2, 3)\n", "")
+
+
+def jpeg(**options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def test_a_jpeg_of_too_many_scans_or_segments_is_refused_before_its_pixels_are_decoded() -> None:
+    progressive = jpeg(progressive=True)
+    assert images.decode(progressive, SHAPE, LIMIT).shape == SHAPE
+    last = progressive.rfind(b"\xff\xda")
+    scans = progressive[:last] + progressive[last:-2] * images.MAX_SCANS + b"\xff\xd9"
+    with pytest.raises(images.ImageError, match=r"JPEG image with 1\d\d scans; the limit is 100"):
+        images.open_image(scans, LIMIT)
+    segments = jpeg()[:2] + b"\xff\xe1\x00\x0aExif\0\0MM" * images.MAX_READS + jpeg()[2:]
+    with pytest.raises(images.ImageError, match="it has too many parts"):
+        images.open_image(segments, LIMIT)
+
+
+@pytest.mark.parametrize("height", [images.STRIPE - 1, images.STRIPE, 2 * images.STRIPE + 1])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_stripes_of_a_transparent_picture_are_laid_on_white_as_the_whole(height: int, mode: str) -> None:
+    generator = np.random.default_rng(0)
+    picture = Image.fromarray(generator.integers(0, 256, (height, 5, 4), np.uint8)).convert(mode)
+    if mode == "P":
+        picture.info["transparency"] = bytes(range(256))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    whole = picture.convert("LA" if mode == "LA" else "RGBA")
+    expected = Image.new("L" if mode == "LA" else "RGB", picture.size, "white")
+    expected.paste(whole.convert(expected.mode), mask=whole.getchannel("A"))
+    np.testing.assert_array_equal(np.asarray(images.open_image(file.getvalue(), LIMIT)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("shape", ["(True, 7, 9, 3)", "(1, 7, 9, True)", "(1.0, 7, 9, 3)"])
+def test_a_shape_that_is_no_number_is_no_shape(shape: str) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(189)
+    with pytest.raises(ValueError, match="not an array in the format"):
+        images.from_npy(data, {"shape": SHAPE}, 256)
+
+
+@pytest.mark.parametrize(
+    ("shape", "instances"),
+    [((8, 8, 1), 256), ((28, 28, 1), 256), ((64, 64, 3), 32), ((224, 224, 3), 2), ((999, 999, 3), 1)],
+)
+def test_json_has_the_size_that_instances_of_the_model_need(shape: tuple[int, int, int], instances: int) -> None:
+    limits = images.json_limits({"shape": shape}, 256)
+    assert limits.instances == instances
+    numbers = np.random.default_rng(0).uniform(100, 255, (instances, *shape)) if np.prod(shape) < 10**5 else None
+    if numbers is not None:  # all digits of a float64
+        limits.check(json.dumps({"instances": numbers.tolist()}).encode())
+    for body in (b" " * (limits.size + 1), b"[" * (limits.marks + 1), b":" * (limits.marks + 1)):
+        with pytest.raises(ValueError, match=r"^the body has .* more than .*instance"):
+            limits.check(body)

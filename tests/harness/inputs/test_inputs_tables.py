@@ -156,3 +156,34 @@ def test_the_documentation_names_every_column() -> None:
     assert category == {"type": ["string", "number", "boolean", "null"]}
     assert schema["required"] == ["age", "mean radius", "class"]
     assert inputs_tables.instance(DESCRIPTION) == "an object with a value or null for each of: age, mean radius, class"
+
+
+def test_json_has_the_size_that_rows_of_the_model_need() -> None:
+    limits = inputs_tables.json_limits(DESCRIPTION, 256)
+    assert limits.instances == 256
+    row = {"age": -1.7976931348623157e300, "mean radius": "-1.7976931348623157e300", "class": "é:[{" * 100}
+    limits.check(json.dumps({"instances": [row | {"class": "\U0001f600" * 300}] * 256}, indent=2).encode())
+    limits.check(json.dumps({"instances": [{**row, "class": "[:"}] * 256}).encode())
+    unknown = ",".join(f'"{number}":0' for number in range(limits.marks))
+    for body in (b" " * (limits.size + 1), f"{{{unknown}}}".encode()):
+        with pytest.raises(ValueError, match=r"^the body has .* more than .*256 instances"):
+            limits.check(body)
+    assert inputs_tables.json_limits({"columns": DESCRIPTION["columns"] * 5000}, 256).instances == 26
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEADER + "\n" * 200_000, "it has more than 100,000 empty lines: remove them"),
+        (HEADER + "," * 2**21, "line 2 has more than 1,048,576 characters"),
+        ("a," * 2**20 + "\n", "line 1 has more than 1,048,576 characters"),
+    ],
+)
+def test_a_file_that_would_take_long_is_refused(text: str, message: str) -> None:
+    with pytest.raises(inputs_tables.InputError, match=re.escape(message)):
+        inputs_tables.from_file(text.encode(), DESCRIPTION)
+
+
+def test_lines_end_as_csv_says() -> None:
+    text = 'age,mean radius,class\r\n1,2,"a\nb\u2028\x0bc"\r\n\r\n3,4,d\r5,6,e'
+    same(inputs_tables.from_file(text.encode(), DESCRIPTION), [1, 3, 5], [2, 4, 6], ["a\nb\u2028\x0bc", "d", "e"])

@@ -10,7 +10,7 @@ from locks import git, record, training
 from my_experiment.harness import lineage
 from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.packaging import bento
-from my_experiment.harness.tracking import lockfile, log, store
+from my_experiment.harness.tracking import lockfile, log, machine, store
 
 Chain = Callable[[str | None], dict[str, str]]
 
@@ -110,3 +110,12 @@ def test_a_trial_of_a_sweep_names_the_way_to_a_model(chain: Chain) -> None:
 def test_the_command_prints_a_link_in_each_line(chain: Chain) -> None:
     done = CliRunner().invoke(lineage.command, ["x:3"], catch_exceptions=False)
     assert [line.split(maxsplit=1) for line in done.output.splitlines()] == [list(row) for row in lineage.chain("x:3")]
+
+
+def test_the_machine_is_that_of_the_record_or_of_the_run(chain: Chain) -> None:
+    trained = lockfile.training(git("show", "HEAD:dvc.lock"))
+    assert chain("HEAD")["machine"] == "unknown: no machine.json of git speaks of this model"
+    store.client().set_tag(chain("HEAD")["run"], "machine.processor", "EPYC")
+    assert chain("HEAD")["machine"] == "EPYC" and chain(None)["machine"].startswith("unknown")
+    machine.write({"model": trained.model, "machine": {"processor": "Xeon", "processors": 4}})
+    assert chain("HEAD")["machine"] == "Xeon, processors 4" and chain(None)["machine"].startswith("unknown")

@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 import pytest
 from my_experiment.harness import preparation
 from my_experiment.harness.batch import tables as batch_tables
+from my_experiment.harness.batch.items import Batch
 from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.inputs import tables as inputs_tables
 from my_experiment.harness.preparation import schema_hints, schema_inference
@@ -250,6 +251,13 @@ def looked_at(settings: dict[str, Any], path: Path = RAW / "table.csv") -> Any:
     return table
 
 
+def only_batch(path: Path, description: dict[str, Any]) -> Batch:
+    """The batch of a file with few rows."""
+    rows = batch_tables.batches(path, description)
+    (batch,) = rows.batches(rows.pieces(0))
+    return batch
+
+
 def described(table: Any) -> dict[str, Any]:
     """What models/model.json says of the table."""
     columns = table.columns()
@@ -288,7 +296,7 @@ def test_a_file_of_other_people(case: str, capsys: pytest.CaptureFixture[str]) -
     if table is None or case.startswith("latin-1"):
         return
     description = described(table)
-    (batch,) = batch_tables.batches(file, description).read(0)
+    batch = only_batch(file, description)
     assert [error for error in batch.errors if error] == (
         ["row 1, column 'code_insee': '2B033' is not a finite number"] if case == "chargers" else []
     )
@@ -311,7 +319,7 @@ def test_a_file_in_utf_8_is_read_whatever_the_training_data_had() -> None:
     assert "Agliè" in expected["Denominazione"]
     file.write_bytes(ITALY.encode("utf-8-sig"))
     assert same(inputs_tables.from_file(file.read_bytes(), description), expected)
-    (batch,) = batch_tables.batches(file, description).read(0)
+    batch = only_batch(file, description)
     assert same(batch.feeds, expected)
 
 
@@ -413,7 +421,7 @@ def test_a_type_of_parquet_is_a_value_or_refused(case: str) -> None:
         return
     assert schema_inference.infer(table)["x"].categories == [expected]
     description = {"columns": [{"name": "x", "type": "category"}], "notation": table.notation().describe()}
-    (batch,) = batch_tables.batches(path, description).read(0)
+    batch = only_batch(path, description)
     assert batch.feeds["x"].tolist() == [expected] * 2
 
 

@@ -1,6 +1,7 @@
 """Tables: how rows divide, what is written, and that nothing of one split reaches another."""
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import pytest
 from my_experiment.data import tables as data_tables
 from my_experiment.harness import preparation, prepared
 from my_experiment.harness.contracts import Splits
-from my_experiment.harness.core import errors
-from my_experiment.harness.preparation import schema, schema_inference
+from my_experiment.harness.core import errors, paths
+from my_experiment.harness.preparation import schema, schema_inference, table_files
+from my_experiment.harness.preparation import tables as preparation_tables
 from my_experiment.harness.preparation.table import Filter
 from my_experiment.harness.prepared import tables as prepared_tables
 from pyarrow import compute
-from support import PACKAGE, ROOT
+from support import PACKAGE, ROOT, elsewhere
 from tables_made import RAW, SPLITS, content, division, frame, prepare, source, unchecked
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -96,6 +98,34 @@ def test_many_files_are_one_table() -> None:
             np.testing.assert_array_equal([feed["size"] for feed in prepared_tables.feeds(split, 10_000)], whole[split])
     preparation.write(source("data/raw/part s", id=None, drop=["id"]), SPLITS)
     assert {"a 1.csv:1", "a 1.csv:150", "b ✨.csv:1", "b ✨.csv:250"} <= division().keys()
+
+
+@pytest.mark.parametrize(
+    ("split", "on_invalid"),
+    [("random", "impute"), ("stratified", "drop"), ("group", "drop"), ("time", "impute"), ("random", "stop")],
+)
+def test_another_executor_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch, split: str, on_invalid: str) -> None:
+    """Cells of every kind are bad, ids occur twice, a class is rare: what is listed, counted and moved is the same."""
+    monkeypatch.setattr(table_files, "BLOCK", 32_768)  # bytes: several parts
+    rows = frame(3000)
+    if split == "stratified":
+        rows.loc[:2, "y"] = "maybe"
+    prepare(rows, split="stratified")
+    for column, cell, share in (("size", "tall", 0.2), ("colour ✨", "pink", 0.2), ("id", "0-7", 0.01)):
+        bad = np.random.default_rng(len(column)).random(len(rows)) < share
+        rows[column] = rows[column].astype(object).mask(bad & (rows.index > 2), cell)
+    found = []
+    for there in (False, True):
+        if there:
+            monkeypatch.setattr(preparation_tables, "executor", lambda: elsewhere)
+        try:
+            report = prepare(rows, split=split, on_invalid=on_invalid)
+        except errors.UserError as error:
+            report = {**json.loads(paths.DATA_REPORT.read_text(encoding="utf-8")), "error": str(error)}
+        found.append((report, content()))
+    assert found[0] == found[1]
+    assert found[0][0]["violations"] > len(found[0][0]["violations_listed"]) == 1000
+    assert ("error" in found[0][0]) == (on_invalid == "stop")
 
 
 def test_regression_keeps_the_number() -> None:

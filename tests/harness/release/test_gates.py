@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from my_experiment.harness.core import config
 from my_experiment.harness.core.errors import UserError
-from my_experiment.harness.evaluation import metrics
 from my_experiment.harness.release import gates, judge, settings
 from numpy.typing import NDArray
 
@@ -110,20 +109,6 @@ def test_the_table_says_what_failed() -> None:
     assert shown[2].startswith("-  ")
 
 
-def test_groups_of_a_column() -> None:
-    words = np.array(["a", "", "b", "a"], object)
-    assert {name: group.tolist() for name, group in metrics.grouped("x", words).items()} == {
-        "x missing": [False, True, False, False],
-        "x a": [True, False, False, True],
-        "x b": [False, False, True, False],
-    }
-    numbers = np.append(np.arange(100.0), np.nan)
-    groups = metrics.grouped("y", numbers)
-    assert [int(group.sum()) for group in groups.values()] == [1, 25, 25, 25, 25]
-    assert np.stack(list(groups.values())).sum(0).tolist() == [1] * 101
-    assert len(metrics.grouped("z", np.array([0.0, 1.0] * 20))) == 2
-
-
 def test_the_shipped_gates_are_valid_and_can_be_switched_off(workspace: Path) -> None:
     shipped = judge.read_gates([])
     assert shipped.champion and shipped.slices and shipped.absolute
@@ -213,3 +198,35 @@ def test_outcomes_are_a_table_of_markdown() -> None:
         r"| FAILED | slices (2) | better by -0.2 (a\|b) | at least -0.1 |",
         "| passed | size | 1 | at most 2 |",
     ]
+
+
+def measured(path: Path, **changes: Any) -> None:
+    """Writes reports/robustness/values.json."""
+    attack = {"name": "square", "strength": 8.0, "value": 0.75, "low": 0.7, "high": 0.8, "examples": 200}
+    content = {"sha256": "a", "metric": "accuracy", "attacks": [attack], "changes": [], **changes}
+    path.mkdir(parents=True)
+    (path / "values.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("least", "passed"), [(0.75, True), (0.76, False)])
+def test_the_accuracy_under_an_attack(workspace: Path, least: float, passed: bool) -> None:
+    measured(workspace / "reports/robustness")
+    gate = gates.robustness({"sha256": "a"}, settings.Robustness(attack="square", epsilon=8.0, min=least))
+    assert gate == gates.Gate("accuracy, square 8", "0.75", f"at least {least}", passed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "attack", "named"),
+    [
+        (None, "square", "nothing was measured: set robustness: default"),
+        ({"sha256": "b"}, "square", "is about another model"),
+        ({}, "pgd", "pgd 8 was not measured: choose from square 8"),
+    ],
+)
+def test_an_attack_that_was_not_measured_is_one_line(
+    workspace: Path, changes: dict[str, Any] | None, attack: str, named: str
+) -> None:
+    if changes is not None:
+        measured(workspace / "reports/robustness", **changes)
+    with pytest.raises(UserError, match=f"^gates.robustness: .*{named}"):
+        gates.robustness({"sha256": "a"}, settings.Robustness(attack=attack, epsilon=8.0, min=0.5))

@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from my_experiment.harness.core.errors import UserError
-from my_experiment.harness.release import mutex, registry, versions
+from my_experiment.harness.release import judge, mutex, registry, versions
 from my_experiment.harness.tracking import runs, store
 
 Client = Any  # mlflow.MlflowClient
@@ -42,6 +42,20 @@ def crown(client: Client, number: str) -> None:
 
 def champion(client: Client) -> str | None:
     return versions.aliases(client).get("champion")
+
+
+def test_a_version_is_judged_with_its_decision_or_without(client: Client, tmp_path: Path) -> None:
+    client.create_registered_model(versions.MODEL)
+    experiment = client.create_experiment("x", artifact_location=f"file://{tmp_path}/artifacts")
+    found = []
+    for number, content in enumerate([None, {}, {"threshold": 0.3}]):
+        run = client.create_run(experiment).info.run_id
+        if content is not None:
+            client.log_dict(run, content, "decision.json")
+        version = client.create_model_version(versions.MODEL, f"file:///{number}", run)
+        found.append(judge._decision(version, tmp_path))
+    by_hand = client.create_model_version(versions.MODEL, "file:///4")
+    assert [*found, judge._decision(by_hand, tmp_path)] == [{}, {}, {"threshold": 0.3}, {}]
 
 
 def test_rollback_goes_back_step_by_step(client: Client) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import httpx
 from my_experiment.harness.serving import admission
+from my_experiment.harness.serving.limits import Limits
 from my_experiment.harness.serving.metrics import refused
 from my_experiment.harness.serving.refusal import BUSY
 from starlette.applications import Starlette
@@ -27,7 +28,9 @@ async def fail(request: Request) -> Response:
 def ask(*rounds: Iterable[tuple[str, str]]) -> list[httpx.Response]:
     """Sends the requests of each round, a method and a path, at once; returns the last answers in order of arrival."""
     routes = [Route("/predict", predict, methods=["GET", "POST"]), Route("/fail", fail, methods=["POST"])]
-    protected = admission.Admission(Starlette(routes=routes), MOST, BUSY_TOTAL)
+    protected = admission.Admission(
+        Starlette(routes=routes), Limits(pending=MOST), lambda reason: refused(reason, "test")
+    )
     transport = httpx.ASGITransport(protected, raise_app_exceptions=False)
 
     async def main() -> list[httpx.Response]:

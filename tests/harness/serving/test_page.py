@@ -11,7 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from my_experiment.harness.serving import page
+from bentoml.exceptions import BentoMLException
+from my_experiment.harness.serving import checks, page
+from starlette.applications import Starlette
 from support import ROOT
 
 ROUTES = """
@@ -65,6 +67,34 @@ def test_the_description_joins_the_model_with_what_evaluate_wrote(tmp_path: Path
     answer = get("/ui/description.json", content)
     assert answer.json() == empty | more
     assert "content-security-policy" in answer.headers
+
+
+@pytest.mark.parametrize("content", ['{"examples": [', "[1]", "3"])
+def test_a_damaged_description_of_the_page_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(page, "CONTENT", tmp_path / "page.json")
+    monkeypatch.setattr(checks, "read_model_info", lambda: None)  # there is no model here
+    checks.check_model()  # a model from before the page is served without examples
+    (tmp_path / "page.json").write_text(content)
+    with pytest.raises(BentoMLException, match=r"page\.json does not describe the page: run `dvc repro`") as told:
+        checks.check_model()
+    assert "\n" not in str(told.value)
+    monkeypatch.setenv("SERVICE_PAGE", "off")
+    checks.check_model()
+
+
+def test_the_documentation_loads_nothing_from_another_host() -> None:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(Starlette(routes=[page.documentation()]))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get("/")
+
+    answer = asyncio.run(ask())
+    assert "swagger-ui" in answer.text and "//" not in answer.text
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert "script-src 'self';" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_the_form_knows_how_numbers_are_written() -> None:

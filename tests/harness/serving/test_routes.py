@@ -60,7 +60,6 @@ def ask(routes: Sequence[BaseRoute], *requests: tuple[str, str]) -> tuple[list[i
         ("/predict", "GET", 405),
         ("/livez", "HEAD", 200),
         ("/livez", "POST", 405),
-        ("/livez/", "GET", 307),
         ("/static/sub/page.css", "GET", 200),
         ("/under/page", "GET", 200),
         ("/under/deep/page", "GET", 200),
@@ -70,6 +69,20 @@ def ask(routes: Sequence[BaseRoute], *requests: tuple[str, str]) -> tuple[list[i
 )
 def test_a_path_with_a_route_passes(routes: list[BaseRoute], path: str, method: str, status: int) -> None:
     assert ask(routes, (method, path)) == ([status], [path])
+
+
+@pytest.mark.parametrize(("path", "to"), [("/livez/", "../livez"), ("/under/page/", "../page")])
+def test_a_path_with_a_slash_too_many_is_redirected_without_naming_a_host(
+    routes: list[BaseRoute], path: str, to: str
+) -> None:
+    async def main() -> httpx.Response:
+        transport = httpx.ASGITransport(Routes(Starlette(), routes, PATH))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(path, headers={"host": "evil.example"})
+
+    answer = asyncio.run(main())
+    assert (answer.status_code, answer.headers["location"]) == (307, to)
+    assert ask(routes, ("GET", path)) == ([307], [])
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "BREW"])

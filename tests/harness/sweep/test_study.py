@@ -170,7 +170,7 @@ import multiprocessing, os, sys
 import alembic.command, numpy, optuna.samplers, optuna.storages._rdb.storage
 from my_experiment.harness.sweep import study, worker
 
-def train(study, trial, overrides, threads, report):
+def train(study, trial, overrides, report):
     if not train.begun:  # the first one ends once every worker has one
         train.begun = barrier.wait(60) >= 0
     trial.set_user_attr("process", os.getpid())

@@ -51,6 +51,8 @@ def test_a_lock_without_stages_is_read() -> None:
 def test_without_a_training_it_says_what_to_run(workspace: Path) -> None:
     with pytest.raises(UserError, match="dvc repro"):
         lockfile.read_lock()
+    with pytest.raises(UserError, match="git has no HEAD here: `git init` if there is no repository"):
+        lockfile.read_lock("HEAD")
     lock = copy.deepcopy(LOCK)
     del lock["stages"]["train"]
     with pytest.raises(UserError, match="no stage train: run `dvc repro`"):
@@ -79,7 +81,7 @@ def test_a_stage_that_has_not_run_is_not_logged(workspace: Path) -> None:
 
 def test_the_evaluation_of_another_model_is_not_published(workspace: Path) -> None:
     record(evaluated=False)  # `dvc repro train`
-    assert lockfile.stale(PACKED) == ["models/page.json", "reports/metrics.json"]
+    assert lockfile.stale(PACKED) == [path for path in PACKED if not path.startswith("models/model")]
 
 
 def test_a_commit_is_all_of_the_workspace_or_that_is_said(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,3 +117,27 @@ def test_a_hash_matches_a_prefix_of_the_model_alone() -> None:
     tags = {"training_key": "k", "model_md5": "m", "inputs": '{"data/raw": "d.dir"}', "model_sha256": "0123456789"}
     assert all(runs.has_hash(name, tags) for name in ("k", "m", "d", "d.dir", "0123456", "0123456789"))
     assert not any(runs.has_hash(name, tags) for name in ("012345", "x", ".dir"))
+
+
+def recorded(raw: str = "a", code: str = "b", model: str = "c") -> str:
+    """A dvc.lock: raw data and code are read, data/prepared and a model are written."""
+    stages = {
+        "config": {"deps": [], "outs": []},
+        "prepare": {
+            "deps": [{"path": "data/raw", "md5": raw}, {"path": "src/prepare.py", "md5": code}],
+            "outs": [{"path": "data/prepared", "md5": f"prepared {raw}"}],
+        },
+        "train": {
+            "deps": [{"path": "data/prepared", "md5": f"prepared {raw}"}, {"path": "src/prepare.py", "md5": code}],
+            "outs": [{"path": "models/model.onnx", "md5": model}],
+        },
+    }
+    return str(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
+def test_what_differs_are_results_and_inputs_that_no_stage_writes() -> None:
+    assert lockfile.differing(recorded(), recorded()) == ([], [])
+    assert lockfile.differing(recorded(), recorded(code="a comment more")) == (["src/prepare.py"], [])
+    changed = lockfile.differing(recorded(), recorded(raw="new", model="new"))
+    assert changed == (["data/raw"], ["data/prepared", "models/model.onnx"])
+    assert lockfile.differing("", recorded())[1] == ["data/prepared", "models/model.onnx"]

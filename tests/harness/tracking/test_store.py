@@ -145,6 +145,13 @@ def test_a_server_that_is_away_and_a_store_that_refuses_are_told_apart(
     assert "could not be reached" not in told["nothing://here"]
 
 
+def test_a_percent_sign_in_the_path_of_mlflow_is_one_line() -> None:
+    from alembic.config import Config
+
+    with pytest.raises(UserError, match=r"MLflow cannot make its tables .* move /"), store.in_one_line():
+        Config().set_main_option("script_location", "/100%/mlflow")
+
+
 def test_a_reader_that_has_ended_is_no_error_of_the_store() -> None:
     with pytest.raises(BrokenPipeError), store.in_one_line():
         raise BrokenPipeError

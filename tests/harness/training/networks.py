@@ -51,7 +51,7 @@ def build(precision: str = "float32", **changes: Any) -> Any:
 
 def fit(
     model: Any, count: int = 240, report: Any = lambda epoch, metrics: None, group: Any = None,
-    target: Any = None, compiled: Any = None, **changes: Any
+    target: Any = None, compiled: Any = None, ball: Any = None, **changes: Any
 ) -> Any:  # fmt: skip
     """Trains a model, and returns its history."""
     from my_experiment.harness.training import descent
@@ -63,4 +63,4 @@ def fit(
     compiled = compiled or target.compile_arguments(MANIFEST, labels["train"])
     inputs = contracts.Inputs("encoded", lambda name: splits[name][0], lambda: (None, None))
     mode = monitor.mode(settings.monitor, target)
-    return descent.train(model, inputs, descent.Training(settings, labels, compiled, mode, report, group))
+    return descent.train(model, inputs, descent.Training(settings, labels, compiled, mode, report, group, ball))

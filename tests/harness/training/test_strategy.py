@@ -127,6 +127,7 @@ def test_a_worker_that_waits_can_be_ended(rank: int, sent: signal.Signals, statu
 from {PACKAGE}.harness.core import stages
 from {PACKAGE}.harness.training import rendezvous, strategy
 def main():
+    import encodings.idna  # as sockets do, once: Python would lose a Ctrl-C that comes just then
     print("waits", flush=True)
     rendezvous.gather(strategy.Cluster({addresses(2)}, {rank}))
 stages.run(main)

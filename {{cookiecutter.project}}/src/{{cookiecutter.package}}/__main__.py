@@ -10,6 +10,7 @@ COMMANDS = {
     "schema": ("harness.preparation.schema_inference", "Infer the schema of a table from its rows."),
     "sweep": ("harness.sweep.main", "Search hyperparameters, and save the best ones as an experiment."),
     "log": ("harness.tracking.log", "Log the results on disk to MLflow."),
+    "card": ("harness.evaluation.html", "Write the model card as one HTML file."),
     "ci": ("harness.automation.ci", "Check that a commit reproduces its results, or report what they change."),
     "serve": ("harness.serving.serve", "Serve the model on http://127.0.0.1:3000, in one process."),
     "predict": ("harness.batch.predict", "Predict the pictures of a folder, or the rows of a file."),
@@ -18,6 +19,9 @@ COMMANDS = {
     "bento": ("harness.packaging.bento", "Build the Bento of a registered version."),
     "image": ("harness.packaging.image", "Build or push the container image of the service."),
     "savedmodel": ("harness.packaging.savedmodel", "Export the model for TensorFlow Serving, or as a Keras file."),
+    "collect": ("harness.feedback.collect", "Add labeled examples from production to the data."),
+    "monitoring": ("harness.monitoring.write", "Write rules, alerts and dashboard into monitoring/."),
+    "production": ("harness.feedback.production", "Report on production: drift and quality by week."),
     "retrain": ("harness.automation.retrain", "Retrain on new data, check the gates, and propose a branch."),
 }
 

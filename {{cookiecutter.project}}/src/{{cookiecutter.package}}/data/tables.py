@@ -77,7 +77,15 @@ def csv(*, path: str, delimiter: Character, encoding: str, schema: str, **settin
         UserError: If there is no such file, or settings contradict each other.
     """
     root, files = table_files.csv_files(path, delimiter, encoding)
-    return Table(label=path, files=files, path=root, schema=Path(schema), encoding=encoding, **settings)
+    return Table(
+        label=path,
+        files=files,
+        path=root,
+        schema=Path(schema),
+        encoding=encoding,
+        delimiter=delimiter,
+        **settings,
+    )
 
 
 def parquet(*, path: str, schema: str, **settings: Unpack[TableSettings]) -> Table:

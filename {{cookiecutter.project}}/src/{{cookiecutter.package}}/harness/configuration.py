@@ -6,12 +6,13 @@ from typing import Any
 from .core import config, files
 from .core.errors import UserError
 from .evaluation.settings import Evaluate
+from .explanation.settings import Explain
 from .preparation.settings import Prepare
 from .tracking import lockfile
 from .training import fit
 
-SCHEMAS: dict[str, type[config.Section]] = {"prepare": Prepare, "evaluate": Evaluate}
-REQUIRED = {"data", "model", "train"}  # sections that name a function in `_target_`
+SCHEMAS: dict[str, type[config.Section]] = {"prepare": Prepare, "explain": Explain, "evaluate": Evaluate}
+REQUIRED = {"data", "model", "train", "explain"}  # sections that a folder of conf/ holds
 
 
 def check(text: str) -> None:

@@ -5,9 +5,9 @@ Heavy libraries are imported for type checking only, so that the service starts 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import keras
@@ -114,6 +114,36 @@ class Phase(NamedTuple):
     learning_rate_key: str = "train.learning_rate"
 
 
+class Goal(NamedTuple):
+    """Another answer, which a counterfactual reaches.
+
+    Attributes:
+        sign: 1 if the score rises on the way there, -1 if it falls.
+        reached: Outputs of the exported model [N, ...] -> whether each is there, bool [N].
+    """
+
+    sign: int
+    reached: Callable[[NDArray[Any]], NDArray[np.bool_]]
+
+
+class Question(NamedTuple):
+    """What is explained of one answer.
+
+    Attributes:
+        explained: What the score is.
+        score: Outputs of the exported model [N, ...] -> the number to explain, float64 [N].
+        raises: What an input does that raises the score, in words.
+        lowers: What an input does that lowers it.
+        goals: The other answers.
+    """
+
+    explained: str
+    score: Callable[[NDArray[Any]], NDArray[np.float64]]
+    raises: str
+    lowers: str
+    goals: Sequence[Goal]
+
+
 class Source(Protocol):
     """A data source, returned by the function in `data._target_`."""
 
@@ -143,12 +173,15 @@ class PreparedInput(Protocol):
             section: Section `SECTION` of the configuration.
         """
 
-    def feeds(self, split: str, batch_size: int = ...) -> Iterator[dict[str, NDArray[Any]]]:
-        """Batches of inputs for the exported model, in row order.
+    def feeds(
+        self, split: str, batch_size: int = ..., *, rows: NDArray[np.int64] | None = ...
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Batches of inputs for the exported model.
 
         Args:
             split: `train`, `validation` or `test`.
             batch_size: Maximum number of rows in a batch.
+            rows: Indices of the rows; None for all.
 
         Yields:
             Input of the exported model -> array [n, ...].
@@ -156,17 +189,6 @@ class PreparedInput(Protocol):
 
     def describe(self, manifest: Manifest) -> dict[str, Any]:
         """Facts about the input for models/model.json."""
-
-
-@runtime_checkable
-class PreparedTable(PreparedInput, Protocol):
-    """Reader of a prepared table, which also has groups; usable with `isinstance`."""
-
-    def groups(self, split: str) -> NDArray[Any]:
-        """Group of each row of a split, object [N] of str.
-
-        Requires `data.group`.
-        """
 
 
 class Target(Protocol):
@@ -222,5 +244,27 @@ class Target(Protocol):
 
         Args:
             outputs: Outputs of the exported model, float32 [N, ...].
+            description: Content of models/model.json.
+        """
+
+    def actual(self, value: object, description: Description) -> float:
+        """An actual value that a person tells: the index of a class, or a number.
+
+        Args:
+            value: A class or a number.
+            description: Content of models/model.json.
+
+        Raises:
+            ValueError: If the target has no such value; the message is one line for the user.
+        """
+
+    def actual_schema(self, description: Description) -> dict[str, Any]:
+        """JSON schema of what `actual` takes."""
+
+    def question(self, output: NDArray[np.float32], description: Description) -> Question:
+        """What is explained of one answer: the log-odds of the predicted class, or the number.
+
+        Args:
+            output: Output of the exported model, float32 [1, ...].
             description: Content of models/model.json.
         """

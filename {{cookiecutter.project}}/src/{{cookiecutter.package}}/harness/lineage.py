@@ -1,8 +1,8 @@
 """Lineage: the links of a model, from any one of them.
 
-The links are commit, data, parameters, run, version, Bento and image. A training is identified by a key made of its
-inputs in dvc.lock: code, data and parameters. The same inputs give the same key in every clone, so that the run is also
-found after a cache hit or from a new commit.
+The links are commit, data, parameters, machine, run, version, Bento and image. A training is identified by a key made
+of its inputs in dvc.lock: code, data and parameters. The same inputs give the same key in every clone, so that the run
+is also found after a cache hit or from a new commit.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from .core.errors import UserError
 from .core.paths import NAME
 from .packaging import bento, engines
 from .release import versions
-from .tracking import git, lockfile, runs, store
+from .tracking import git, lockfile, machine, runs, store
 from .tracking.lockfile import Training
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def _rows(origin: Origin, bentos: Bentos) -> list[tuple[str, str]]:
         ("commit", f"{commit or 'none'}{_changes(origin)}"),
         *_inputs(training),
         ("training", training.key),
+        ("machine", _machine(origin)),
         ("run", origin.run.info.run_id if origin.run else f"none recorded: `python -m {NAME} log` logs it"),
         ("model", f"{lockfile.MODEL} md5 {training.model}" + (f" sha256 {sha256}" if sha256 else "")),
         ("version", ", ".join(registered) or "none registered"),
@@ -153,6 +154,14 @@ def _inputs(training: Training) -> list[tuple[str, str]]:
         *(("data" if path.startswith("data/") else "code", f"{path} {md5}") for path, md5 in files),
         *(("parameter", f"{key} = {value}") for key, value in sorted(training.parameters.items())),
     ]
+
+
+def _machine(origin: Origin) -> str:
+    """The machine that trained, from machine.json, else from the run of this model."""
+    if record := machine.recorded(origin.training.model):
+        return machine.describe(record["machine"])
+    same = origin.run is not None and origin.tag("model_md5") == origin.training.model
+    return machine.describe(machine.of_tags(origin.run.data.tags) if same and origin.run else None)
 
 
 def _changes(origin: Origin) -> str:

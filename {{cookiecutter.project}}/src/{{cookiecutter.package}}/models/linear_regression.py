@@ -90,7 +90,7 @@ def linear_regression(
                 columns, solution.estimated, solution.estimate, solution.covariance, quantile
             ),
             "coefficients_note": f"Least squares on {len(rows):,} rows, in the units of the columns; a level of a "
-            f"category against the one left out. {confidence:.0%} intervals by Student's t with "
+            f"category against the one left out. {100 * confidence:g}% intervals by Student's t with "
             f"{solution.freedom:,} degrees of freedom; residual standard deviation {np.sqrt(solution.variance):.4g}.",
         },
     )

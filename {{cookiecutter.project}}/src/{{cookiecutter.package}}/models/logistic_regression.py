@@ -92,7 +92,7 @@ def logistic_regression(
                 for row in linear.coefficients(columns, estimated, estimate[:, k], covariance[:, k, :, k], quantile)
             ],
             "coefficients_note": f"{method} on {len(encoded):,} rows, log-likelihood "
-            f"{-history['loss'][0] * len(encoded):.6g}. Log-odds against class {classes[0]!r} a unit of the column; a "
-            f"level of a category against the one left out. {confidence:.0%} intervals by {intervals}",
+            f"{-history['loss'][0] * len(encoded):.6g}. Log-odds against class {classes[0]!r} per unit of the "
+            f"column; a level of a category against the one left out. {100 * confidence:g}% intervals by {intervals}",
         },
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from ..harness import prepared
 from ..harness.core import config, stages
 from ..harness.core.paths import HISTORY, MODELS
+from ..harness.tracking import machine
 from ..harness.training import strategy
 
 
@@ -25,6 +26,7 @@ def main() -> None:
     export.save(fitted, inputs, manifest, used, MODELS)
     HISTORY.parent.mkdir(exist_ok=True)
     fitted.history.to_csv(HISTORY, index_label="epoch", float_format="%.9g", lineterminator="\n")
+    machine.record_training(MODELS / "model.onnx", sections["train"].get("portable"))
 
 
 def start() -> None:

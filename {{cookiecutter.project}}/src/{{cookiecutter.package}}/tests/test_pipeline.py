@@ -18,11 +18,18 @@ from . import ROOT
 SRC = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 KINDS = {"images", "tables", "classification", "regression"}  # modules that the manifest names
-CALLED_BY = {"data": "prepare", "model": "train", "train": "train", "features": "train", "augmentation": "train"}
+CALLED_BY = {"data": "prepare", "robustness": "robustness"} | dict.fromkeys(
+    ("model", "train", "features", "augmentation"), "train"
+)
 # Imported, yet no output depends on them.
-NO_INPUT = {"harness/tracking": "logs the outputs to MLflow"}
+NO_INPUT = {
+    "harness/executors": "where a stage computes, not what",
+    "harness/tracking": "logs the outputs to MLflow, and the machine to machine.json",
+}
 NO_INPUT_OF = {
     "config": {"harness": "only the signatures of configurable functions count, not their code"},
+    "explain": dict.fromkeys(("harness/evaluation/__init__.py", "harness/preparation/__init__.py"), "of a few stages"),
+    "robustness": {"harness/evaluation/__init__.py": "a package of metrics and plots"},
     "evaluate": {"harness/preparation/__init__.py": "a package of the schema"},
 }
 
@@ -38,7 +45,7 @@ def imports(name: str) -> frozenset[str]:
         candidates += [base / f"{alias.name}.py" for alias in node.names]
         candidates += [base / alias.name / "__init__.py" for alias in node.names]
         modules |= {file.relative_to(SRC).as_posix() for file in candidates if file.is_file()}
-    if path.name == "__init__.py" and "import_module" in path.read_text(encoding="utf-8"):
+    if "import_module" in path.read_text(encoding="utf-8"):
         modules |= {f.relative_to(SRC).as_posix() for f in path.parent.glob("*.py") if f.stem in KINDS}
     return frozenset(modules)
 

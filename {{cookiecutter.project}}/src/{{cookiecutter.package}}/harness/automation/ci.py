@@ -8,14 +8,16 @@ from typing import Any
 import click
 
 from ..core import files, programs
-from ..core.errors import UserError
+from ..core.errors import UserError, shortened
 from ..core.programs import DVC
-from ..tracking import git, lockfile
-from . import differences
+from ..tracking import git, lockfile, machine, verdict
+from . import differences, settings
 from .differences import PLOTS, REPORT
 
 RESULTS = Path("reports/metrics.json")
 PARENT = "HEAD~1"  # the default of `make report`
+COMMIT = "run `dvc repro`, commit dvc.lock, machine.json and params.yaml, then `dvc push`"
+PUSH = "`dvc push` where the results were made: they are then pulled here and not made again"
 ABSENT = {"deleted", "not in cache"}  # states of outputs that `dvc repro` makes; they are not changes
 
 
@@ -32,47 +34,51 @@ def pull() -> None:
         print(f"dvc pull: {missing} files are neither cached nor on the remote; they are computed here", flush=True)
 
 
-def stale() -> list[str]:
-    """The stages whose code, data or parameters differ from dvc.lock.
+def stale() -> dict[str, list[str]]:
+    """The stages whose code, data or parameters differ from dvc.lock, with what differs.
 
     Raises:
         UserError: If `dvc status` fails.
     """
 
-    def changed(status: Any) -> bool:
+    def changed(status: Any, name: str) -> list[str]:
         if isinstance(status, dict):
-            return any(changed(value) for value in status.values())
-        return status not in ABSENT
+            return [found for key, value in status.items() for found in changed(value, key)]
+        return [] if status in ABSENT else [name]
 
     stages: dict[str, list[Any]] = json.loads(programs.run(*DVC, "status", "--json", progress=True))
-    return [stage for stage, items in stages.items() if any(changed(item) for item in items)]
+    found = {stage: [name for item in items for name in changed(item, str(item))] for stage, items in stages.items()}
+    return {stage: names for stage, names in found.items() if names}
 
 
 def reproduced() -> str:
     """Reproduces the pipeline from stored outputs.
 
     Returns:
-        A message that confirms dvc.lock.
+        The verdict: dvc.lock is confirmed, or the results are equivalent, and conf/ci.yaml allows it.
 
     Raises:
-        UserError: If dvc.lock changes. If `dvc status` already shows that it would, no stage runs, because hours of
-            training would only end in this error.
+        UserError: If the results differ. If `dvc status` already shows that they would, no stage runs, because hours
+            of training would only end in this error.
     """
-    recorded = lockfile.read_lock("HEAD")
+    recorded, allowed = lockfile.read_lock("HEAD"), settings.equivalent()
     commit = git.git("rev-parse", "--short", "HEAD")
-    remedy = "run `dvc repro`, commit dvc.lock and params.yaml, then `dvc push`"
     pull()
     if stages := stale():
-        raise UserError(f"dvc.lock does not match {commit}: {', '.join(stages)} would run on other inputs; {remedy}")
-    programs.show(*DVC, "repro")
+        what = "; ".join(f"{stage} would run ({shortened(names, 3)} changed)" for stage, names in stages.items())
+        raise UserError(f"dvc.lock does not match {commit}: different: {what}; {COMMIT}")
+    # Without the run cache: results that an earlier check made here would come without a record of their machine.
+    programs.show(*DVC, "repro", "--no-run-cache")
     lock = lockfile.read_lock()
-    if lock.strip() == recorded.strip():
-        return f"dvc.lock matches {commit}"
-    inputs, outputs = differences.differing(recorded, lock)
-    if outputs and not inputs:
-        remedy = differences.NOISE
-    changed = ", ".join(outputs or inputs) or "commands or parameters"
-    raise UserError(f"dvc.lock does not match {commit} ({changed}); {remedy}")
+    if machine.settle(lockfile.outputs(lock).get(lockfile.MODEL, "")):
+        print(f"{machine.FILE} spoke of another model and is that of dvc.lock now: commit it", flush=True)
+    found = verdict.judge(verdict.made(recorded), verdict.made(lock))
+    if found.name == verdict.IDENTICAL:
+        return f"identical: dvc.lock matches {commit}"
+    if found.name == verdict.EQUIVALENT and allowed.checks:
+        return f"{found}; {commit} passes"
+    same = not verdict.changed_inputs(recorded, lock)
+    raise UserError(f"dvc.lock does not match {commit}: {found}; {PUSH if same else COMMIT}")
 
 
 def is_first_commit() -> bool:
@@ -119,7 +125,7 @@ def compare(base: str) -> str:
 def _differences(commit: str) -> list[str]:
     """The paragraphs of the report, below its title."""
     before = lockfile.lock_at(commit)
-    _, outputs = differences.differing(before or "", lockfile.read_lock())
+    _, outputs = lockfile.differing(before or "", lockfile.read_lock())
     metrics, parameters = (differences.table(kind, commit, "--no-path") for kind in ("metrics", "params"))
     text = []
     if before is None:
@@ -143,9 +149,10 @@ def command() -> None:
 
 @command.command("reproduced")
 def _reproduced() -> None:
-    """Reproduce the pipeline; fail if dvc.lock changes.
+    """Reproduce the pipeline; fail if the results differ.
 
-    Runs `dvc pull` and `dvc repro`. If it is certain that dvc.lock would change, no stage runs.
+    Runs `dvc pull` and `dvc repro`, and says whether the results are identical, equivalent (another machine, and no
+    further apart than rounding explains) or different. If they are certain to differ, no stage runs.
     """
     print(reproduced())
 

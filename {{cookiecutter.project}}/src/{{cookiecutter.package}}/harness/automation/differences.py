@@ -9,10 +9,6 @@ from ..core.programs import DVC
 
 # Files for a CI job: the text of a comment or pull request, whose first line is the title, and the page of plots.
 REPORT, PLOTS = Path("build/report.md"), Path("build/plots")
-NOISE = (
-    "the same inputs gave other results here, because of another kind of processor or an unseeded step: "
-    "`dvc push` where the results were made, so that they are pulled here and not made again"
-)
 
 
 class Table(NamedTuple):
@@ -29,33 +25,6 @@ class Table(NamedTuple):
     def markdown(self) -> str:
         """The table, or a sentence if nothing differs."""
         return "\n".join(self.lines) or "No change."
-
-
-def differing(before: str, after: str) -> tuple[list[str], list[str]]:
-    """The inputs and outputs that differ between two versions of dvc.lock.
-
-    Args:
-        before: The text of the earlier version; "" has no stages.
-        after: The text of the later version.
-
-    Returns:
-        The paths of the inputs and the paths of the outputs, sorted.
-    """
-    pairs = zip(_contents(before), _contents(after), strict=True)
-    inputs, outputs = (sorted(path for path in old | new if old.get(path) != new.get(path)) for old, new in pairs)
-    return inputs, outputs
-
-
-def _contents(lock: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Path -> MD5 of the pipeline's inputs, and of its outputs."""
-    from ..tracking import lockfile  # needs pydantic, and `make news` runs before anything is installed
-
-    inputs: dict[str, str] = {}
-    outputs: dict[str, str] = {}
-    for stage in lockfile.stages(lock).values():
-        inputs |= stage.inputs
-        outputs |= stage.outputs
-    return {path: md5 for path, md5 in inputs.items() if path not in outputs}, outputs
 
 
 def table(kind: str, commit: str, *options: str, cwd: Path | None = None) -> Table:

@@ -5,6 +5,7 @@ unchanged, however the retraining ends. The next retraining removes the work tre
 that it finished from the cache.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ from ..core import files, paths, programs
 from ..core.errors import UserError, shortened
 from ..core.programs import DVC
 from ..release import judge
-from ..tracking import git, lockfile
-from . import differences, retrain_memory, retrain_report, retrain_tree
+from ..tracking import git, lockfile, machine, verdict
+from . import differences, retrain_memory, retrain_report, retrain_tree, settings
+from .ci import PUSH
 from .differences import REPORT
 from .retrain_memory import BRANCH, BRANCHES, MARKS
 
@@ -37,13 +39,13 @@ def retrain(overrides: Sequence[str]) -> str:
     base, remote = clean_commit(), retrain_memory.git_remote()
     earlier = retrain_memory.read(remote)
     storage = storage_for(remote)
-    settings = judge.read_gates(overrides)
+    gates = judge.read_gates(overrides)
     for result in (REPORT, BRANCH):
         result.unlink(missing_ok=True)
     differences.clear()
     with retrain_tree.exclusive_folder() as folder, git.work_tree(base, "HEAD", folder / "tree") as tree:
         retrain_tree.share_configuration(tree)
-        retrain_tree.pull_and_update(tree, storage)
+        contributors = retrain_tree.pull_and_update(tree, storage)
         inputs = retrain_memory.version(tree=tree)
         # Gates on the command line are a person's: they ask again.
         for ref in (f"{BRANCHES}{inputs}", *(() if overrides else (f"{MARKS}{inputs}",))):
@@ -52,18 +54,20 @@ def retrain(overrides: Sequence[str]) -> str:
         retrain_tree.progress("dvc repro")
         programs.show(*DVC, "repro", cwd=tree)
         lock = (tree / lockfile.LOCK).read_text(encoding="utf-8")
-        changed = changed_inputs(lockfile.lock_at(base), lock)
+        settle_machine(tree, lockfile.outputs(lock).get(lockfile.MODEL, ""))
+        with contextlib.chdir(tree):
+            changed = changed_inputs(lockfile.lock_at(base), lock)
         if changed is None:
             recorded = retrain_memory.results()
             if recorded is None or inputs != retrain_memory.version(recorded):  # `make news` cannot see it
                 retrain_memory.remember(tree, inputs, "Retraining changed no result", remote)
             return f"nothing changed: the results are those of {base[:12]}"
-        report, failed = retrain_report.write(tree, base, changed, settings)
+        report, failed = retrain_report.write(tree, base, changed, gates, contributors)
         if failed:
             if not overrides:
                 retrain_memory.remember(tree, inputs, report, remote)
             raise UserError(f"the new model does not pass: {', '.join(failed)}; see {REPORT}")
-        retrain_tree.commit(tree, report, "dvc.lock", "params.yaml")
+        retrain_tree.commit(tree, report, *(name for name in lockfile.RECORD if (tree / name).exists()))
         branch = f"retrain/{inputs}"
         publish(tree, branch, remote, storage)
     files.write_text(BRANCH, f"{branch}\n")
@@ -73,6 +77,24 @@ def retrain(overrides: Sequence[str]) -> str:
         f"{branch} is a branch here (git has no remote); {REPORT} shows what it changes: "
         f"git merge {branch} && dvc checkout"
     )
+
+
+def settle_machine(tree: Path, model: str) -> None:
+    """Makes machine.json of the work tree speak of its model, also if DVC took that from its cache, without a stage.
+
+    The records are kept here, because the work tree is removed.
+
+    Args:
+        tree: Root of the project in the work tree.
+        model: MD5 of the model.
+    """
+    with contextlib.chdir(tree):
+        made = machine.read()
+    if made:
+        machine.keep(made)
+    if record := machine.recorded(model):
+        with contextlib.chdir(tree):
+            machine.write(record)
 
 
 def clean_commit() -> str:
@@ -132,9 +154,9 @@ def changed_inputs(before: str | None, after: str) -> list[str] | None:
         after: The text of dvc.lock after `dvc repro`.
 
     Raises:
-        UserError: If outputs changed without a change of inputs: such noise could pass the gates.
+        UserError: If outputs changed without a change of inputs, beyond rounding.
     """
-    inputs, outputs = differences.differing(before or "", after)
+    inputs, outputs = lockfile.differing(before or "", after)
     if not outputs:
         return None
     if before is None:
@@ -142,9 +164,24 @@ def changed_inputs(before: str | None, after: str) -> list[str] | None:
     old, new = ({name: stage.command for name, stage in lockfile.stages(lock).items()} for lock in (before, after))
     if old != new:
         inputs.append("dvc.yaml")
-    if not inputs:
-        raise UserError(f"{', '.join(outputs)}: {differences.NOISE}")
-    return inputs
+    return inputs or other_machine(before, after)
+
+
+def other_machine(before: str, after: str) -> list[str] | None:
+    """What changed if the same inputs gave other outputs: None unless conf/ci.yaml lets the machine count.
+
+    Args:
+        before: The text of dvc.lock in the commit.
+        after: The text of dvc.lock after `dvc repro`.
+
+    Raises:
+        UserError: If the results are not equivalent: such noise could pass the gates.
+    """
+    found = verdict.judge(verdict.made(before), verdict.made(after))
+    if found.name == verdict.DIFFERENT:
+        raise UserError(f"the same inputs gave other results: {found.reason}; {PUSH}")
+    retrain_tree.progress(str(found))
+    return [str(machine.FILE)] if settings.equivalent().replaces else None
 
 
 def publish(tree: Path, branch: str, remote: str | None, storage: bool) -> None:

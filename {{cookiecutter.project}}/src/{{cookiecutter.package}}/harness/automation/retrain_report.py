@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from ..release.settings import Gates
 
 
-def write(tree: Path, base: str, changed: Sequence[str], settings: "Gates") -> tuple[str, list[str]]:
+def write(
+    tree: Path, base: str, changed: Sequence[str], settings: "Gates", contributors: str = ""
+) -> tuple[str, list[str]]:
     """Judges the new model at the gates and writes the report.
 
     Args:
@@ -29,6 +31,7 @@ def write(tree: Path, base: str, changed: Sequence[str], settings: "Gates") -> t
         base: The commit to compare with.
         changed: The inputs that changed.
         settings: The gates.
+        contributors: Whose labels from production were added, as Markdown.
 
     Returns:
         The report, in the form of a commit message, and the failed gates.
@@ -36,7 +39,8 @@ def write(tree: Path, base: str, changed: Sequence[str], settings: "Gates") -> t
     compared, outcomes = judge_new(tree, settings)
     failed = gates.failed(outcomes)
     title = verdict(changed, failed)
-    report = f"{title}\n\n{compared}\n\n{gates.markdown(outcomes)}\n\n{differences_from(base, tree)}"
+    parts = [title, compared, gates.markdown(outcomes), contributors.strip(), differences_from(base, tree)]
+    report = "\n\n".join(filter(None, parts))
     files.write_text(REPORT, f"# {report}")
     print(f"\n{title}\n{compared}\n\n{gates.table(outcomes)}\n", flush=True)
     return report, failed
@@ -63,7 +67,7 @@ def judge_new(tree: Path, settings: "Gates") -> tuple[str, "list[Gate]"]:
         compares = number is not None and judge.compares(settings)
         champion = judge.fetch(versions.version(registry, str(number)), Path(folder)) if compares else None
         data = lockfile.training(lockfile.read_lock()).inputs["data/prepared"]
-        candidate = judge.StoredModel("the new model", MODELS / "model.onnx", model.read(MODELS), data)
+        candidate = judge.StoredModel("the new model", MODELS / "model.onnx", model.served(MODELS), data)
         outcomes = judge.judge(candidate, champion, settings)
     if champion is None:
         return f"Not compared with a champion: {'no gate needs it' if number else 'there is none yet'}.", outcomes

@@ -1,6 +1,7 @@
 """The work tree of a retraining, and the data in it."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -13,10 +14,12 @@ import click
 
 from ..core import programs
 from ..core.errors import UserError
+from ..core.paths import NAME
 from ..core.programs import DVC
 from ..tracking import git
 
 TREES = Path(".dvc/tmp/retrain")
+SEGMENTS = "data/production.dvc"  # what the service has kept
 
 
 @contextlib.contextmanager
@@ -64,14 +67,17 @@ def share_configuration(tree: Path) -> None:
         local.setdefault("cache", {}).setdefault("dir", str(here / "cache"))
 
 
-def pull_and_update(tree: Path, storage: bool) -> None:
-    """Pulls the data of the commit, then commits updates of its imports.
+def pull_and_update(tree: Path, storage: bool) -> str:
+    """Pulls the data of the commit, then commits updates of its imports, and labeled examples from production.
 
     The MLflow run therefore names a commit that holds the training data.
 
     Args:
         tree: Root of the project in the work tree.
         storage: Whether DVC has a remote.
+
+    Returns:
+        Whose labels were added, as Markdown; empty if nothing comes from production.
 
     Raises:
         UserError: If data are neither cached nor on the remote.
@@ -85,13 +91,38 @@ def pull_and_update(tree: Path, storage: bool) -> None:
     if imports := [file for file in data_files(tree) if "deps" in read_yaml(tree / file)]:
         progress(f"dvc update {' '.join(imports)}")
         programs.run(*DVC, "update", *imports, cwd=tree, progress=True)
+    collected, report = collect(tree)
     if missing := list(data_states(tree)):
         raise UserError(
             f"{missing[0]} is neither in DVC's cache here nor on its remote: run `dvc push` on a machine that has it"
         )
     # With the date of its parent, every attempt makes the same commit, so that a run from the cache names it, too.
     date = git.run("log", "-1", "--format=%cI", cwd=tree)
-    commit(tree, "Update imported data", *imports, env={"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date})
+    changed = [*imports, *collected]
+    commit(tree, "Update imported data", *changed, env={"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date})
+    return report
+
+
+def collect(tree: Path) -> tuple[list[str], str]:
+    """Adds labeled examples from production to the data, if segments of the service are imported.
+
+    Args:
+        tree: Root of the project in the work tree.
+
+    Returns:
+        The files that changed, for git, and a report in Markdown.
+
+    Raises:
+        UserError: If segments cannot be read, or nothing can be added to the data.
+    """
+    # The room is not in every project.
+    if not (tree / SEGMENTS).exists() or not importlib.util.find_spec(f"{NAME}.harness.feedback"):
+        return [], ""
+    progress("collect")
+    room = importlib.import_module(f"{NAME}.harness.feedback.collect")
+    with contextlib.chdir(tree):
+        found = room.collect()
+    return [str(file) for file in found.files], found.report
 
 
 def data_files(folder: Path) -> list[str]:

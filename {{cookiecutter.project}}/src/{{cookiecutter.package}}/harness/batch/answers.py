@@ -1,7 +1,10 @@
 """The model of a batch prediction, and its predictions as Arrow batches."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,17 +21,23 @@ if TYPE_CHECKING:
 
 
 class Model(NamedTuple):
-    """A loaded model.
+    """A loaded model; when it is pickled, the other process loads it from its folder.
 
     Attributes:
-        description: Content of model.json.
-        digest: SHA-256 of model.json, which contains that of model.onnx.
+        folder: Folder of model.json and model.onnx.
+        description: Content of model.json, with `decision`.
+        digest: SHA-256 of model.json, which contains that of model.onnx, and of decision.json if it decides anything.
         session: ONNX Runtime session of model.onnx.
     """
 
+    folder: Path
     description: dict[str, Any]
     digest: str
     session: "onnxruntime.InferenceSession"
+
+    def __reduce__(self) -> tuple[Callable[[Path, str], "Model"], tuple[Path, str]]:
+        """How to load the model in another process."""
+        return _loaded_again, (self.folder, self.digest)
 
     @property
     def version(self) -> str:
@@ -47,12 +56,29 @@ def load(folder: Path) -> Model:
     """
     import onnxruntime
 
-    description = exported_model.read(folder)
+    from ..exported.inference import THREADS
+
+    description = exported_model.served(folder)
     for room, kind in (("inputs", description["input"]), ("targets", description["target"])):
         if importlib.util.find_spec(f"..{room}.{kind}", __package__) is None:
             raise UserError(f"{folder} has a model of {kind}, for which this project has no code")
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    return Model(description, files.digest(folder / "model.json"), session)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS  # here and on any node: sums over trees are split by it
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # between batches, others compute
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    digest = files.digest(folder / "model.json")
+    if "decision" in description:
+        digest += files.digest(folder / exported_model.DECISION)
+    return Model(folder, description, digest, session)
+
+
+@lru_cache(maxsize=1)
+def _loaded_again(folder: Path, digest: str) -> Model:
+    """A model in the process of a worker, where all tasks use it."""
+    model = load(folder)
+    if model.digest != digest:
+        raise UserError(f"{socket.gethostname()}: {folder} holds another model than on the machine that predicts")
+    return model
 
 
 def output_schema(batch_input: BatchInput, model: Model) -> "pa.Schema":
@@ -66,7 +92,7 @@ def output_schema(batch_input: BatchInput, model: Model) -> "pa.Schema":
 
     keys = [(key, pa.type_for_alias(kind)) for key, kind in batch_input.keys.items()]
     answer = targets.target(model.description).answer_schema(model.description)
-    leaves = [(name, pa.string() if kind == "string" else pa.float64()) for name, kind in _schema_leaves(answer)]
+    leaves = [(name, pa.float64() if kind == "number" else pa.string()) for name, kind in _schema_leaves(answer)]
     return pa.schema([*keys, *leaves, ("error", pa.string()), ("model_version", pa.string())])
 
 
@@ -80,12 +106,12 @@ def _schema_leaves(schema: Mapping[str, Any], name: str = "") -> Iterator[tuple[
 
 
 def _leaves(answer: Mapping[str, Any]) -> Iterator[Any]:
-    """Yields the leaves of an answer, in the order of `_schema_leaves`."""
+    """Yields the leaves of an answer, in the order of `_schema_leaves`; a list is a text in JSON."""
     for value in answer.values():
         if isinstance(value, Mapping):
             yield from _leaves(value)
         else:
-            yield value
+            yield json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
 
 
 def answer(batch: Batch, model: Model, schema: "pa.Schema") -> "pa.RecordBatch":

@@ -2,8 +2,9 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +42,26 @@ def batches(path: Path, description: Description) -> BatchInput:
     if not total:
         raise UserError(f"{path}: the folder contains no files")
 
-    def read(skip: int) -> Iterator[Batch]:
+    def pieces(skip: int) -> Iterator[list[str]]:
         names = itertools.islice(walk(path), skip, None)
-        with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
-            while batch := list(itertools.islice(names, BATCH_ROWS)):
-                decoded = list(pool.map(lambda name: _decode(path / name, description), batch))
-                pixels = [image for image, error in decoded if image is not None]
-                names_as_text = [file_name(name) for name in batch]
-                yield Batch(
-                    {"path": names_as_text},
-                    [error for _, error in decoded],
-                    {"image": np.concatenate(pixels)} if pixels else {},
-                )
+        while piece := list(itertools.islice(names, BATCH_ROWS)):
+            yield piece
 
-    return BatchInput({"path": "string"}, stamp, total, "pictures", 16 * BATCH_ROWS, read)
+    decode = partial(_batches, path, description)
+    return BatchInput({"path": "string"}, stamp, total, "pictures", 16 * BATCH_ROWS, pieces, decode)
+
+
+def _batches(folder: Path, description: Description, pieces: Iterable[Sequence[str]]) -> Iterator[Batch]:
+    """Yields a batch for each piece, a list of names in the folder."""
+    with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
+        for names in pieces:
+            decoded = list(pool.map(lambda name: _decode(folder / name, description), names))
+            pixels = [image for image, error in decoded if image is not None]
+            yield Batch(
+                {"path": [file_name(name) for name in names]},
+                [error for _, error in decoded],
+                {"image": np.concatenate(pixels)} if pixels else {},
+            )
 
 
 def _stamp(folder: Path) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """The input of a batch prediction, in batches."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -29,7 +29,8 @@ class BatchInput(NamedTuple):
         total: Number of items; None if only reading all of them would tell.
         unit: Name of the items, "rows" for instance.
         part: Number of predictions in a part; finished parts survive an interruption.
-        read: Yields batches in order, skipping the first n items.
+        pieces: Yields the input in pieces as they are read, in order, skipping the first n items.
+        batches: Yields the batches of pieces, decoded. It can be pickled, as can pieces.
     """
 
     keys: Mapping[str, str]
@@ -37,4 +38,5 @@ class BatchInput(NamedTuple):
     total: int | None
     unit: str
     part: int
-    read: Callable[[int], Iterator[Batch]]
+    pieces: Callable[[int], Iterator[Any]]
+    batches: Callable[[Iterable[Any]], Iterator[Batch]]

@@ -5,7 +5,8 @@ import itertools
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,7 @@ from ..core import files
 from ..core.commands import FILE
 from ..core.errors import UserError
 from ..core.paths import MODELS
+from ..executors import NAMES, VARIABLE, Executor, executor
 from . import reader
 from .answers import Model, answer, load, output_schema
 from .items import Batch, BatchInput
@@ -31,7 +33,14 @@ FAILED = 3  # exit code if the output is complete, but some items could not be p
 @click.argument("source", metavar="INPUT", type=FILE)
 @click.argument("output", metavar="OUTPUT", type=FILE)
 @click.option("--model", "folder", type=FILE, metavar="FOLDER", help="Folder of the model.  [default: models]")
-def command(source: Path, output: Path, folder: Path | None) -> None:
+@click.option(
+    "--executor",
+    "where",
+    type=click.Choice(NAMES),
+    envvar=VARIABLE,
+    help="Where to compute: in this process, or on a Ray cluster.  [default: local]",
+)
+def command(source: Path, output: Path, folder: Path | None, where: str | None) -> None:
     """Predict all items of INPUT and write the predictions to OUTPUT.
 
     INPUT is a folder of pictures, or a .csv or .parquet file. OUTPUT ends in .csv or .parquet. It has a row for each
@@ -43,7 +52,7 @@ def command(source: Path, output: Path, folder: Path | None) -> None:
     to continue. OUTPUT.json records the input and the model: if neither has changed, nothing is predicted again.
     """
     try:
-        record = predict(source, output, folder or MODELS)
+        record = predict(source, output, folder or MODELS, where)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("run the same command to continue") from None
     predicted = record["items"] - record["failed"]
@@ -53,13 +62,14 @@ def command(source: Path, output: Path, folder: Path | None) -> None:
         raise SystemExit(FAILED)
 
 
-def predict(source: Path, output: Path, folder: Path = MODELS) -> dict[str, Any]:
+def predict(source: Path, output: Path, folder: Path = MODELS, where: str | None = None) -> dict[str, Any]:
     """Predicts all items of an input.
 
     Args:
         source: Folder of pictures, or file of a table.
         output: File to write.
         folder: Folder of the model.
+        where: Name of the executor; see `executors.executor`.
 
     Returns:
         The content of OUTPUT.json: input, model, and numbers of all items and of those without prediction.
@@ -67,6 +77,7 @@ def predict(source: Path, output: Path, folder: Path = MODELS) -> dict[str, Any]
     Raises:
         UserError: If the output cannot be written, or the input or the model cannot be read.
     """
+    execute = executor(where)
     check_output(source, output)
     model = load(folder)
     job = Job(source, output, model)
@@ -80,7 +91,8 @@ def predict(source: Path, output: Path, folder: Path = MODELS) -> dict[str, Any]
         parts.folder.mkdir(exist_ok=True)
         with FileLock(parts.folder / "lock", timeout=0):
             schema = output_schema(batch_input, model)
-            finished = write_parts(batch_input, model, parts, schema)
+            work = partial(predictions, batch_input.batches, model, schema)
+            finished = write_parts(batch_input, work, execute, parts, schema)
             if job.fingerprint(job.read_input()) != fingerprint:
                 raise UserError(f"{source}: has changed during the prediction: run the same command again")
             record = job.write_record(fingerprint, parts.join(finished, schema, output))
@@ -162,12 +174,30 @@ class Job(NamedTuple):
         return self.output.with_name(f"{self.output.name}.json")
 
 
-def write_parts(batch_input: BatchInput, model: Model, parts: Parts, schema: "pa.Schema") -> list[Path]:
+def predictions(
+    batches: Callable[[Iterable[Any]], Iterator[Batch]], model: Model, schema: "pa.Schema", pieces: Iterable[Any]
+) -> Iterator["pa.RecordBatch"]:
+    """Yields the predictions of pieces of the input, batch by batch.
+
+    Args:
+        batches: Yields the batches of pieces.
+        model: The model.
+        schema: Columns of the output.
+        pieces: Pieces of the input.
+    """
+    for batch in batches(pieces):
+        yield answer(batch, model, schema)
+
+
+def write_parts(
+    batch_input: BatchInput, work: Callable[..., Any], execute: Executor, parts: Parts, schema: "pa.Schema"
+) -> list[Path]:
     """Predicts the items that are not in a finished part.
 
     Args:
         batch_input: The input.
-        model: The model.
+        work: Yields the predictions of pieces.
+        execute: Where it computes.
         parts: Folder of the parts.
         schema: Columns of the output.
 
@@ -181,23 +211,23 @@ def write_parts(batch_input: BatchInput, model: Model, parts: Parts, schema: "pa
     predicted = sum(parquet.read_metadata(part).num_rows for part in finished)
     if predicted:
         print(f"predict: continuing after {predicted:,} {batch_input.unit}", file=sys.stderr)
-    batches = batch_input.read(predicted)
+    batches = execute(work, batch_input.pieces(predicted))
     with tqdm(total=batch_input.total, initial=predicted, unit=f" {batch_input.unit}", disable=None) as progress:
         for first in batches:
             path = parts.path(len(finished))
             with files.replacing(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
                 for batch in _part(first, batches, batch_input.part):
-                    writer.write_batch(answer(batch, model, schema))
-                    progress.update(len(batch.errors))
+                    writer.write_batch(batch)
+                    progress.update(len(batch))
             finished.append(path)
     return finished
 
 
-def _part(first: Batch, batches: Iterator[Batch], size: int) -> Iterator[Batch]:
+def _part(first: "pa.RecordBatch", batches: Iterator["pa.RecordBatch"], size: int) -> Iterator["pa.RecordBatch"]:
     """Yields the batches of one part, up to `size` items."""
     items = 0
     for batch in itertools.chain([first], batches):
         yield batch
-        items += len(batch.errors)
+        items += len(batch)
         if items >= size:
             return

@@ -1,7 +1,7 @@
 """The rows of a file as input of a batch prediction."""
 
 import codecs
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,16 +55,17 @@ def batches(path: Path, description: Description) -> BatchInput:
     id = description.get("id", "")
     columns = _Columns(wanted, id if header.count(id) == 1 else None, notation(description))
 
-    def read(skip: int) -> Iterator[Batch]:
+    def pieces(skip: int) -> Iterator[tuple[Part, int]]:
         for part in parts(columns.read, columns.notation):
             rows = len(part.rows) + len(part.ragged)
             if skip < rows:
-                yield from _batches(part, columns, skip)
+                yield part, skip
             skip = max(0, skip - rows)
 
     stat = path.stat()
     keys = {"row": "int64"} | ({"id": "string"} if columns.id else {})
-    return BatchInput(keys, f"{stat.st_size} {stat.st_mtime_ns}", total, "rows", 16 * BATCH_ROWS, read)
+    stamp = f"{stat.st_size} {stat.st_mtime_ns}"
+    return BatchInput(keys, stamp, total, "rows", 16 * BATCH_ROWS, pieces, partial(_batches, columns))
 
 
 def _encoding(path: Path, configured: str) -> str:
@@ -115,7 +116,13 @@ class _Columns(NamedTuple):
         return {**self.model, **({self.id: "text"} if self.id else {})}
 
 
-def _batches(part: Part, columns: _Columns, skip: int) -> Iterator[Batch]:
+def _batches(columns: _Columns, pieces: Iterable[tuple[Part, int]]) -> Iterator[Batch]:
+    """Yields the batches of parts of the file; each comes with the number of its rows to skip."""
+    for part, skip in pieces:
+        yield from _part_batches(part, columns, skip)
+
+
+def _part_batches(part: Part, columns: _Columns, skip: int) -> Iterator[Batch]:
     """Yields the batches of a part, ragged rows included, without the first `skip`."""
     feeds, errors = _converted(part, columns)
     ids = _ids(part, columns)

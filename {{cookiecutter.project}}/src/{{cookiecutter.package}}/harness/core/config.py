@@ -143,6 +143,25 @@ def load(name: str, schema: type[S]) -> S:
     return schema.model_validate_json(json.dumps(raw[name]))
 
 
+def load_file(file: str, name: str, schema: type[S], overrides: Sequence[str] = ()) -> S:
+    """A section of a file of conf/ that no stage reads, composed and validated.
+
+    Args:
+        file: Name of the file, without suffix.
+        name: Name of its only section.
+        schema: Schema of the section.
+        overrides: Overrides in Hydra's grammar.
+
+    Raises:
+        UserError: If the file cannot be composed or the section is invalid.
+    """
+    from omegaconf import OmegaConf
+
+    sections: Any = OmegaConf.to_container(OmegaConf.create(compose(name=file, overrides=overrides)))
+    check(sections, {name: schema}, origin=f"conf/{file}.yaml")
+    return schema.model_validate_json(json.dumps(sections[name]))
+
+
 def read(path: Path = PARAMS) -> dict[str, Any]:
     """The content of params.yaml as plain Python values.
 
@@ -225,9 +244,12 @@ def target(name: Any) -> Callable[..., Any]:
     if not module.startswith(f"{NAME}."):
         raise UserError(f"{name!r} is not in this package: name a function of {NAME}")
     try:
-        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+        function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{name!r} cannot be imported: {error}") from error
+    if not callable(function):  # a module, for instance
+        raise UserError(f"{name!r} is not a function: name a function of {NAME}")
+    return function
 
 
 def _target_violations(name: str, section: Mapping[str, Any]) -> list[str]:
@@ -285,7 +307,8 @@ def _line(name: str, problem: Any, schema: type[BaseModel]) -> str:
         return f"{key}: missing, add it"
     if problem["input"] == "???":
         return _unset(key)
-    message = problem["msg"][0].lower() + problem["msg"][1:]
+    message = problem["msg"].removeprefix("Value error, ")  # of a validator
+    message = message[0].lower() + message[1:]
     return f"{key}: {message}" + (f", got {problem['input']!r}" if problem["loc"] else "")
 
 
@@ -293,9 +316,10 @@ def _nested(schema: type[BaseModel], path: Sequence[Any]) -> type[BaseModel]:
     for part in path:  # fields are found by alias, see `_target_violations`
         fields = schema.model_fields.items()
         kind = next((field.annotation for key, field in fields if part in (key, field.alias)), None)
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        models = [each for each in (kind, *get_args(kind)) if isinstance(each, type) and issubclass(each, BaseModel)]
+        if not models:
             break
-        schema = kind
+        schema = models[0]
     return schema
 
 

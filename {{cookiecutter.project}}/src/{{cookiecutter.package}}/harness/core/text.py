@@ -1,6 +1,7 @@
-"""Numbers and tables as text."""
+"""Numbers, dates and tables as text."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -36,6 +37,37 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """A share in percent. What is not 0 or 1 is not rounded to 0% or 100%, which would say that there is no exception.
+
+    Args:
+        share: The share, from 0 to 1.
+        digits: Number of digits behind the decimal point.
+    """
+    step = 10.0 ** -(digits + 2)
+    if 0 < share < step:
+        return f"< {step:.{digits}%}"
+    if 1 - step < share < 1:
+        return f"> {1 - step:.{digits}%}"
+    return f"{share:.{digits}%}"
+
+
+def rounded(value: float) -> float:
+    """A number rounded to eight digits, because more would differ between processors."""
+    return float(f"{value:.8g}")
+
+
+def date(days: float) -> str:
+    """A date as in requests: ISO 8601, without a time if that is 00:00.
+
+    As `prepared.tables.date_text`, which stages use that do not depend on this module.
+
+    Args:
+        days: Days since 1970-01-01 in UTC.
+    """
+    return (datetime(1970, 1, 1) + days * timedelta(days=1)).isoformat().removesuffix("T00:00:00")
+
+
 def compared(error: float, baseline: float, less: str) -> str:
     """Comparison of a model's error with that of a baseline, in words.
 
@@ -48,7 +80,7 @@ def compared(error: float, baseline: float, less: str) -> str:
         return "no better"
     if error > baseline:
         return "the model is worse than the baseline"
-    return f"{1 - error / baseline:.0%} {less}"
+    return f"{percent(1 - error / baseline, 0)} {less}"
 
 
 def aligned(rows: Sequence[Sequence[object]]) -> list[str]:

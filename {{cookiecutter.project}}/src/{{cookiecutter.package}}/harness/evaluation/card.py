@@ -1,6 +1,7 @@
 """The model card.
 
-Source: M. Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
+Sources: M. Mitchell et al., Model Cards for Model Reporting, FAT* 2019; J. A. Hanley, A. Lippman-Hand, If Nothing Goes
+Wrong, Is Everything All Right?, JAMA 249, 1983 (3 / n).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from ..contracts import Target
 from ..core.config import flatten
 from ..core.text import number, table
 from ..targets import monitor
-from . import evaluator, presenter
+from . import evaluator, metadata, presenter
 from .contracts import Evaluation
 from .workspace import Workspace
 
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 
     from .settings import Evaluate
 
+WIDTH = (
+    "One without width, such as 1 to 1, is no certainty: if none of n examples is an exception, up to 3 / n of new "
+    "ones may be."
+)
 COEFFICIENTS = 60  # maximum number in a table: those with the largest |estimate / standard error|, or share
 
 
 def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str], settings: "Evaluate") -> str:
-    """The model card in Markdown.
+    """The model card in Markdown, after a block of metadata.
 
     Args:
         workspace: Results of the earlier stages.
@@ -33,11 +38,12 @@ def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str
         settings: Section `evaluate` of the configuration.
     """
     paragraphs = [
+        metadata.block(workspace, evaluation),
         "# Model card",
         heading(workspace),
         f"**{evaluation.headline}**",
         "## Test metrics",
-        f"Bootstrap confidence intervals at {settings.confidence:.0%}, {settings.resamples} resamples.",
+        f"Bootstrap confidence intervals at {100 * settings.confidence:g}%, {settings.resamples} resamples. {WIDTH}",
         metrics(evaluation),
         *evaluation.notes,
         *evaluation.sections,
@@ -45,6 +51,7 @@ def model_card(workspace: Workspace, evaluation: Evaluation, worst: Sequence[str
         "\n".join(worst),
         *coefficients(workspace),
         *importances(workspace),
+        *workspace.sections,
         "## Training",
         training(workspace.history, targets.target(workspace.manifest), workspace.parameters["train"]),
         "![learning curves](plots/learning_curves.png)",

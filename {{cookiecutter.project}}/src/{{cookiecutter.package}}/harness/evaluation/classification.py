@@ -6,20 +6,21 @@ reports/metrics.json, in the model card with its confidence interval, in MLflow 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Description, Manifest
-from ..core.text import compared, table
+from ..core.text import compared, percent, table
 from ..targets.classification import Labels, Probabilities
+from . import classification_decision
 from .contracts import Evaluation, Worst
-from .metrics import Estimate, Metric, Metrics, Weighted, Weights, bootstrap, mean, together
+from .metrics import Estimate, Metric, Metrics, Weighted, Weights, area, bootstrap, evenly_spaced, mean, together
 from .workspace import Predictions
 
 if TYPE_CHECKING:
-    from .settings import Evaluate
+    from .settings import Decision, Evaluate
 
 COEFFICIENTS = (
     "If a column is one unit larger and the others are unchanged, its estimate is added to the log-odds of the class: "
@@ -49,44 +50,36 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Weighted:
 
 def log_loss(labels: Labels, probabilities: Probabilities) -> Weighted:
     """Mean -log p(true class), in nats, with p clipped above 0."""
-    true_class = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return mean(-np.log(np.clip(true_class, np.finfo(probabilities.dtype).eps, 1)))
+    return mean(losses(probabilities, labels))
+
+
+def losses(outputs: Probabilities, targets: Labels) -> NDArray[np.float64]:
+    """Loss of each example, [N]: -log p(true class), in nats, with p clipped above 0.
+
+    Args:
+        outputs: Probabilities, float [N, K].
+        targets: Labels, int64 [N].
+    """
+    true_class = outputs[np.arange(len(targets)), targets].astype(np.float64)
+    clipped: NDArray[np.float64] = -np.log(np.clip(true_class, np.finfo(outputs.dtype).eps, 1))
+    return clipped
 
 
 def roc_auc(labels: Labels, probabilities: Probabilities) -> Weighted:
     """Area under the ROC curve.
 
     For two classes, it is that of the second class; for more, the mean over all classes, one against the rest, without
-    classes to which all or none of the examples belong. The area is the Mann-Whitney statistic: the fraction of
-    (positive, negative) pairs in the correct order, where ties count half.
-    Source: J. A. Hanley, B. J. McNeil, Radiology 143, 1982.
+    classes to which all or none of the examples belong.
     """
     classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    areas = [_area(labels == k, probabilities[:, k]) for k in classes]
+    areas = [area(labels == k, probabilities[:, k]) for k in classes]
 
     def metric(weights: Weights) -> float:
-        values = np.array([area(weights) for area in areas])
+        values = np.array([each(weights) for each in areas])
         defined = values[~np.isnan(values)]
         return float(defined.mean()) if len(defined) else float("nan")
 
     return metric
-
-
-def _area(positive: NDArray[np.bool_], scores: Probabilities) -> Weighted:
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(
-        np.diff(scores[order], prepend=-1)
-    )  # first index of each run of equal scores, in ascending order
-    positive = positive[order]
-
-    def area(weights: Weights) -> float:
-        weights = weights[order]
-        positives = np.add.reduceat(weights * positive, starts)
-        negatives = np.add.reduceat(weights, starts) - positives
-        pairs = float(positives.sum() * negatives.sum())
-        return float(positives @ (np.cumsum(negatives) - negatives / 2)) / pairs if pairs else float("nan")
-
-    return area
 
 
 def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> Weighted:
@@ -108,15 +101,49 @@ METRICS = {
 }
 
 
+RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")  # of slices, if there are two classes
+SLICED: Sequence[str] = ("accuracy", "ece", "coverage", *RATES)
+
+
 def metrics(outputs: Probabilities, targets: Labels, description: Description) -> Metrics:
-    """Metrics as a function of the weights of the examples.
+    """Metrics as a function of the weights of the examples; also those of the decision, if there is one.
 
     Args:
         outputs: Probabilities, float [N, K].
         targets: Labels, int64 [N].
-        description: Content of models/model.json.
+        description: Content of models/model.json, with `decision` if there is one.
     """
-    return together(METRICS, targets, outputs)
+    return together(METRICS | classification_decision.metrics(description), targets, outputs)
+
+
+def decide(validation: Predictions, settings: "Decision") -> dict[str, Any]:
+    """Content of models/decision.json.
+
+    Args:
+        validation: Probabilities of the validation split.
+        settings: Section `evaluate.decision` of the configuration.
+
+    Raises:
+        UserError: If the configuration does not fit the classes.
+    """
+    return classification_decision.choose(validation, settings)
+
+
+def slice_metrics(description: Description, manifest: Manifest) -> dict[str, Metric]:
+    """Metrics of a slice; for two classes also the rates of one of them.
+
+    Args:
+        description: Content of models/model.json, with `decision` if there is one.
+        manifest: Manifest of the prepared data.
+    """
+    table, classes = METRICS | classification_decision.metrics(description), manifest["classes"]
+    if len(classes) != 2:
+        return table
+    positive = classification_decision.positive_class(description, classes)
+    rates = classification_decision.rates(description, classes.index(positive))
+    # The names by which rates of groups are compared; `sensitivity` and `specificity` say the same.
+    table = {name: metric for name, metric in table.items() if name not in rates and name != "sensitivity"}
+    return table | {name: rates[name]._replace(title=f"{rates[name].title} ({positive})") for name in RATES}
 
 
 def calibration_error(values: Mapping[str, float]) -> float | None:
@@ -225,12 +252,13 @@ def evaluate(test: Predictions, settings: "Evaluate", folder: Path) -> Evaluatio
     estimates["baseline_accuracy"] = Estimate(float((test.targets == frequent).mean()))
     matrix = confusion(test.targets, test.outputs.argmax(1), len(classes))
     _draw(test, matrix, estimates["ece"].value, folder)
+    decision = classification_decision.metrics(test.description)
     return Evaluation(
         estimates=estimates,
-        labels={name: (metric.title, metric.better) for name, metric in METRICS.items()},
+        labels={name: (metric.title, metric.better) for name, metric in (METRICS | decision).items()},
         headline=_headline(estimates, len(test.targets), classes[frequent]),
         notes=[],
-        sections=_sections(matrix, classes, folder),
+        sections=_sections(matrix, classes, folder) + classification_decision.section(test, estimates, settings),
         worst=_mistakes(test, settings.examples),
         limits="The model always predicts one of its classes, even if none of them fits.",
     )
@@ -240,7 +268,7 @@ def _draw(test: Predictions, matrix: NDArray[np.int64], ece: float, folder: Path
     from . import classification_plots, plots
 
     classes = test.manifest["classes"]
-    names, rows = np.asarray(classes), plots.evenly_spaced(len(test.targets), 100_000)
+    names, rows = np.asarray(classes), evenly_spaced(len(test.targets), 100_000)
     predictions = test.outputs.argmax(1)
     plots.write_csv(
         {"actual": names[test.targets[rows]], "predicted": names[predictions[rows]]}, folder / "confusion.csv"
@@ -255,8 +283,8 @@ def _headline(estimates: Mapping[str, Estimate], examples: int, frequent: str) -
     correct, baseline = estimates["accuracy"].value, estimates["baseline_accuracy"].value
     fewer = compared(1 - correct, 1 - baseline, "fewer errors")
     return (
-        f"{correct:.1%} of {examples} test examples are correctly classified, compared with {baseline:.1%} for always "
-        f"predicting {frequent}, the most frequent class in training: {fewer}."
+        f"{percent(correct)} of {examples} test examples are correctly classified, compared with {percent(baseline)} "
+        f"for always predicting {frequent}, the most frequent class in training: {fewer}."
     )
 
 
@@ -276,5 +304,8 @@ def _mistakes(test: Predictions, most: int) -> Worst:
     classes, predictions, confidence = test.manifest["classes"], test.outputs.argmax(1), test.outputs.max(1)
     wrong = np.flatnonzero(predictions != test.targets)
     rows = wrong[np.argsort(-confidence[wrong], kind="stable")][:most].tolist()
-    captions = [f"{classes[test.targets[r]]} taken for {classes[predictions[r]]} ({confidence[r]:.1%})" for r in rows]
+    captions = [
+        f"{classes[test.targets[r]]} taken for {classes[predictions[r]]} ({percent(float(confidence[r]))})"
+        for r in rows
+    ]
     return Worst("Mistakes, the most confident first", rows, captions, len(wrong))

@@ -18,16 +18,17 @@ def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Pa
         classes: Names of the K classes.
         path: PNG file to write.
     """
-    side = min(max(4.0, 0.5 * len(classes) + 1.5), 16.0)
-    figure, axes = plt.subplots(figsize=(side, side))
+    names, side = [plain(name) for name in classes], min(max(4.0, 0.5 * len(classes) + 1.5), 16.0)
+    longest = 0.09 * max(map(len, names))  # inches
+    room = max(0.0, longest - 1.1)  # for names that would leave too little of the figure for matrix and title
+    figure, axes = plt.subplots(figsize=(side + room, side + room))
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 25:
         for row, column in np.argwhere(matrix if len(classes) > 5 else matrix >= 0):
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color)
-    names = [plain(name) for name in classes]
-    vertical = 0.09 * max(map(len, names)) > 0.7 * side / len(names)  # inches: width of a name > width of a column
+    vertical = longest > 0.7 * side / len(names)  # width of a column
     axes.set_xticks(range(len(names)), names, rotation=90 if vertical else 0)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted class", ylabel="true class", title=f"Confusion, {matrix.sum()} test examples")

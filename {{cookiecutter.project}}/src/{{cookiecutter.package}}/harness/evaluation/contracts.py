@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..contracts import Description, Manifest
-    from .metrics import Estimate, Metrics
-    from .settings import Evaluate
+    from .metrics import Estimate, Metric, Metrics
+    from .settings import Decision, Evaluate
     from .workspace import Predictions
 
 
@@ -60,9 +60,11 @@ class Evaluator(Protocol):
 
     Attributes:
         COEFFICIENTS: Explanation of the coefficients of a linear model, for the model card.
+        SLICED: The metrics of slices that the model card shows, if they are defined.
     """
 
     COEFFICIENTS: str
+    SLICED: Sequence[str]
 
     def purpose(self, manifest: Manifest, subject: str) -> str:
         """Description of the model's task, for the model card.
@@ -88,6 +90,33 @@ class Evaluator(Protocol):
             outputs: Outputs of the exported model, float32 [N, ...].
             targets: Targets, [N].
             description: Content of models/model.json.
+        """
+
+    def slice_metrics(self, description: Description, manifest: Manifest) -> Mapping[str, Metric]:
+        """Metrics of a slice of the examples: name -> metric of targets and outputs.
+
+        Args:
+            description: Content of models/model.json, with `decision` if there is one.
+            manifest: Manifest of the prepared data.
+        """
+
+    def losses(self, outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+        """Loss of each example, [N].
+
+        Args:
+            outputs: Outputs of the exported model, [N, ...].
+            targets: Targets, [N].
+        """
+
+    def decide(self, validation: Predictions, settings: Decision) -> dict[str, Any]:
+        """Content of models/decision.json.
+
+        Args:
+            validation: Outputs of the exported model on the validation split.
+            settings: Section `evaluate.decision` of the configuration.
+
+        Raises:
+            UserError: If the configuration does not fit the target.
         """
 
     def groups(self, targets: NDArray[Any], manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
@@ -126,6 +155,24 @@ class Presenter(Protocol):
         Args:
             rows: Rows of the test split.
         """
+
+    def columns(self, manifest: Manifest) -> Sequence[str]:
+        """Names by which examples can be grouped.
+
+        Args:
+            manifest: Manifest of the prepared data.
+        """
+
+    def groups(self, name: str, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
+        """Groups of test examples by value or quartile: name -> mask, bool [N].
+
+        Args:
+            name: One of `columns`.
+            manifest: Manifest of the prepared data.
+        """
+
+    def reference(self) -> dict[str, Any]:
+        """What explanations compare with, from the training split: no example of it, but typical values."""
 
     def worst(self, rows: Sequence[int], titles: Sequence[str], total: int, folder: Path) -> list[str]:
         """Lines of the model card with the worst examples.

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,36 @@ from PIL import Image
 
 from ..contracts import Manifest
 from ..prepared.images import load
+from .metrics import evenly_spaced, grouped
+
+SUMMARIES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {  # of pixels [N, H * W * C]
+    "brightness": lambda pixels: pixels.mean(1),
+    "contrast": lambda pixels: pixels.std(1),
+}
+BATCH = 256
+MEAN = 1000  # maximum number of training pictures of which the mean is taken
+
+
+def columns(manifest: Manifest) -> list[str]:
+    """Names by which images can be grouped.
+
+    Args:
+        manifest: Manifest of the prepared data.
+    """
+    return [*SUMMARIES]
+
+
+def groups(name: str, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
+    """Groups of the test images between quartiles: name -> mask, bool [N].
+
+    Args:
+        name: `brightness`, the mean of the pixels, or `contrast`, their standard deviation.
+        manifest: Manifest of the prepared data.
+    """
+    pictures = load("test")
+    batches = (pictures[start : start + BATCH].astype(np.float64) for start in range(0, len(pictures), BATCH))
+    values = [SUMMARIES[name](batch.reshape(len(batch), -1)) for batch in batches]
+    return grouped(name, np.concatenate(values))
 
 
 def subject(manifest: Manifest) -> str:
@@ -41,6 +71,28 @@ def examples(rows: Sequence[int]) -> list[dict[str, str]]:
     """
     pictures = load("test")
     return [{"file": base64.b64encode(_png(pictures[row])).decode()} for row in rows]
+
+
+def mean_picture() -> NDArray[np.uint8]:
+    """Mean of the training pictures, with which explanations compare, uint8 [H, W, C].
+
+    Of many pictures, it is that of `MEAN` of them, evenly spaced.
+    """
+    pictures = load("train")
+    chosen = evenly_spaced(len(pictures), MEAN)
+    total = np.zeros(pictures.shape[1:])
+    for row in chosen:  # one by one: they may not fit into memory
+        total += pictures[row]
+    return np.rint(total / len(chosen)).astype(np.uint8)
+
+
+def reference() -> dict[str, str]:
+    """What the service explains answers with.
+
+    Returns:
+        `baseline`: the mean picture, a PNG file in base64.
+    """
+    return {"baseline": base64.b64encode(_png(mean_picture())).decode()}
 
 
 def _png(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> bytes:

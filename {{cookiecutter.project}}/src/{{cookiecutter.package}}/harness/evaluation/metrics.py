@@ -22,11 +22,13 @@ class Metric(NamedTuple):
         better: Direction in the model card, "higher" for instance.
         function: Targets [N], outputs [N, ...] -> function from weights to the value. Computations that do not depend
             on the weights are done here once, not in every resample of the bootstrap.
+        among: Targets [N], outputs [N, ...] -> the examples that count, bool [N]; None if all do.
     """
 
     title: str
     better: str
     function: Callable[[NDArray[Any], NDArray[Any]], Weighted]
+    among: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]] | None = None
 
 
 class Estimate(NamedTuple):
@@ -35,6 +37,26 @@ class Estimate(NamedTuple):
     value: float
     low: float | None = None
     high: float | None = None
+
+
+def interval(estimate: Estimate | None, digits: int = 3) -> str:
+    """A value with its interval, if it has one, as text.
+
+    Args:
+        estimate: The estimate; None, if it is undefined, becomes "-".
+        digits: Number of significant digits.
+    """
+    if estimate is None:
+        return "-"
+    if estimate.low is None:
+        return number(estimate.value, digits)
+    value, low, high = (number(each, digits) for each in estimate)
+    return f"{value} ({low} to {high})"
+
+
+def evenly_spaced(examples: int, most: int) -> NDArray[np.int64]:
+    """Indices of at most `most` examples, evenly spaced, int64 [n]."""
+    return np.linspace(0, examples - 1, min(examples, most)).round().astype(np.int64)
 
 
 def together(table: Mapping[str, Metric], targets: NDArray[Any], outputs: NDArray[Any]) -> Metrics:
@@ -88,25 +110,119 @@ def bootstrap(metrics: Metrics, examples: int, resamples: int, confidence: float
     return {name: Estimate(value, *np.nanquantile(samples[name], ends).tolist()) for name, value in defined.items()}
 
 
-def grouped(name: str, values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+def area(positive: NDArray[np.bool_], scores: NDArray[np.floating[Any]]) -> Weighted:
+    """Area under the ROC curve, as a function of the weights; undefined without positives or without negatives.
+
+    It is the Mann-Whitney statistic: the fraction of (positive, negative) pairs in the correct order, where ties count
+    half. Source: J. A. Hanley, B. J. McNeil, Radiology 143, 1982.
+
+    Args:
+        positive: Whether an example is positive, [N].
+        scores: Scores, higher for a positive, [N].
+    """
+    order, starts = _runs(scores)
+    positive = positive[order]
+
+    def metric(weights: Weights) -> float:
+        weights = weights[order]
+        positives = np.add.reduceat(weights * positive, starts)
+        negatives = np.add.reduceat(weights, starts) - positives
+        pairs = float(positives.sum() * negatives.sum())
+        return float(positives @ (np.cumsum(negatives) - negatives / 2)) / pairs if pairs else float("nan")
+
+    return metric
+
+
+def true_positive_rate(positive: NDArray[np.bool_], scores: NDArray[np.floating[Any]], rate: float) -> Weighted:
+    """True positive rate at a false positive rate, as a function of the weights; undefined as `area` is.
+
+    Between two points of the ROC curve, it is on the line that joins them: a draw decides which of equal scores count.
+    Without it, guessing would find none of them.
+
+    Args:
+        positive: Whether an example is positive, [N].
+        scores: Scores, higher for a positive, [N].
+        rate: False positive rate, below 1.
+    """
+    order, starts = _runs(-scores)
+    positive = positive[order]
+
+    def metric(weights: Weights) -> float:
+        weights = weights[order]
+        positives = np.add.reduceat(weights * positive, starts)
+        negatives = np.append(0.0, np.cumsum(np.add.reduceat(weights, starts) - positives))
+        found = np.append(0.0, np.cumsum(positives))
+        if not (found[-1] and negatives[-1]):
+            return float("nan")
+        allowed = rate * negatives[-1]
+        after = int(np.searchsorted(negatives, allowed, side="right"))
+        part = (allowed - negatives[after - 1]) / (negatives[after] - negatives[after - 1])
+        return float((found[after - 1] + part * (found[after] - found[after - 1])) / found[-1])
+
+    return metric
+
+
+def _runs(scores: NDArray[np.floating[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ascending order of the scores, and the first index of each run of equal ones in this order."""
+    order = np.argsort(scores, kind="stable")
+    return order, np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
+
+
+def share(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Weighted:
+    """Weighted fraction of hits among some of the examples, undefined if there are none.
+
+    Args:
+        hits: Whether an example is a hit, [N].
+        among: Whether an example counts, [N].
+    """
+    both, counted = (hits & among).astype(np.float64), among.astype(np.float64)
+
+    def metric(weights: Weights) -> float:
+        total = float(weights @ counted)
+        return float(weights @ both) / total if total else float("nan")
+
+    return metric
+
+
+def grouped(
+    name: str, values: NDArray[Any], show: Callable[[float], str] | None = None
+) -> dict[str, NDArray[np.bool_]]:
     """Groups of examples by the values or quartiles of a column.
 
-    Quartiles separate numbers with more than ten distinct values.
+    Quartiles separate numbers with more than ten distinct values; of many equal ones, they are fewer than four. With
+    `show`, they end at values of the column: between two dates there are times of which nobody would think.
 
     Args:
         name: Name of the column.
         values: float64 [N], NaN if missing, or object [N] of str, "" if missing.
+        show: Text of a value; by default a number with as many digits as tell the quartiles apart.
 
     Returns:
         Name of the group -> mask, bool [N].
     """
     missing = values == "" if values.dtype == object else np.isnan(values)
     groups = {f"{name} missing": missing} if missing.any() else {}
-    distinct = np.unique(values[~missing])
+    distinct, codes = np.unique(values[~missing], return_inverse=True)
     if values.dtype == object or len(distinct) <= 10:
-        return groups | {f"{name} {value}": values == value for value in distinct}
-    edges = np.quantile(values[~missing], [0, 0.25, 0.5, 0.75, 1])
+        places = np.full(len(values), -1)
+        places[~missing] = codes
+        words = distinct if values.dtype == object else distinguished(distinct)
+        texts = [show(value) for value in distinct] if show else words
+        return groups | {f"{name} {text}": places == index for index, text in enumerate(texts)}
+    known, quarters = values[~missing], [0, 0.25, 0.5, 0.75, 1]
+    edges = np.unique(np.quantile(known, quarters, method="nearest") if show else np.quantile(known, quarters))
     quarter = np.searchsorted(edges[1:-1], values)
-    for index, (low, high) in enumerate(itertools.pairwise(edges)):
-        groups[f"{name} {number(low)} to {number(high)}"] = (quarter == index) & ~missing
+    ends = [show(edge) for edge in edges] if show else distinguished(edges)
+    for index, (low, high) in enumerate(itertools.pairwise(ends)):
+        groups[f"{name} {low} to {high}"] = (quarter == index) & ~missing
     return groups
+
+
+def distinguished(numbers: NDArray[np.float64]) -> list[str]:
+    """Distinct numbers as distinct texts, with as few digits as possible.
+
+    Args:
+        numbers: Numbers, all different.
+    """
+    texts = ([number(value, digits) for value in numbers] for digits in range(4, 18))
+    return next((found for found in texts if len({*found}) == len(found)), [repr(float(value)) for value in numbers])

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+matplotlib.rcdefaults()  # a person's matplotlibrc would change the bytes of the plots
 matplotlib.use("Agg")
 BLUE, ORANGE, GRAY = "#2f6fb0", "#d9822b", "#8a8f98"  # distinct for color-blind readers and in print
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "font.size": 10})
@@ -32,7 +33,7 @@ def save(figure: Figure, path: Path) -> None:
         figure.tight_layout()
         figure.savefig(path, metadata={"Software": None})
     if any("Glyph" in str(warning.message) for warning in caught):
-        print(f"evaluate: {path} shows boxes for characters that matplotlib's font lacks", file=sys.stderr)
+        print(f"{path} shows boxes for characters that matplotlib's font lacks", file=sys.stderr)
     plt.close(figure)
 
 
@@ -53,11 +54,6 @@ def wide(values: Sequence[float] | NDArray[np.float64]) -> bool:
 def write_csv(columns: Mapping[str, NDArray[np.generic]], path: Path) -> None:
     """Writes the data of a DVC plot."""
     pd.DataFrame(columns).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def evenly_spaced(examples: int, most: int) -> NDArray[np.int64]:
-    """Indices of at most `most` examples, evenly spaced, int64 [n]."""
-    return np.linspace(0, examples - 1, min(examples, most)).round().astype(np.int64)
 
 
 def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:

@@ -4,7 +4,7 @@ To add a metric, write a function of targets and predictions and add it to `METR
 reports/metrics.json, in the model card with its confidence interval, in MLflow and in the gates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Description, Manifest
-from ..core.text import compared, number, table
+from ..core.errors import UserError
+from ..core.text import compared, number, percent, table
 from ..targets.regression import LEVEL, LEVELS, Numbers, half_width
 from .contracts import Evaluation, Worst
-from .metrics import Estimate, Metric, Metrics, Weighted, Weights, bootstrap, grouped, mean, together, unweighted
+from .metrics import (
+    Estimate,
+    Metric,
+    Metrics,
+    Weighted,
+    Weights,
+    bootstrap,
+    evenly_spaced,
+    grouped,
+    mean,
+    together,
+    unweighted,
+)
 from .workspace import Predictions
 
 if TYPE_CHECKING:
-    from .settings import Evaluate
+    from .settings import Decision, Evaluate
 
 COEFFICIENTS = (
     "If a column is one unit larger and the others are unchanged, its estimate is added to the prediction. An interval "
@@ -90,10 +103,59 @@ def metrics(outputs: NDArray[np.floating[Any]], targets: Numbers, description: D
         targets: float64 [N].
         description: Content of models/model.json.
     """
-    predictions = outputs[:, 0].astype(np.float64)
-    point_metrics = together(METRICS, targets, predictions)
-    share = coverage(targets, predictions, half_width(description))
-    return lambda weights: {**point_metrics(weights), "coverage": share(weights)}
+    return together(slice_metrics(description, {}), targets, outputs)
+
+
+SLICED: Sequence[str] = ("mae", "r2", "coverage")
+
+
+def slice_metrics(description: Description, manifest: Manifest) -> dict[str, Metric]:
+    """Metrics of a slice.
+
+    Args:
+        description: Content of models/model.json.
+        manifest: Manifest of the prepared data.
+    """
+
+    def of_outputs(metric: Metric) -> Metric:
+        function = metric.function
+        return metric._replace(function=lambda targets, outputs: function(targets, _predictions(outputs)))
+
+    half = half_width(description)
+    covered = Metric(
+        f"coverage of the {LEVEL:.0%} intervals", "-", lambda targets, values: coverage(targets, values, half)
+    )
+    return {name: of_outputs(metric) for name, metric in (METRICS | {"coverage": covered}).items()}
+
+
+def losses(outputs: NDArray[np.floating[Any]], targets: Numbers) -> Numbers:
+    """Loss of each example, [N]: |prediction - target|.
+
+    Args:
+        outputs: Predictions, float [N, 1].
+        targets: float64 [N].
+    """
+    errors: Numbers = np.abs(_predictions(outputs) - targets)
+    return errors
+
+
+def _predictions(outputs: NDArray[np.floating[Any]]) -> Numbers:
+    return outputs[:, 0].astype(np.float64)
+
+
+def decide(validation: Predictions, settings: "Decision") -> dict[str, Any]:
+    """Refuses a decision, because a number has no classes.
+
+    Args:
+        validation: Predictions of the validation split.
+        settings: Section `evaluate.decision` of the configuration.
+
+    Raises:
+        UserError: Always.
+    """
+    raise UserError(
+        "evaluate.decision: a decision is between classes, and this model predicts a number: set it to null"
+    )
 
 
 def calibration_error(values: Mapping[str, float]) -> float | None:
@@ -171,21 +233,16 @@ def _estimates(test: Predictions, mean_target: float, settings: "Evaluate") -> d
 
 def _coverages(test: Predictions) -> dict[float, float | None]:
     """Level -> coverage of the test examples, None if undefined."""
-    errors = _errors(test)
+    errors = losses(test.outputs, test.targets)
     halves = {level: half_width(test.description, level) for level in LEVELS}
     return {level: None if half is None else float((errors <= half).mean()) for level, half in halves.items()}
-
-
-def _errors(test: Predictions) -> Numbers:
-    errors: Numbers = np.abs(test.outputs[:, 0].astype(np.float64) - test.targets)
-    return errors
 
 
 def _draw(test: Predictions, mean_target: float, coverages: Mapping[float, float | None], folder: Path) -> None:
     from . import plots, regression_plots
 
     targets, predictions = np.asarray(test.targets), test.outputs[:, 0].astype(np.float64)
-    rows = plots.evenly_spaced(len(targets), regression_plots.POINTS)
+    rows = evenly_spaced(len(targets), regression_plots.POINTS)
     plots.write_csv(
         {"predicted": predictions[rows], "actual": targets[rows], "residual": (targets - predictions)[rows]},
         folder / "predictions.csv",
@@ -202,7 +259,7 @@ def _draw(test: Predictions, mean_target: float, coverages: Mapping[float, float
 
 def _sections(description: Description, coverages: Mapping[float, float | None], folder: Path) -> list[str]:
     rows = [
-        (f"{level:.0%}", number(half_width(description, level)), "-" if share is None else f"{share:.1%}")
+        (f"{level:.0%}", number(half_width(description, level)), "-" if share is None else percent(share))
         for level, share in coverages.items()
     ]
     return [
@@ -218,7 +275,7 @@ def _sections(description: Description, coverages: Mapping[float, float | None],
 
 
 def _largest_errors(test: Predictions, most: int) -> Worst:
-    rows = np.argsort(-_errors(test), kind="stable")[:most].tolist()
+    rows = np.argsort(-losses(test.outputs, test.targets), kind="stable")[:most].tolist()
     predictions = test.outputs[:, 0].astype(np.float64)
     captions = [f"actual {number(test.targets[row])}, predicted {number(predictions[row])}" for row in rows]
     return Worst("The largest errors", rows, captions, len(test.targets))

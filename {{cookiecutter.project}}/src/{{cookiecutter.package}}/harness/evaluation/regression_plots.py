@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from .plots import BLUE, GRAY, ORANGE, evenly_spaced, plain, save
+from ..core.text import percent
+from .metrics import evenly_spaced
+from .plots import BLUE, GRAY, ORANGE, plain, save
 
 Numbers = NDArray[np.float64]
 POINTS = 2000  # maximum number in a plot: more would only overlap
@@ -108,7 +110,7 @@ def intervals(
         left.fill_between(x, middle - half, middle + half, color=BLUE, alpha=0.15, linewidth=0, label="interval")
         left.scatter(x[inside], y[inside], s=14, color=GRAY, label="actual, inside")
         left.scatter(x[~inside], y[~inside], s=22, color=ORANGE, marker="D", label="actual, outside")
-        left.set_title(f"{level:.0%} prediction intervals hold {coverage[level]:.1%} of the test examples")
+        left.set_title(f"{level:.0%} prediction intervals hold {percent(coverage[level] or 0)} of the test examples")
     left.set(xlabel="test examples by prediction", ylabel=plain(name), xticks=[])
     left.legend(loc="upper left", fontsize=8)
     defined = {nominal: share for nominal, share in coverage.items() if share is not None}

@@ -1,16 +1,20 @@
 """JSON outputs of the stage `evaluate`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..contracts import Manifest
 from ..core import files
 from ..core.paths import MODELS, REPORTS
+from ..core.text import rounded
+from ..exported import model
 from . import presenter
-from .metrics import Estimate
-from .plots import evenly_spaced
+from .membership import Membership
+from .metrics import Estimate, evenly_spaced
+from .slices import Slices, differences
 from .workspace import Predictions
 
 
@@ -30,13 +34,71 @@ def write_metrics(estimates: Mapping[str, Estimate]) -> None:
     _write_json("intervals", intervals)
 
 
+def write_slices(slices: Slices) -> None:
+    """Writes reports/slices.json; {} without slices.
+
+    By column:
+    slices       name, number of examples, whether these are few, metric -> value, lower and upper end, and metrics that
+                 few of the examples count for
+    left_out     number of further, smaller slices
+    differences  metric -> largest difference, and the two slices
+
+    Args:
+        slices: The evaluated slices.
+    """
+    content = {
+        column: {
+            "slices": [
+                {
+                    "name": each.name,
+                    "examples": each.examples,
+                    "few": each.few,
+                    "metrics": _ends(each.estimates),
+                    "rare": list(each.rare),
+                }
+                for each in found
+            ],
+            "left_out": slices.left_out.get(column, 0),
+            "differences": {
+                name: each._replace(value=rounded(each.value))._asdict() for name, each in differences(found).items()
+            },
+        }
+        for column, found in slices.columns.items()
+    }
+    _write_json("slices", content)
+
+
+def write_membership(membership: Membership) -> None:
+    """Writes reports/membership.json: metric -> value, lower and upper end; numbers of examples.
+
+    It is not part of metrics.json, because it is no quality of the answers.
+
+    Args:
+        membership: The measured membership inference.
+    """
+    counts = {"members": membership.members, "others": membership.others}
+    _write_json("membership", _ends(membership.estimates) | counts)
+
+
+def _ends(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Metric -> value, lower and upper end; None for an end that is undefined."""
+    return {
+        name: [None if end is None or np.isnan(end) else rounded(end) for end in estimate]
+        for name, estimate in estimates.items()
+    }
+
+
+def write_decision(decision: Mapping[str, Any]) -> None:
+    """Writes models/decision.json; {} if nothing is decided.
+
+    Args:
+        decision: Result of `Evaluator.decide`.
+    """
+    files.write_text(MODELS / model.DECISION, json.dumps(decision, indent=2, ensure_ascii=False) + "\n")
+
+
 def _write_json(name: str, content: dict[str, Any]) -> None:
     files.write_text(REPORTS / f"{name}.json", json.dumps(content, indent=2) + "\n")
-
-
-def rounded(value: float) -> float:
-    """A number rounded to eight digits, because more would differ between processors."""
-    return float(f"{value:.8g}")
 
 
 def write_page(test: Predictions, section: Mapping[str, Any], most: int) -> None:
@@ -47,10 +109,24 @@ def write_page(test: Predictions, section: Mapping[str, Any], most: int) -> None
         section: Section `data` of the configuration.
         most: Maximum number of examples.
     """
-    content = {"examples": page_examples(test, most), **presenter(test.manifest).form(section, test.manifest)}
-    # In one line, because it is sent to browsers.
+    form = presenter(test.manifest).form(section, test.manifest)
+    _write_line("page", {"examples": page_examples(test, most), **form})
+
+
+def write_explain(manifest: Manifest, fixed: Sequence[str]) -> None:
+    """Writes models/explain.json, with which the service explains its answers.
+
+    Args:
+        manifest: Manifest of the prepared data.
+        fixed: Columns that counterfactuals leave as they are.
+    """
+    _write_line("explain", {**presenter(manifest).reference(), "fixed": list(fixed)})
+
+
+def _write_line(name: str, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file of models/ in one line, because it is sent to browsers."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    files.write_text(MODELS / "page.json", text + "\n")
+    files.write_text(MODELS / f"{name}.json", text + "\n")
 
 
 def page_examples(test: Predictions, most: int) -> list[dict[str, Any]]:

@@ -6,10 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..contracts import Manifest
 from ..core import text
 from ..preparation.schema import load as load_schema
-from ..prepared.tables import NAME, load, requests
+from ..prepared import manifest as read_manifest
+from ..prepared.tables import NAME, column, date_text, load, requests
+from ..prepared.tables import groups as group_of_rows
+from .metrics import grouped
+
+QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # not the ends, which are values of few
+LEVELS = 20  # maximum number of levels of a category
 
 
 def form(section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
@@ -20,14 +29,19 @@ def form(section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
         manifest: Manifest of the prepared data.
 
     Returns:
-        properties: Column -> nullable, and minimum, maximum and choices if they are defined.
+        properties: Column -> nullable, and minimum, maximum, choices and private if they are defined.
         range: Minimum and maximum of the target; None if it has no bounds.
     """
     schema = load_schema(Path(section["schema"]))
     properties = {}
-    for name in (column["name"] for column in manifest["columns"]):
+    for name in (each["name"] for each in manifest["columns"]):
         column = schema[name]
-        bounds = {"minimum": column.min, "maximum": column.max, "choices": column.categories}
+        bounds = {
+            "minimum": column.min,
+            "maximum": column.max,
+            "choices": column.categories,
+            "private": column.private,
+        }
         known = {key: value for key, value in bounds.items() if value is not None}
         properties[name] = {**known, "nullable": column.nulls > 0}
     target = schema[manifest["target_name"]]
@@ -46,11 +60,63 @@ def examples(rows: Sequence[int]) -> list[dict[str, Any]]:
     return [{"instance": row} for row in requests("test", rows)]
 
 
+def columns(manifest: Manifest) -> list[str]:
+    """Names by which rows can be grouped: the model's columns and `data.group`.
+
+    Args:
+        manifest: Manifest of the prepared data.
+    """
+    names = [column["name"] for column in manifest["columns"]]
+    group = manifest.get("group")  # not an input of the model
+    return names if group is None else [*names, group]
+
+
+def groups(name: str, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
+    """Groups of the test rows by the values or quartiles of a column: name -> mask, bool [N].
+
+    Args:
+        name: One of `columns`.
+        manifest: Manifest of the prepared data.
+    """
+    kind = {column["name"]: column["type"] for column in manifest["columns"]}.get(name)
+    if kind is None:
+        return grouped(name, group_of_rows("test"))
+    return grouped(name, column("test", name), date_text if kind == "date" else None)
+
+
+def reference() -> dict[str, Any]:
+    """Typical values of each column in the training split, as in requests.
+
+    Returns:
+        baseline: Column -> median or most frequent level; None if it has no value.
+        values: Column -> values that others have: numbers and dates at `QUANTILES`, or the most frequent levels.
+    """
+    rows, baseline, values = load("train"), {}, {}
+    for described in read_manifest()["columns"]:
+        name, kind = described["name"], described["type"]
+        known = rows[name].drop_null()
+        if kind == "category":
+            levels = sorted(Counter(known.to_pylist()).items(), key=lambda item: (-item[1], item[0]))
+            found = [level for level, _ in levels[:LEVELS]]
+            typical = found[:1]
+        elif len(known):
+            # Observed values, so that a number of children stays whole.
+            numbers = np.quantile(known, (*QUANTILES, 0.5), method="inverted_cdf").tolist()
+            *found, last = map(date_text, numbers) if kind == "date" else numbers
+            typical = [last]
+        else:
+            found, typical = [], []
+        values[name] = list(dict.fromkeys(found))
+        baseline[name] = typical[0] if typical else None
+    return {"baseline": baseline, "values": values}
+
+
 def subject(manifest: Manifest) -> str:
     """Description of the model's inputs, for the model card."""
     kinds = Counter(column["type"] for column in manifest["columns"])
-    dates = f"{kinds['date']} dates and " if kinds["date"] else ""
-    return f"rows of {kinds['number']} numbers{',' if dates else ' and'} {dates}{kinds['category']} categories"
+    names = {"number": "numbers", "date": "dates", "category": "categories"}
+    *first, last = (f"{kinds[one]} {one if kinds[one] == 1 else many}" for one, many in names.items() if kinds[one])
+    return f"rows of {', '.join(first)} and {last}" if first else f"rows of {last}"
 
 
 def worst(rows: Sequence[int], titles: Sequence[str], total: int, folder: Path) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import prepared
 from ..contracts import Description, Manifest
 from ..core import config, files
 from ..core.errors import UserError
-from ..core.paths import DATA_REPORT, HISTORY, MODELS
+from ..core.paths import DATA_REPORT, EXPLANATIONS, HISTORY, MODELS, ROBUSTNESS
 from ..exported import inference, model
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Workspace(NamedTuple):
         data: Content of reports/data.json.
         description: Content of models/model.json.
         history: A row for each epoch: loss and metric on both splits.
+        model: The exported model.
+        sections: Sections of the model card that `explain` and `robustness` wrote.
     """
 
     parameters: Mapping[str, Any]
@@ -34,10 +36,12 @@ class Workspace(NamedTuple):
     data: Mapping[str, Any]
     description: Description
     history: pd.DataFrame
+    model: inference.Predict
+    sections: Sequence[str] = ()
 
 
 class Predictions(NamedTuple):
-    """The exported model's outputs and the targets of the test split.
+    """The exported model's outputs and the targets of a split.
 
     Attributes:
         outputs: Outputs of the model, float32 [N, ...].
@@ -62,32 +66,62 @@ def read() -> Workspace:
     """
     import pandas as pd
 
+    parameters, description = config.read(), model.read(MODELS)
+    portable = parameters["train"].get("portable", True)  # not a key of models without gradient descent
     return Workspace(
-        parameters=config.read(),
+        parameters=parameters,
         manifest=prepared.manifest(),
         data=files.read_json(DATA_REPORT),
-        description=model.read(MODELS),
+        description=description,
         history=pd.read_csv(HISTORY),
+        model=inference.predictor(MODELS / "model.onnx", portable),
+        sections=sections(),
     )
 
 
-def predict(workspace: Workspace) -> Predictions:
-    """The exported model's outputs on the test split.
+def sections() -> list[str]:
+    """Sections of the model card from other stages; without those that have nothing to say."""
+    found = [folder / "section.md" for folder in (EXPLANATIONS, ROBUSTNESS)]
+    texts = [file.read_text(encoding="utf-8").strip() for file in found if file.exists()]
+    return [text for text in texts if text]
+
+
+def predict(workspace: Workspace, split: str = "test", rows: NDArray[np.int64] | None = None) -> Predictions:
+    """The exported model's outputs on a split.
 
     Args:
         workspace: Results of the earlier stages.
+        split: `train`, `validation` or `test`.
+        rows: Indices of the rows; None for all.
 
     Raises:
-        UserError: If the test split is empty, or an output is not finite.
+        UserError: If the split is empty, or an output is not finite.
     """
-    targets = prepared.targets("test")
+    outputs, targets = answers(workspace.model, workspace.manifest, split, rows)
+    return Predictions(outputs, targets, prepared.targets("train"), workspace.manifest, workspace.description)
+
+
+def answers(
+    predict: inference.Predict, manifest: Manifest, split: str = "test", rows: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Outputs of a model on a split, float32 [N, ...], and the targets, [N].
+
+    Args:
+        predict: The exported model.
+        manifest: Manifest of the prepared data.
+        split: `train`, `validation` or `test`.
+        rows: Indices of the rows; None for all.
+
+    Raises:
+        UserError: If the split is empty, or an output is not finite.
+    """
+    targets = prepared.targets(split) if rows is None else prepared.targets(split)[rows]
     if not len(targets):
-        raise UserError("the test split is empty: add examples or raise prepare.test")
-    feeds = prepared.modality(workspace.manifest).feeds("test")
-    outputs = inference.predict(MODELS / "model.onnx", feeds)
+        raise UserError(f"the {split} split is empty: add examples or raise prepare.{split}")
+    outputs = predict(prepared.modality(manifest).feeds(split, rows=rows))
     if bad := int((~inference.finite_rows(outputs)).sum()):
         raise UserError(
-            f"the model's answer is not a finite number for {bad} of {len(targets)} test examples: look for extreme "
+            f"the model's answer is not a finite number for {bad} of {len(targets)} {split} examples: look for extreme "
             "values in their inputs"
         )
-    return Predictions(outputs, targets, prepared.targets("train"), workspace.manifest, workspace.description)
+    return outputs, targets

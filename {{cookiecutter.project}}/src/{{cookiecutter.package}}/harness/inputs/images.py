@@ -21,6 +21,7 @@ from PIL import (
 
 from ..contracts import Description
 from ..core.errors import one_line
+from .contracts import MAX_JSON_VALUES, JsonLimits
 
 FILE = "A PNG, JPEG, BMP, GIF or WebP file"
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
@@ -29,6 +30,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 RESAMPLING = Image.Resampling.BILINEAR
 REDUCED = "reduced to 8 bits"
 WHITE = 65535  # of 16-bit samples
+STRIPE = 256  # rows of pixels that are made opaque at once
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -47,8 +49,27 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module="PIL")
 
 
+# A file of 32 MiB can have millions of segments, each of which Pillow reads in Python; or thousands of scans, each of
+# which decodes all pixels again. PNG's chunks of 1 KiB, and the scans of progressive JPEG (about ten), are far below.
+MAX_READS = 100_000
+MAX_SCANS = 100
+_SCAN = b"\xff\xda"
+
+
 class ImageError(ValueError):
     """An unusable image; the message is one line for the user."""
+
+
+class _Parts(io.BytesIO):
+    """A file that ends the reading of too many parts."""
+
+    _left = MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise ImageError("it has too many parts")
+        return super().read(size)
 
 
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
@@ -73,7 +94,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError("the file is empty")
     # On malformed files, decoders raise nearly any exception (SyntaxError, struct.error, IndexError...).
     try:
-        encoded = Image.open(io.BytesIO(data), formats=FORMATS)
+        encoded = Image.open(_Parts(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError("not a readable PNG, JPEG, BMP, GIF or WebP image") from None
     except Exception as error:
@@ -85,6 +106,8 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError(f"{name} image of {width} x {height} pixels has no content")
     if width * height > max_pixels:
         raise ImageError(f"{name} image of {width} x {height} pixels; the limit is {max_pixels:,} pixels")
+    if name == "JPEG" and (scans := data.count(_SCAN)) > MAX_SCANS:
+        raise ImageError(f"JPEG image with {scans} scans; the limit is {MAX_SCANS}")
     reduced = not encoded.mode.startswith("I") and any(";16" in str(tile[3]) for tile in encoded.tile)
     try:
         encoded.load()
@@ -130,18 +153,23 @@ def decode(data: bytes, shape: tuple[int, int, int], max_pixels: int) -> Pixels:
 def _opaque(image: Image.Image) -> Image.Image:
     """An image of any mode as opaque gray or color."""
     if image.mode.startswith("I"):
-        samples = np.array(image, np.int64).clip(0, WHITE)  # Pillow itself would clip them at 255
+        # Pillow itself would clip them at 255.
+        samples = np.array(image).clip(0, WHITE).astype(np.uint16, copy=False)
         if isinstance(image.info.get("transparency"), int):
             samples[samples == image.info["transparency"]] = WHITE
-        gray, rest = np.divmod(samples, WHITE // 255)
         # An 8-bit image in a 16-bit file equals the 8-bit file.
-        return Image.fromarray((samples / (WHITE / 255)).astype(np.float32) if rest.any() else gray.astype(np.uint8))
+        if (samples % (WHITE // 255)).any():
+            return Image.fromarray(np.divide(samples, WHITE // 255, dtype=np.float32))
+        return Image.fromarray((samples // (WHITE // 255)).astype(np.uint8))
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if not image.has_transparency_data:
         return image.convert(mode)
-    image = image.convert("L" if image.mode == "1" else image.mode).convert("LA" if mode == "L" else "RGBA")
     opaque = Image.new(mode, image.size, "white")
-    opaque.paste(image.convert(mode), mask=image.getchannel("A"))
+    # In stripes: the copies of a whole picture would take twice the memory of both.
+    for top in range(0, image.height, STRIPE):
+        stripe = image.crop((0, top, image.width, min(top + STRIPE, image.height)))
+        stripe = stripe.convert("L" if image.mode == "1" else image.mode).convert("LA" if mode == "L" else "RGBA")
+        opaque.paste(stripe.convert(mode), (0, top), stripe.getchannel("A"))
     return opaque
 
 
@@ -150,6 +178,25 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # The pixels are usable even if the EXIF block is broken.
         return 1
+
+
+def names(description: Description) -> set[str]:
+    """Names of the exported model's inputs."""
+    return {"image"}
+
+
+def json_limits(description: Description, most: int) -> JsonLimits:
+    """Limits of a JSON body.
+
+    Args:
+        description: Content of models/model.json.
+        most: Maximum number of instances.
+    """
+    height, width, channels = description["shape"]
+    lists = 1 + height * (1 + width)
+    most = max(1, min(most, MAX_JSON_VALUES // max(lists, height * width * channels)))
+    # 26 characters hold a float64 with a comma and a space. Twice the brackets: a few instances too many are told so.
+    return JsonLimits(most, 200 + most * (26 * height * width * channels + 4 * lists), 20 + 2 * most * lists)
 
 
 def request_model(description: Description, most: int) -> type[pydantic.BaseModel]:
@@ -207,9 +254,12 @@ def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     """Shape, Fortran order and dtype of a .npy file; reads the header only."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        return readers[np.lib.format.read_magic(file)](file)
+        header = readers[np.lib.format.read_magic(file)](file)
+        if any(type(size) is not int for size in header[0]):  # NumPy takes True for 1
+            raise TypeError
     except Exception:  # malformed headers raise undocumented exceptions
         raise ValueError("not an array in the format of numpy.save") from None
+    return header
 
 
 def from_file(data: bytes, description: Description) -> dict[str, NDArray[Any]]:

@@ -17,6 +17,7 @@ import pydantic
 from annotated_types import Len
 
 from ..contracts import Description
+from .contracts import MAX_JSON_VALUES, JsonLimits
 from .table_dates import date_reader
 from .table_notation import LARGEST, TRUTH, UTF_8, Notation, level_reader, notation, null_numbers, number_reader
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE = "A CSV file in UTF-8 with a header; other columns than the model's are ignored"
-MAX_ROWS = 100_000  # of a CSV file
+MAX_ROWS = 100_000  # of a CSV file, empty lines included
+MAX_LINE = 2**20  # characters of a line of a CSV file: cells of a row are split without a pause
+MAX_TEXT = 4096  # bytes of a category in JSON
 DELIMITERS = (",", ";", "\t", "|")
 # First bytes of a file -> what it is, for those that are taken for CSV files.
 _OTHER = {
@@ -40,6 +43,26 @@ _DOCUMENTED = r"[+-]?([0-9]{1,9}\.?[0-9]*|\.[0-9]+)([eE]([+]?[0-2]?[0-9]|-[0-9]+
 
 class InputError(ValueError):
     """An unusable file; the message is one line for the user."""
+
+
+def names(description: Description) -> set[str]:
+    """Names of the exported model's inputs."""
+    return {column["name"] for column in description["columns"]}
+
+
+def json_limits(description: Description, most: int) -> JsonLimits:
+    """Limits of a JSON body.
+
+    Args:
+        description: Content of models/model.json.
+        most: Maximum number of instances.
+    """
+    columns = description["columns"]
+    most = max(1, min(most, MAX_JSON_VALUES // len(columns)))
+    # A character of a name or of text can be an escape sequence of 12.
+    row = sum(12 * len(each["name"]) + (MAX_TEXT if each["type"] == "category" else 64) + 16 for each in columns)
+    # Text may contain brackets, braces and colons.
+    return JsonLimits(most, 200 + most * (row + 16), 20 + 4 * most * (len(columns) + 1))
 
 
 def request_model(description: Description, most: int) -> type[pydantic.BaseModel]:
@@ -236,11 +259,26 @@ def check_header(header: Sequence[str], names: Sequence[str]) -> None:
 
 def _rows(text: str, delimiter: str, strict: bool = True) -> Iterator[list[str]]:
     """Yields the cells of each row, header first, empty lines skipped."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
+    reader = csv.reader(_lines(text), delimiter=delimiter, strict=strict)
+    empty = 0
     try:
-        yield from (row for row in reader if row)
+        for row in reader:
+            if row:
+                yield row
+            elif (empty := empty + 1) > MAX_ROWS:
+                raise InputError(f"it has more than {MAX_ROWS:,} empty lines: remove them")
     except csv.Error as error:
         raise InputError(f"line {reader.line_num} is not valid CSV: {error}") from None
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yields the lines of a text, with their ends."""
+    # Not StringIO: it takes four bytes for each character.
+    file = io.TextIOWrapper(io.BytesIO(text.encode("utf-8", "surrogatepass")), "utf-8", "surrogatepass", newline="")
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), ""), 1):
+        if len(line) > MAX_LINE:
+            raise InputError(f"line {number} has more than {MAX_LINE:,} characters")
+        yield line
 
 
 def _listed(names: Sequence[str]) -> str:

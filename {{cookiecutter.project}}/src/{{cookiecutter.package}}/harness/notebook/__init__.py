@@ -89,7 +89,7 @@ def answers(split: str = "test") -> list[dict[str, Any]]:
     from ..exported import inference, model
 
     with _project():
-        description = model.read(MODELS)
+        description = model.served(MODELS)
         feeds = prepared.modality(description).feeds(split)
         outputs = inference.predict(MODELS / "model.onnx", feeds)
         return targets.target(description).answers(outputs, description)

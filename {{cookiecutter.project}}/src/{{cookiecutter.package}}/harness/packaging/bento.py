@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,6 @@ from ..tracking import git, lockfile, store
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-
-LOGGED = (("page.json", "models"), ("reports/metrics.json", "reports"))  # artifact of the run -> folder
 
 
 def stored_bentos() -> dict[str, dict[str, str]]:
@@ -51,8 +50,9 @@ def build(name: str) -> None:
         print(f"{tag} is built already")
         return
     with tempfile.TemporaryDirectory() as temporary, git.work_tree(commit, label, Path(temporary) / "tree") as tree:
-        _fetch(version, Path(temporary), tree)
-        if stale := lockfile.stale(lockfile.PACKED, tree):
+        packed = packed_by(tree)
+        _fetch(version, packed, Path(temporary), tree)
+        if stale := lockfile.stale(packed, tree):
             raise UserError(
                 f"{label} was evaluated again after its commit {commit[:12]}, and its run has another "
                 f"{' and '.join(stale)}: check out the commit of that evaluation, then `dvc checkout` and `make bento`"
@@ -78,7 +78,17 @@ def build(name: str) -> None:
     print(f"Built {tag}")
 
 
-def _fetch(version: "ModelVersion", temporary: Path, tree: Path) -> None:
+def packed_by(tree: Path) -> list[str]:
+    """The outputs that a Bento of a commit holds or quotes; an earlier template had fewer.
+
+    Args:
+        tree: Work tree of the commit.
+    """
+    recorded = lockfile.outputs((tree / lockfile.LOCK).read_text(encoding="utf-8"))
+    return [path for path in lockfile.PACKED if path in recorded or path not in lockfile.SHIPPED]
+
+
+def _fetch(version: "ModelVersion", packed: Sequence[str], temporary: Path, tree: Path) -> None:
     """Copies a version's model and reports from MLflow into a work tree."""
     import mlflow
 
@@ -87,11 +97,12 @@ def _fetch(version: "ModelVersion", temporary: Path, tree: Path) -> None:
         (tree / folder).mkdir()
     shutil.copyfile(stored.model, tree / "models" / "model.onnx")
     shutil.copyfile(stored.model.parent / "extra_files" / "model.json", tree / "models" / "model.json")
-    for artifact, folder in LOGGED:
-        path = mlflow.artifacts.download_artifacts(
+    for path in [path for path in packed if path in (*lockfile.SHIPPED, "reports/metrics.json")]:
+        artifact = path.removeprefix("models/")
+        file = mlflow.artifacts.download_artifacts(
             run_id=version.run_id, artifact_path=artifact, dst_path=str(temporary)
         )
-        shutil.copy(path, tree / folder)
+        shutil.copy(file, tree / path)
 
 
 @click.command()

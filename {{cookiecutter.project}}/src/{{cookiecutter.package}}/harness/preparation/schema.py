@@ -18,6 +18,7 @@ nulls       Maximum fraction of missing values; if it is 0, every missing value 
             fraction in the data.
 unique      Whether repeated values are violations.
 constant    Whether the column may have a single value. Inferred: whether it does.
+private     What the log of the service keeps of the column: nothing (`drop`), or a keyed hash (`hash`).
 """
 
 from pathlib import Path
@@ -43,6 +44,7 @@ class Column(config.Section):
     nulls: Rate = 0.0
     unique: bool = False
     constant: bool = False
+    private: Literal["drop", "hash"] | None = None
 
 
 def load(path: Path) -> dict[str, Column]:

@@ -96,6 +96,7 @@ class Table:
         path: File or folder of the data; None for data inside a Python package.
         schema: File of the schema.
         encoding: Encoding of CSV files.
+        delimiter: Character between two cells of CSV files.
         keep: Row filter; None keeps all rows.
 
     The other attributes are settings of section `data`: see `TableSettings` in data/tables.py.
@@ -118,6 +119,7 @@ class Table:
     decimal: str = "."
     thousands: str | None = None
     encoding: str = UTF_8
+    delimiter: str = ","
     keep: Filter | None = None
 
     def __post_init__(self) -> None:

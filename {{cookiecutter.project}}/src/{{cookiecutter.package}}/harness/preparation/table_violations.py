@@ -83,17 +83,54 @@ class _Listed(NamedTuple):
     reason: str
 
 
+class Found(NamedTuple):
+    """The violations in a part.
+
+    Attributes:
+        counts: (column, kind of violation) -> number of violations; "" for a whole row.
+        rows: Number of rows with a violation.
+        listed: The first violations, sorted.
+    """
+
+    counts: Mapping[tuple[str, str], int]
+    rows: int
+    listed: Sequence[_Listed]
+
+
+def explained(part: Part, cells: Sequence[Cells], table: Table, columns: Mapping[str, Column], listed: int) -> Found:
+    """The violations in a part, counted, and the first explained.
+
+    Args:
+        part: A part of a file; its ragged rows are violations.
+        cells: Violations in the other rows.
+        table: The table.
+        columns: Schema of the table.
+        listed: Maximum number to explain.
+    """
+    counts = Counter({("", "ragged"): len(part.ragged)} if part.ragged else {})
+    first = [
+        _Listed(part.file, row, "", explain("ragged", error, None, table.schema, False)) for row, error in part.ragged
+    ]
+    for column, kind, rows in cells:
+        counts[column, kind] += len(rows)
+        for place in rows[:listed].tolist():
+            text, in_role = _text(part, column, place), column in table.roles
+            reason = explain(kind, text, columns[column], table.schema, in_role)
+            first.append(_Listed(part.file, int(part.rows[place]), column, reason))
+    places = np.concatenate([np.zeros(0, np.int64), *(rows for *_, rows in cells)])
+    return Found(counts, len(part.ragged) + len(np.unique(places)), sorted(first)[:listed])
+
+
 class Violations:
     """The violations of a table: counts, and a list of the first."""
 
-    def __init__(self, table: Table, columns: Mapping[str, Column]) -> None:
+    def __init__(self, table: Table) -> None:
         """Starts with no violations.
 
         Args:
             table: The table.
-            columns: Schema of the table.
         """
-        self._table, self._columns = table, columns
+        self._table = table
         self._counts: Counter[tuple[str, str]] = Counter()
         self._listed: list[_Listed] = []
         self.rows = 0  # number of rows with a violation
@@ -103,29 +140,16 @@ class Violations:
         """Number of violations."""
         return self._counts.total()
 
-    def add(self, part: Part, cells: Sequence[Cells]) -> None:
-        """Counts the violations of a part, and lists them up to `LISTED`.
+    @property
+    def room(self) -> int:
+        """How many more violations are listed."""
+        return LISTED - len(self._listed)
 
-        Args:
-            part: A part of a file; its ragged rows are violations.
-            cells: Violations in the other rows.
-        """
-        room = LISTED - len(self._listed)
-        listed = [
-            _Listed(part.file, row, "", explain("ragged", error, None, self._table.schema, False))
-            for row, error in part.ragged
-        ]
-        if part.ragged:
-            self._counts["", "ragged"] += len(part.ragged)
-        for column, kind, rows in cells:
-            self._counts[column, kind] += len(rows)
-            for place in rows[:room].tolist():
-                text, in_role = _text(part, column, place), column in self._table.roles
-                reason = explain(kind, text, self._columns[column], self._table.schema, in_role)
-                listed.append(_Listed(part.file, int(part.rows[place]), column, reason))
-        places = np.concatenate([np.zeros(0, np.int64), *(rows for *_, rows in cells)])
-        self.rows += len(part.ragged) + len(np.unique(places))
-        self._listed += sorted(listed)[:room]
+    def add(self, found: Found) -> None:
+        """Counts the violations of a part, and lists them up to `LISTED`."""
+        self._counts.update(found.counts)
+        self.rows += found.rows
+        self._listed += found.listed[: self.room]
 
     def report(self) -> dict[str, Any]:
         """The violations, for reports/data.json."""

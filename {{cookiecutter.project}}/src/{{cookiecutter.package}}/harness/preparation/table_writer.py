@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 CELLS = 1 << 20  # number of cells that are written at once
 
 
+def canonical(rows: "pa.RecordBatch", fields: "pa.Schema") -> "pa.RecordBatch":
+    """The columns of rows.arrow, with canonical bytes.
+
+    Args:
+        rows: These columns, and perhaps others.
+        fields: Columns of rows.arrow.
+    """
+    import pyarrow as pa
+
+    columns = [rows[name] for name in fields.names]
+    columns = [nullable(numbers(cells)) if pa.types.is_floating(cells.type) else cells for cells in columns]
+    return pa.RecordBatch.from_arrays(columns, schema=fields)
+
+
 class SplitWriter:
     """Writer of rows.arrow and targets.npy of a split.
 
@@ -60,14 +74,14 @@ class SplitWriter:
         """Appends rows and their targets.
 
         Args:
-            rows: The columns of rows.arrow; further columns are ignored.
+            rows: The columns of rows.arrow, as `canonical` gives them.
             targets: Numbers or indices of classes, [n].
         """
         if not len(targets):
             return
         self._note(rows, targets)
         self._targets.write(np.ascontiguousarray(targets, self._dtype).tobytes())
-        self._pending.append(self._canonical(rows))
+        self._pending.append(rows)
         self._cells += len(rows) * len(self._fields)
         if self._cells >= CELLS:
             self._flush()
@@ -83,14 +97,6 @@ class SplitWriter:
             if len(values) < 2:
                 values |= {*pc.min_max(rows[name]).as_py().values()}
                 values |= {None} if rows[name].null_count else set()
-
-    def _canonical(self, rows: "pa.RecordBatch") -> "pa.RecordBatch":
-        """The columns of rows.arrow, with canonical bytes."""
-        import pyarrow as pa
-
-        columns = [rows[name] for name in self._fields.names]
-        columns = [nullable(numbers(cells)) if pa.types.is_floating(cells.type) else cells for cells in columns]
-        return pa.RecordBatch.from_arrays(columns, schema=self._fields)
 
     def _flush(self) -> None:
         import pyarrow as pa

@@ -3,15 +3,17 @@
 1. `look_ahead` determines repeated ids and the times at which the splits begin, if the configuration needs them.
 2. `_RowPass` checks every row against the schema, applies `on_invalid`, and writes the row to its split.
 
-Both read through `Table.chunks`. Then the columns and splits are reviewed as a whole; data/prepared is replaced only
-if there is no error.
+Both read through `Table.chunks`, in this process; the executor checks the rows that the second pass reads. Then the
+columns and splits are reviewed as a whole; data/prepared is replaced only if there is no error.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +21,16 @@ from numpy.typing import NDArray
 from ..contracts import Splits
 from ..core.errors import UserError
 from ..core.paths import DATA_REPORT
+from ..executors import Executor, executor
 from ..prepared import PREPARED, SPLITS
-from ..prepared.tables import GROUP, NAME
 from .schema import Column
-from .schema_checks import Cells
 from .splits import Strata, replaced, require_every_class, write_manifest, write_report
 from .table import Table, refuse
-from .table_cells import numbers
-from .table_files import Part
 from .table_review import column_problems, require_rows, warnings
-from .table_splits import Ahead, Spool, by_level, divide, hash_rows, look_ahead, positions
-from .table_violations import UNREADABLE, Violations, apply_policy, check
+from .table_rows import Checked, Divided, Rules, Unchecked, process
+from .table_splits import Spool, look_ahead, positions
+from .table_violations import Violations
 from .table_writer import SplitWriter
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def write(table: Table, splits: Splits, folder: Path = PREPARED) -> dict[str, Any]:
@@ -49,16 +46,22 @@ def write(table: Table, splits: Splits, folder: Path = PREPARED) -> dict[str, An
         imputed cells, duplicates, warnings.
 
     Raises:
-        UserError: If the table does not fit its schema, or a split lacks rows or a class.
+        UserError: If the table does not fit its schema, or a split lacks rows or a class; if the executor cannot be
+            reached.
     """
+    execute = executor()
     columns = table.columns()
     with replaced(folder) as temporary:
         ahead = look_ahead(table, columns, splits, temporary)
-        rows = _RowPass(table, columns, splits, temporary)
-        rows.run(ahead)
+        # The filter may be no function of a module, and all repeated ids may be many: they stay in this process.
+        described, without_ids = replace(table, files=(), keep=None), ahead._replace(repeated=ahead.repeated[:0])
+        rules = Rules(described, columns, table.notation(columns), splits, without_ids)
+        rows = _RowPass(table, rules, temporary)
+        rows.run(execute, ahead.repeated)
         if moves := rows.strata.moves():  # only now is it known which classes lack rows: write them again
-            rows = _RowPass(table, columns, splits, temporary)
-            rows.run(ahead._replace(moves=moves))
+            rules = rules._replace(ahead=without_ids._replace(moves=moves))
+            rows = _RowPass(table, rules, temporary)
+            rows.run(execute, ahead.repeated)
         report = rows.report()
         _require_valid(table, rows, report)
         manifest = _manifest(table, rows.features, columns[table.target].categories or [], rows.writers)
@@ -90,101 +93,71 @@ class _RowPass:
         strata: Classes that lack rows in a split; none unless the split is stratified.
     """
 
-    def __init__(self, table: Table, columns: Mapping[str, Column], splits: Splits, folder: Path) -> None:
-        import pyarrow as pa
-
-        self.features = {name: column for name, column in columns.items() if name not in table.roles}
-        self.violations = Violations(table, columns)
+    def __init__(self, table: Table, rules: Rules, folder: Path) -> None:
+        self.features = rules.features
+        self.violations = Violations(table)
         self.rows = 0
         self.strata = Strata()
-        self._table, self._columns, self._splits = table, columns, splits
-        self._notation = table.notation(columns)
+        self._table, self._rules = table, rules
         self._dropped = self._imputed = self._duplicates = 0
-        self._position = 0  # of the next row, not counting ragged rows
         self._nulls: Counter[str] = Counter()
         self._hashes = Spool(folder)
-        types = {name: pa.string() if c.type == "category" else pa.float64() for name, c in self.features.items()}
-        types |= {NAME: pa.string()} | ({GROUP: pa.string()} if table.group is not None else {})
         dtype = np.float64 if table.problem == "regression" else np.int64
-        self.writers = [SplitWriter(folder / split, pa.schema(types), self.features, dtype) for split in SPLITS]
+        self.writers = [SplitWriter(folder / split, rules.fields, self.features, dtype) for split in SPLITS]
 
-    def run(self, ahead: Ahead) -> None:
+    def run(self, execute: Executor, repeated: NDArray[np.int64]) -> None:
         """Checks and writes all rows.
 
         Args:
-            ahead: Result of the first pass.
+            execute: Where the rows are checked.
+            repeated: Ascending positions of the rows whose id occurred before, int64 [n].
         """
         from tqdm import tqdm
 
-        types = {name: column.type for name, column in self._columns.items()}
         with tqdm(desc="prepare", unit=" rows", unit_scale=True, disable=None) as progress:
-            for part in self._table.chunks(types):
-                self._process(part, ahead)
-                progress.update(len(part.rows))
+            for checked in execute(partial(process, self._rules), self._parts(repeated)):
+                self._add(checked)
+                progress.update(checked.rows)
         for writer in self.writers:
             writer.close()
         self._duplicates = sum(map(len, self._hashes.repeated()))
 
-    def _process(self, part: Part, ahead: Ahead) -> None:
-        rows, cells = check(part, self._columns, self._notation)
-        cells += self._repeated_ids(part, ahead)
-        self._count(part, rows, cells)
-        rows, remaining = apply_policy(rows, cells, self._table)
-        self._dropped += len(part.ragged) + int((~remaining).sum())
-        if self._table.on_invalid == "impute":
-            self._imputed += sum(int(remaining[places].sum()) for *_, places in cells)
-        if not (self.violations.total and self._table.on_invalid == "stop"):  # else only list other violations
-            self._write(part, rows, remaining, ahead)
+    def _parts(self, repeated: NDArray[np.int64]) -> Iterator[Unchecked]:
+        start = 0  # position of the next row, not counting ragged rows
+        for part in self._table.chunks({name: column.type for name, column in self._rules.columns.items()}):
+            low, high = np.searchsorted(repeated, (start, start + len(part.rows)))
+            yield Unchecked(part, repeated[low:high] - start, self.violations.room, not self._stopped)
+            start += len(part.rows)
 
-    def _repeated_ids(self, part: Part, ahead: Ahead) -> list[Cells]:
-        start, self._position = self._position, self._position + len(part.rows)
-        low, high = np.searchsorted(ahead.repeated, (start, self._position))
-        repeated = ahead.repeated[low:high] - start
-        return [Cells(self._table.id, "duplicate", repeated)] if self._table.id is not None and len(repeated) else []
+    @property
+    def _stopped(self) -> bool:
+        """Whether a violation ends the run: only others are still listed."""
+        return bool(self.violations.total) and self._table.on_invalid == "stop"
 
-    def _count(self, part: Part, rows: "pa.RecordBatch", cells: Sequence[Cells]) -> None:
-        self.rows += len(part.rows) + len(part.ragged)
-        for name in self._columns:
-            self._nulls[name] += rows[name].null_count
-        for name, kind, places in cells:
-            self._nulls[name] -= len(places) if kind in UNREADABLE else 0
-        if cells or part.ragged:
-            self.violations.add(part, cells)
+    def _add(self, checked: Checked) -> None:
+        self.rows += checked.rows
+        self._dropped += checked.dropped
+        self._imputed += checked.imputed
+        self._nulls.update(checked.nulls)
+        self.violations.add(checked.found)
+        if checked.divided is not None and not self._stopped:
+            self._write(checked.divided)
 
-    def _write(self, part: Part, rows: "pa.RecordBatch", remaining: NDArray[np.bool_], ahead: Ahead) -> None:
-        import pyarrow as pa
-
-        table = self._table
-        rows = rows.append_column(NAME, _names(table, part, rows))
-        if table.group is not None:
-            rows = rows.append_column(GROUP, rows[table.group])
-        if not remaining.all():
-            rows = rows.filter(pa.array(remaining))
-        targets = self._targets(rows[table.target])
-        hashes = hash_rows(rows.select([*self.features, table.target]))
-        self._hashes.add(hashes)
-        split = divide(table, rows, hashes, self._splits, ahead)
-        if table.split == "stratified" and not ahead.moves:
-            self._note(targets, positions(hashes, self._splits), split)
+    def _write(self, divided: Divided) -> None:
+        self._hashes.add(divided.hashes)
+        if self._table.split == "stratified" and not self._rules.ahead.moves:
+            self._note(divided.targets, positions(divided.hashes, self._rules.splits), divided.split)
         for index, writer in enumerate(self.writers):
-            chosen = split == index
-            writer.add(rows.filter(pa.array(chosen)), targets[chosen])
+            writer.add(divided.rows[index], divided.targets[divided.split == index])
 
     def _note(self, targets: NDArray[np.int64], places: NDArray[np.uint64], split: NDArray[np.int64]) -> None:
         for label in filter(self.strata.lacks, np.unique(targets).tolist()):
             chosen = targets == label
             self.strata.add(label, dict(zip(places[chosen].tolist(), split[chosen].tolist(), strict=True)))
 
-    def _targets(self, values: "pa.Array") -> NDArray[Any]:
-        """Targets: numbers, or indices of classes."""
-        if self._table.problem == "regression":
-            return numbers(values)
-        classes = {name: index for index, name in enumerate(self._columns[self._table.target].categories or [])}
-        return by_level(values, lambda name: classes[name or ""], np.int64)
-
     def missing(self) -> dict[str, float]:
         """Column -> fraction of missing values."""
-        return {name: self._nulls[name] / self.rows for name in self._columns}
+        return {name: self._nulls[name] / self.rows for name in self._rules.columns}
 
     def report(self) -> dict[str, Any]:
         """The counts in reports/data.json."""
@@ -195,15 +168,6 @@ class _RowPass:
             **self.violations.report(),
             "imputed": self._imputed,
         }
-
-
-def _names(table: Table, part: Part, rows: "pa.RecordBatch") -> "pa.Array":
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if table.id is not None:
-        return rows[table.id]
-    return pc.binary_join_element_wise(Path(part.file).name, pa.array(part.rows).cast(pa.string()), ":")
 
 
 def _require_valid(table: Table, rows: _RowPass, report: Mapping[str, Any]) -> None:

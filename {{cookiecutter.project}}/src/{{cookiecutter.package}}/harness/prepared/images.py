@@ -44,19 +44,23 @@ def inputs(manifest: contracts.Manifest, section: Mapping[str, Any]) -> contract
     return contracts.Inputs("image", load, layers, augment=config.instantiate(section))
 
 
-def feeds(split: str, batch_size: int = 256) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Batches of inputs for the exported model, in row order.
+def feeds(
+    split: str, batch_size: int = 256, rows: NDArray[np.int64] | None = None
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Batches of inputs for the exported model.
 
     Args:
         split: `train`, `validation` or `test`.
         batch_size: Maximum number of images in a batch.
+        rows: Indices of the images; None for all.
 
     Yields:
         "image" -> float32 [n, H, W, C], values from 0 to 255.
     """
     array = load(split)
-    for start in range(0, len(array), batch_size):
-        yield {"image": array[start : start + batch_size].astype(np.float32)}
+    for start in range(0, len(array) if rows is None else len(rows), batch_size):
+        place = slice(start, start + batch_size)
+        yield {"image": array[place if rows is None else rows[place]].astype(np.float32)}
 
 
 def describe(manifest: contracts.Manifest) -> dict[str, Any]:

@@ -3,15 +3,16 @@
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Inputs, Manifest
 from ..core import config
-from . import PREPARED, SPLITS
+from . import PREPARED
 from . import manifest as read_manifest
 
 if TYPE_CHECKING:
@@ -81,6 +82,17 @@ def groups(split: str, folder: Path = PREPARED) -> NDArray[Any]:
     return texts
 
 
+def column(split: str, name: str, folder: Path = PREPARED) -> NDArray[Any]:
+    """A feature of each row: float64 [N], NaN if missing, or object [N] of str, "" if missing.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        name: Name of the column.
+        folder: Folder of the prepared data.
+    """
+    return _array(_rows(split, folder)[name])
+
+
 def _rows(split: str, folder: Path) -> "pa.Table":
     import pyarrow as pa
 
@@ -107,28 +119,51 @@ def batches(split: str, size: int, folder: Path = PREPARED) -> Iterator["pa.Reco
                 yield batch.slice(start, size)
 
 
-def feeds(split: str, batch_size: int = 4096, folder: Path = PREPARED) -> Iterator[dict[str, NDArray[Any]]]:
-    """Batches of inputs for the exported model, in row order.
+def feeds(
+    split: str, batch_size: int = 4096, folder: Path = PREPARED, rows: NDArray[np.int64] | None = None
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Batches of inputs for the exported model.
 
     Args:
         split: `train`, `validation` or `test`.
         batch_size: Maximum number of rows in a batch.
         folder: Folder of the prepared data.
+        rows: Indices of the rows; None for all.
 
     Yields:
         Column -> float64 [n], NaN if missing, or object [n] of str, "" if missing.
     """
+    taken = None if rows is None else _rows(split, folder).take(rows).to_batches(batch_size)
+    for batch in batches(split, batch_size, folder) if taken is None else taken:
+        yield _feed(batch)
+
+
+def rows(split: str, places: Sequence[int], folder: Path = PREPARED) -> dict[str, NDArray[Any]]:
+    """Some rows of a split, as inputs for the exported model, as in `feeds`.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        places: Indices of the rows, at least one.
+        folder: Folder of the prepared data.
+    """
+    return _feed(load(split, folder).take(list(places)).combine_chunks().to_batches()[0])
+
+
+def _feed(batch: "pa.RecordBatch") -> dict[str, NDArray[Any]]:
+    return {
+        name: _array(values)
+        for name, values in zip(batch.schema.names, batch.columns, strict=True)
+        if name not in (NAME, GROUP)
+    }
+
+
+def _array(values: "pa.Array | pa.ChunkedArray") -> NDArray[Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for batch in batches(split, batch_size, folder):
-        yield {
-            name: values.to_numpy(zero_copy_only=False)
-            if pa.types.is_floating(values.type)
-            else pc.fill_null(values, "").to_numpy(zero_copy_only=False)
-            for name, values in zip(batch.schema.names, batch.columns, strict=True)
-            if name not in (NAME, GROUP)
-        }
+    known = values if pa.types.is_floating(values.type) else pc.fill_null(values, "")
+    array: NDArray[Any] = known.to_numpy(zero_copy_only=False)
+    return array
 
 
 def inputs(manifest: Manifest, section: Mapping[str, Any]) -> Inputs:
@@ -147,15 +182,18 @@ def inputs(manifest: Manifest, section: Mapping[str, Any]) -> Inputs:
     output = session.get_outputs()[0]
     dtype = np.dtype(np.float64 if "double" in output.type else np.float32)
     scratch = Path(".dvc/tmp") if Path(".dvc/tmp").is_dir() else None  # not in /tmp, which may be in memory
-    # Unnamed files, deleted with the last reference to `array`, even after `kill -9`.
-    files = {split: tempfile.TemporaryFile(dir=scratch) for split in SPLITS}  # noqa: SIM115
-    for split, file in files.items():
+
+    @cache  # a split that nobody asks for, such as `test` in the stage `train`, is not encoded
+    def file(split: str) -> IO[bytes]:
+        # An unnamed file, deleted with the last reference to `array`, even after `kill -9`.
+        encoded = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115
         for feed in feeds(split):
-            file.write(np.ascontiguousarray(session.run([output.name], feed)[0], dtype).tobytes())
-        file.flush()
+            encoded.write(np.ascontiguousarray(session.run([output.name], feed)[0], dtype).data)
+        encoded.flush()
+        return encoded
 
     def array(split: str) -> NDArray[Any]:
-        return np.memmap(files[split], dtype, "r", shape=(manifest["examples"][split], len(encoding.names)))
+        return np.memmap(file(split), dtype, "r", shape=(manifest["examples"][split], len(encoding.names)))
 
     return Inputs(output.name, array, encoding.layers, encoding.graph)
 

@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import evaluation, prepared
-from ..contracts import Description, Manifest, PreparedTable
-from ..core import config, text
+from .. import evaluation
+from ..contracts import Description, Manifest
+from ..core import config, files, text
 from ..core.errors import UserError
+from ..core.paths import ROBUSTNESS
 from ..core.text import number
-from ..evaluation.metrics import Metrics, bootstrap, grouped
-from .settings import Comparison, Gates, Limits, Slices
+from ..evaluation import slices as evaluation_slices
+from ..evaluation.metrics import Metrics, bootstrap
+from .settings import Comparison, Gates, Limits, Robustness, Slices
 
 Groups = Mapping[str, NDArray[np.bool_]]  # name of a group -> its test examples, bool [N]
 
@@ -114,7 +116,7 @@ def judge(evidence: Evidence, settings: Gates) -> list[Gate]:
         settings: The gates.
 
     Raises:
-        UserError: If a gate names a metric or a column that does not exist.
+        UserError: If a gate names a metric, a column or an attack that does not exist.
     """
     outcomes = absolute(evidence.values, settings.absolute)
     if evidence.champion:
@@ -130,6 +132,8 @@ def judge(evidence: Evidence, settings: Gates) -> list[Gate]:
     if settings.calibration is not None:
         error = evaluation.evaluator(evidence.manifest).calibration_error(evidence.values)
         outcomes.append(at_most("calibration", error, settings.calibration))
+    if settings.robustness is not None:
+        outcomes.append(robustness(evidence.candidate.description, settings.robustness))
     return outcomes + [config.instantiate(section, evidence) for section in settings.custom.values()]
 
 
@@ -217,35 +221,45 @@ def slices(criterion: Criterion, candidate: Metrics, other: Metrics, groups: Gro
     return Gate(f"slices ({len(judged)})", f"better by {listed}{rest}", f"at least {number(least)}", not failed)
 
 
+def robustness(description: Description, limit: Robustness) -> Gate:
+    """The gate of the metric under an attack, as the stage `robustness` measured it.
+
+    Args:
+        description: The content of the version's model.json.
+        limit: The attack and the allowed range.
+
+    Raises:
+        UserError: If nothing, another model or another attack was measured.
+    """
+    file = ROBUSTNESS / "values.json"
+    values = files.read_json(file) if file.exists() else {}
+    if not values:
+        raise UserError("gates.robustness: nothing was measured: set robustness: default in conf/, then `dvc repro`")
+    if values["sha256"] != description["sha256"]:
+        raise UserError(f"gates.robustness: {file} is about another model: check out the version's commit, `dvc pull`")
+    measured = {(row["name"], row["strength"]): row["value"] for row in values["attacks"] + values["changes"]}
+    name, epsilon = limit.attack, limit.epsilon
+    if (name, epsilon) not in measured:
+        known = ", ".join(f"{attack} {strength:g}" for attack, strength in measured)
+        raise UserError(f"gates.robustness: {name} {epsilon:g} was not measured: choose from {known}")
+    return _absolute(f"{values['metric']}, {name} {epsilon:g}", measured[name, epsilon], limit)
+
+
 def groups(evidence: Evidence, columns: Sequence[str]) -> Groups:
     """The groups of test examples, by target and by columns.
 
     Args:
         evidence: The facts.
-        columns: Names of inputs, or the name of the column `data.group`.
+        columns: Names as in `evaluate.slices`.
 
     Raises:
         UserError: If a column does not exist.
     """
-    group = evidence.manifest.get("group")  # not an input of the model
-    known = [name for name, values in evidence.batch.items() if values.ndim == 1]
-    known += [group] if group is not None else []
-    if unknown := [name for name in columns if name not in known]:
-        choices = f"choose from {', '.join(known)}" if known else "pictures have none"
-        raise UserError(f"gates.slices.columns: {unknown[0]} is neither an input nor data.group: {choices}")
     evaluator = evaluation.evaluator(evidence.manifest)
     result: dict[str, NDArray[np.bool_]] = evaluator.groups(evidence.targets, evidence.manifest)
-    for name in columns:
-        result |= grouped(name, _column(name, evidence.manifest))
+    for masks in evaluation_slices.masks(columns, evidence.manifest, "gates.slices.columns").values():
+        result |= masks
     return result
-
-
-def _column(name: str, manifest: Manifest) -> NDArray[Any]:
-    """A column of the test split: a model input or the group."""
-    modality = prepared.modality(manifest)
-    if name == manifest.get("group") and isinstance(modality, PreparedTable):
-        return modality.groups("test")
-    return np.concatenate([batch[name] for batch in modality.feeds("test")])
 
 
 def at_most(name: str, value: float | None, limit: float, unit: str = "") -> Gate:

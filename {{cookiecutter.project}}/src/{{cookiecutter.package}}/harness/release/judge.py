@@ -1,6 +1,5 @@
 """Judges a version and the champion on the same test data."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core import config, files
 from ..core.errors import UserError
+from ..core.text import number
+from ..exported.model import DECISION, with_decision
 from ..tracking import lockfile
 from .versions import MODEL
 
@@ -25,7 +26,7 @@ class StoredModel(NamedTuple):
     Attributes:
         name: Name for messages; `<model>/<version>` of a registered model.
         model: The ONNX file.
-        description: The content of the model's model.json.
+        description: The content of the model's model.json, with `decision`.
         data: MD5 of data/prepared at its training, if known.
     """
 
@@ -74,7 +75,22 @@ def fetch(version: "ModelVersion", folder: Path) -> StoredModel:
         )
     if files.digest(model) != version.tags.get("model_sha256"):
         raise UserError(f"{name}: model.onnx differs from the registered file (SHA-256), and is not used")
-    return StoredModel(name, model, files.read_json(description), version.tags.get("data_md5"))
+    content = with_decision(files.read_json(description), _decision(version, target))
+    return StoredModel(name, model, content, version.tags.get("data_md5"))
+
+
+def _decision(version: "ModelVersion", folder: Path) -> dict[str, Any]:
+    """The content of a version's decision.json; {} for a version from before decisions."""
+    import mlflow
+
+    if not version.run_id:  # registered by hand
+        return {}
+    logged = [item.path for item in mlflow.MlflowClient().list_artifacts(version.run_id)]
+    if DECISION not in logged:
+        return {}
+    path = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=DECISION, dst_path=str(folder))
+    content: dict[str, Any] = files.read_json(Path(path))
+    return content
 
 
 def compares(settings: "Gates") -> bool:
@@ -111,7 +127,36 @@ def judge(candidate: StoredModel, champion: StoredModel | None, settings: "Gates
         targets=examples.targets,
         batch=examples.batch,
     )
-    return gates.judge(evidence, settings)
+    outcomes = gates.judge(evidence, settings)
+    if settings.membership is not None:
+        outcomes.append(_membership(candidate, scored, examples, settings.membership))
+    return outcomes
+
+
+def _membership(stored: StoredModel, scored: "Scored", examples: Examples, most: float) -> "Gate":
+    """The gate of membership inference; a model of other data does not pass.
+
+    Args:
+        stored: The model.
+        scored: The model with its outputs for the test examples.
+        examples: The test split.
+        most: Maximum AUC.
+    """
+    from .. import evaluation, prepared
+    from ..evaluation import membership, metrics
+    from ..exported import inference
+    from . import gates
+
+    if stored.data != examples.data:
+        return gates.Gate("membership", "unknown: trained on other data", f"at most {number(most)}", False)
+    targets = prepared.targets("train")
+    rows = membership.sampled(len(targets), len(examples.targets))
+    feeds = prepared.modality(examples.manifest).feeds("train", rows=rows)
+    outputs = inference.predict(stored.model, feeds)
+    losses = evaluation.evaluator(examples.manifest).losses
+    members, others = losses(outputs, targets[rows]), losses(scored.outputs, examples.targets)
+    auc = metrics.unweighted(membership.attack(members, others), len(members) + len(others))["auc"]
+    return gates.at_most("membership", auc, most)
 
 
 def read_examples() -> Examples:
@@ -173,13 +218,9 @@ def read_gates(overrides: Sequence[str]) -> "Gates":
     Raises:
         UserError: If the configuration is not valid.
     """
-    from omegaconf import OmegaConf
-
     from .settings import Gates
 
-    sections: Any = OmegaConf.to_container(OmegaConf.create(config.compose(name="gates", overrides=overrides)))
-    config.check(sections, {"gates": Gates}, origin="conf/gates.yaml")
-    settings = Gates.model_validate_json(json.dumps(sections["gates"]))
+    settings = config.load_file("gates", "gates", Gates, overrides)
     custom = {f"gates.custom.{name}": section for name, section in settings.custom.items()}
     config.check(custom, {}, custom, origin="conf/gates.yaml")
     return settings

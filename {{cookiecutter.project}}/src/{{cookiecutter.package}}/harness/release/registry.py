@@ -14,6 +14,7 @@ import click
 
 from ..core import text
 from ..core.errors import UserError
+from ..evaluation.metadata import without
 from ..tracking import git, lockfile, runs, store
 from . import judge, mutex, versions
 from .versions import BEFORE, CHALLENGER, CHAMPION, MODEL
@@ -63,7 +64,7 @@ def register() -> str:
 
 
 def model_card(run: "Run") -> str:
-    """The model card of a run, cut to the registry's limit.
+    """The model card of a run for readers, cut to the registry's limit.
 
     Args:
         run: The run.
@@ -73,7 +74,7 @@ def model_card(run: "Run") -> str:
     path, run_id = "reports/model_card.md", run.info.run_id
     with tempfile.TemporaryDirectory() as folder:
         card = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
-        content = card.read_text(encoding="utf-8")
+        content = without(card.read_text(encoding="utf-8"))
     if len(content) <= DESCRIPTION:
         return content
     rest = f"\n\n(The rest: {path} of run {run_id})"

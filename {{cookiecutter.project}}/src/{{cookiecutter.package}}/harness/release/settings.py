@@ -41,12 +41,24 @@ class Slices(Section):
     Attributes:
         margin: Allowed loss of a version in a slice, as a share of the champion's value on all test examples.
         examples: Minimum size of a slice; smaller ones are not judged.
-        columns: Columns of a table, inputs of the model or `data.group`, whose values define more slices.
+        columns: Columns whose values define more slices, as in `evaluate.slices`.
     """
 
     margin: NonNegativeFloat
     examples: PositiveInt
     columns: list[str]
+
+
+class Robustness(Limits):
+    """The allowed range of the metric under an attack or a natural change.
+
+    Attributes:
+        attack: Its name in reports/robustness/values.json.
+        epsilon: Its epsilon, or the strength of a natural change.
+    """
+
+    attack: str
+    epsilon: PositiveFloat
 
 
 class Gates(Section):
@@ -59,6 +71,8 @@ class Gates(Section):
         latency_ms: Maximum latency of the exported model, in ms.
         size_mb: Maximum size of the exported model, in 10^6 bytes.
         calibration: Maximum calibration error.
+        membership: Maximum AUC of membership inference, of a model trained on the current data.
+        robustness: The metric under an attack.
         custom: Name -> custom gate: its function as `_target_`, and the function's settings.
     """
 
@@ -68,4 +82,6 @@ class Gates(Section):
     latency_ms: PositiveFloat | None
     size_mb: PositiveFloat | None
     calibration: NonNegativeFloat | None
+    membership: Annotated[float, Field(ge=0.5, le=1)] | None = None
+    robustness: Robustness | None = None
     custom: dict[str, dict[str, Any]] = Field(default_factory=dict)

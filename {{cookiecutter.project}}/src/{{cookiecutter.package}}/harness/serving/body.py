@@ -1,121 +1,51 @@
-"""Request bodies, decoded and read within limits; the file of a multipart form."""
+"""Request bodies by content type; the file of a multipart form."""
 
 from __future__ import annotations
 
 import codecs
-import contextlib
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from .limits import Limits
-from .refusal import BUSY, ENCODINGS, Refusal
-
-if TYPE_CHECKING:
-    from prometheus_client import Counter
+from ..inputs.contracts import JsonLimits
+from .refusal import Refusal
 
 JSON = "application/json"
+FORM = "multipart/form-data"
 UTF8 = ("utf-8", "utf8", "us-ascii")  # names of UTF-8, or of a part of it
 
 
-class _Decoder:
-    """Decoder of the content encoding of a body."""
+async def read(request: Request, *content_types: str) -> tuple[str, bytes]:
+    """Content type and body of a request; JSON without byte order mark.
 
-    def __init__(self, request: Request, most: int) -> None:
-        """Reads the encoding from the headers.
+    Args:
+        request: The request, whose body `Arrivals` has received.
+        *content_types: The allowed content types.
 
-        Args:
-            request: The request.
-            most: Maximum size of the body in bytes, encoded and decoded.
-
-        Raises:
-            Refusal: If the encoding is not one of ENCODINGS.
-        """
-        self._name = ", ".join(request.headers.getlist("content-encoding")).strip().lower() or "identity"
-        if self._name != "identity" and self._name not in ENCODINGS:
-            raise Refusal(415, f"the content encoding must be {' or '.join(ENCODINGS)}, not {self._name[:40]}")
-        self._zlib = zlib.decompressobj(ENCODINGS[self._name]) if self._name in ENCODINGS else None
-        self._most = most
-        self._read = self._decoded = 0
-
-    def decode(self, chunk: bytes) -> bytes:
-        """Decodes a chunk.
-
-        Raises:
-            Refusal: If the body is too large, or is not encoded as the headers say.
-        """
-        self._read += len(chunk)
-        if self._zlib is not None:
-            try:
-                # One byte more than allowed at most: a small body can announce gigabytes.
-                chunk = self._zlib.decompress(chunk, self._most - self._decoded + 1)
-            except zlib.error:
-                raise Refusal(400, f"the body is not {self._name}") from None
-        self._decoded += len(chunk)
-        if max(self._read, self._decoded) > self._most:
-            raise Refusal(413, f"the request is larger than {self._most} bytes")
-        return chunk
-
-    def end(self) -> None:
-        """Checks that the body is complete.
-
-        Raises:
-            Refusal: If it is not.
-        """
-        if self._zlib is not None and (not self._zlib.eof or self._zlib.unused_data):
-            raise Refusal(400, f"the body is not {self._name}: it ends too early or too late")
+    Raises:
+        Refusal: If the content type is not allowed, or JSON is not UTF-8.
+    """
+    content_type = _content_type(request, content_types)
+    body = await request.body()
+    return content_type, _without_mark(body) if content_type == JSON else body
 
 
-class Bodies:
-    """The bodies of the requests that a process is reading or answering."""
+def check_size(body: bytes, limits: JsonLimits) -> None:
+    """Refuses a JSON body that is larger than one can be.
 
-    def __init__(self, limits: Limits, refused: Counter) -> None:
-        """Starts without a body.
+    Args:
+        body: The body.
+        limits: What it can need.
 
-        Args:
-            limits: Maximum size of a body, and of all bodies together.
-            refused: Counter of the requests that are refused because all bodies together are too large.
-        """
-        self._limits = limits
-        self._refused = refused
-        self.held_bytes = 0
-
-    @contextlib.asynccontextmanager
-    async def read(self, request: Request, *content_types: str) -> AsyncIterator[tuple[str, bytes]]:
-        """Reads the body of a request within the limits, and decodes it.
-
-        Until the block ends, the body counts as held.
-
-        Args:
-            request: The unread request.
-            *content_types: The allowed content types.
-
-        Yields:
-            Content type and body, without content encoding and byte order mark.
-
-        Raises:
-            Refusal: If the content type, charset or encoding is not allowed, or the body or the sum of all bodies is
-                too large.
-        """
-        content_type = _content_type(request, content_types)
-        decoder = _Decoder(request, self._limits.body_bytes)
-        body = bytearray()
-        try:
-            async for chunk in request.stream():
-                chunk = decoder.decode(chunk)
-                body += chunk
-                self.held_bytes += len(chunk)
-                if self.held_bytes > self._limits.held_bytes:
-                    self._refused.inc()
-                    raise Refusal(503, BUSY)
-            decoder.end()
-            yield content_type, _without_mark(bytes(body)) if content_type == JSON else bytes(body)
-        finally:
-            self.held_bytes -= len(body)
+    Raises:
+        Refusal: If it needs more.
+    """
+    try:
+        limits.check(body)
+    except ValueError as error:
+        raise Refusal(413, str(error)) from None
 
 
 def _content_type(request: Request, allowed: tuple[str, ...]) -> str:

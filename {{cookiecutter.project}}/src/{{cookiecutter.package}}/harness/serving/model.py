@@ -19,7 +19,7 @@ FOLDER = next((root for root in ROOTS if (root / "models/model.json").exists()),
 
 
 class ModelInfo(pydantic.BaseModel, extra="allow"):
-    """The content of models/model.json; fields that not every model has are extra."""
+    """The content of models/model.json, with `decision`; fields that not every model has are extra."""
 
     input: str
     target: str
@@ -48,7 +48,7 @@ def read_model_info() -> ModelInfo:
         BentoMLException: If there is no model, or it does not match its description or the labels of the Bento.
     """
     try:
-        info = ModelInfo.model_validate(model.read(FOLDER))
+        info = ModelInfo.model_validate(model.served(FOLDER))
     except UserError as error:
         raise BentoMLException(str(error)) from None
     except ValueError as error:

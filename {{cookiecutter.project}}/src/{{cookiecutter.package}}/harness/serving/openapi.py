@@ -7,12 +7,24 @@ from typing import Any
 import attrs
 
 from ..inputs.contracts import ArrayDecoder
+from .body import FORM, JSON
+from .explain import PARAMETER
+from .feedback import ID, OUTCOMES
 from .limits import Limits
 from .model import ModelInfo
 from .refusal import ENCODINGS
 
 NPY = "application/x-npy"
+PREDICTION_ID = "prediction-id"  # header of an answer that is not JSON
 ARRAY = {"type": "string", "format": "binary", "description": "An array as numpy.save writes it"}
+_ID = {"type": "string", "description": "Id of the answer; a later id is greater"}
+_HEADERS = {PREDICTION_ID: {"description": "Id of the answer, if it is not JSON", "schema": _ID}}
+_COUNTERFACTUALS = {
+    "name": PARAMETER,
+    "in": "query",
+    "description": "Whether to look for changes of few columns that would change the answer; only for rows of a table",
+    "schema": {"type": "boolean", "default": False},
+}
 
 
 def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> Any:
@@ -25,43 +37,86 @@ def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> An
         description: Description of the service.
 
     Returns:
-        The document with the schemas of both endpoints, including error responses.
+        The document with the schemas of all endpoints, including error responses.
     """
-    file = {"type": "string", "format": "binary", "description": info.requests.FILE}
-    instances = {
-        "type": "array",
-        "minItems": 1,
-        "maxItems": limits.instances,
-        "items": info.requests.instance_schema(info.model_dump()),
+    file = {FORM: _object(file={"type": "string", "format": "binary", "description": info.requests.FILE})}
+    prediction = info.answers.answer_schema(info.model_dump())
+    predictions = {JSON: _answer(predictions=prediction), NPY: ARRAY}
+    described = {
+        "/predict": (_instances(info, limits.instances), predictions),
+        "/predict_file": (file, predictions),
     }
-    predict = {"application/json": _object(instances=instances)}
-    if isinstance(info.requests, ArrayDecoder):
-        predict[NPY] = ARRAY
-    bodies = {"/predict": predict, "/predict_file": {"multipart/form-data": _object(file=file)}}
-    for path, body in bodies.items():
+    if "/explain" in spec.paths:
+        body = _instances(info, limits.explained) | file
+        described["/explain"] = body, {JSON: _answer(explanations=_explanation(info, prediction))}
+        spec.paths["/explain"].post["parameters"] = [_COUNTERFACTUALS]
+    if "/feedback" in spec.paths:
+        outcomes = {"type": "array", "items": {"type": "string", "enum": list(OUTCOMES)}}
+        answer = _object(model_version={"type": "string"}, outcomes=outcomes)
+        described["/feedback"] = {JSON: _feedback(info, limits.instances)}, {JSON: answer}
+    for path, (body, answer) in described.items():
         operation = spec.paths[path].post
         operation["requestBody"] = {"required": True, "content": _content(body)}
-        operation["responses"] = _responses(body, info, limits)
+        operation["responses"] = _responses(body, answer, limits)
     return attrs.evolve(spec, info=attrs.evolve(spec.info, version=info.version, description=description))
 
 
-def _responses(body: dict[str, Any], info: ModelInfo, limits: Limits) -> dict[str, Any]:
-    prediction = {"type": "array", "items": info.answers.answer_schema(info.model_dump())}
-    answer = {
-        "application/json": _object(model_version={"type": "string"}, predictions=prediction),
-        NPY: ARRAY,
-    }
-    error = {"application/json": _object(error={"type": "string"})}
+def _instances(info: ModelInfo, most: int) -> dict[str, Any]:
+    description = info.model_dump()
+    item, most = info.requests.instance_schema(description), info.requests.json_limits(description, most).instances
+    body = {JSON: _object(instances={"type": "array", "minItems": 1, "maxItems": most, "items": item})}
+    return body | {NPY: ARRAY} if isinstance(info.requests, ArrayDecoder) else body
+
+
+def _feedback(info: ModelInfo, most: int) -> dict[str, Any]:
+    item = _object(
+        id={"type": "string", "pattern": ID, "description": "Id of the answer"},
+        index={"type": "integer", "minimum": 0, "default": 0, "description": "Position of the prediction in it"},
+        actual=info.answers.actual_schema(info.model_dump()),
+    )
+    item["required"].remove("index")
+    return _object(feedback={"type": "array", "minItems": 1, "maxItems": most, "items": item})
+
+
+def _answer(**items: dict[str, Any]) -> dict[str, Any]:
+    lists = {name: {"type": "array", "items": schema} for name, schema in items.items()}
+    return _object(id=_ID, model_version={"type": "string"}, **lists)
+
+
+def _explanation(info: ModelInfo, prediction: dict[str, Any]) -> dict[str, Any]:
+    from ..exported.explainer import module  # here, because it imports NumPy
+
+    number, text = {"type": "number"}, {"type": "string"}
+    schema = _object(
+        prediction=prediction,
+        explained=text | {"description": "What the numbers are: the log-odds of the predicted class, or the target"},
+        baseline=number | {"description": "The answer to a typical input"},
+        answer=number | {"description": "The answer to this input: `baseline` plus all attributions"},
+        attributions=module(info.model_dump()).schema(info.model_dump()),
+        reasons={"type": "array", "items": text},
+    )
+    # A value of a column may be null, which OpenAPI 3.0 has no type for.
+    change = {"type": "object", "additionalProperties": _object(**{"from": {}, "to": {}})}
+    found = _object(changes=change, prediction=prediction)
+    schema["properties"]["counterfactuals"] = {"type": "array", "items": found}  # only if asked for
+    return schema
+
+
+def _responses(body: dict[str, Any], answer: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    error = {JSON: _object(error={"type": "string"})}
     described = {
-        "200": ("A prediction for each instance, in input order", answer),
+        "200": ("One for each instance, in input order", answer),
         "400": ("The content cannot be used; `error` says why", error),
         "413": (f"The request is larger than {limits.body_bytes} bytes", error),
         "415": (f"The content type is not {' or '.join(body)}, or the encoding not {' or '.join(ENCODINGS)}", error),
         "503": ("Too many requests are waiting: try again after the seconds in Retry-After", error),
     }
-    return {
+    responses: dict[str, Any] = {
         status: {"description": text, "content": _content(schemas)} for status, (text, schemas) in described.items()
     }
+    if NPY in answer:
+        responses["200"]["headers"] = _HEADERS
+    return responses
 
 
 def _content(schemas: dict[str, Any]) -> dict[str, Any]:

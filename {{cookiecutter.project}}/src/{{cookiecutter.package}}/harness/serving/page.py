@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import bentoml
+from bentoml.exceptions import BentoMLException
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from . import explain
 from .model import FOLDER, read_model_info
 
+CONTENT = FOLDER / "page.json"
 STATIC = Path(__file__).parent / "static"
 HTML = Path(__file__).parents[2] / "page.html"  # the owner's
 # Media types are explicit: browsers must not guess, and `mimetypes` depends on the system's configuration.
@@ -44,6 +47,36 @@ def enabled() -> bool:
     return os.environ.get("SERVICE_PAGE", "on") == "on"
 
 
+def read(content: Path) -> dict[str, Any]:
+    """The content of models/page.json; {} without the file.
+
+    Args:
+        content: Path of the file.
+
+    Raises:
+        BentoMLException: If it is damaged.
+    """
+    try:
+        return dict(json.loads(content.read_bytes())) if content.exists() else {}
+    except (ValueError, TypeError):
+        raise BentoMLException(f"{content} does not describe the page: run `dvc repro` or `dvc checkout`") from None
+
+
+def documentation() -> Route:
+    """The route of the interactive documentation, at /.
+
+    It is BentoML's, which is loaded from its package, without Google's Tag Manager.
+    """
+    # Swagger UI sets styles and makes pictures itself.
+    policy = HEADERS["Content-Security-Policy"].replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+    headers = HEADERS | {"Content-Security-Policy": policy.replace("img-src ", "img-src 'self' ")}
+
+    def send(request: Request) -> Response:
+        return FileResponse(STATIC / "docs.html", media_type="text/html", headers=headers)
+
+    return Route("/", send)
+
+
 def mount(service: Any) -> None:
     """Adds the page to a service, unless it is disabled.
 
@@ -51,7 +84,7 @@ def mount(service: Any) -> None:
         service: A BentoML service.
     """
     if enabled():
-        bentoml.asgi_app(app(describe, FOLDER / "page.json"))(service)
+        bentoml.asgi_app(app(describe, CONTENT))(service)
 
 
 def describe() -> dict[str, Any]:
@@ -65,6 +98,8 @@ def describe() -> dict[str, Any]:
         "file": info.requests.FILE,
         "notation": marks(description.get("notation", {})),
         "level": getattr(info.answers, "LEVEL", None),  # of the prediction intervals; classes have none
+        "decision": description.get("decision", {}),
+        "typical": json.loads(explain.REFERENCE.read_bytes())["baseline"] if explain.enabled() else None,
     }
 
 
@@ -88,8 +123,7 @@ def app(describe: Callable[[], dict[str, Any]], content: Path) -> Starlette:
 
     @cache
     def described() -> dict[str, Any]:
-        extra = json.loads(content.read_bytes()) if content.exists() else {}
-        return {"examples": [], "properties": {}, "range": None} | extra | describe()
+        return {"examples": [], "properties": {}, "range": None} | read(content) | describe()
 
     def description(request: Request) -> Response:
         return JSONResponse(described(), headers=HEADERS)

@@ -1,5 +1,6 @@
 """Refusals: requests answered with 4xx or 503 and a reason."""
 
+import pydantic
 from starlette.responses import JSONResponse
 
 BUSY = "too many requests are waiting: try again in a second"
@@ -15,6 +16,18 @@ class Refusal(Exception):
         super().__init__(message)
         self.status = status
 
-    def response(self) -> JSONResponse:
-        """The response to send."""
-        return JSONResponse({"error": str(self)}, self.status, headers=HEADERS.get(self.status))
+    def response(self, close: bool = False) -> JSONResponse:
+        """The response to send.
+
+        Args:
+            close: Whether the connection is closed with it: the rest of a body is not read.
+        """
+        headers = {**HEADERS.get(self.status, {}), **({"connection": "close"} if close else {})}
+        return JSONResponse({"error": str(self)}, self.status, headers=headers)
+
+
+def first_error(invalid: pydantic.ValidationError) -> tuple[str, str]:
+    """The first error of a body: a line with its place, and pydantic's name of its kind."""
+    error = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error["loc"])[1:]
+    return f"{place}: {error['msg']}" if place else error["msg"], error["type"]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -43,7 +44,16 @@ class Routes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or refuses it."""
-        if scope["type"] == "lifespan" or self._known(scope):
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if scope["type"] == "http" and path not in self._paths and path.removesuffix("/") in self._paths:
+            # Relative: Starlette's redirect names the host of the request's header, whoever wrote it.
+            last = path.removesuffix("/").rpartition("/")[2]
+            await Response(status_code=307, headers={"location": f"../{last}"})(scope, receive, send)
+            return
+        if self._known(scope):
             await self._app(scope, receive, send)
             return
         self._refused.inc()
@@ -54,12 +64,7 @@ class Routes:
 
     def _known(self, scope: Scope) -> bool:
         path = scope["path"]
-        # BentoML redirects from /ui/ to /ui, but also from /ui// and so on.
-        return (
-            path in self._paths
-            or path.removesuffix("/") in self._paths
-            or any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
-        )
+        return path in self._paths or any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
 
 
 def _is_folder(route: BaseRoute) -> bool:

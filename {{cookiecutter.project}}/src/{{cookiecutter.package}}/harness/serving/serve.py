@@ -19,7 +19,8 @@ from bentoml.exceptions import BentoMLException
 from ..core.commands import FILE
 from ..core.errors import UserError
 from . import page
-from .model import ROOTS, read_model_info
+from .checks import check_model
+from .model import ROOTS
 from .sockets import listen, listen_locally, tls_options
 
 
@@ -41,7 +42,7 @@ def command(host: str, port: int, health: Path | None, **certificates: Path | No
     from .server import Server
 
     try:
-        read_model_info()
+        check_model()
     except BentoMLException as error:
         raise UserError(str(error)) from None
     tls = tls_options(**certificates)

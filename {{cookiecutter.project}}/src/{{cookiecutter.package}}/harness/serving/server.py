@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 
 GRACE = 1.0  # seconds for clients to close their connections, as answers ask them to
+PAUSE = 1.0  # seconds without new connections if too many files are open
 HANDSHAKE = 10.0  # seconds for a client to agree on TLS
 
 
@@ -52,11 +53,19 @@ class Server(uvicorn.Server):
                 accepted, _ = listening.accept()
             except ConnectionAbortedError:
                 continue
-            except OSError:  # no connection waits, or too many files are open to accept it now
+            except BlockingIOError:  # no connection waits
+                return
+            except OSError:  # too many files are open to accept it now: the loop would call again at once
+                loop.remove_reader(listening)
+                loop.call_later(PAUSE, self._resume, listening)
                 return
             task = loop.create_task(self._connect(accepted))
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
+
+    def _resume(self, listening: socket.socket) -> None:
+        if listening.fileno() >= 0:  # it is not closed
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     async def _connect(self, accepted: socket.socket) -> None:
         # A Unix socket is for this machine: health checks need no certificate.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 ALWAYS = "always"
-# Trials share the prepared data; `evaluate` has no influence on a training.
-NOT_SEARCHED = ("data", "prepare", "evaluate", "sweep", "launcher")
+AFTER_TRAINING = ("explain", "robustness", "evaluate")  # sections on which no training depends
+NOT_SEARCHED = ("data", "prepare", *AFTER_TRAINING, "sweep", "launcher")  # trials share the prepared data
 Space = Mapping[str, Mapping[str, "BaseDistribution"]]
 Texts = Mapping[str, Mapping[str, str]]
 

@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     import optuna
 
 
-def work(name: str, threads: int | None = None) -> None:
+def work(name: str) -> None:
     """Runs trials of a study until none is left.
 
     Args:
         name: Name of the study.
-        threads: Number of compute threads, unless the configuration sets it.
     """
     study, worker = studies.load(name), uuid.uuid4().hex
     plan = study.user_attrs["plan"]
@@ -39,7 +38,7 @@ def work(name: str, threads: int | None = None) -> None:
         while trial := studies.claim(study, worker):
             repeated = trial.user_attrs.get("repeat_overrides")  # a repetition chooses nothing from the space
             chosen = space.suggest(trial, searched, fixed) if repeated is None else repeated
-            run(study, trial, plan["fixed"] + chosen, threads)
+            run(study, trial, plan["fixed"] + chosen)
 
 
 def no_retracing(record: logging.LogRecord) -> bool:
@@ -56,14 +55,13 @@ def freeze() -> None:
     gc.freeze()
 
 
-def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], threads: int | None) -> None:
+def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str]) -> None:
     """Trains a trial and records its scores or its error.
 
     Args:
         study: The study.
         trial: The trial, with its parameters.
         overrides: Overrides of the trial.
-        threads: As in `work`.
     """
     import optuna
 
@@ -78,7 +76,7 @@ def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], thre
 
     values, state = None, optuna.trial.TrialState.FAIL
     try:
-        scores = train(study, trial, overrides, threads, report)
+        scores = train(study, trial, overrides, report)
         values, state = [scores[metric] for metric in metrics], optuna.trial.TrialState.COMPLETE
         trial.set_user_attr("scores", scores)
     except optuna.TrialPruned:
@@ -107,7 +105,7 @@ def _failure(name: str, number: int, error: Exception) -> str:
 
 
 def train(
-    study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], threads: int | None, report: contracts.Report
+    study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], report: contracts.Report
 ) -> dict[str, float]:
     """Trains a trial as the stage `train` does, on the same data.
 
@@ -115,7 +113,6 @@ def train(
         study: The study.
         trial: The trial, in which its configuration is recorded.
         overrides: Overrides of the trial.
-        threads: As in `work`.
         report: Callback after each epoch.
 
     Returns:
@@ -124,7 +121,7 @@ def train(
     Raises:
         UserError: If the configuration is not valid, or the training fails.
     """
-    sections = _configure(study, trial, overrides, threads)
+    sections = _configure(study, trial, overrides)
     manifest = prepared.manifest()
     inputs = encoded(json.dumps([manifest["digests"], sections[prepared.modality(manifest).SECTION]]))
     started = time.monotonic()
@@ -141,17 +138,12 @@ def train(
     return scores
 
 
-def _configure(
-    study: "optuna.Study", trial: "optuna.Trial", overrides: list[str], threads: int | None
-) -> dict[str, Any]:
+def _configure(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str]) -> dict[str, Any]:
     """The configuration of a trial, checked and recorded in the trial."""
     from omegaconf import OmegaConf
 
     text = config.compose(overrides=overrides)
     sections: Any = OmegaConf.to_container(OmegaConf.create(text))
-    if threads is not None and sections["train"].get("threads", threads) is None:
-        overrides = [*overrides, f"train.threads={threads}"]
-        sections["train"]["threads"] = threads
     trial.set_user_attr("overrides", overrides)
     trial.set_user_attr("parameters", parameters(sections))
     trial.set_user_attr("seed", sections["train"].get("seed"))
@@ -170,7 +162,7 @@ def significant(value: Any) -> float:
 
 def parameters(sections: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters on which a training depends, as dotted key -> value."""
-    return config.flatten({key: value for key, value in sections.items() if key != "evaluate"})
+    return config.flatten({key: value for key, value in sections.items() if key not in space.AFTER_TRAINING})
 
 
 @functools.lru_cache(maxsize=1)

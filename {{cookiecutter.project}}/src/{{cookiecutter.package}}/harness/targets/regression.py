@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Description, Head, Manifest, Tensor
+from ..contracts import Description, Goal, Head, Manifest, Question, Tensor
 from ..core.errors import UserError
 
 Numbers = NDArray[np.float64]
@@ -14,6 +14,8 @@ METRIC = "mae"
 HIGHER_IS_BETTER = False
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the intervals in models/model.json
 LEVEL = 0.9  # of the intervals in responses of the service; one of LEVELS
+LARGEST = float(np.finfo(np.float32).max)  # of a target
+TYPICAL = 0.5  # of the interval that half of the errors exceed; one of LEVELS
 
 
 def head(manifest: Manifest, train_targets: Numbers) -> Head:
@@ -124,6 +126,26 @@ def counts(outputs: NDArray[np.float32], description: Description) -> dict[str, 
     return {"": len(outputs)}
 
 
+def actual(value: object, description: Description) -> float:
+    """An actual number, which a person tells.
+
+    Args:
+        value: The number.
+        description: Content of models/model.json.
+
+    Raises:
+        ValueError: If it is no number of float32; the message is one line for the user.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -LARGEST <= value <= LARGEST:
+        raise ValueError(f"{str(value)[:40]!r} is not a finite number")
+    return float(value)
+
+
+def actual_schema(description: Description) -> dict[str, Any]:
+    """JSON schema of what `actual` takes."""
+    return {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
+
+
 def answer_schema(description: Description) -> dict[str, Any]:
     """JSON schema of an element of `answers`."""
     end = {"type": "number", "nullable": True}  # OpenAPI 3.0, which BentoML writes, has no type null
@@ -133,3 +155,27 @@ def answer_schema(description: Description) -> dict[str, Any]:
         "required": ["value", "low", "high"],
         "additionalProperties": False,
     }
+
+
+def question(output: NDArray[np.float32], description: Description) -> Question:
+    """What is explained of one answer: the number.
+
+    The other answers are lower and higher by more than the typical error, if that is known.
+
+    Args:
+        output: The prediction, float32 [1, 1].
+        description: Content of models/model.json.
+    """
+    name, value, error = description["target_name"], float(output[0, 0]), half_width(description, TYPICAL)
+
+    def score(outputs: NDArray[np.floating[Any]]) -> Numbers:
+        return outputs[:, 0].astype(np.float64)
+
+    def is_lower(outputs: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        return score(outputs) < value - (error or 0)
+
+    def is_higher(outputs: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        return score(outputs) > value + (error or 0)
+
+    goals = [] if error is None else [Goal(-1, is_lower), Goal(1, is_higher)]
+    return Question(name, score, f"raises {name}", f"lowers {name}", goals)

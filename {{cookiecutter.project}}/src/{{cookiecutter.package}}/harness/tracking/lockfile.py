@@ -12,9 +12,13 @@ from ..core.errors import UserError
 from . import git
 
 LOCK = Path("dvc.lock")
+# What the pipeline writes and git keeps: a change of these files alone is a change of results.
+RECORD = (str(LOCK), str(config.PARAMS), "machine.json")
 MODEL = "models/model.onnx"
+# Outputs of `evaluate` that the service reads.
+SHIPPED = ("models/page.json", "models/decision.json", "models/explain.json", "models/reference.json")
 # Outputs of the pipeline that a Bento holds (`include` in bentofile.yaml) or quotes in its labels.
-PACKED = ("models/model.json", MODEL, "models/page.json", "reports/metrics.json")
+PACKED = ("models/model.json", MODEL, *SHIPPED, "reports/metrics.json")
 
 
 class Stage(NamedTuple):
@@ -92,8 +96,14 @@ def read_lock(commit: str | None = None) -> str:
     """
     if commit is None and LOCK.exists():
         return LOCK.read_text(encoding="utf-8")
-    if commit is None or (text := lock_at(commit)) is None:
-        raise UserError(f"{commit or 'the workspace'} has no dvc.lock: run `dvc repro`")
+    if commit is None:
+        raise UserError("the workspace has no dvc.lock: run `dvc repro`")
+    if (text := lock_at(commit)) is None:
+        if git.git("rev-parse", "--verify", "--quiet", commit) is None:
+            raise UserError(f"git has no {commit} here: `git init` if there is no repository, then commit the project")
+        raise UserError(
+            f"{commit} has no dvc.lock: run `dvc repro`, then commit dvc.lock, machine.json and params.yaml"
+        )
     return text
 
 
@@ -131,6 +141,40 @@ def training(lock: str) -> Training:
         config.flatten(prepare.parameters | train.parameters),
         train.outputs[MODEL],
     )
+
+
+def differing(before: str, after: str) -> tuple[list[str], list[str]]:
+    """The inputs and outputs that differ between two versions of dvc.lock.
+
+    Args:
+        before: The text of the earlier version; "" has no stages.
+        after: The text of the later version.
+
+    Returns:
+        The paths of the inputs and the paths of the outputs, sorted.
+    """
+    pairs = zip(_contents(before), _contents(after), strict=True)
+    inputs, outputs = (sorted(path for path in old | new if old.get(path) != new.get(path)) for old, new in pairs)
+    return inputs, outputs
+
+
+def _contents(lock: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Path -> MD5 of the pipeline's inputs, and of its outputs."""
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    for recorded in stages(lock).values():
+        inputs |= recorded.inputs
+        outputs |= recorded.outputs
+    return {path: md5 for path, md5 in inputs.items() if path not in outputs}, outputs
+
+
+def outputs(lock: str) -> dict[str, str]:
+    """Path -> MD5 of the pipeline's outputs.
+
+    Args:
+        lock: The text of dvc.lock; "" has no stages.
+    """
+    return _contents(lock)[1]
 
 
 def files_of(*names: str) -> list[str]:
@@ -190,7 +234,7 @@ def uncommitted(commit: str | None) -> bool:
     Args:
         commit: The commit that `committed` returned.
     """
-    return git.dirty(str(LOCK), str(config.PARAMS)) or lock_at(str(commit)) != read_lock().strip()
+    return git.dirty(*RECORD) or lock_at(str(commit)) != read_lock().strip()
 
 
 def committed(trained: Training) -> str | None:

@@ -9,13 +9,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..core import files
 from ..core.paths import DATA_REPORT, HISTORY, MODELS, NAME, REPORTS
-from . import git, lockfile, runs, store
+from . import git, lockfile, machine, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,9 +62,11 @@ def log(stages: Sequence[str] = ("prepare", "train", "evaluate")) -> str:
             run = log_training(client, training, run)
     run_id = str(run.info.run_id)
     client.log_batch(run_id, results())
-    with files.copies(REPORTS, MODELS / "page.json") as folder:
+    served = [Path(name) for name in lockfile.SHIPPED if Path(name).exists()]  # for a Bento of the registered model
+    with files.copies(REPORTS, *served) as folder:
         client.log_artifacts(run_id, str(folder / REPORTS), "reports")
-        client.log_artifact(run_id, str(folder / MODELS / "page.json"))  # for a Bento of the registered model
+        for file in served:
+            client.log_artifact(run_id, str(folder / file))
     return run_id
 
 
@@ -125,15 +128,16 @@ def epochs(started: int) -> "list[Metric]":
 
 
 def tags(training: lockfile.Training) -> dict[str, str]:
-    """The tags that identify a run: key, hashes, commit, DVC experiment."""
+    """The tags of a run: key, hashes, commit, DVC experiment, machine."""
     content = {
         "training_key": training.key,
         "inputs": json.dumps(training.inputs, sort_keys=True),
         "data_md5": training.inputs["data/prepared"],
         "model_md5": training.model,
         "git_commit": git.git("rev-parse", "HEAD"),
-        "git_dirty": str(git.dirty("dvc.lock", "params.yaml")).lower(),
+        "git_dirty": str(git.dirty(*lockfile.RECORD)).lower(),
         "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),
+        **machine.tags(training.model),
     }
     return {name: value for name, value in content.items() if value}
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,6 +160,8 @@ def in_one_line() -> Iterator[None]:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
+        if "invalid interpolation syntax" in str(error):  # alembic reads its folder with configparser
+            raise UserError(f"MLflow cannot make its tables if its path has a %: move {sys.prefix}") from error
         # The errors of requests are OSErrors; a reader of standard output that has ended is no error of the store.
         if not isinstance(error, MlflowException | SQLAlchemyError | OSError) or isinstance(error, BrokenPipeError):
             raise

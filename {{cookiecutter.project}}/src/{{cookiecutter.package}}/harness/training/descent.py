@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ..contracts import Inputs, Phase, Report
 from ..core.errors import UserError
+from .adversarial import Adversarial, Ball, harden
 from .batches import WHOLE, Order, Shard, Split, batches
 from .checkpoint import Checkpoint, digest
 from .distributed import DistributedModel
@@ -31,10 +32,11 @@ class Settings(NamedTuple):
     monitor: str
     patience: int
     class_weights: str = "none"
-    threads: int | None = None
+    threads: int = 4
     limit: int | None = None
     profile: bool = False
     strategy: Strategy = Strategy()
+    adversarial: Adversarial = Adversarial()
 
 
 class Training(NamedTuple):
@@ -47,6 +49,7 @@ class Training(NamedTuple):
         mode: Direction of improvement of the monitored metric.
         report: Called with the losses and metrics of each epoch.
         group: The workers of the training; None for a single process.
+        ball: Changes of adversarial training; None for none.
     """
 
     settings: Settings
@@ -55,6 +58,7 @@ class Training(NamedTuple):
     mode: Literal["min", "max"]
     report: Report
     group: Group | None = None
+    ball: Ball | None = None
 
     def split(self, inputs: Inputs, name: str) -> Split:
         """Rows and targets of a split."""
@@ -72,10 +76,16 @@ def train(model: keras.Model, inputs: Inputs, training: Training) -> pd.DataFram
         training: Settings, targets and workers.
 
     Raises:
-        UserError: If the loss is not finite, or a worker has another configuration, code or data.
+        UserError: If the loss is not finite, a worker has another configuration, code or data, or adversarial
+            training meets a model with phases.
     """
     settings = training.settings
     if hasattr(model, "phases"):
+        if training.ball is not None:
+            raise UserError(
+                "train.adversarial: this model learns from features of pictures that are computed once, which cannot "
+                "be changed: set epsilon to 0, or choose another model"
+            )
         phases = model.phases(inputs, settings.epochs, settings.learning_rate)
     else:
         phases = [Phase(model, inputs, settings.epochs, settings.learning_rate)]
@@ -166,6 +176,8 @@ def compiled(phase: Phase, training: Training) -> keras.Model:
     )
     # Otherwise the first step creates the optimizer's variables and is traced twice, which takes seconds.
     model.optimizer.build(model.trainable_variables)
+    if training.ball is not None:
+        harden(model, training.ball)
     if xla and group is None:
         # Not by `jit_compile`: Keras silently ignores it if operations must be deterministic.
         model.train_step = tf.function(model.train_step, jit_compile=True)  # type: ignore[method-assign]

@@ -2,12 +2,18 @@
 
 import contextlib
 import json
+import os
+import re
 import sys
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from .. import contracts
-from ..core.errors import UserError
+from ..core.errors import UserError, one_line
+from . import gpu
+from .gpu import ON_PROCESSOR, SETUP
 from .quiet import keras, tf
 from .strategy import Strategy
 
@@ -21,20 +27,24 @@ def make_deterministic(seed: int) -> None:
 def limit_threads(count: int) -> None:
     """Sets the number of TensorFlow's threads, possible once in a process.
 
+    It has no effect if other code has already computed with TensorFlow, as in a notebook.
+
     Args:
         count: Number of threads.
 
     Raises:
-        UserError: If this process has already computed with another number.
+        UserError: If this process has already computed with another number, set here.
     """
     threading = tf.config.threading
-    if threading.get_intra_op_parallelism_threads() == count:
+    before = threading.get_intra_op_parallelism_threads()  # 0: not set
+    if before == count:
         return
     try:
         threading.set_intra_op_parallelism_threads(count)
         threading.set_inter_op_parallelism_threads(count)
     except RuntimeError as error:
-        raise UserError(f"train.threads: {count} cannot be set, TensorFlow has already started: {error}") from error
+        if before:
+            raise UserError(f"train.threads: {count} cannot be set, TensorFlow has started with {before}") from error
 
 
 def scope(strategy: Strategy) -> contextlib.AbstractContextManager[Any]:
@@ -102,14 +112,51 @@ def exportable(model: keras.Model, strategy: Strategy) -> keras.Model:
     return copy
 
 
-def without_xla(error: tf.errors.OpError) -> UserError:
-    """The error for a model that XLA cannot compile.
-
-    Some operations have no deterministic kernel in XLA.
+@contextlib.contextmanager
+def errors_in_one_line(strategy: Strategy, batch_size: int) -> Iterator[None]:
+    """Turns exceptions of TensorFlow that a user can do something about into a `UserError`.
 
     Args:
-        error: The exception of TensorFlow.
+        strategy: Section `train.strategy` of the configuration.
+        batch_size: Number of rows in a batch.
     """
-    lines = [line.strip() for line in str(error).splitlines()]
-    reason = next((line for line in lines if "XLA" in line or "compil" in line), lines[0])
-    return UserError(f"train.strategy.xla: XLA cannot compile this model's training ({reason[:200]}): set it to false")
+    try:
+        yield
+    except tf.errors.OpError as error:
+        remedy = _remedy(error, strategy, batch_size)
+        if remedy is None:
+            raise
+        raise UserError(remedy) from error
+
+
+def _remedy(error: tf.errors.OpError, strategy: Strategy, batch_size: int) -> str | None:
+    """What to do about an exception; None if it is a bug."""
+    text = str(error)
+    device = found[0] if (found := re.search(r"[CG]PU:\d+", text)) else "the device"
+    if isinstance(error, tf.errors.ResourceExhaustedError) or re.search("out of memory", text, re.IGNORECASE):
+        smaller = f"lower train.batch_size (now {batch_size}), choose a smaller model"
+        return f"train: {device} has not enough memory: {smaller}, or end what else uses it"
+    if strategy.xla and isinstance(error, tf.errors.UnimplementedError | tf.errors.InvalidArgumentError):
+        # Some operations have no deterministic kernel in XLA.
+        reason = _reason(text, "XLA|compil")
+        return f"train.strategy.xla: XLA cannot compile this model's training ({reason}): set it to false"
+    if isinstance(error, tf.errors.UnimplementedError) and "determinis" in text.lower():
+        reason = _reason(text, "[Dd]eterminis")
+        return f"model: a layer has no deterministic kernel for GPUs ({reason}): choose another, or {ON_PROCESSOR}"
+    if re.search(r"\bDNN library|CuDNN|libdevice|ptxas|CUDA_ERROR|no kernel image", text):
+        reason = _reason(text, "DNN|libdevice|ptxas|CUDA|kernel image")
+        return f"train: the GPU or its libraries failed ({reason}): unset LD_LIBRARY_PATH, `{SETUP}`, or {ON_PROCESSOR}"
+    return None
+
+
+def _reason(text: str, pattern: str) -> str:
+    """The first line of an exception that matches a pattern, or else its first line."""
+    lines = [line.strip() for line in text.splitlines()]
+    return one_line(next((line for line in lines if re.search(pattern, line)), lines[0]), 200)
+
+
+@cache  # a sweep trains many times in a process
+def tell_unused_gpu() -> None:
+    """Says why a GPU of this machine is not used; TensorFlow would silently use the processor."""
+    if not tf.config.list_physical_devices("GPU") and (reason := gpu.unused(Path("/"), os.environ)):
+        print(f"train: computes on the processor, not on the NVIDIA GPU: {reason}", file=sys.stderr)

@@ -14,9 +14,11 @@ from ..contracts import Boosting, Fitted, Report
 from ..core import config
 from ..core.errors import UserError
 from ..targets import monitor as monitors
+from . import kernels
+from .adversarial import Adversarial
 from .strategy import Strategy
 
-ONE_DEVICE = Strategy()
+ONE_DEVICE, UNCHANGED = Strategy(), Adversarial()
 
 
 def silent(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -36,10 +38,12 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
     monitor: Annotated[str, Field(pattern="^val_")],
     patience: PositiveInt,
     class_weights: Literal["none", "balanced"] = "none",
-    threads: PositiveInt | None = None,
+    threads: PositiveInt = 4,
+    portable: bool = True,
     limit: PositiveInt | None = None,
     profile: bool = False,
     strategy: Strategy = ONE_DEVICE,
+    adversarial: Adversarial = UNCHANGED,
 ) -> Fitted:
     """A Keras model, fitted by Adam with early stopping.
 
@@ -57,10 +61,12 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
         monitor: Validation metric of early stopping, which restores the weights of the best epoch.
         patience: Number of epochs without improvement after which training stops.
         class_weights: `balanced` weights each class by N / (classes * N_class), `none` weights all examples equally.
-        threads: Number of threads; None is one for each processor. Rounding depends on the number.
+        threads: Number of TensorFlow's threads. Rounding depends on it, so it does not follow the machine's processors.
+        portable: Whether to use kernels that give the same bits on every x86-64 processor.
         limit: Maximum number of training and of validation examples, for debugging; None for all.
         profile: Whether to write a profile of the training to build/profile.
         strategy: Devices and precision, a `Strategy` or its YAML mapping.
+        adversarial: Training on the worst changes of each batch, an `Adversarial` or its YAML mapping.
 
     Raises:
         UserError: If the model does not fit the data or the target, or the loss is not finite.
@@ -69,6 +75,7 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
     devices = Strategy.model_validate(strategy)
     _check_monitor(manifest, monitor)
     _check_descent(inputs, manifest, class_weights == "balanced", devices)
+    kernels.choose(portable)  # before the next line imports TensorFlow
     from . import descent, keras_fit
 
     settings = descent.Settings(
@@ -83,6 +90,7 @@ def gradient_descent(  # noqa: PLR0913  The keyword-only parameters are section 
         limit=limit,
         profile=profile,
         strategy=devices,
+        adversarial=Adversarial.model_validate(adversarial),
     )
     return keras_fit.fit(model, inputs, manifest, settings, report)
 

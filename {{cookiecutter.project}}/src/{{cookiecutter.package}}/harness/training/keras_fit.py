@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from .. import contracts, prepared
 from .. import targets as kinds
@@ -14,7 +15,7 @@ from ..contracts import Fitted
 from ..core import config
 from ..core.errors import UserError, one_line
 from ..targets import monitor
-from . import checkpoint, devices, export, workers
+from . import adversarial, checkpoint, devices, export, kernels, workers
 from .descent import Settings, Training, train
 from .quiet import keras, tf
 from .strategy import cluster
@@ -39,10 +40,10 @@ def fit(
         report: Called with the losses and metrics of each epoch.
 
     Raises:
-        UserError: If the layers do not fit the data, the loss is not finite, or a worker is lost.
+        UserError: If the layers do not fit the data or the device, the loss is not finite, or a worker is lost.
     """
-    if settings.threads is not None:
-        devices.limit_threads(settings.threads)
+    devices.tell_unused_gpu()
+    devices.limit_threads(settings.threads)
     group = connect(settings, manifest) if settings.strategy.distribution == "multi_worker" else None
     devices.make_deterministic(settings.seed)
     target = kinds.target(manifest)
@@ -54,18 +55,29 @@ def fit(
         monitor.mode(settings.monitor, target),
         report,
         group,
+        adversarial.ball(settings.adversarial, inputs, manifest, settings.seed),
     )
     head = target.head(manifest, targets["train"])
-    with devices.scope(settings.strategy), devices.precision(settings.strategy.precision):
+    with (
+        devices.errors_in_one_line(settings.strategy, settings.batch_size),
+        devices.scope(settings.strategy),
+        devices.precision(settings.strategy.precision),
+        kernels.exact(),
+    ):
         model = build(section, inputs, head)
         history = supervised(model, limited(inputs, settings.limit), training)
     if group is not None and group.chief:
         checkpoint.forget()
     model = devices.exportable(model, settings.strategy)
     model(inputs.array("validation")[:1], training=False)  # Keras cannot export a model that was never called
+
+    def predict(rows: NDArray[Any]) -> NDArray[Any]:
+        with tf.device("CPU:0"):  # recent GPUs shorten float32 (TensorFloat-32): enough to learn, too little to compare
+            return np.asarray(model(rows, training=False))
+
     return Fitted(
         lambda: export.to_onnx(model),
-        lambda rows: np.asarray(model(rows, training=False)),
+        predict,
         {variable.path: np.asarray(variable) for variable in model.weights},
         history,
         {"keras": json.loads(model.to_json())},
@@ -118,7 +130,7 @@ def limited(inputs: contracts.Inputs, limit: int | None) -> contracts.Inputs:
 
 
 def supervised(model: keras.Model, inputs: contracts.Inputs, training: Training) -> pd.DataFrame:
-    """The history of a training, optionally profiled, with errors as `UserError`.
+    """The history of a training, optionally profiled.
 
     Args:
         model: The untrained model.
@@ -126,7 +138,7 @@ def supervised(model: keras.Model, inputs: contracts.Inputs, training: Training)
         training: Settings, targets and workers.
 
     Raises:
-        UserError: If a worker is lost, or XLA cannot compile the model.
+        UserError: If a worker is lost.
     """
     settings, group = training.settings, training.group
     profiled = settings.profile and (group is None or group.chief)
@@ -137,7 +149,3 @@ def supervised(model: keras.Model, inputs: contracts.Inputs, training: Training)
             if group is None:
                 raise
             raise workers.lost(group, error) from error
-        except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError) as error:
-            if not settings.strategy.xla:
-                raise
-            raise devices.without_xla(error) from error

@@ -1,7 +1,9 @@
-// Builds the page from ui/description.json and calls the public API: /predict_file for pictures, /predict for rows.
+// Builds the page from ui/description.json and calls the public API: /predict_file for pictures, /predict for rows, and
+// /explain if the service has it.
 // Values from data and users are inserted as text, never as HTML.
 
 const MAX_CLASSES = 10; // with a bar
+const MAX_PARTS = 10; // of an explanation, with a bar
 const $ = (id) => document.getElementById(id);
 
 const description = await (await fetch("ui/description.json")).json();
@@ -36,21 +38,29 @@ function percent(share) {
 async function send(path, options, actual) {
   latest.abort();
   const controller = (latest = new AbortController());
-  $("answer").setAttribute("aria-busy", "true");
-  const start = performance.now();
-  let shown;
-  try {
-    const answer = await fetch(path, { method: "POST", signal: controller.signal, ...options });
-    const text = await answer.text();
-    const latency = performance.now() - start;
-    shown = answer.ok ? prediction(JSON.parse(text), latency, actual) : [failure(reason(text, answer))];
-  } catch (error) {
-    shown = [failure(`The service does not answer: ${error.message}`)];
-  }
+  const shown = await answered(path, { ...options, signal: controller.signal }, (answer, latency) => {
+    const parts = prediction(answer, latency, actual);
+    return description.typical === null ? parts : [...parts, why(options, controller.signal)];
+  });
   if (controller.signal.aborted) return;
-  $("answer").removeAttribute("aria-busy");
   $("answer").replaceChildren(...shown);
   $("answer").scrollIntoView({ block: "nearest" }); // in a narrow window, the answer is below a long form
+}
+
+// What to show of an answer, or the reason why there is none.
+async function answered(path, options, show) {
+  $("answer").setAttribute("aria-busy", "true");
+  const start = performance.now();
+  try {
+    const answer = await fetch(path, { method: "POST", ...options });
+    const text = await answer.text();
+    const latency = performance.now() - start;
+    return answer.ok ? show(JSON.parse(text), latency) : [failure(reason(text, answer))];
+  } catch (error) {
+    return [failure(`The service does not answer: ${error.message}`)];
+  } finally {
+    if (!options.signal.aborted) $("answer").removeAttribute("aria-busy");
+  }
 }
 
 function reason(text, answer) {
@@ -84,25 +94,35 @@ function prediction(answer, latency, actual) {
   const [first] = answer.predictions;
   const parts = "label" in first ? classes(first) : value(first, actual);
   if (actual !== undefined) parts.push(make("p", { className: "truth" }, `actual: ${formatted(actual)}`));
-  const details = `Answered in ${Math.round(latency)} ms by model ${answer.model_version}`;
+  const details = `Answered in ${Math.round(latency)} ms by model ${answer.model_version}, id ${answer.id}`;
   return [...parts, make("p", { className: "details" }, details)];
 }
 
-function classes({ label, probabilities }) {
+function classes({ label, set, probabilities }) {
   const sorted = Object.entries(probabilities).sort((a, b) => b[1] - a[1]);
   const truncated = sorted.length > MAX_CLASSES;
   const rows = sorted.slice(0, MAX_CLASSES).map(([name, share]) => {
     const bar = make("span", { className: "bar" });
     bar.style.width = `${100 * share}%`;
     const parts = [make("span", {}, name), make("span", { ariaHidden: "true" }, bar), make("data", { value: share }, percent(share))];
-    return make("li", { className: name === label ? "best" : "" }, ...parts);
+    return make("li", { className: name === label || (label === null && set.includes(name)) ? "best" : "" }, ...parts);
   });
   return [
     make("p", { className: "kind" }, description.target_name),
-    make("p", { className: "result" }, label),
+    make("p", { className: "result" }, label ?? "not sure"),
+    ...decided(set),
     make("p", { className: "kind" }, truncated ? `The ${MAX_CLASSES} most probable of ${sorted.length}` : "Probabilities"),
     make("ol", { className: "bars" }, ...rows),
   ];
+}
+
+// How the class was decided, in words; nothing if it is the most probable one.
+function decided(set) {
+  const { class: name, threshold, coverage } = description.decision;
+  const lines = [];
+  if (set) lines.push(`Prediction set (${percent(coverage).replace(".0%", "%")}): ${set.join(", ")}`);
+  if (threshold !== undefined) lines.push(`Threshold of ${name}: ${percent(threshold)}`);
+  return lines.map((line) => make("p", { className: "decided" }, line));
 }
 
 function value({ value, low, high }, actual) {
@@ -134,6 +154,97 @@ function value({ value, low, high }, actual) {
     make("div", { className: "interval", ariaHidden: "true" }, ...marks),
     make("div", { className: "axis", ariaHidden: "true" }, make("span", {}, number(start)), make("span", {}, number(end))),
   ];
+}
+
+// Explanations ----------------------------------------------------------------------------------------------------
+
+// A button that explains the answer to a request.
+function why(options, signal) {
+  const button = make("button", { type: "button" }, "Why this answer?");
+  const place = make("div", { className: "why", ariaLive: "off" }, button); // read from its heading, which is focused
+  button.onclick = async () => {
+    button.disabled = true;
+    const path = ofRows ? "explain?counterfactuals=true" : "explain";
+    const show = (answer) => explanation(answer.explanations[0], options);
+    const shown = await answered(path, { ...options, signal }, show);
+    if (signal.aborted) return;
+    place.replaceChildren(...shown);
+    place.querySelector("h2")?.focus();
+  };
+  return place;
+}
+
+function explanation(found, options) {
+  const of = ofRows ? "row" : "picture";
+  const sum = `In ${found.explained}: ${number(found.baseline)} for ${ofRows ? "a typical row" : "the mean picture"}, ` +
+    `${number(found.answer)} for this ${of}.`;
+  const parts = ofRows ? columns(found, JSON.parse(options.body).instances[0]) : heatMap(found);
+  return [make("h2", { tabIndex: -1 }, "Why"), make("p", { className: "kind" }, sum), ...parts, ...changes(found)];
+}
+
+function signed(value) {
+  const sign = value < 0 ? "\u2212" : value > 0 ? "+" : "";
+  return sign + Math.abs(value).toLocaleString("en", { maximumSignificantDigits: 3 });
+}
+
+// A bar for each of the strongest columns, from the middle: to the right if it raises the answer.
+function columns({ attributions }, row) {
+  const sorted = Object.entries(attributions).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
+  const strongest = sorted.slice(0, MAX_PARTS);
+  const largest = Math.abs(strongest[0][1]) || 1;
+  const items = strongest.map(([name, value]) => {
+    const bar = make("span", { className: value < 0 ? "bar lowers" : "bar" });
+    bar.style.width = `${(50 * Math.abs(value)) / largest}%`;
+    bar.style.marginInlineStart = `${value < 0 ? 50 - (50 * Math.abs(value)) / largest : 50}%`;
+    const values = make("small", {}, `${shown(row[name])}, typically ${shown(description.typical[name])}`);
+    const parts = [make("span", {}, name, " ", values), make("span", { ariaHidden: "true" }, bar), make("data", { value }, signed(value))];
+    return make("li", {}, ...parts);
+  });
+  const list = make("ol", { className: "bars adds" }, ...items);
+  const others = sorted.slice(MAX_PARTS);
+  if (!others.length) return [list];
+  const rest = others.reduce((sum, [, value]) => sum + value, 0);
+  return [list, make("p", { className: "details" }, `The other ${others.length} columns together: ${signed(rest)}`)];
+}
+
+function shown(value) {
+  return value === null || value === undefined || value === "" ? "missing" : formatted(value);
+}
+
+// The pale picture with its cells in color, and the strongest cells in words.
+function heatMap({ attributions, reasons }) {
+  const [rows, columns] = [attributions.length, attributions[0].length];
+  const largest = Math.max(...attributions.flat().map(Math.abs)) || 1;
+  const canvas = make("canvas", { className: "map", width: 40 * columns, height: 40 * rows, role: "img" });
+  canvas.ariaLabel = `Heat map of ${rows} by ${columns} cells; the strongest are listed below`;
+  const pen = canvas.getContext("2d");
+  const style = getComputedStyle(document.documentElement);
+  pen.fillStyle = "white";
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.filter = "grayscale(1) opacity(0.5)"; // pale, so that colors show on black, too
+  pen.imageSmoothingEnabled = $("preview").naturalWidth >= 64;
+  pen.drawImage($("preview"), 0, 0, canvas.width, canvas.height);
+  pen.filter = "none";
+  attributions.forEach((line, row) => line.forEach((value, column) => {
+    pen.globalAlpha = (0.85 * Math.abs(value)) / largest;
+    pen.fillStyle = style.getPropertyValue(value < 0 ? "--lowers" : "--raises");
+    pen.fillRect(40 * column, 40 * row, 40, 40);
+  }));
+  const legend = "Blue cells speak for this answer, orange ones against it; the stronger, the less of the picture shows through.";
+  const words = reasons.map((text) => make("li", {}, text));
+  return [canvas, make("p", { className: "details" }, legend), make("ol", { className: "words" }, ...words)];
+}
+
+function changes({ counterfactuals }) {
+  if (counterfactuals === undefined) return [];
+  const title = make("h2", {}, "What would change the answer");
+  if (!counterfactuals.length) return [title, make("p", {}, "No change of a few columns was found that would.")];
+  const items = counterfactuals.map(({ changes, prediction: { label, probabilities, value } }) => {
+    const words = Object.entries(changes).map(([name, { from, to }]) => `${name} ${shown(to)} instead of ${shown(from)}`);
+    const then = label === undefined ? number(value) : label === null ? "not sure" : `${label} (${percent(probabilities[label])})`;
+    return make("li", {}, `${words.join(", ")}: `, make("strong", {}, then));
+  });
+  return [title, make("ul", { className: "words" }, ...items)];
 }
 
 // Pictures --------------------------------------------------------------------------------------------------------

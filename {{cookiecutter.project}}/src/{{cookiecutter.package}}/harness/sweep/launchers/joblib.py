@@ -22,19 +22,17 @@ def launch(work: Work, folder: Path, *, workers: PositiveInt) -> list[str]:
     Args:
         work: The worker's loop; it can be pickled.
         folder: The study's folder.
-        workers: Number of workers; the processors are divided among them.
+        workers: Number of workers.
 
     Returns:
         A line for each lost worker.
     """
-    from joblib import cpu_count  # knows the affinity and a container's quota, unlike `os.cpu_count`
     from joblib.externals.loky import ProcessPoolExecutor
 
     _ignore_tracker()
-    threads = max(1, int(cpu_count()) // workers)
     executors = [ProcessPoolExecutor(max_workers=1, env=process.environment()) for _ in range(workers)]
     try:
-        futures = [executor.submit(process.run, work, threads, Path.cwd(), os.getpid()) for executor in executors]
+        futures = [executor.submit(process.run, work, Path.cwd(), os.getpid()) for executor in executors]
         wait(futures)
         losses = [process.loss(future.result) for future in futures]
     except BaseException:

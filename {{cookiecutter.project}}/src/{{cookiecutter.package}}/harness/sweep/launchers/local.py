@@ -6,7 +6,7 @@ from .process import Work
 
 
 def launch(work: Work, folder: Path) -> list[str]:
-    """Runs one worker in this process, on all processors.
+    """Runs one worker in this process.
 
     Args:
         work: The worker's loop.
@@ -15,5 +15,5 @@ def launch(work: Work, folder: Path) -> list[str]:
     Returns:
         An empty list: an error of the worker is raised, not reported as a loss.
     """
-    work(None)
+    work()
     return []

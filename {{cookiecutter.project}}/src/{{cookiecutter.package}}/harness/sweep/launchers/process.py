@@ -1,6 +1,5 @@
 """The process of a worker: environment, entry point, reason of a loss."""
 
-import importlib
 import itertools
 import os
 import re
@@ -10,12 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ...core.errors import UserError, one_line
 from ...core.paths import SOURCES
 
-Work = Callable[[int | None], None]  # a worker's loop; its argument is the number of threads, None for every processor
+Work = Callable[[], None]  # a worker's loop
 POLL_SECONDS = 1.0
 
 
@@ -45,12 +43,11 @@ def environment() -> dict[str, str]:
     return train_environment() | {"TQDM_DISABLE": "1"}
 
 
-def run(work: Work, threads: int | None, root: Path, parent: int | None = None) -> str | None:
+def run(work: Work, root: Path, parent: int | None = None) -> str | None:
     """The entry point of a worker's process.
 
     Args:
         work: The worker's loop.
-        threads: Number of compute threads.
         root: The project's root.
         parent: ID of the parent process, with which the worker ends; None if its launcher ends it.
 
@@ -64,7 +61,7 @@ def run(work: Work, threads: int | None, root: Path, parent: int | None = None) 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    return loss(lambda: work(threads))
+    return loss(work)
 
 
 def _end_with(parent: int) -> None:
@@ -91,15 +88,3 @@ def reason(error: Exception) -> str:
     if signals := re.search(r"exit codes of the workers are {(.+?)}", str(error)):  # the useful part of loky's text
         return f"ended by {signals[1]}; the system sends SIGKILL to a process when memory runs out"
     return one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"
-
-
-def engine(package: str) -> Any:
-    """The package that runs the workers.
-
-    Raises:
-        UserError: If it is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise UserError(f"launcher: {error.name} is not installed: run `uv pip install {package}`") from error

@@ -1,9 +1,7 @@
 """Launcher `ray`: tasks on a Ray cluster, or on this machine."""
 
 import functools
-import logging
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ...core.errors import UserError
+from ...executors.ray import connect
 from . import process
 from .process import Work
 
@@ -35,7 +34,7 @@ def launch(
         workers: Number of workers.
         address: Address of the cluster's head, `host:6379`; `auto` for the cluster that this machine belongs to; None
             starts a cluster on this machine.
-        cpus: Processors, and compute threads, of a worker.
+        cpus: Processors of a worker.
         gpus: GPUs of a worker; with 0.5 two workers share one.
 
     Returns:
@@ -44,11 +43,13 @@ def launch(
     Raises:
         UserError: If Ray is missing, the cluster cannot be joined, or this machine has too few processors.
     """
-    engine = _connect(address)
+    # The processes of a running cluster do not inherit the environment of this process.
+    storage = {name: value for name, value in os.environ.items() if name == "OPTUNA_STORAGE"}
+    engine = connect(address, "launcher.address", process.environment() | storage, OBJECT_STORE)
     try:
         _refuse_unplaceable(engine.nodes(), address, cpus, gpus)
         task = engine.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD")(process.run)
-        running = {task.remote(work, cpus, Path.cwd()): number for number in range(1, workers + 1)}
+        running = {task.remote(work, Path.cwd()): number for number in range(1, workers + 1)}
         lines: list[str] = []
         while running:
             (ended,), _ = engine.wait(list(running))
@@ -58,39 +59,6 @@ def launch(
         return lines
     finally:
         engine.shutdown()  # stops every task that still runs
-
-
-def _connect(address: str | None) -> Any:
-    """Joins or starts a cluster; returns the module `ray`."""
-    if address not in (None, "auto"):
-        _refuse_unreachable(str(address))
-    # Ray reads both variables at import. Under `uv run` it would upload the project, with its data, to each node.
-    os.environ |= {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-    engine = process.engine("ray")
-    options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    # The processes of a running cluster do not inherit the environment of this process.
-    storage = {name: value for name, value in os.environ.items() if name == "OPTUNA_STORAGE"}
-    try:
-        engine.init(
-            address or "local",
-            runtime_env={"env_vars": process.environment() | storage},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **(options if address is None else {}),
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        cluster = f"the cluster at {address}" if address else "a cluster on this machine"
-        raise UserError(f"launcher.address: Ray cannot reach {cluster}: {process.reason(error)}") from error
-    return engine
-
-
-def _refuse_unreachable(address: str) -> None:
-    """Rejects an address without a listener; Ray would try for two minutes."""
-    host, port = address.rsplit(":", 1)
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except OSError as error:
-        raise UserError(f"launcher.address: no Ray cluster answers at {address}: {error}") from error
 
 
 def _refuse_unplaceable(nodes: Sequence[Mapping[str, Any]], address: str | None, cpus: int, gpus: float) -> None:

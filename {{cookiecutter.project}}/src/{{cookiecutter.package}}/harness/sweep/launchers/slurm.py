@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from ...core.errors import UserError, one_line
+from ...executors import engine
 from . import process
 from .process import Work
 
@@ -51,7 +52,7 @@ def launch(  # noqa: PLR0913 - the keywords are section `launcher` of the config
         folder: The study's folder; the jobs write their logs to its subfolder slurm/.
         workers: Number of jobs, with a worker each.
         partition: SLURM partition; None for the cluster's default.
-        cpus_per_task: Processors, and compute threads, of a worker.
+        cpus_per_task: Processors of a worker.
         gpus_per_node: GPUs of a worker.
         mem_gb: Memory of a worker in GiB; None for the partition's default.
         timeout_min: Time limit of a worker in minutes; SLURM then ends it, and its trial is queued again.
@@ -64,7 +65,7 @@ def launch(  # noqa: PLR0913 - the keywords are section `launcher` of the config
     Raises:
         UserError: If submitit is missing, this machine belongs to no cluster, or the cluster rejects the jobs.
     """
-    submitit = process.engine("submitit")
+    submitit = engine("submitit", "launcher")
     _refuse_no_cluster()
     _leave_job()
     executor = submitit.SlurmExecutor(folder.resolve() / "slurm")
@@ -82,7 +83,7 @@ def launch(  # noqa: PLR0913 - the keywords are section `launcher` of the config
     )
     try:
         with executor.batch():
-            jobs = [executor.submit(process.run, work, cpus_per_task, Path.cwd()) for _ in range(workers)]
+            jobs = [executor.submit(process.run, work, Path.cwd()) for _ in range(workers)]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         raise UserError(f"launcher: the cluster rejects the job: {one_line(error)}") from error
     array = _array(jobs[0])

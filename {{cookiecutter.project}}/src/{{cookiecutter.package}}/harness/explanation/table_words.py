@@ -1,0 +1,104 @@
+"""Explanations of single rows in words: reasons, and what would change the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .. import targets
+from ..core.text import number
+from ..exported.counterfactuals import MOST
+from ..exported.explainer import Explainer, reasons
+from ..prepared.tables import names, rows
+from .contracts import Answers, Explanation, Told
+
+if TYPE_CHECKING:
+    from ..contracts import Description
+    from ..exported.inference import Predict
+
+REASONS, LONGEST = 3, 40  # number in the model card; characters of a value
+
+
+def teller(
+    predict: Predict, answers: Answers, description: Description, reference: Mapping[str, Any]
+) -> Callable[[Explanation], Explanation]:
+    """A function that adds to an explanation what it says in words.
+
+    Args:
+        predict: The exported model.
+        answers: The explained answers.
+        description: Content of models/model.json.
+        reference: Content of models/explain.json.
+    """
+    explainer = Explainer(lambda feed: predict([feed]), description, reference)
+
+    def tell(explanation: Explanation) -> Explanation:
+        row = rows("test", [explanation.row])
+        question = targets.target(description).question(predict([row]), description)
+        verbs = answers.verbs(explanation.output, description)
+        told = Told(
+            list(reasons(partial(explainer.parts.text, row), explanation.shap, *verbs)),
+            [
+                {"changes": found["changes"], "answer": answers.answer(found["prediction"])}
+                for found in explainer.counterfactuals(row, question)
+            ]
+            if question.goals
+            else None,
+        )
+        return explanation._replace(told=told)
+
+    return tell
+
+
+def paragraphs(shown: Sequence[Explanation], fixed: Sequence[str]) -> Iterator[str]:
+    """Paragraphs of the model card.
+
+    Args:
+        shown: The explanations, with what they say in words.
+        fixed: Columns that stay as they are.
+    """
+    unchanged = f" {', '.join(fixed)} stay as they are (`evaluate.fixed`)." if fixed else ""
+    yield (
+        "Of each row in the pictures above: the strongest effects, with the value of the column and the typical one, "
+        f"and the fewest changes after which the model gives another answer. At most {MOST} columns are changed, to "
+        "values from the 5% to the 95% quantile of the training rows, or to their most frequent levels; each change "
+        f"was verified by asking the model.{unchanged} They say how the model answers, not what would follow if "
+        "somebody changed the world."
+    )
+    called = names("test")
+    yield "\n".join(line for explanation in shown for line in lines(explanation, called[explanation.row]))
+
+
+def lines(explanation: Explanation, name: str) -> Iterator[str]:
+    """Lines of the model card about one row.
+
+    Args:
+        explanation: Its explanation.
+        name: Its name.
+    """
+    told = explanation.told
+    assert told is not None
+    yield f"- **{in_line(name)}**: {in_line(explanation.caption)}"
+    yield f"  - Strongest effects: {'; '.join(map(in_line, told.reasons[:REASONS])) or 'none'}."
+    if told.counterfactuals == []:
+        yield "  - No such change gives another answer."
+    for found in told.counterfactuals or []:
+        changes = ", ".join(
+            f"{in_line(column)} = {cell(change['to'])} instead of {cell(change['from'])}"
+            for column, change in found["changes"].items()
+        )
+        yield f"  - It would be {in_line(found['answer'])} with {changes}."
+
+
+def cell(value: Any) -> str:
+    """A cell of a row as text."""
+    if value is None:
+        return "missing"
+    text = number(value) if isinstance(value, float) else in_line(str(value))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3].rstrip()}..."
+
+
+def in_line(text: str) -> str:
+    """A text in one line: names of columns may have several."""
+    return " ".join(text.split())

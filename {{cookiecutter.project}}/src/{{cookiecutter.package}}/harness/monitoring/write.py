@@ -1,0 +1,37 @@
+"""The command `monitoring`: writes the files of monitoring/."""
+
+from pathlib import Path
+
+import click
+
+from ..core import files as disk
+from . import dashboard, files, rules_tests
+from .settings import Monitoring, monitoring
+
+FOLDER = Path("monitoring")
+
+
+def texts(settings: Monitoring) -> dict[Path, str]:
+    """Path of each file -> its text.
+
+    Args:
+        settings: The objectives, and whom alerts are sent to.
+    """
+    written = {
+        "prometheus.yml": files.yaml_text(files.prometheus()),
+        "rules.yml": files.yaml_text(files.prometheus_rules(settings)),
+        "rules_test.yml": files.yaml_text(rules_tests.content(settings)),
+        "alertmanager.yml": files.yaml_text(files.alertmanager(settings)),
+        "dashboard.json": dashboard.text(settings),
+    }
+    return {FOLDER / name: text for name, text in written.items()}
+
+
+@click.command()
+def command() -> None:
+    """Write rules, alerts and dashboard into monitoring/, from conf/monitoring.yaml."""
+    for path, text in texts(monitoring()).items():
+        same = path.exists() and path.read_text(encoding="utf-8") == text
+        if not same:
+            disk.write_text(path, text)
+        print(f"{path}{': as it was' if same else ''}")

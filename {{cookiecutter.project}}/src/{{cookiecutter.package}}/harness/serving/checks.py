@@ -1,0 +1,22 @@
+"""What is verified before workers start, so that it fails once, with one line."""
+
+from . import explain, page
+from .log import log_settings
+from .model import read_model_info
+
+
+def check_model() -> None:
+    """Verifies the model, the files that explain it and describe it to the page, and the settings of the log.
+
+    Files and settings of what is switched off are not read. It prints what is kept.
+
+    Raises:
+        BentoMLException: If the service could not start.
+    """
+    info = read_model_info()
+    if explain.enabled():
+        explain.explainer(info, None)
+    if kept := log_settings(info):
+        print(kept, flush=True)
+    if page.enabled():
+        page.read(page.CONTENT)
