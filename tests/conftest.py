@@ -443,3 +443,11 @@ def quick_project(once: Once) -> BakedProject:
         project.commit("Quick")
 
     return once("quick", prepare)
+
+
+@pytest.fixture(scope="session")
+def table_project(once: Once, bake: Callable[..., BakedProject]) -> BakedProject:
+    """A reproduced project with a table of its own, for production. Do not change it: `copy` it."""
+    from own_table import prepare  # here, because it imports this file
+
+    return once("own-table", prepare, lambda: bake(task="tabular-classification", scope="production"))

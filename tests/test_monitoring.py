@@ -6,24 +6,28 @@ import os
 import random
 import re
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import yaml
 from clusters import wait_until
-from conftest import TEMPLATE, BakedProject, apt_unpack, execute
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from conftest import TEMPLATE, BakedProject, apt_unpack, execute, free_port
+from own_table import rows
+from test_service import serving
 from watching import STEP, Watch, watching
 
 MONITORING = TEMPLATE / "monitoring"
 RULES = yaml.safe_load((MONITORING / "rules.yml").read_text(encoding="utf-8"))
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
-BINS = [f"{bin:02}" for bin in range(10)]
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +98,12 @@ def exact(production: list[int], reference: list[int]) -> float:
     return (apart - log_beta([1.0] * len(both)) - log_beta([float(each) for each in both])) / math.log(10)
 
 
+def size(production: list[int], reference: list[int]) -> float:
+    """PSI, as the drift room defines it."""
+    p, q = ((np.array(each) + 0.5) / np.sum(np.array(each) + 0.5) for each in (production, reference))
+    return float(np.sum((p - q) * np.log(p / q)))
+
+
 def test_evidence_and_psi_in_promql_are_those_of_python(tools: Path, tmp_path: Path) -> None:
     """Check 4: 200 random tables, with zeros, differ by less than 0.01 digits."""
     numbers = random.Random(0)
@@ -124,8 +134,7 @@ def test_evidence_and_psi_in_promql_are_those_of_python(tools: Path, tmp_path: P
     assert len(got) == 400, told.stderr[-500:]
     assert max(abs(got["evidence", n] - exact(*table)) for n, table in enumerate(tables)) < 0.01
     for number, counts in enumerate(tables):
-        p, q = ((np.array(each) + 0.5) / np.sum(np.array(each) + 0.5) for each in counts)
-        assert got["psi", number] == pytest.approx(np.sum((p - q) * np.log(p / q)), abs=1e-9)
+        assert got["psi", number] == pytest.approx(size(*counts), abs=1e-9)
 
 
 def test_of_thirty_columns_the_one_that_drifts_alarms_alone(tools: Path, tmp_path: Path) -> None:
@@ -134,10 +143,10 @@ def test_of_thirty_columns_the_one_that_drifts_alarms_alone(tools: Path, tmp_pat
     for column in range(30):
         shares = np.full(10, 0.1) if column != 17 else np.linspace(0.02, 0.18, 10)
         counted = np.cumsum(numbers.multinomial(80, shares, 12), 0)
-        for bin, rows in enumerate(counted.T):
+        for bin, totals in enumerate(counted.T):
             labels = f'{{job="model",model_version="v",kind="input",column="c{column}",bin="{bin}"}}'
             series.append({"series": f"model_reference_rows{labels}", "values": "100x12"})
-            series.append({"series": f"model_rows_total{labels}", "values": " ".join(map(str, [0, *rows]))})
+            series.append({"series": f"model_rows_total{labels}", "values": " ".join(map(str, [0, *totals]))})
     expected = [{"labels": '{column="c17", window="1h"}', "value": 1}]
     asked = {"expr": "count by (column, window) (ALERTS)", "eval_time": "1h", "exp_samples": expected}
     test = {"interval": "5m", "input_series": series, "promql_expr_test": [asked]}
@@ -146,134 +155,106 @@ def test_of_thirty_columns_the_one_that_drifts_alarms_alone(tools: Path, tmp_pat
     execute(tools / "promtool", "test", "rules", "test.yml", cwd=tmp_path)
 
 
-NAMES = [f"c{number:02}" for number in range(30)]
-REFERENCE = {
-    **{("input", name): dict.fromkeys(BINS, 100) for name in NAMES},
-    ("answer", "answer"): {"cat": 500, "dog": 500},
-    ("confidence", "confidence"): dict.fromkeys(BINS, 100),
-    ("outcome", "outcome"): {"right": 950, "wrong": 50},
-}
-# Counters that are there from the start: name -> label and value.
-REST: dict[str, list[tuple[str, str]]] = {
-    "service_refused_total": [("reason", each) for each in ("path", "busy", "bytes")],
-    "model_predictions_total": [("label", each) for each in ("cat", "dog")],
-    "model_feedback_total": [("outcome", each) for each in ("right", "wrong", "unmatched")],
-    "model_log_rows_total": [("", "")],
-    "model_log_dropped_total": [("reason", each) for each in ("disk", "queue")],
-    "model_log_bytes_total": [("", "")],
-}
-
-
 class Replica:
-    """A process of a service as Prometheus sees it: metrics, without a model."""
+    """A process of the real service.
 
-    def __init__(self, port: int = 0) -> None:
-        self.registry = CollectorRegistry()
-        self.server, _ = start_http_server(port, "127.0.0.1", self.registry)
-        self.address = f"127.0.0.1:{self.server.server_address[1]}"
-        self.metrics: dict[str, Any] = {}
-        for (kind, column), reference in REFERENCE.items():
-            for bin, rows in reference.items():
-                self.add("model_reference_rows", rows, kind=kind, column=column, bin=bin)
-                self.add("model_rows_total", 0, kind=kind, column=column, bin=bin)
-        for bin in BINS:
-            self.add("model_reference_right_rows", 95, bin=bin)
-        self.add("model_info", 1, git_commit="c", training_key="k", mlflow_run="r")
-        for name, values in REST.items():
-            for label, each in values:
-                self.add(name, 0, **{label: each} if label else {})
-        labels = ["endpoint", "http_response_code"]
-        name = "bentoml_service_request"
-        self.requests = Counter(f"{name}_total", name, labels, registry=self.registry)
-        self.durations = Histogram(
-            f"{name}_duration_seconds", name, labels, registry=self.registry, buckets=[0.01, 0.1]
-        )
-        Gauge(f"{name}_in_progress", name, ["endpoint"], registry=self.registry).labels("/predict").set(1)
+    Attributes:
+        port: Where it answers.
+        asked: Number of rows that it was asked for since it started.
+        client: A client, while it runs.
+    """
 
-    def add(self, name: str, count: float, **labels: str) -> None:
-        if name not in self.metrics:
-            make = Counter if name.endswith("_total") else Gauge
-            self.metrics[name] = make(name, name, [*labels, "model_version"], registry=self.registry)
-        self.metrics[name].labels(*labels.values(), "0123456789ab").inc(count)
+    client: httpx.Client
 
-    def answer(self, rows: Mapping[tuple[str, str], Any]) -> None:
-        """Counts rows, by bin of each variable."""
-        for (kind, column), counts in rows.items():
-            for bin, count in zip(REFERENCE[kind, column], counts, strict=True):
-                self.add("model_rows_total", float(count), kind=kind, column=column, bin=bin)
-        for name, values in REST.items():
-            for label, each in values:
-                self.add(name, 0 if "drop" in name else 1, **{label: each} if label else {})
-        for code in ("200", "400"):
-            self.requests.labels("/predict", code).inc()
-            self.durations.labels("/predict", code).observe(0.001)
+    def __init__(self, project: BakedProject, folder: Path) -> None:
+        self.project, self.folder, self.port, self.asked = project, folder, free_port(), 0
+        self.running = ExitStack()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        env = {"SERVICE_FEEDBACK": "on", "SERVICE_LOG": str(self.folder / "log")}
+        command = ("python", "-m", "my_experiment", "serve")
+        served = serving(self.project.path, self.folder, *command, env=env, end=signal.SIGTERM, port=self.port)
+        self.client, self.asked = self.running.enter_context(served), 0
 
     def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        self.running.close()
+
+    def ask(self, table: list[dict[str, Any]]) -> None:
+        """Asks for rows, and tells the actual value of the first one."""
+        instances = [{name: row[name] for name in ("x", "z", "town")} for row in table]
+        answer = self.client.post("/predict", json={"instances": instances}).raise_for_status().json()
+        told = {"feedback": [{"id": answer["id"], "actual": table[0]["level"]}]}
+        self.client.post("/feedback", json=told).raise_for_status()
+        self.asked += len(table)
 
 
 class Fleet:
     """A service of two replicas, each with half of the rows, and one of one replica that has all of them."""
 
-    def __init__(self) -> None:
-        self.pair, self.single = [Replica(), Replica()], Replica()
-        self.numbers = np.random.default_rng(0)
-        self.turn = 0
+    def __init__(self, project: BakedProject, folder: Path) -> None:
+        self.replicas = [Replica(project, folder / name) for name in ("single", "a", "b")]
+        self.single, *self.pair = self.replicas
+        self.seed = 0
 
     def targets(self) -> list[tuple[str, dict[str, str]]]:
         pair = [(replica.address, {"release": "r2", "track": "canary"}) for replica in self.pair]
         return [*pair, (self.single.address, {"release": "r1", "track": "stable"})]
 
-    def ask(self, rows: int, drifted: str = "") -> None:
-        """Answers rows in both services."""
-        drawn = {}
-        for (kind, column), reference in REFERENCE.items():
-            shares = np.array([*reference.values()]) / sum(reference.values())
-            if column == drifted:
-                shares = np.linspace(0, 0.2, len(shares))
-            drawn[kind, column] = self.numbers.multinomial(rows, shares)
-        self.single.answer(drawn)
-        self.pair[self.turn % 2].answer(drawn)
-        self.turn += 1
+    def ask(self, seconds: int, shift: float = 0.0) -> None:
+        """Asks both services for 32 rows a second: from 64 on, a sample would be counted."""
+        for _ in range(2 * seconds):
+            begun = time.monotonic()
+            self.seed += 1
+            table = rows(16, self.seed, shift)
+            self.single.ask(table)
+            self.pair[self.seed % 2].ask(table)
+            time.sleep(max(0, begun + 0.5 - time.monotonic()))  # the rate of these clients
 
-    def restart(self) -> None:
-        port = self.pair[0].server.server_address[1]
-        self.pair[0].stop()
-        self.pair[0] = Replica(port)
+    def scraped(self, watch: Watch) -> bool:
+        """Whether Prometheus has seen all rows since each replica started."""
+        asked = {replica.address: replica.asked for replica in self.replicas}
+        counted = watch.query('sum by (instance) (model_rows_total{column="x"})')
+        return {each["metric"]["instance"]: float(each["value"][1]) for each in counted} == asked
 
     def stop(self) -> None:
-        for replica in (*self.pair, self.single):
+        for replica in self.replicas:
             replica.stop()
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
-    fleet = Fleet()
-    yield fleet
-    fleet.stop()
+def fleet(table_project: BakedProject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    fleet = Fleet(table_project, tmp_path_factory.mktemp("fleet"))
+    try:
+        with ThreadPoolExecutor() as together:
+            list(together.map(Replica.start, fleet.replicas))
+        yield fleet
+    finally:
+        fleet.stop()
 
 
 @pytest.fixture(scope="module")
 def watch(fleet: Fleet, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
-    """Both services, watched, after enough scrapes of rows as in training."""
+    """Both services, watched, after some seconds of rows as in training, and of requests that are none."""
     with watching(tmp_path_factory.mktemp("watch"), tools, fleet.targets()) as watch:
-        scraped = 'min(count_over_time(model_rows_total{column="c00",bin="00"}[1h]))'
-        for scrapes in range(1, 9):
-            wait_until(partial(at_least, watch, scraped, scrapes), f"{scrapes} scrapes")
-            fleet.ask(40)
-        wait_until(lambda: len(watch.query("model:drift:psi1d")) == 2 * len(REFERENCE), "rules are evaluated")
+        wait_until(lambda: watch.value("sum(up)") == 3, "all are scraped")
+        for replica in fleet.replicas:
+            assert replica.client.post("/predict", content=b"[").status_code >= 400
+            assert replica.client.get("/nothing").status_code == 404
+        fleet.ask(4)
+        wait_until(lambda: fleet.scraped(watch), "all rows are scraped")
+        last = [rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule][-1]
+        wait_until(lambda: len(watch.query(last)) == 2, "rules are evaluated")
         yield watch
-
-
-def at_least(watch: Watch, expression: str, value: float) -> bool:
-    return (watch.value(expression) or 0) >= value
 
 
 def expressions() -> dict[str, str]:
     """Where an expression stands -> the expression: of panels and rules."""
     found = {}
-    chosen = {"$job": "model", "$release": ".*", "$track": ".*", "$column": "c00", "$__rate_interval": "1m"}
+    chosen = {"$job": "model", "$release": ".*", "$track": ".*", "$column": "x", "$__rate_interval": "1m"}
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):
             text = target["expr"]
@@ -312,30 +293,47 @@ def test_a_renamed_metric_is_noticed(watch: Watch) -> None:
         assert without_data(watch, renamed), f"nothing would notice that {name} has another name"
 
 
+def drift_is_scraped(watch: Watch) -> float:
+    """When so many drifted rows of the stable release were scraped that they are evidence, in seconds since 1970."""
+    of = '{track="stable",kind="input",column="x"}'
+    known = {each["metric"]["bin"]: int(each["value"][1]) for each in watch.query(f"model_reference_rows{of}")}
+    scrapes: dict[float, dict[str, int]] = {}
+    for each in watch.query(f"model_rows_total{of}[10m]"):
+        for at, count in each["values"]:
+            scrapes.setdefault(float(at), {})[each["metric"]["bin"]] = int(count)
+    limit = 3 + math.log10(len(watch.query('model:drift:evidence1h{track="stable"}')))
+    for at, scrape in sorted(scrapes.items()):
+        counts = [scrape[bin] for bin in known], [*known.values()]
+        if exact(*counts) > limit and size(*counts) > 0.1:
+            return at
+    raise AssertionError(scrapes)
+
+
 def test_a_planted_drift_reaches_people(fleet: Fleet, watch: Watch) -> None:
-    """Check 7."""
+    """Checks 7 and 8."""
     assert watch.alerts("InputDrift") == []
-    fleet.restart()
-    resets = 'sum(resets(model_rows_total{track="canary",column="c07"}[1m]))'
+    first = fleet.pair[0]
+    first.stop()
+    first.start()
+    resets = 'sum(resets(model_rows_total{track="canary",column="x"}[1m]))'
     wait_until(lambda: (watch.value(resets) or 0) > 0, "the restart is seen")
-    fleet.ask(40)  # rows of the replica that has begun anew
-    for _ in range(20):
-        fleet.ask(40, drifted="c07")
+    fleet.ask(4, shift=1.5)
 
     def told() -> set[str]:
         return {each["labels"]["track"] for each in watch.alerts("InputDrift")}
 
     wait_until(lambda: told() == {"stable", "canary"}, "a message of both")
+    version = json.loads(fleet.single.project.read("models/model.json"))["sha256"][:12]
     for alert in watch.alerts("InputDrift"):
-        assert alert["labels"]["column"] == "c07" and alert["labels"]["model_version"] == "0123456789ab"
-        assert "model 0123456789ab of model, release r" in alert["annotations"]["summary"]
-        assert "values of c07 are" in alert["annotations"]["summary"]
+        assert alert["labels"]["column"] == "x" and alert["labels"]["model_version"] == version
+        assert f"model {version} of model, release r" in alert["annotations"]["summary"]
+        assert "values of x are" in alert["annotations"]["summary"]
         assert alert["annotations"]["runbook"] == "docs/runbook.md#inputdrift"
-    # The rows were all scraped at a time; the alert fires at most three evaluations later.
-    (series,) = watch.query('model_rows_total{track="stable",column="c07",bin="09"}[2m]')
-    times = [float(at) for at, rows in series["values"] if rows == series["values"][-1][1]]
-    (alert,) = {
-        each["startsAt"]: each for each in watch.alerts("InputDrift") if each["labels"]["track"] == "stable"
-    }.values()
-    evaluations = (datetime.fromisoformat(alert["startsAt"]).timestamp() - times[0]) / STEP
-    assert evaluations <= 3
+    begun = min(each["startsAt"] for each in watch.alerts("InputDrift") if each["labels"]["track"] == "stable")
+    assert datetime.fromisoformat(begun).timestamp() - drift_is_scraped(watch) <= 3 * STEP
+
+    wait_until(lambda: fleet.scraped(watch), "all rows are scraped")
+    name, now = 'model:drift:evidence1h{kind="input",column="x"}', time.time()
+    wait_until(lambda: (watch.value(f"min(timestamp({name}))") or 0) > now, "rules are evaluated again")
+    evidence = {each["metric"]["track"]: float(each["value"][1]) for each in watch.query(name)}
+    assert evidence["canary"] == pytest.approx(evidence["stable"], rel=0.05)

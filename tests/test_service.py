@@ -92,9 +92,10 @@ def serving(
     host: str = "127.0.0.1",
     verify: ssl.SSLContext | None = None,
     end: signal.Signals = signal.SIGINT,
+    port: int = 0,
 ) -> Iterator[httpx.Client]:
-    """Runs a server until the block ends; gives a client of it once /readyz says so."""
-    port = free_port()
+    """Runs a server until the block ends, on a free port unless one is given; gives a client once /readyz says so."""
+    port = port or free_port()
     home.mkdir(parents=True, exist_ok=True)
     log = home / "serve.log"
     words = [str(VENV / "bin" / command[0]), *command[1:], "--host", host, "--port", str(port)]
