@@ -194,7 +194,7 @@ def packed_files(project: BakedProject) -> set[str]:
     files += [file for name in names if (file := harness / f"exported/{name}.py").exists()]
     files += [harness / "packaging/symbols.py"]  # for the build of the image
     files += [harness / "serving/static" / name for name in ("docs.html", "page.css", "page.js")]
-    rooms = ("capture", "core", "drift", "inputs", "serving", "targets")
+    rooms = ("audit", "capture", "core", "drift", "inputs", "serving", "targets")
     files += [file for room in rooms for file in (harness / room).glob("*.py")]
     stems = ("decision", "explain", "model", "page", "reference")
     models = {"models/model.onnx", *(f"models/{stem}.json" for stem in stems)}

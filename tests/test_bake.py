@@ -235,6 +235,7 @@ SERVICE = set(
     conf/gates/default.yaml
     docs/image.md
     docs/lineage.md
+    docs/audit.md
     docs/log.md
     docs/predict.md
     docs/release.md
@@ -255,6 +256,10 @@ SERVICE = set(
     src/<package>/harness/batch/items.py
     src/<package>/harness/batch/parts.py
     src/<package>/harness/batch/predict.py
+    src/<package>/harness/audit/__init__.py
+    src/<package>/harness/audit/chain.py
+    src/<package>/harness/audit/trail.py
+    src/<package>/harness/audit/verify.py
     src/<package>/harness/capture/__init__.py
     src/<package>/harness/capture/answered.py
     src/<package>/harness/capture/contracts.py
@@ -262,6 +267,7 @@ SERVICE = set(
     src/<package>/harness/capture/log.py
     src/<package>/harness/capture/segments.py
     src/<package>/harness/capture/settings.py
+    src/<package>/harness/core/environment.py
     src/<package>/harness/lineage.py
     src/<package>/harness/packaging/__init__.py
     src/<package>/harness/packaging/bento.py
@@ -283,6 +289,7 @@ SERVICE = set(
     src/<package>/harness/release/versions.py
     src/<package>/harness/serving/__init__.py
     src/<package>/harness/serving/admission.py
+    src/<package>/harness/serving/auditing.py
     src/<package>/harness/serving/arrivals.py
     src/<package>/harness/serving/body.py
     src/<package>/harness/serving/checks.py

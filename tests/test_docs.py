@@ -35,6 +35,7 @@ ELSEWHERE = {
     # a service that keeps what it is asked, a key, and a home to keep both in
     r"python -c 'import pyrage.*": "test_loop.py::test_the_loop",
     r"SERVICE_LOG=.*": "test_loop.py::test_the_loop",
+    r"python -m my_experiment audit verify .*": "test_loop.py::check_audit",
     r"dvc import-url ~/production data/production": "test_loop.py::test_the_loop",
     r"SERVICE_LOG_IDENTITY=.*": "test_loop.py::test_the_loop",
     # minutes

@@ -36,7 +36,7 @@ def test_the_loop(project: BakedProject, tmp_path: Path) -> None:
     home.mkdir()
     env = ENV | {"HOME": str(home)}
     project.run("bash", "-c", keep[0], env=env)
-    with serve(project, f"export HOME={home}; {keep[1]}", port) as server:
+    with serve(project, f"export HOME={home} SERVICE_AUDIT={home}/audit; {keep[1]}", port) as server:
         wait_until_ready(f"http://127.0.0.1:{port}/readyz", server)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             labels = ask(client, rows(300, 1, shift=0.5))
@@ -49,6 +49,7 @@ def test_the_loop(project: BakedProject, tmp_path: Path) -> None:
         printed = stop(server)
     assert f"SERVICE_LOG: 1 of all requests and answers are kept in {home}/production, encrypted" in printed
     assert "Traceback" not in printed
+    check_audit(project, home, printed)
     segments = list((home / "production").rglob("*.jsonl.gz.age"))
     assert segments and all(segment.stat().st_mode & 0o777 == 0o600 for segment in segments)
 
@@ -79,6 +80,21 @@ def test_the_loop(project: BakedProject, tmp_path: Path) -> None:
     assert again.stdout.startswith("0 labeled example(s)")
     project.run("dvc", "repro", "--force")
     assert project.git_status() == ""
+
+
+def check_audit(project: BakedProject, home: Path, printed: str) -> None:
+    """The commands of docs/audit.md, on the log of the service: who told what, without a value."""
+    whole, with_head = blocks(project.read("docs/audit.md"))[0]
+    env = ENV | {"HOME": str(home)}
+    head = re.findall(r"audit: head (\d+:[0-9a-f]{64})$", printed, re.M)[-1]
+    with_head = re.sub(r"\d+:[0-9a-f]{64}", head, with_head)
+    assert f"nothing was changed; head {head}\n" in project.run("bash", "-c", whole, env=env).stdout
+    assert project.run("bash", "-c", with_head, env=env).stdout.count("\n") == 1
+    lines = [json.loads(line) for line in (home / "audit/audit.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", "configuration", *["feedback"] * (len(lines) - 3), "stop"]
+    assert sum(line.get("repeated", 0) for line in lines) == 1
+    assert sum(line.get("right", 0) + line.get("wrong", 0) for line in lines) == 300
+    assert "low" not in str([line for line in lines if line["event"] == "feedback"])
 
 
 def ask(client: httpx.Client, table: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ RERUNS = {
     "harness/serving": set(),
     "harness/executors": set(),
     "harness/batch": set(),
+    "harness/audit": set(),
     "harness/capture": set(),
     "harness/drift": {"evaluate"},
     "harness/sweep": set(),

@@ -18,7 +18,7 @@ def outcome(actual: Any, half: float | None = 1.0) -> str:
     answered = Answered(0.0, new_id(), "application/json", b"", {}, np.array([[2.5]], np.float32), b"")
     receiver.append(answered)
     body = json.dumps({"feedback": [{"id": answered.id, "actual": actual}]}).encode()
-    (told,) = json.loads(bytes(receiver.take(body, {}).body))["outcomes"]
+    (told,) = receiver.take(body, {})
     return str(told)
 
 

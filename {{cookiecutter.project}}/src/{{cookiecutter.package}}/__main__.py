@@ -19,6 +19,7 @@ COMMANDS = {
     "bento": ("harness.packaging.bento", "Build the Bento of a registered version."),
     "image": ("harness.packaging.image", "Build or push the container image of the service."),
     "savedmodel": ("harness.packaging.savedmodel", "Export the model for TensorFlow Serving, or as a Keras file."),
+    "audit": ("harness.audit.verify", "Verify the audit log: who did what."),
     "collect": ("harness.feedback.collect", "Add labeled examples from production to the data."),
     "monitoring": ("harness.monitoring.write", "Write rules, alerts and dashboard into monitoring/."),
     "production": ("harness.feedback.production", "Report on production: drift and quality by week."),

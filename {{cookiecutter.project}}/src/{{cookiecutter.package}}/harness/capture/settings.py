@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..core.environment import folder
 from ..core.errors import UserError, closest, one_line
 from .contracts import HASH
 
@@ -66,7 +67,7 @@ def read(private: Mapping[str, str], environment: Mapping[str, str] = os.environ
         return None
     _refuse_unknown(environment)
     return Settings(
-        _folder(environment[FOLDER]),
+        folder(FOLDER, environment[FOLDER]),
         _number(environment, "SAMPLE", 1.0, 0.0, 1.0),
         _recipient(environment.get(f"{PREFIX}RECIPIENT", "")),
         _key(environment.get(f"{PREFIX}KEY", ""), private),
@@ -85,17 +86,6 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
         if name.startswith(PREFIX) and name not in known:
             close = closest(name, known)
             raise UserError(f"{name}: there is no such variable" + (f"; did you mean {close}?" if close else ""))
-
-
-def _folder(name: str) -> Path:
-    folder = Path(name)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{FOLDER}={name}: the folder cannot be made: {error.strerror}") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{FOLDER}={name}: the folder cannot be written to")
-    return folder.resolve()
 
 
 def _number(environment: Mapping[str, str], name: str, default: float, low: float, high: float) -> float:

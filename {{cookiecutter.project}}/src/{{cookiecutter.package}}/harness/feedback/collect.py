@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from .. import configuration
+from .. import audit, configuration
 from ..core import config, programs, text
 from ..core.commands import FILE
 from ..core.errors import UserError
@@ -58,6 +58,7 @@ def collect(folder: Path = SEGMENTS) -> Collected:
     chosen = shares.first(checked.usable, taken)
     files: list[Path] = []
     if chosen:
+        audit.record("collect", examples=len(chosen), contributors=len({each.contributor for each in chosen}))
         written = writer.write(chosen, source, known.name)
         files = track([*written, known.add(chosen)])
     unmatched = len(labels) - len(examples) - sum(key in known.keys for key in labels)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import audit
 from ..core.errors import UserError
 from ..release import judge, versions
 from ..tracking import git, lockfile, store
@@ -71,6 +72,7 @@ def build(name: str) -> None:
             "--label",
             f"registered_model={label}",
         ]
+        audit.record("bento", version=label, bento=tag, commit=commit)
         done = subprocess.run(bentoml, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.stderr.write(done.stdout)

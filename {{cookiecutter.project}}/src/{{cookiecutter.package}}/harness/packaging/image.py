@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from .. import audit
 from ..core import files
 from ..core.errors import UserError
 from ..core.paths import NAME
@@ -146,6 +147,7 @@ def push(builder: str, tag: str, registry: str) -> list[str]:
     name, _, version = tag.partition(":")
     revision = image.labels.get("org.opencontainers.image.revision", "")
     tags = "" if not revision or revision.endswith("-dirty") else git.git("tag", "--points-at", revision) or ""
+    audit.record("push", image=tag, id=image.id, registry=registry, commit=revision)
     names = []
     for git_tag in [version, *tags.split()]:
         # A git tag may hold characters that an image tag may not.

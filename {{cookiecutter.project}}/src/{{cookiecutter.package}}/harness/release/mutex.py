@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from .. import audit
 from ..core.errors import UserError
 from ..tracking import store
 from .versions import MODEL
@@ -102,5 +103,6 @@ def unlock() -> str:
     holder = _holder(registry)
     if holder is None:
         return f"{MODEL} is not locked"
+    audit.record("unlock", holder=holder.get("holder"))
     registry.delete_registered_model(LOCK)
     return f"{MODEL} was locked since {holder.get('since')} by {holder.get('holder')}; the lock is removed"

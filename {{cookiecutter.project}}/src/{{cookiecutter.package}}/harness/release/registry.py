@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import audit
 from ..core import text
 from ..core.errors import UserError
 from ..evaluation.metadata import without
@@ -58,6 +59,7 @@ def register() -> str:
         version = existing or _new_version(registry, run, commit, description)
         number = str(version.version)
         alias = CHAMPION if versions.aliases(registry).get(CHAMPION) == number else CHALLENGER
+        audit.record("register", version=f"{MODEL}/{number}", alias=alias, commit=commit)
         if alias == CHALLENGER:
             registry.set_registered_model_alias(MODEL, CHALLENGER, number)
     return f"{MODEL}/{number}{' was registered before' if existing else ''}, alias {alias}"
@@ -209,6 +211,7 @@ def _move(registry: "MlflowClient", number: str, earlier: Sequence[str], require
     # The tag comes first: without the alias it has no effect, and setting the alias is one transaction.
     registry.set_model_version_tag(MODEL, number, BEFORE, json.dumps(list(earlier[-HISTORY:])))
     require_lock()
+    audit.record("champion", version=f"{MODEL}/{number}")
     registry.set_registered_model_alias(MODEL, CHAMPION, number)
 
 

@@ -1,14 +1,14 @@
 """What is verified before workers start, so that it fails once, with one line."""
 
-from . import explain, page
+from . import auditing, explain, page
 from .log import log_settings
 from .model import read_model_info
 
 
 def check_model() -> None:
-    """Verifies the model, the files that explain it and describe it to the page, and the settings of the log.
+    """Verifies the model, the files that explain it and describe it to the page, and the settings of the logs.
 
-    Files and settings of what is switched off are not read. It prints what is kept.
+    Files and settings of what is switched off are not read. It prints what is kept and recorded.
 
     Raises:
         BentoMLException: If the service could not start.
@@ -18,5 +18,7 @@ def check_model() -> None:
         explain.explainer(info, None)
     if kept := log_settings(info):
         print(kept, flush=True)
+    if place := auditing.folder():
+        print(f"SERVICE_AUDIT: who did what is recorded in {place}", flush=True)
     if page.enabled():
         page.read(page.CONTENT)

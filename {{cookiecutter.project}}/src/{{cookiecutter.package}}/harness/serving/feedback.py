@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 from annotated_types import Len
-from starlette.responses import JSONResponse
 
 from ..capture.contracts import Feedback
 from ..drift import verdicts
@@ -87,7 +86,7 @@ class Receiver:
                 _, (output, _) = self._answers.popitem(last=False)
                 self._bytes -= output.nbytes
 
-    def take(self, body: bytes, headers: Mapping[str, str]) -> JSONResponse:
+    def take(self, body: bytes, headers: Mapping[str, str]) -> list[str]:
         """Counts and keeps feedback: all items of a body, or none.
 
         Args:
@@ -112,7 +111,7 @@ class Receiver:
                 counted.inc()
         if self._log:
             self._log.take_feedback(time.time(), contributor(headers), [self._kept(item) for item in items])
-        return JSONResponse({"model_version": self._version, "outcomes": outcomes})
+        return outcomes
 
     def _kept(self, item: Item) -> Feedback:
         is_class = "classes" in self._description

@@ -11,6 +11,7 @@ import asyncio
 import io
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from ..capture.answered import Answered, new_id
 from ..core.paths import NAME
 from ..exported import NOT_FINITE
 from ..inputs.contracts import ArrayDecoder, JsonLimits
-from . import checks, counting, explain, feedback, page
+from . import auditing, checks, counting, explain, feedback, page
 from .admission import Admission
 from .body import FORM, JSON, check_size, read, uploaded_file
 from .interfaces import Actual, Explanations, File, Instances, Outcomes, Predictions, predictions_response
@@ -156,6 +157,7 @@ class ModelService:
         reference = counting.reference(self.info)
         self._facts = counting.facts(self.info, reference)
         counts = counting.Counting(reference, self.info.version) if reference else None
+        auditing.start(self.info, self.limits)
         self._observer = Observer([consumer for consumer in (counts, log) if consumer])
 
     @bentoml.on_shutdown
@@ -163,6 +165,7 @@ class ModelService:
         """Counts and keeps the last answers, after they are sent."""
         self._reader.shutdown(wait=False, cancel_futures=True)
         self._observer.close()
+        auditing.stop()
 
     async def __metrics__(self, text: str) -> str:
         """The answer to /metrics: what BentoML has collected, and what does not change."""
@@ -235,7 +238,7 @@ class ModelService:
             if content_type == FORM:
                 body = await uploaded_file(instances, body)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._explaining, self._explain, content_type, body, wanted)
+            return await loop.run_in_executor(self._explaining, self._explain, instances, content_type, body, wanted)
         except Refusal as refusal:
             return refusal.response()
         finally:
@@ -247,11 +250,13 @@ class ModelService:
         assert self._feedback is not None  # otherwise there is no such path
         try:
             _, body = await read(feedback, JSON)
-            return self._feedback.take(body, feedback.headers)
+            outcomes = self._feedback.take(body, feedback.headers)
+            auditing.record("feedback", feedback, **Counter(outcomes))
+            return JSONResponse({"model_version": self.info.version, "outcomes": outcomes})
         except Refusal as refusal:
             return refusal.response()
 
-    def _explain(self, content_type: str, body: bytes, with_counterfactuals: bool) -> Response:
+    def _explain(self, request: Request, content_type: str, body: bytes, with_counterfactuals: bool) -> Response:
         most = self.limits.explained
         if content_type == JSON:
             feeds = self._parse(body, self._explain_model, self._explain_json)
@@ -266,6 +271,7 @@ class ModelService:
         answers = [{"prediction": prediction} | found for prediction, found in pairs]
         told = bytes(JSONResponse(answer).body)
         self._observe(Answered(time.time(), answer["id"], content_type, body, feeds, output, told))
+        auditing.record("explain", request, id=answer["id"], rows=count)
         return JSONResponse({key: answer[key] for key in ("id", "model_version")} | {"explanations": answers})
 
     def _parse(self, body: bytes, model: type[pydantic.BaseModel], limits: JsonLimits) -> dict[str, Array]:
