@@ -1,6 +1,7 @@
 """The audit log: one chain of several processes, in which nothing can be changed unnoticed."""
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -45,7 +46,7 @@ def edited(lines: Lines, place: int, old: bytes, new: bytes) -> Lines:
 
 
 def test_each_line_has_the_hash_of_the_line_before(lines: Lines, tmp_path: Path) -> None:
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         assert json.loads(line)["previous"] == hashlib.sha256(before).hexdigest()
     head = chain.head(tmp_path)
     assert str(head) == f"9:{hashlib.sha256(lines[-1]).hexdigest()}"
@@ -56,7 +57,10 @@ def test_each_line_has_the_hash_of_the_line_before(lines: Lines, tmp_path: Path)
 
 
 CHANGES: dict[str, tuple[Callable[[Lines], Lines], str]] = {
-    "changed": (lambda x: edited(x, 4, b'"right":5', b'"right":6'), "line 5 was changed: line 6 has another hash of it"),
+    "changed": (
+        lambda x: edited(x, 4, b'"right":5', b'"right":6'),
+        "line 5 was changed: line 6 has another hash of it",
+    ),
     "first changed": (lambda x: edited(x, 0, b"ward 3", b"ward 4"), "line 1 was changed: line 2 has another"),
     "another beginning": (lambda x: edited(x, 0, b'"previous":"0', b'"previous":"1'), "line 1 was changed"),
     "removed": (lambda x: x[:4] + x[5:], "line 5 was removed"),
@@ -118,8 +122,8 @@ def test_several_processes_write_one_chain(tmp_path: Path) -> None:
     verdict = verify(read(tmp_path))
     assert verdict.head.number == 800 and verdict.findings == []
     written = [(line["worker"], line["number"]) for line in contents(tmp_path)]
-    for worker in "0123":  # none is lost, and those of a process are in order
-        assert [number for each, number in written if each == worker] == [n for n in range(100) for _ in "ab"]
+    for name in "0123":  # none is lost, and those of a process are in order
+        assert [number for each, number in written if each == name] == [n for n in range(100) for _ in "ab"]
 
 
 def test_a_line_cut_by_a_power_failure_stays_and_is_named(lines: Lines, tmp_path: Path) -> None:
