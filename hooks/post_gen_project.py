@@ -117,6 +117,7 @@ SERVICE = [
 PRODUCTION = [
     *SERVICE,
     "conf/monitoring.yaml",
+    "docs/encryption.md",
     "docs/monitoring.md",
     "docs/runbook.md",
     "docs/feedback.md",

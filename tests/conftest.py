@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -295,12 +296,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_ready(url: str, server: subprocess.Popen[Any], seconds: float = 120) -> None:
-    """Waits until an address answers 200."""
+def wait_until_ready(
+    url: str, server: subprocess.Popen[Any], seconds: float = 120, trusted: Path | None = None
+) -> None:
+    """Waits until an address answers 200; `trusted` is the certificate of the authority that it is known by."""
     deadline = time.monotonic() + seconds
+    verify = ssl.create_default_context(cafile=trusted)
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            if httpx.get(url, timeout=5).status_code == 200:
+            if httpx.get(url, timeout=5, verify=verify).status_code == 200:
                 return
         except httpx.HTTPError:
             time.sleep(0.1)  # between two looks at the condition

@@ -323,6 +323,7 @@ SERVICE = set(
 PRODUCTION = set(
     """
     conf/monitoring.yaml
+    docs/encryption.md
     docs/feedback.md
     docs/monitoring.md
     docs/runbook.md
@@ -905,7 +906,20 @@ def test_pre_commit_is_installed_for_the_stages_that_the_hooks_name(
         assert (project.path / ".git" / "hooks" / stage).is_file()
 
 
-SECRET = "aws_secret_access_key = 'wJalrXUtnFEMI" + "/K7MDENG/bPxRfiCYzzzzzzzKEY'\n"
+# A file for each kind of secret that a project meets, in pieces, which no scanner of secrets joins.
+SECRETS = {
+    "aws.py": "aws_secret_access_key = 'wJalrXUtnFEMI" + "/K7MDENG/bPxRfiCYzzzzzzzKEY'\n",
+    "redis.env": "SERVICE_RATE_STORAGE=redis://me:" + "rain4tomorrow@cache:6379/0\n",
+    "database.env": "STORE=postgresql://mlflow:" + "rain4tomorrow@db/mlflow\n",
+    "login.env": "MLFLOW_TRACKING_PASSWORD=" + "rain4tomorrow\n",
+    "hashes.env": "SERVICE_LOG_KEY=" + "5f0c8b9a3d7e41c2" + "96e8b0a7d4f1c35b\n",
+    "azure.env": "CONNECTION=AccountName=a;AccountKey=" + "q1w2e3r4t5y6u7i8o9p0" * 4 + "a1b2c3==\n",
+    "google.json": '{"private_key": "-----BEGIN ' + 'PRIVATE KEY-----\\nMIIEvQ\\n"}\n',
+}
+TOKENS = {
+    "age.txt": "# public key: age1...\nAGE-SECRET-KEY-" + "1QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7LQPZRY9X8GF2TVDW0S3JN54KHCE\n",
+    "ask.sh": "curl -H 'Authorization: Bearer " + "vHq1Zb7YtLr0XcK9wPn3MeUaSd5Gf2Ji8QoTx6Ry4Bl'\n",
+}
 
 
 NOTEBOOK = json.dumps(
@@ -955,7 +969,8 @@ NOTEBOOK = json.dumps(
         ("large-files", "bad.bin", "0" * 2_000_000),
         ("nbstripout", "bad.ipynb", NOTEBOOK),
         ("private-key", "bad.txt", "-----BEGIN RSA " + "PRIVATE KEY-----\n"),
-        ("secrets", "bad.py", SECRET),
+        *(("secrets", name, text) for name, text in SECRETS.items()),
+        *(("tokens", name, text) for name, text in TOKENS.items()),
     ],
 )
 def test_each_hook_finds_what_it_is_for(

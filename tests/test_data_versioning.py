@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import httpx
 import numpy as np
 import pytest
@@ -166,8 +167,20 @@ def test_a_colleague_gets_everything_from_s3(
 
     # A server that speaks S3's protocol; written to .dvc/config.local, which git ignores.
     project.run("dvc", "remote", "modify", "--local", "storage", "endpointurl", s3)
+    # Encrypted with a key of the owner's, as docs/remote-s3.md says.
+    project.run("dvc", "remote", "modify", "storage", "sse", "aws:kms")
+    project.run("dvc", "remote", "modify", "storage", "sse_kms_key_id", "alias/my-experiment")
+    project.commit("Key")
     project.run("dvc", "push", env=AWS)
     assert project.git_status() == ""
+    bucket = boto3.resource(
+        "s3", endpoint_url=s3, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+    ).Bucket("bucket")
+    stored = [each.Object() for each in bucket.objects.all()]
+    assert len(stored) > 180  # each picture, and the outputs
+    assert {(each.server_side_encryption, each.ssekms_key_id) for each in stored} == {
+        ("aws:kms", "alias/my-experiment")
+    }
 
     colleague = clone(project, tmp_path / "colleague")
     colleague.run("dvc", "pull", env={**AWS, "AWS_ENDPOINT_URL": s3})  # the other way to say where it is

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import authority
 from clusters import wait_until
 from conftest import VENV, BakedProject, apt_install, free_port, package_python, wait_until_ready
 from processes import running
@@ -38,7 +39,7 @@ def postgres_programs() -> Path:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """Gives the address of an MLflow server whose store is PostgreSQL."""
+    """Gives the address of an MLflow server whose store is PostgreSQL, reached by TLS."""
     pytest.importorskip("psycopg2")
     programs = postgres_programs()
     folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))  # a socket's path has 107 characters at most
@@ -58,13 +59,20 @@ def server() -> Iterator[str]:
         assert done.returncode == 0, (folder / "log").read_text()
 
     run("initdb", "--pgdata", database, "--auth=trust", "--username=mlflow", "--no-sync")
+    issuer = authority(folder, "team")
+    certificate, key = issuer.issue("database")
+    key.chmod(0o600)
+    if as_user:
+        os.chown(key, as_user["user"], as_user["group"])
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    options += f" -c ssl=on -c ssl_cert_file={certificate} -c ssl_key_file={key}"
+    verified = f"sslmode=verify-full&sslrootcert={issuer.file}"  # as docs/encryption.md says
     run("pg_ctl", "start", "--pgdata", database, "--wait", "--options", options)
     try:
         run("createdb", "--host=127.0.0.1", f"--port={port}", "--username=mlflow", "mlflow")
         with running(
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(listening),
-            "--workers", "1", "--backend-store-uri", f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow",
+            "--workers", "1", "--backend-store-uri", f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow?{verified}",
             "--artifacts-destination", folder / "artifacts",
             cwd=folder, env={**os.environ, "PATH": f"{VENV / 'bin'}:{os.environ['PATH']}", "HOME": str(folder)},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from certificates import authority
 from conftest import BakedProject, execute, free_port, package_python, wait_until_ready
 from processes import running
 
@@ -104,8 +105,8 @@ def test_a_server_that_is_away_costs_a_warning_and_is_caught_up_with(
     reproduced_project: BakedProject, copy: Copy, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     project = copy(reproduced_project)
-    port = free_port()
-    server_uri = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    port, store = free_port(), tmp_path_factory.mktemp("server")
+    server_uri = {"MLFLOW_TRACKING_URI": f"https://127.0.0.1:{port}"}
     done = project.run("dvc", "repro", "--force", "--single-item", "evaluate", env=server_uri)
     assert "could not be reached" in done.stderr
     assert "python -m my_experiment log" in done.stderr
@@ -114,14 +115,22 @@ def test_a_server_that_is_away_costs_a_warning_and_is_caught_up_with(
     refused = project.run(sys.executable, "-m", "my_experiment", "log", env=ENV | server_uri, check=False)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: MLflow at") and "Traceback" not in refused.stderr
-    store = tmp_path_factory.mktemp("server")
+    # Over TLS, by a certificate of the team's own authority, as docs/encryption.md says.
+    issuer = authority(store, "team")
+    certificate, key = issuer.issue("mlflow")
+    trust = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(issuer.file)}
     with running(
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backend-store-uri", f"sqlite:///{store}/server.db", "--artifacts-destination", store / "artifacts",
+        "--uvicorn-opts", f"--ssl-certfile {certificate} --ssl-keyfile {key}",
         cwd=store, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as server:  # fmt: skip
-        wait_until_ready(f"http://127.0.0.1:{port}/health", server)
-        logged = project.run(sys.executable, "-m", "my_experiment", "log", env=ENV | server_uri)
+        wait_until_ready(f"https://127.0.0.1:{port}/health", server, trusted=issuer.file)
+        unknown = project.run(sys.executable, "-m", "my_experiment", "log", env=ENV | server_uri, check=False)
+        assert unknown.returncode == 1
+        assert "certificate verify failed: unable to get local issuer certificate (MLFLOW_TR" in unknown.stderr
+        assert len(unknown.stderr.splitlines()) == 1
+        logged = project.run(sys.executable, "-m", "my_experiment", "log", env=ENV | server_uri | trust)
         assert "logged as run" in logged.stdout
 
 

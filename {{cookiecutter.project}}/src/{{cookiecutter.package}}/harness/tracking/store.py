@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -176,6 +177,10 @@ def failure(error: BaseException) -> str:
     """
     if isinstance(error, UserError):
         return one_line(error)
+    untrusted = re.search(r"certificate verify failed: ([^(]+) \(", str(error))
+    if untrusted:  # requests puts it behind the whole address of the call
+        trust = "MLFLOW_TRACKING_SERVER_CERT_PATH names the file of an authority to trust"
+        return f"MLflow at {uri()} could not be reached: certificate verify failed: {untrusted[1]} ({trust})"
     cause: BaseException | None = error
     # The errors of requests are OSErrors without a number, which those of the operating system have.
     while cause and not (isinstance(cause, OSError) and cause.errno is None):
