@@ -912,12 +912,12 @@ SECRETS = {
     "redis.env": "SERVICE_RATE_STORAGE=redis://me:" + "rain4tomorrow@cache:6379/0\n",
     "database.env": "STORE=postgresql://mlflow:" + "rain4tomorrow@db/mlflow\n",
     "login.env": "MLFLOW_TRACKING_PASSWORD=" + "rain4tomorrow\n",
-    "hashes.env": "SERVICE_LOG_KEY=" + "5f0c8b9a3d7e41c2" + "96e8b0a7d4f1c35b\n",
+    "hashes.env": "SERVICE_LOG_KEY=" + "5f0c8b9a3d7e41c2" * 2 + "\n",  # pragma: allowlist secret
     "azure.env": "CONNECTION=AccountName=a;AccountKey=" + "q1w2e3r4t5y6u7i8o9p0" * 4 + "a1b2c3==\n",
     "google.json": '{"private_key": "-----BEGIN ' + 'PRIVATE KEY-----\\nMIIEvQ\\n"}\n',
 }
 TOKENS = {
-    "age.txt": "# public key: age1...\nAGE-SECRET-KEY-" + "1QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7LQPZRY9X8GF2TVDW0S3JN54KHCE\n",
+    "age.txt": "# public key: age1...\nAGE-SECRET-KEY-1" + "QPZRY9X8GF2TVDW0" * 4 + "\n",  # pragma: allowlist secret
     "ask.sh": "curl -H 'Authorization: Bearer " + "vHq1Zb7YtLr0XcK9wPn3MeUaSd5Gf2Ji8QoTx6Ry4Bl'\n",
 }
 
