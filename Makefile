@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export BENTOML_DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test portable lint site bench gpu bake unbake lock clean
+.PHONY: help setup demo loop test portable lint site bench gpu bake unbake lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ setup: .venv/.installed ## Make .venv: the generated project's locked tools, and
 
 demo: .venv/.installed ## Generate a project (TASK=...) in build/demo, reproduce it, build its Bento, ask it once
 	python docs/demo.py build/demo/$(TASK) $(TASK)
+
+loop: .venv/.installed ## In build/loop, a model in production: drift, alarm, feedback, retraining, promotion; dashboard
+	rm -rf build/loop
+	python docs/loop.py build/loop
 
 test: .venv/.installed ## Everything that CI checks; FAST=1: what takes seconds, for daily work
 	pre-commit run --all-files

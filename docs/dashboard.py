@@ -8,7 +8,7 @@ stable release, and one column drifts.
 
 import contextlib
 import json
-import socket
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,8 +20,9 @@ from typing import Any
 import httpx
 import matplotlib
 import numpy as np
-from matplotlib import dates
+from matplotlib import dates, patches, ticker
 from matplotlib import pyplot as plt
+from programs import answering, free_port
 
 MONITORING = Path(__file__).resolve().parent.parent / "{{cookiecutter.project}}" / "monitoring"
 HOURS, STEP = 6, 60
@@ -174,53 +175,72 @@ def simulated(end: float) -> str:
 @contextlib.contextmanager
 def prometheus(tools: Path, folder: Path) -> Iterator[httpx.Client]:
     """A Prometheus with the series of a folder, until the end of the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    base = f"http://127.0.0.1:{(port := free_port())}"
     (folder / "empty.yml").write_text("{}\n")
-    command = [tools / "prometheus", "--config.file=empty.yml", "--storage.tsdb.path=series"]
-    command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
-    process = subprocess.Popen(command, cwd=folder)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            for _ in range(300):
-                with contextlib.suppress(httpx.HTTPError):
-                    if client.get("/-/ready").status_code == 200:
-                        break
-                time.sleep(0.1)
-            yield client
-    finally:
-        process.terminate()
-        process.wait(30)
+    options = ("--config.file=empty.yml", "--storage.tsdb.path=series", f"--web.listen-address=127.0.0.1:{port}")
+    ready, log = f"{base}/-/ready", folder / "prometheus.log"
+    with (
+        answering(tools / "prometheus", *options, url=ready, cwd=folder, log=log),
+        httpx.Client(base_url=base, timeout=60) as client,
+    ):
+        yield client
 
 
 def backfill(tools: Path, folder: Path, end: float) -> None:
     """Writes six hours and what the rules make of them into the series of a folder."""
     (folder / "history.txt").write_text(simulated(end))
-    made = [tools / "promtool", "tsdb", "create-blocks-from", "openmetrics", "history.txt", "series"]
+    made = [str(tools / "promtool"), "tsdb", "create-blocks-from", "openmetrics", "history.txt", "series"]
     subprocess.run(made, cwd=folder, check=True, capture_output=True)
     for _ in range(3):  # rules read what others made, which Prometheus has after a start
         with prometheus(tools, folder) as client:
-            made = [tools / "promtool", "tsdb", "create-blocks-from", "rules", f"--start={end - HOURS * 3600:.0f}"]
+            made = [str(tools / "promtool"), "tsdb", "create-blocks-from", "rules", f"--start={end - HOURS * 3600:.0f}"]
             made += [f"--end={end:.0f}", f"--eval-interval={STEP}s", "--output-dir=series", f"--url={client.base_url}"]
-            subprocess.run([*made, MONITORING / "rules.yml"], cwd=folder, check=True, capture_output=True)
+            subprocess.run([*made, str(MONITORING / "rules.yml")], cwd=folder, check=True, capture_output=True)
 
 
 class Drawing:
     """Draws panels from a Prometheus."""
 
-    def __init__(self, client: httpx.Client, end: float) -> None:
-        self.client, self.end = client, end
+    def __init__(
+        self, client: httpx.Client, start: float, end: float, step: float, chosen: Mapping[str, str] = CHOSEN
+    ) -> None:
+        """Takes what to draw.
+
+        Args:
+            client: A client of Prometheus.
+            start: Begin of the time shown, in seconds since 1970.
+            end: Its end.
+            step: Seconds between two points.
+            chosen: Variable of the dashboard -> its value; others have those of CHOSEN.
+        """
+        self.client, self.start, self.end, self.step = client, start, end, step
+        self.chosen = {**CHOSEN, **chosen}
 
     def ask(self, expression: str, instant: bool) -> list[Any]:
         """The result of a query."""
-        for name, value in CHOSEN.items():
+        for name, value in self.chosen.items():
             expression = expression.replace(name, value)
         given: dict[str, Any] = {"query": expression, "time": self.end}
         if not instant:
-            given = {"query": expression, "start": self.end - HOURS * 3600 + 600, "end": self.end, "step": 120}
+            given = {"query": expression, "start": self.start, "end": self.end, "step": self.step}
         answer = self.client.get(f"/api/v1/query{'' if instant else '_range'}", params=given).json()
         return list(answer["data"]["result"])
+
+    def series(self, expression: str) -> list[tuple[dict[str, str], Any, Any]]:
+        """Labels, times and values of each series, with NaN where it has gaps."""
+        found, times = [], np.arange(self.start, self.end + self.step / 2, self.step)
+        for each in self.ask(expression, False):
+            at, known = np.array(each["values"], float).T
+            values = np.full(len(times), np.nan)
+            values[np.rint((at - self.start) / self.step).astype(int)] = known
+            found.append((each["metric"], times, values))
+        return found
+
+    def clock(self, axes: Any) -> None:
+        """The axis of time."""
+        short = self.end - self.start < 3600
+        axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S" if short else "%H:%M"))
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(3) if short else dates.HourLocator())
 
     def panel(self, axes: Any, panel: Any) -> None:
         """Draws a panel."""
@@ -265,17 +285,15 @@ class Drawing:
         custom = panel["fieldConfig"]["defaults"]["custom"]
         drawn = []
         for target in panel["targets"]:
-            for each in self.ask(target["expr"], False):
-                at, values = np.array(each["values"], float).T
-                drawn.append((legend(target["legendFormat"], each["metric"]), at, values))
+            for metric, at, values in self.series(target["expr"]):
+                drawn.append((legend(target["legendFormat"], metric), at, values))
         if len({name for name, *_ in drawn}) < len(drawn) or len(drawn) > 9:
             drawn = drawn[:9]
         if custom.get("stacking", {}).get("mode") == "percent":
-            times = drawn[0][1]
-            heights = np.array([np.interp(times, at, values) for _, at, values in drawn])
+            heights = np.nan_to_num([values for *_, values in drawn])
             axes.stackplot(
-                moments(times),
-                heights / heights.sum(0),
+                moments(drawn[0][1]),
+                heights / np.maximum(heights.sum(0), 1e-9),
                 colors=COLORS,
                 labels=[n for n, *_ in drawn],
                 alpha=0.8,
@@ -300,11 +318,10 @@ class Drawing:
             for value in limits:
                 axes.axhline(value, color=RED, linewidth=1, linestyle=(0, (4, 3)), alpha=0.8)
             if custom.get("axisSoftMin") == 0:
-                top = max([*(values[np.isfinite(values)].max(initial=0) for _, _, values in drawn), *limits, 1e-9])
-                axes.set_ylim(min(0, *(np.nanmin(v) for *_, v in drawn)) if unit == "none" else 0, top * 1.12)
+                top = max([*(values[np.isfinite(values)].max(initial=0) for _, _, values in drawn), *limits])
+                axes.set_ylim(min(0, *(np.nanmin(v) for *_, v in drawn)) if unit == "none" else 0, top * 1.12 or 1)
         axes.yaxis.set_major_formatter(lambda value, _: shown(value, unit))
-        axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M"))
-        axes.xaxis.set_major_locator(dates.HourLocator())
+        self.clock(axes)
         axes.margins(x=0)
         axes.set_axisbelow(True)
         axes.grid(axis="y", color=GRID, linewidth=0.7)
@@ -324,24 +341,23 @@ class Drawing:
     def heatmap(self, axes: Any, panel: Any) -> None:
         """Answers by time and latency."""
         (target,) = panel["targets"]
-        found = sorted(self.ask(target["expr"], False), key=lambda each: float(each["metric"]["le"]))
-        counts = np.diff(np.array([np.array(each["values"], float)[:, 1] for each in found]), axis=0, prepend=0)
-        times = moments(np.array(found[0]["values"], float)[:, 0])
-        labels = [each["metric"]["le"] for each in found]
+        found = sorted(self.series(target["expr"]), key=lambda each: float(each[0]["le"]))
+        counts = np.diff(np.nan_to_num([values for *_, values in found]), axis=0, prepend=0)
+        times = moments(found[0][1])
+        labels = [metric["le"] for metric, *_ in found]
         colors = matplotlib.colors.LinearSegmentedColormap.from_list(
             "", [PANEL, "#3b2a63", "#a352cc", "#ff9830", "#fff899"]
         )
         axes.pcolormesh(times, np.arange(len(labels)), counts, cmap=colors, shading="nearest")
         axes.set_yticks(range(len(labels)), [shown(float(each), "s") if each != "+Inf" else "more" for each in labels])
-        axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M"))
-        axes.xaxis.set_major_locator(dates.HourLocator())
+        self.clock(axes)
 
     def bars(self, axes: Any, panel: Any) -> None:
         """Bars by bin."""
         width = 0.8 / len(panel["targets"])
         for number, target in enumerate(panel["targets"]):
             found = {each["metric"]["bin"]: float(each["value"][1]) for each in self.ask(target["expr"], True)}
-            bins = [name for name in EDGES if name in found]
+            bins = sorted(found, key=in_order)
             places = np.arange(len(bins)) + (number - 0.5) * width
             axes.bar(
                 places,
@@ -350,7 +366,8 @@ class Drawing:
                 color=COLORS[2 if number else 3],
                 label=target["legendFormat"],
             )
-        axes.set_xticks(range(len(bins)), bins)
+        few = len(bins) // 11 + 1  # labels have room for so many
+        axes.set_xticks(range(0, len(bins), few), bins[::few])
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.grid(axis="y", color=GRID, linewidth=0.7)
         axes.set_axisbelow(True)
@@ -387,6 +404,13 @@ class Drawing:
             cell.set_text_props(ha="left")
             hot = row and several and column == 3 and float(cells[row - 1][3]) > 4.5
             cell.get_text().set_color(DIM if row == 0 else RED if hot else INK)
+
+
+def in_order(bin: str) -> tuple[float, str]:
+    """Where a bin stands: by the number that it ends at."""
+    numbers = re.findall(r"-?\d[\d.e-]*", bin)
+    first = -np.inf if bin.startswith(("below", "<")) else np.inf
+    return (float(numbers[-1]) if numbers and not bin.startswith(("above", ">", "below", "<")) else first), bin
 
 
 def moments(times: Any) -> Any:
@@ -426,8 +450,9 @@ def shown(value: float, unit: str) -> str:
     return f"{value:g}" + {"reqps": "/s", "rowsps": "/s"}.get(unit, "")
 
 
-def draw(client: httpx.Client, end: float, target: Path) -> None:
+def draw(drawing: Drawing, target: Path) -> None:
     """Draws the dashboard."""
+    matplotlib.use("Agg")
     panels = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))["panels"]
     plt.rcParams.update(
         {
@@ -444,7 +469,6 @@ def draw(client: httpx.Client, end: float, target: Path) -> None:
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     wide, tall = 16.0, height * 0.335
     figure = plt.figure(figsize=(wide, tall), facecolor=PAGE)
-    drawing = Drawing(client, end)
     for panel in panels:
         place = panel["gridPos"]
         left, width = (place["x"] + 0.12) / 24, (place["w"] - 0.24) / 24
@@ -453,9 +477,9 @@ def draw(client: httpx.Client, end: float, target: Path) -> None:
             figure.text(left, bottom + high / 2, panel["title"], color=INK, fontsize=13, fontweight="bold", va="center")
             continue
         figure.add_artist(
-            plt.Rectangle((left, bottom), width, high, color=PANEL, transform=figure.transFigure, zorder=-1)
+            patches.Rectangle((left, bottom), width, high, color=PANEL, transform=figure.transFigure, zorder=-1)
         )
-        title = panel["title"].replace("$column", CHOSEN["$column"])
+        title = panel["title"].replace("$column", drawing.chosen["$column"])
         figure.text(left + 0.12 / wide, bottom + high - 0.14 / tall, title, fontsize=10.5, va="top")
         inch = (0.42 if panel["type"] in ("timeseries", "barchart", "heatmap") else 0.12) / wide
         foot = {"timeseries": 0.62, "barchart": 0.3, "heatmap": 0.3}.get(panel["type"], 0.1) / tall
@@ -469,12 +493,11 @@ def draw(client: httpx.Client, end: float, target: Path) -> None:
 def main() -> None:
     """Simulates, computes and draws."""
     tools, target = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
-    matplotlib.use("Agg")
     end = float(int(time.time()) // 7200 * 7200)
     with tempfile.TemporaryDirectory() as folder:
         backfill(tools, Path(folder), end)
         with prometheus(tools, Path(folder)) as client:
-            draw(client, end, target)
+            draw(Drawing(client, end - HOURS * 3600 + 600, end, 120), target)
 
 
 if __name__ == "__main__":

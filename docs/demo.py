@@ -1,18 +1,15 @@
 """`make demo`: everything that a user does, once, with the default answers, by the commands a user would type."""
 
-import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import yaml
+from programs import answering, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,38 +30,6 @@ def step(title: str, *command: str, cwd: Path, env: dict[str, str]) -> None:
     status = subprocess.run(command, cwd=cwd, env=env).returncode
     if status:
         raise SystemExit(f"error: `{' '.join(command)}` in {cwd} ended with {status}")
-
-
-@contextlib.contextmanager
-def serving(bento: str, cwd: Path, env: dict[str, str]) -> Iterator[str]:
-    """Serves a Bento on a free port until the block ends, and yields its address once it is ready.
-
-    Args:
-        bento: The Bento's tag.
-        cwd: A folder outside the project: the Bento has all it needs.
-        env: The environment, with the project's tools on PATH.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = ["bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port)]
-    print(f"\n== Serve it\n   {' '.join(command)}", flush=True)
-    server = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        deadline = time.monotonic() + 60
-        while server.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{url}/readyz").status_code == 200:
-                    break
-            time.sleep(0.05)  # between two looks at the condition
-        else:
-            server.kill()
-            raise SystemExit(f"error: the service did not become ready:\n{server.communicate()[0]}")
-        yield url
-    finally:
-        server.terminate()
-        server.communicate(timeout=30)
 
 
 def main() -> None:
@@ -116,7 +81,13 @@ def main() -> None:
     )
     drawn = subprocess.run(["python", "-c", sample], cwd=project, env=env, check=True, capture_output=True, text=True)
     instance, truth = json.loads(drawn.stdout)
-    with tempfile.TemporaryDirectory() as elsewhere, serving(bento, Path(elsewhere), env) as url:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    serve = ("bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port))
+    print(f"\n== Serve it\n   {' '.join(serve)}", flush=True)
+    with (
+        tempfile.TemporaryDirectory() as elsewhere,  # the Bento has all it needs
+        answering(*serve, url=f"{url}/readyz", cwd=Path(elsewhere), log=Path(elsewhere) / "serve.log", env=env),
+    ):
         answer = httpx.post(f"{url}/predict", json={"instances": [instance]}).raise_for_status().json()
     (prediction,) = answer["predictions"]
     print(f"   an example of the test split, {truth}: answered {prediction}, model {answer['model_version']}")

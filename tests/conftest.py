@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -264,25 +264,6 @@ def apt_install(*packages: str) -> None:
         pytest.skip(f"{' '.join(packages)}: cannot be installed: {installed.stderr[-300:]}")
 
 
-def apt_unpack(folder: Path, *packages: str) -> Path:
-    """Unpacks Debian's packages without installing them, so that no service starts; gives the folder of programs."""
-    if not shutil.which("apt-get"):
-        pytest.skip(f"is not here: {' '.join(packages)}, and there is no apt-get")
-    with FileLock(Path(tempfile.gettempdir()) / "template-tests-apt.lock"):
-        if not (folder / "usr").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            command = ["apt-get", "download", "--quiet", *packages]
-            done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
-            if done.returncode and os.geteuid() == 0:  # the lists are older than the packages
-                subprocess.run(["apt-get", "update", "--quiet"], check=False, capture_output=True, timeout=300)
-                done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
-            if done.returncode:
-                pytest.skip(f"{' '.join(packages)}: cannot be downloaded: {done.stderr[-300:]}")
-            for package in sorted(folder.glob("*.deb")):
-                subprocess.run(["dpkg", "-x", package, folder], check=True, capture_output=True, timeout=300)
-    return folder / "usr" / "bin"
-
-
 def need_curl() -> None:
     """Has curl, with which pages send their examples."""
     if not shutil.which("curl"):
@@ -452,6 +433,19 @@ def quick_project(once: Once) -> BakedProject:
 @pytest.fixture(scope="session")
 def table_project(once: Once, bake: Callable[..., BakedProject]) -> BakedProject:
     """A reproduced project with a table of its own, for production. Do not change it: `copy` it."""
-    from own_table import prepare  # here, because it imports this file
+    from loop import prepare  # here, because matplotlib takes a second
 
-    return once("own-table", prepare, lambda: bake(task="tabular-classification", scope="production"))
+    start = partial(bake, task="tabular-classification", scope="production")
+    return once("own-table", lambda project: prepare(project.path), start)
+
+
+@pytest.fixture(scope="session")
+def tools(shared: Path) -> Path:
+    """The folder of prometheus, promtool, prometheus-alertmanager and amtool."""
+    import watching
+
+    with FileLock(shared / "prometheus.lock"):
+        try:
+            return watching.tools(shared / "prometheus")
+        except SystemExit as missing:
+            pytest.skip(str(missing))

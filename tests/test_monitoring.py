@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 import random
 import re
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,29 +18,14 @@ import numpy as np
 import pytest
 import yaml
 from clusters import wait_until
-from conftest import TEMPLATE, BakedProject, apt_unpack, execute, free_port
-from own_table import rows
+from conftest import TEMPLATE, BakedProject, execute, free_port
+from loop import ask, label, rows
 from test_service import serving
 from watching import STEP, Watch, watching
 
 MONITORING = TEMPLATE / "monitoring"
 RULES = yaml.safe_load((MONITORING / "rules.yml").read_text(encoding="utf-8"))
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="session")
-def tools(shared: Path) -> Path:
-    """The folder of prometheus, promtool, prometheus-alertmanager and amtool."""
-    programs = apt_unpack(shared / "prometheus", "prometheus", "prometheus-alertmanager")
-    # Debian's Alertmanager knows its templates by their absolute paths.
-    installed = Path("/usr/share/prometheus/alertmanager")
-    for template in (programs.parents[1] / installed.relative_to("/")).glob("*.tmpl"):
-        if not (installed / template.name).exists():
-            if os.geteuid() != 0:
-                pytest.skip("is not installed: prometheus-alertmanager, and only root can put its templates in place")
-            installed.mkdir(parents=True, exist_ok=True)
-            shutil.copy(template, installed)
-    return programs
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +168,7 @@ class Replica:
 
     def ask(self, table: list[dict[str, Any]]) -> None:
         """Asks for rows, and tells the actual value of the first one."""
-        instances = [{name: row[name] for name in ("x", "z", "town")} for row in table]
-        answer = self.client.post("/predict", json={"instances": instances}).raise_for_status().json()
-        told = {"feedback": [{"id": answer["id"], "actual": table[0]["level"]}]}
-        self.client.post("/feedback", json=told).raise_for_status()
+        label(self.client, ask(self.client, table)[:1])
         self.asked += len(table)
 
 
@@ -239,7 +219,7 @@ def fleet(table_project: BakedProject, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def watch(fleet: Fleet, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     """Both services, watched, after some seconds of rows as in training, and of requests that are none."""
-    with watching(tmp_path_factory.mktemp("watch"), tools, fleet.targets()) as watch:
+    with watching(tmp_path_factory.mktemp("watch"), tools, fleet.targets(), MONITORING) as watch:
         wait_until(lambda: watch.value("sum(up)") == 3, "all are scraped")
         for replica in fleet.replicas:
             assert replica.client.post("/predict", content=b"[").status_code >= 400
@@ -337,3 +317,31 @@ def test_a_planted_drift_reaches_people(fleet: Fleet, watch: Watch) -> None:
     wait_until(lambda: (watch.value(f"min(timestamp({name}))") or 0) > now, "rules are evaluated again")
     evidence = {each["metric"]["track"]: float(each["value"][1]) for each in watch.query(name)}
     assert evidence["canary"] == pytest.approx(evidence["stable"], rel=0.05)
+
+
+def metric(client: httpx.Client, name: str) -> float:
+    """The sum of a metric over its labels."""
+    found = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", client.get("/metrics").text, re.M)
+    return sum(map(float, found))
+
+
+def test_wrong_feedback_is_refused_in_one_line_or_counted(fleet: Fleet) -> None:
+    """Check 15."""
+    client, before = fleet.single.client, metric(fleet.single.client, "model_feedback_total")
+    (known, *_) = ask(client, rows(1, 9999))
+    unknown = {"id": "0" * 32, "actual": "low"}
+    assert label(client, [unknown] * 250) == ["unmatched"] * 250
+    for body in (
+        json.dumps({"feedback": [known | {"actual": "none"}]}),
+        json.dumps({"feedback": [known | {"actual": float("nan")}]}),
+        json.dumps({"feedback": [known | {"index": 1}]}),
+        json.dumps({"feedback": [unknown] * 10_000}),
+        json.dumps({"feedback": "low"}),
+        "[",
+        "",
+    ):
+        answer = client.post("/feedback", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code in (400, 413) and "\n" not in answer.json()["error"], answer.text
+    assert client.post("/feedback", content=b"x").status_code == 415
+    assert metric(client, "model_feedback_total") == before + 250
+    assert label(client, [known])[0] in ("right", "wrong") and label(client, [known]) == ["repeated"]

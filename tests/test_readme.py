@@ -12,17 +12,12 @@ import httpx
 import pytest
 from conftest import ROOT, VENV, BakedProject, digests, execute, free_port, template, wait_until_ready
 from processes import kill, running
+from programs import blocks as blocks
 from test_pythons import others
 
 pytestmark = pytest.mark.pipeline
 
 Copy = Callable[[BakedProject], BakedProject]
-
-
-def blocks(text: str) -> list[list[str]]:
-    """Gives the commands of each shell block of a Markdown text."""
-    found = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
-    return [[line for line in block.strip().splitlines() if not line.startswith("#")] for block in found]
 
 
 def serve(project: BakedProject, command: str, port: int) -> AbstractContextManager["subprocess.Popen[str]"]:

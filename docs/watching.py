@@ -1,9 +1,12 @@
-"""A Prometheus and an Alertmanager that watch targets with the project's own files, quickly; and a webhook."""
+"""A Prometheus and an Alertmanager that watch targets with a project's own files, quickly; and a webhook."""
 
 import contextlib
 import http.server
 import json
+import os
 import re
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +15,11 @@ from typing import Any
 
 import httpx
 import yaml
-from conftest import TEMPLATE, free_port, wait_until_ready
-from processes import running
+from programs import answering, free_port
 
-MONITORING = TEMPLATE / "monitoring"
+PACKAGES = ("prometheus", "prometheus-alertmanager")
+# Debian's Alertmanager knows its templates by their absolute paths.
+TEMPLATES = Path("/usr/share/prometheus/alertmanager")
 STEP = 1.0  # seconds between two scrapes, and between two evaluations
 
 
@@ -51,13 +55,16 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(folder: Path, tools: Path, targets: Sequence[tuple[str, Mapping[str, str]]]) -> Iterator[Watch]:
-    """Watches targets until the end of the block, with the committed files: their intervals shortened alone.
+def watching(
+    folder: Path, tools: Path, targets: Sequence[tuple[str, Mapping[str, str]]], monitoring: Path
+) -> Iterator[Watch]:
+    """Watches targets until the end of the block, with the files of a project: their intervals shortened alone.
 
     Args:
-        folder: An empty folder.
+        folder: A folder for files.
         tools: Folder of the programs.
         targets: Address and labels of each process.
+        monitoring: Folder of the project's files.
     """
     messages: list[Any] = []
 
@@ -72,7 +79,7 @@ def watching(folder: Path, tools: Path, targets: Sequence[tuple[str, Mapping[str
     step = f"{STEP * 1000:.0f}ms"
     hook = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
     ports = {"9090": free_port(), "9093": free_port(), "9095": hook.server_address[1]}
-    for file in MONITORING.glob("*.yml"):
+    for file in monitoring.glob("*.yml"):
         text = file.read_text(encoding="utf-8")
         text = re.sub(
             r"(?m)^(\s*(?:scrape_interval|evaluation_interval|interval|group_wait|group_interval): ).*",
@@ -90,21 +97,59 @@ def watching(folder: Path, tools: Path, targets: Sequence[tuple[str, Mapping[str
         stack.callback(hook.server_close)
         stack.callback(hook.shutdown)
         threading.Thread(target=hook.serve_forever, daemon=True).start()
-        log = stack.enter_context((folder / "log").open("wb"))
-        options = {"cwd": folder, "stdout": log, "stderr": log}
         alertmanager = (
             "--config.file=alertmanager.yml",
             f"--web.listen-address={manager}",
             "--cluster.listen-address=",
+            "--storage.path=alerts",
         )
-        first = running(tools / "prometheus-alertmanager", *alertmanager, "--storage.path=alerts", **options)
-        wait_until_ready(f"http://{manager}/-/ready", stack.enter_context(first))
-        second = running(
-            tools / "prometheus",
+        prometheus = (
             "--config.file=prometheus.yml",
             "--storage.tsdb.path=series",
             f"--web.listen-address=127.0.0.1:{ports['9090']}",
-            **options,
         )
-        wait_until_ready(f"{base}/-/ready", stack.enter_context(second))
+        for name, options, address in (
+            ("prometheus-alertmanager", alertmanager, f"http://{manager}"),
+            ("prometheus", prometheus, base),
+        ):
+            ready, log = f"{address}/-/ready", folder / f"{name}.log"
+            stack.enter_context(answering(tools / name, *options, url=ready, cwd=folder, log=log))
         yield Watch(stack.enter_context(httpx.Client(base_url=base, timeout=30)), messages)
+
+
+def tools(folder: Path) -> Path:
+    """The folder of prometheus, promtool, prometheus-alertmanager and amtool.
+
+    If they are not installed, Debian's packages are unpacked without being installed, so that no service starts.
+
+    Args:
+        folder: Where to unpack them.
+
+    Raises:
+        SystemExit: If they are neither here nor to be had.
+    """
+    if all(map(shutil.which, PACKAGES)):
+        return Path(str(shutil.which(PACKAGES[0]))).parent
+    missing = f"error: Prometheus is not here: install {' and '.join(PACKAGES)} (Debian, Ubuntu)"
+    if not shutil.which("apt-get"):
+        raise SystemExit(missing)
+    if not (folder / "usr").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        commands = [["apt-get", "download", "--quiet", *PACKAGES]]
+        if os.geteuid() == 0:  # the lists may be older than the packages
+            commands += [["apt-get", "update", "--quiet"], commands[0]]
+        for command in commands:
+            done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
+            if command is commands[0] and done.returncode == 0:
+                break
+        else:
+            raise SystemExit(f"{missing}: {done.stderr[-300:]}")
+        for package in sorted(folder.glob("*.deb")):
+            subprocess.run(["dpkg", "-x", package, folder], check=True, capture_output=True, timeout=300)
+    for template in (folder / TEMPLATES.relative_to("/")).glob("*.tmpl"):
+        if not (TEMPLATES / template.name).exists():
+            if os.geteuid() != 0:
+                raise SystemExit(f"{missing}: only root can put the templates of Alertmanager in place")
+            TEMPLATES.mkdir(parents=True, exist_ok=True)
+            shutil.copy(template, TEMPLATES)
+    return folder / "usr/bin"
