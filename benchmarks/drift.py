@@ -5,9 +5,9 @@
 
 Rows have 30 columns: normal, skewed, few different numbers, categories. Each 1/20 of the clean rows has a reference of
 its own, of 400, 2,000 or 10,000 rows. A look every 50 rows compares the last 1,000 (1h) and 10,000 (1d) rows with the
-reference. The alarm: evidence above `limit(columns)` and PSI above EFFECT. Beside it: PSI > 0.2 alone, and a dummy that
-blames a random column every 500 rows. Then: rows until an alarm after one column has shifted, and what one client's
-rows do that depend on each other. The last line on stdout is JSON.
+reference. The alarm: evidence above `limit(columns)` and PSI above EFFECT, as in conf/monitoring.yaml. Beside it:
+PSI > 0.2 alone, and a dummy that blames a random column every 500 rows. Then: rows until an alarm after one column has
+shifted, and what one client's rows do that depend on each other. The last line on stdout is JSON.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 COLUMNS = 30
+EFFECT = 0.1  # PSI below which a shift is not worth a person's time
 LOOK = 50  # rows
 WINDOWS = {"1h": 1000, "1d": 10_000}  # rows
 PARTS = 20  # of the clean rows
@@ -87,8 +88,7 @@ class Watch:
 
     def alarms(self, evidence: NDArray[Any], psi: NDArray[Any]) -> NDArray[np.bool_]:
         """Say which columns and windows alarm."""
-        limit, effect = self.drift.evidence.limit(len(self.variables)), self.drift.evidence.EFFECT
-        return (evidence > limit) & (psi > effect)
+        return (evidence > self.drift.evidence.limit(len(self.variables))) & (psi > EFFECT)
 
 
 def sliding(counts: NDArray[np.int64], width: int) -> NDArray[np.int64]:

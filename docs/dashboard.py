@@ -8,7 +8,6 @@ stable release, and one column drifts.
 
 import contextlib
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ PAGE, PANEL, INK, DIM, GRID = "#111217", "#181b1f", "#d8d9da", "#8e8e93", "#2c30
 COLORS = ["#73bf69", "#f2cc0c", "#5794f2", "#ff780a", "#b877d9", "#8ab8ff", "#ffa6b0", "#96d98d", "#fade2a", "#ca95e5"]
 RED, GREEN = "#f2495c", "#73bf69"
 COLUMNS = ["age", "bmi", "bp", "s1", "s2", "s3", "s4", "s5"]
-EDGES = ["<= 1", "1 to 2", "2 to 3", "3 to 4", "4 to 5", "5 to 6", "6 to 7", "7 to 8", "8 to 9", "> 9"]
+EDGES = [f"{bin:02} {bin} to {bin + 1}" for bin in range(10)]
 
 
 class History:
@@ -118,7 +117,13 @@ def minute_of_rows(history: History, model: Mapping[str, str], drift: float, row
         shares = np.full(10, 0.1) + (drift if column == "bmi" else 0) * np.linspace(-0.07, 0.07, 10)
         count_rows(history, model, ("input", column), dict.fromkeys(EDGES, 310), shares, rows)
     sure = np.array([0.01, 0.02, 0.04, 0.08, 0.85]) + drift * np.array([0.02, 0.03, 0.05, 0.05, -0.15])
-    known = dict(zip(["<= 0.6", "0.6 to 0.7", "0.7 to 0.8", "0.8 to 0.9", "> 0.9"], [10, 20, 40, 80, 850], strict=True))
+    known = dict(
+        zip(
+            ["00 up to 0.6", "01 0.6 to 0.7", "02 0.7 to 0.8", "03 0.8 to 0.9", "04 above 0.9"],
+            [10, 20, 40, 80, 850],
+            strict=True,
+        )
+    )
     count_rows(history, model, ("confidence", "confidence"), known, sure, rows)
     for (bin, total), right in zip(known.items(), [0.55, 0.66, 0.75, 0.86, 0.985], strict=True):
         history.values["model_reference_right_rows", text_of({**model, "bin": bin})] = round(right * total)
@@ -357,7 +362,7 @@ class Drawing:
         width = 0.8 / len(panel["targets"])
         for number, target in enumerate(panel["targets"]):
             found = {each["metric"]["bin"]: float(each["value"][1]) for each in self.ask(target["expr"], True)}
-            bins = sorted(found, key=in_order)
+            bins = sorted(found)
             places = np.arange(len(bins)) + (number - 0.5) * width
             axes.bar(
                 places,
@@ -366,7 +371,7 @@ class Drawing:
                 color=COLORS[2 if number else 3],
                 label=target["legendFormat"],
             )
-        few = len(bins) // 11 + 1  # labels have room for so many
+        few = len("".join(bins)) // 100 + 1  # so many letters have room
         axes.set_xticks(range(0, len(bins), few), bins[::few])
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.grid(axis="y", color=GRID, linewidth=0.7)
@@ -404,13 +409,6 @@ class Drawing:
             cell.set_text_props(ha="left")
             hot = row and several and column == 3 and float(cells[row - 1][3]) > 4.5
             cell.get_text().set_color(DIM if row == 0 else RED if hot else INK)
-
-
-def in_order(bin: str) -> tuple[float, str]:
-    """Where a bin stands: by the number that it ends at."""
-    numbers = re.findall(r"-?\d[\d.e-]*", bin)
-    first = -np.inf if bin.startswith(("below", "<")) else np.inf
-    return (float(numbers[-1]) if numbers and not bin.startswith(("above", ">", "below", "<")) else first), bin
 
 
 def moments(times: Any) -> Any:

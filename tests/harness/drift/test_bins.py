@@ -109,3 +109,12 @@ def test_an_identical_row_is_fresh_once_among_the_recent_ones() -> None:
         asked.update(recent.fresh(rows(1, *range(1000 + start, 1100 + start))).tolist())
     assert asked[False] == len(range(0, 3 * MOST, 100))
     assert recent.fresh(rows(1000)).tolist() == [True]  # forgotten
+
+
+def test_labels_sort_as_the_bins_do() -> None:
+    numbers = bins.numbers(np.arange(-50.0, 400))
+    assert numbers is not None
+    for made in (numbers, bins.ranges(np.arange(500.0))):
+        labels = bins.labels(made)
+        assert sorted(labels) == [*labels] and [label[3:] for label in labels] == made["bins"]
+    assert bins.labels(bins.choices(["wrong", "right"], [])) == ["wrong", "right"]

@@ -210,6 +210,24 @@ def test_form_and_examples_for_the_page(target: str) -> None:
     assert row == {"instance": {"x": None}}
 
 
+@pytest.mark.usefixtures("target")
+def test_private_columns_do_not_leave_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bins, "ENOUGH", ((400, 10), (40, 5)))
+    schema = yaml.safe_load(Path("schema.yaml").read_text(encoding="utf-8"))
+    schema["columns"]["x"]["private"] = "drop"
+    Path("schema.yaml").write_text(yaml.safe_dump(schema), encoding="utf-8")
+    evaluate.main()
+    content = json.loads(Path("models/page.json").read_text(encoding="utf-8"))
+    assert [example["instance"] for example in content["examples"]] == [{"x": None}] * 4
+    content = json.loads(Path("models/reference.json").read_text(encoding="utf-8"))
+    assert content["variables"] and all(each["kind"] != "input" for each in content["variables"])
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params["evaluate"]["monitored"] = ["x"]
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    with pytest.raises(UserError, match=r"^evaluate\.monitored: 'x' is private in the schema"):
+        evaluate.main()
+
+
 def test_what_explanations_compare_with(target: str) -> None:
     """Values that several rows have, and no row: the median, not the smallest or largest."""
     evaluate.main()

@@ -1,15 +1,21 @@
 """The report about production: planted drift and wrong labels are found, in the numbers that the service counts."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import pandas as pd
 import pytest
+from click.testing import CliRunner
+from graphs_made import save
 from my_experiment.harness.capture.answered import Answered, new_id
 from my_experiment.harness.drift import evidence, reference
 from my_experiment.harness.evaluation.html import page
 from my_experiment.harness.feedback import production, production_counts, reading
+from onnx import helper, numpy_helper
 from production import Service
 
 NUMBERS = ("size", "age", "height")
@@ -88,7 +94,7 @@ def test_the_report_names_what_drifts_and_who_disagrees(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found = production_counts.of_segments(reading.open_segments(asked[0], {}), bins, DESCRIPTION)
-    report = production.sections(found, bins, "0123456789ab")
+    report = production.sections(found, bins, "0123456789ab", 0.1)
     rows = dict(re.findall(r"^\| ([\w ]+) \| -?[\d.]+ \| [\d.]+ \| (\d) of 3 \|$", report, re.M))
     assert rows["size"] == "1" and {rows[name] for name in ("age", "height", "town", "since")} == {"0"}
     agree = {name: float(share) for name, share in re.findall(r"^\| ([abc]) \| 300 \| ([\d.]+) ", report, re.M)}
@@ -102,7 +108,7 @@ def test_private_columns_are_not_watched(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     segments = reading.open_segments(asked[0], {})
-    report = production.sections(production_counts.of_segments(segments, bins, DESCRIPTION, ["town"]), bins, "0")
+    report = production.sections(production_counts.of_segments(segments, bins, DESCRIPTION, ["town"]), bins, "0", 0.1)
     assert "Private columns are not kept, and not watched here: town.\n" in report
     assert "| size | " in report and "| town | " not in report
 
@@ -124,7 +130,7 @@ def test_labels_are_judged_although_the_test_split_is_too_small_for_an_estimate(
     content = reference.build(DESCRIPTION, [feeds(random, 500)], few, {"size": "number"})
     bins = reference.Reference(content, DESCRIPTION)
     found = production_counts.of_segments(reading.open_segments(asked[0], {}), bins, DESCRIPTION)
-    assert re.search(r"^\| 2026-12-14 \| - \| 0\.\d{3} .* \| 300 \|$", production.sections(found, bins, "0"), re.M)
+    assert re.search(r"^\| 2026-12-14 \| - \| 0\.\d{3} .* \| 300 \|$", production.sections(found, bins, "0", 0.1), re.M)
 
 
 def test_intervals() -> None:
@@ -147,3 +153,45 @@ def test_rows_of_another_model_are_told_apart(bins: reference.Reference, asked: 
     other = DESCRIPTION | {"sha256": "f" * 64}
     found = production_counts.of_segments(reading.open_segments(asked[0], {}), bins, other)
     assert not found.rows and found.others == {"0123456789ab": 1800}
+
+
+def save_model() -> dict[str, Any]:
+    """Writes a model that answers as `outputs` does; gives its description, without dates."""
+    columns = [column for column in DESCRIPTION["columns"] if column["type"] != "date"]
+    nodes = [
+        helper.make_node("Mul", ["size", "two"], ["double"]),
+        helper.make_node("Add", ["double", "age"], ["sum"]),
+        helper.make_node("Cast", ["sum"], ["single"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["single", "axis"], ["column"]),
+        helper.make_node("MatMul", ["column", "weights"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"]),
+    ]
+    types = {"number": onnx.TensorProto.DOUBLE, "category": onnx.TensorProto.STRING}
+    inputs = [helper.make_tensor_value_info(column["name"], types[column["type"]], ["N"]) for column in columns]
+    constants = {"two": np.float64(2), "axis": np.array([1]), "weights": np.array([[0, 1]], np.float32)}
+    result = helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["N", 2])
+    fixed = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    description = DESCRIPTION | {"columns": columns}
+    description["sha256"] = save(helper.make_graph(nodes, "model", inputs, [result], fixed))
+    Path("models/model.json").write_text(json.dumps(description), encoding="utf-8")
+    return description
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_batch_is_watched_without_a_service() -> None:
+    description, random = save_model(), np.random.default_rng(0)
+    columns = {column["name"]: column["type"] for column in description["columns"]}
+    test = outputs(feeds(random, 1000))
+    content = reference.build(description, [feeds(random, 2000)], (test, test[:, 1].round().astype(np.int64)), columns)
+    Path("models/reference.json").write_text(json.dumps(content), encoding="utf-8")
+    pd.DataFrame({name: feeds(random, 600, shift=1)[name] for name in columns}).to_csv("rows.csv", index=False)
+    done = CliRunner().invoke(production.command, ["rows.csv"], catch_exceptions=False)
+    assert done.output == "Wrote build/production.md and build/production.html\n"
+    report = Path("build/production.md").read_text(encoding="utf-8")
+    assert "| all rows | 600 |" in report and "Private" not in report
+    assert re.findall(r"^\| (\w+) \| .* \| 1 of 1 \|$", report, re.M) == ["size"]
+    conf = Path("conf/monitoring.yaml")
+    conf.write_text(conf.read_text(encoding="utf-8").replace("psi: 0.1 ", "psi: 5 "), encoding="utf-8")
+    CliRunner().invoke(production.command, ["rows.csv"], catch_exceptions=False)
+    report = Path("build/production.md").read_text(encoding="utf-8")
+    assert "a PSI above 5." in report and "1 of 1 |" not in report

@@ -64,7 +64,7 @@ def test_all_bins_are_shown_before_a_row_is_counted(known: Reference) -> None:
         for sample in metric.samples
         if sample.name == ROWS and sample.labels["model_version"] == "first" and sample.labels["kind"] == "answer"
     ]
-    assert sorted(labels) == sorted(answer.bins) and total(ROWS, "first", "answer") == 0
+    assert sorted(labels) == sorted(answer.labels) and total(ROWS, "first", "answer") == 0
 
 
 def test_the_reference_and_the_origin_are_lines_of_their_own(
@@ -90,7 +90,7 @@ def test_the_reference_and_the_origin_are_lines_of_their_own(
     right = {sample.labels["bin"]: sample.value for sample in found["model_reference_right_rows"]}
     (confidence,) = (each for each in known.variables if each.kind == "confidence")
     assert confidence.right is not None and [*right.values()] == confidence.right.tolist()
-    assert [*right] == [*confidence.bins]
+    assert [*right] == [*confidence.labels]
 
 
 @pytest.mark.parametrize(

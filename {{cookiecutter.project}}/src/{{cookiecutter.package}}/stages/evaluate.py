@@ -21,7 +21,8 @@ def main() -> None:
     test = workspace.predict(inputs)
     sliced = slices.measure(test, settings)
     members = membership.of_model(inputs, test, settings)
-    referred = reference.write(test, settings.monitored)
+    form = presenter.form(inputs.parameters["data"], inputs.manifest)
+    referred = reference.write(test, settings.monitored, report.private(form))
 
     PLOTS.mkdir(parents=True, exist_ok=True)
     results = evaluator.evaluate(test, settings, PLOTS)
@@ -40,7 +41,7 @@ def main() -> None:
     report.write_slices(sliced)
     report.write_membership(members)
     report.write_decision(decision)
-    report.write_page(test, inputs.parameters["data"], settings.shipped)
+    report.write_page(test, form, settings.shipped)
     report.write_explain(inputs.manifest, settings.fixed)
     files.write_text(REPORTS / "model_card.md", card.model_card(inputs, results, worst, settings))
     outcome.record(MODELS / "model.onnx", test.outputs, test.targets)

@@ -97,6 +97,18 @@ def choices(levels: Sequence[str], values: Sequence[str]) -> Bins:
     return {"type": "choice", "levels": [*levels], "bins": _names(levels)}
 
 
+def labels(bins: Bins) -> Sequence[str]:
+    """Names of the bins that sort as the bins do, for metrics: Prometheus and Grafana sort labels as text.
+
+    Args:
+        bins: Content of a variable of models/reference.json.
+    """
+    names: Sequence[str] = bins["bins"]
+    if bins["type"] in ("category", "choice"):
+        return names
+    return [f"{index:02} {name}" for index, name in enumerate(names)]
+
+
 def place(bins: Bins) -> Place:
     """The function that sorts values into bins.
 

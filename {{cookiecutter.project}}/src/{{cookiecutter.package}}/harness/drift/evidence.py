@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 Counts = NDArray[Any]  # of rows, [..., K]; not always integers, because Prometheus interpolates
 Numbers = NDArray[np.float64]
 LIMIT = 3.0  # decimal digits of evidence, for one variable
-EFFECT = 0.1  # PSI below which a shift is not worth a person's time
 
 
 def evidence(reference: Counts, production: Counts) -> Numbers:

@@ -42,6 +42,7 @@ class Variable(NamedTuple):
         kind: `input`, `answer`, `confidence` or `outcome`.
         column: Name of the column; of another kind, the kind.
         bins: Names of the bins, [K].
+        labels: Names of the bins in metrics, [K].
         rows: Number of rows of the reference in each bin, int64 [K].
         right: Of confidence, how many of these were answered right, int64 [K].
         place: Values [N] -> index of the bin of each, int64 [N].
@@ -50,6 +51,7 @@ class Variable(NamedTuple):
     kind: str
     column: str
     bins: Sequence[str]
+    labels: Sequence[str]
     rows: NDArray[np.int64]
     right: NDArray[np.int64] | None
     place: bins.Place
@@ -83,6 +85,7 @@ class Reference:
                 each["kind"],
                 each["column"],
                 each["bins"],
+                bins.labels(each),
                 np.array(each["rows"], np.int64),
                 np.array(each["right"], np.int64) if "right" in each else None,
                 bins.place(each),

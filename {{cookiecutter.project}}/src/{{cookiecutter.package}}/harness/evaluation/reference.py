@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import drift, prepared
 from ..core import files
+from ..core.errors import UserError
 from ..core.paths import EXPLANATIONS, MODELS
 from ..drift import bins, reference
 from .metrics import evenly_spaced
@@ -19,18 +20,22 @@ if TYPE_CHECKING:
 COLUMNS = 50  # maximum number: a scrape of more series would delay requests
 
 
-def write(test: Predictions, monitored: Sequence[str]) -> dict[str, Any]:
+def write(test: Predictions, monitored: Sequence[str], private: Collection[str] = ()) -> dict[str, Any]:
     """Writes models/reference.json; returns its content.
 
     Args:
         test: Outputs of the exported model on the test split; its description has the decision.
         monitored: Setting `evaluate.monitored`.
+        private: Columns that are left out, because anybody may read the bins at /metrics.
 
     Raises:
-        UserError: If the model has no such column.
+        UserError: If the model has no such column, or it is private.
     """
+    if named := [name for name in monitored if name in private]:
+        raise UserError(f"evaluate.monitored: {named[0]!r} is private in the schema, and /metrics would show its bins")
     described = {**test.manifest, **test.description}
     columns = drift.subject(described).columns(described, monitored)
+    columns = {name: kind for name, kind in columns.items() if name not in private}
     rows = evenly_spaced(len(test.train_targets), reference.MOST)
     train = prepared.modality(test.manifest).feeds("train", rows=rows)
     content = reference.build(described, train, (test.outputs, test.targets), _chosen(columns))

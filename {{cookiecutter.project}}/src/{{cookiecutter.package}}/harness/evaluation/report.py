@@ -101,16 +101,28 @@ def _write_json(name: str, content: dict[str, Any]) -> None:
     files.write_text(REPORTS / f"{name}.json", json.dumps(content, indent=2) + "\n")
 
 
-def write_page(test: Predictions, section: Mapping[str, Any], most: int) -> None:
-    """Writes models/page.json, for the service's page.
+def write_page(test: Predictions, form: Mapping[str, Any], most: int) -> None:
+    """Writes models/page.json, for the service's page; its examples lack the private columns.
 
     Args:
         test: Outputs of the exported model on the test split.
-        section: Section `data` of the configuration.
+        form: Facts for the service's page, of the presenter.
         most: Maximum number of examples.
     """
-    form = presenter(test.manifest).form(section, test.manifest)
-    _write_line("page", {"examples": page_examples(test, most), **form})
+    hidden = private(form)
+    examples = page_examples(test, most)
+    for example in examples if hidden else []:
+        example["instance"] |= dict.fromkeys(hidden)
+    _write_line("page", {"examples": examples, **form})
+
+
+def private(form: Mapping[str, Any]) -> list[str]:
+    """Names of the private columns.
+
+    Args:
+        form: Facts for the service's page.
+    """
+    return [name for name, facts in form.get("properties", {}).items() if "private" in facts]
 
 
 def write_explain(manifest: Manifest, fixed: Sequence[str]) -> None:

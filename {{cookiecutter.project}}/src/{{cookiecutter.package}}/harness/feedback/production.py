@@ -27,20 +27,21 @@ WORST = 6  # columns with a histogram
 Z = 1.96  # of a 95 % interval
 
 
-def sections(production: Production, reference: Reference, version: str) -> str:
+def sections(production: Production, reference: Reference, version: str, effect: float) -> str:
     """The report, whose plots are written to build/production.
 
     Args:
         production: The counts.
         reference: The reference of the model.
         version: The model's version.
+        effect: PSI below which a change is not worth a person's time.
     """
     PLOTS.mkdir(parents=True, exist_ok=True)
     parts = [
         f"# Production of {NAME}",
         f"What model {version} was asked, and how well it answered.",
         *_volume(production),
-        *_drift(production, reference),
+        *_drift(production, reference, effect),
         *_quality(production, reference),
         *_contributors(production),
     ]
@@ -58,10 +59,10 @@ def _volume(production: Production) -> list[str]:
     return ["## Volume", "\n".join(table), *told, f"![Rows by week]({PLOTS.name}/volume.png)"]
 
 
-def _drift(production: Production, reference: Reference) -> list[str]:
+def _drift(production: Production, reference: Reference, effect: float) -> list[str]:
     import numpy as np
 
-    from ..drift.evidence import EFFECT, evidence, limit, psi
+    from ..drift.evidence import evidence, limit, psi
     from . import production_plots as plots
 
     weeks = production.weeks
@@ -77,8 +78,8 @@ def _drift(production: Production, reference: Reference) -> list[str]:
     pairs.sort(key=lambda pair: pair[0], reverse=True)
     of_all, known = [digits for digits, _ in pairs], [each for _, each in pairs]
     of_weeks = np.array([[measured(each, [week]) for week in weeks] for each in known])
-    alarms = (of_weeks[..., 0] > most) & (of_weeks[..., 1] > EFFECT)
-    plots.drift([_name(each) for each in known], weeks, of_weeks[..., 1], alarms, PLOTS / "drift.png")
+    alarms = (of_weeks[..., 0] > most) & (of_weeks[..., 1] > effect)
+    plots.drift([_name(each) for each in known], weeks, of_weeks[..., 1], alarms, 5 * effect, PLOTS / "drift.png")
     worst = [
         (_name(each), each.bins, each.rows, production.total((each.kind, each.column), weeks)) for each in known[:WORST]
     ]
@@ -92,11 +93,10 @@ def _drift(production: Production, reference: Reference) -> list[str]:
     )
     rule = (
         f"Drift: more than {most:.1f} digits of evidence that production has a distribution of its own, and a PSI "
-        f"above {EFFECT}. It says that rows are not like those of training, not that answers are wrong."
+        f"above {effect:g}. It says that rows are not like those of training, not that answers are wrong."
     )
-    inputs = [each.column for each in reference.variables if each.kind == "input"]
-    unseen = [name for name in inputs if ("input", name) not in counted]
-    private = [f"Private columns are not kept, and not watched here: {', '.join(unseen)}."] if unseen else []
+    names = ", ".join(production.private)
+    private = [f"Private columns are not kept, and not watched here: {names}."] if names else []
     pictures = [f"![PSI by week]({PLOTS.name}/drift.png)", f"![Histograms]({PLOTS.name}/histograms.png)"]
     return ["## Drift", rule, "\n".join(table), *private, *pictures]
 
@@ -198,10 +198,11 @@ def command(path: Path) -> None:
     from ..batch import answers
     from ..drift import reference
     from ..evaluation.html import page
+    from ..monitoring.settings import monitoring
     from ..serving import log as serving_log
     from . import production_counts
 
-    model = answers.load(MODELS)
+    effect, model = monitoring().psi, answers.load(MODELS)
     if (bins := reference.read(MODELS, model.description)) is None:
         raise UserError(f"{MODELS / reference.FILE} has no bins: the splits are too small, or the model is older")
     segments = reading.open_segments(path) if path.is_dir() or path == SEGMENTS else None
@@ -212,7 +213,7 @@ def command(path: Path) -> None:
         found = production_counts.of_batch(path, model, bins)
     if not found.rows:
         raise UserError(f"{path} has no row of model {model.version}" + "".join(f"; {each}" for each in found.told))
-    report = sections(found, bins, model.version)
+    report = sections(found, bins, model.version, effect)
     files.write_text(REPORT, report)
     files.write_text(HTML, page(report, REPORT.parent, f"Production of {NAME}"))
     print(f"Wrote {REPORT} and {HTML}")

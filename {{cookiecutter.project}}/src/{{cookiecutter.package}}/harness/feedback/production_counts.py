@@ -17,7 +17,7 @@ from ..drift.recent import Recent
 from ..drift.reference import INPUT, Reference
 from ..targets import target
 from . import destination
-from .reading import Segments
+from .reading import Segments, joined
 
 CHUNK = 1000  # rows that are counted at once
 ALL = "all rows"  # the only week of a batch, whose rows have no time
@@ -32,6 +32,7 @@ class Production:
         counts: Week -> rows in each bin.
         judged: Week -> number of right answers, and of answers with an actual value.
         others: Version of another model -> number of its rows, which are not in the counts.
+        private: Columns whose values are not kept, and not counted.
         contributors: Name -> number of right answers, and of answers to which it gave the actual value.
     """
 
@@ -41,6 +42,7 @@ class Production:
         self.counts: dict[str, Counts] = {}
         self.judged: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         self.others: Counter[str] = Counter()
+        self.private: list[str] = []
         self.contributors: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
 
     @property
@@ -110,20 +112,22 @@ def of_segments(
         private: Columns whose values are not kept, and cannot be counted.
     """
     found, counted = Production(), _Counter(reference, description, private)
+    found.private = sorted(private)
     waiting: defaultdict[str, list[tuple[Any, Mapping[str, Any]]]] = defaultdict(list)
+    labels = segments.labels()  # of them all, because a label comes in a later segment than its request
     for line, pairs in segments.requests():
         version, week = line["answer"]["model_version"], week_of(line["time"])
         if version != description["sha256"][:12]:
             found.others[version] += len(pairs)
             continue
+        for example in joined(line, pairs, labels):
+            if example.agrees is not None:
+                found.judge(week, example.contributor, example.agrees)
         waiting[week] += pairs
         if len(waiting[week]) >= CHUNK:
             counted.add(found, week, waiting.pop(week))
     for week, rest in waiting.items():
         counted.add(found, week, rest)
-    for example in segments.labeled(segments.labels()):
-        if example.agrees is not None and week_of(example.time) in found.rows:
-            found.judge(week_of(example.time), example.contributor, example.agrees)
     return found
 
 

@@ -12,7 +12,6 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ..drift.evidence import EFFECT
 from ..evaluation.plots import BLUE, GRAY, ORANGE, plain, save
 
 Numbers = NDArray[np.float64]
@@ -34,7 +33,9 @@ def volume(rows: Mapping[str, int], path: Path) -> None:
     save(figure, path)
 
 
-def drift(columns: Sequence[str], weeks: Sequence[str], psi: Numbers, alarms: NDArray[np.bool_], path: Path) -> None:
+def drift(
+    columns: Sequence[str], weeks: Sequence[str], psi: Numbers, alarms: NDArray[np.bool_], dark: float, path: Path
+) -> None:
     """PSI of the columns by week; a cross where the evidence reaches its limit.
 
     Args:
@@ -42,11 +43,12 @@ def drift(columns: Sequence[str], weeks: Sequence[str], psi: Numbers, alarms: ND
         weeks: The weeks.
         psi: PSI, [columns, weeks].
         alarms: Whether evidence and PSI alarm, [columns, weeks].
+        dark: PSI that is dark blue, unless there is a larger one.
         path: File to write.
     """
     columns, psi, alarms = columns[:MOST], psi[:MOST], alarms[:MOST]
     figure, axes = plt.subplots(figsize=(max(4.5, 2.8 + 0.7 * len(weeks)), 1.4 + 0.3 * len(columns)))
-    image = axes.imshow(psi, aspect="auto", cmap="Blues", vmin=0, vmax=max(5 * EFFECT, float(psi.max())))
+    image = axes.imshow(psi, aspect="auto", cmap="Blues", vmin=0, vmax=max(dark, float(psi.max())))
     for row, column in zip(*alarms.nonzero(), strict=True):
         axes.plot(column, row, "x", color=ORANGE, markersize=7, markeredgewidth=2)
     axes.set_yticks(range(len(columns)), [plain(name) for name in columns])

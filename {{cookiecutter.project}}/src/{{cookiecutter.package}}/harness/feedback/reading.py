@@ -90,13 +90,23 @@ class Segments(NamedTuple):
         Args:
             labels: Id and position of a prediction -> feedback.
         """
-        ids = {id for id, _ in labels}
         for line, pairs in self.requests():
-            if line["id"] not in ids:
-                continue
-            for index, (example, prediction) in enumerate(pairs):
-                if label := labels.get((line["id"], index)):
-                    yield Labeled(line["id"], index, line["time"], label.contributor, label.actual, example, prediction)
+            yield from joined(line, pairs, labels)
+
+
+def joined(
+    line: Mapping[str, Any], pairs: Sequence[tuple[Any, dict[str, Any]]], labels: Mapping[tuple[str, int], Label]
+) -> Iterator[Labeled]:
+    """Yields the predictions of a request with feedback.
+
+    Args:
+        line: The line of the request.
+        pairs: Its examples with their predictions.
+        labels: Id and position of a prediction -> feedback.
+    """
+    for index, (example, prediction) in enumerate(pairs):
+        if label := labels.get((line["id"], index)):
+            yield Labeled(line["id"], index, line["time"], label.contributor, label.actual, example, prediction)
 
 
 def _decrypted(file: Path, data: bytes, identities: Sequence[Identity]) -> bytes:

@@ -259,7 +259,8 @@ def _drift(settings: Monitoring) -> list[Panel]:
         Panel(
             "Variables",
             "Evidence that a variable has another distribution than in training, in decimal digits (3: a thousand to "
-            "one), and how large the change is (PSI; below 0.1 hardly worth a look). An alert needs both.",
+            f"one), and how large the change is (PSI; below {settings.psi:g} hardly worth a look). An alert needs "
+            "both.",
             "table",
             "none",
             {title: f"{BY} ({chosen(name)})" for title, name in names.items()},

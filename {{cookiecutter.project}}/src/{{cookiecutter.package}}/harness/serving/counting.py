@@ -52,9 +52,9 @@ def facts(info: ModelInfo, reference: Reference | None) -> str:
     labels = (yaml.safe_load(record.read_bytes()).get("labels") or {}) if record.exists() else {}
     rows, right = [], []
     for each in reference.variables if reference else []:
-        rows += [((each.kind, each.column, name), count) for name, count in zip(each.bins, each.rows, strict=True)]
+        rows += [((each.kind, each.column, name), count) for name, count in zip(each.labels, each.rows, strict=True)]
         if each.right is not None:
-            right += [((name,), count) for name, count in zip(each.bins, each.right, strict=True)]
+            right += [((name,), count) for name, count in zip(each.labels, each.right, strict=True)]
     origin = [labels.get(name, "") for name in LABELS]
     return constants(info.version, {INFO: [(origin, 1)], REFERENCE_ROWS: rows, RIGHT_ROWS: right})
 
@@ -76,7 +76,7 @@ class Counting:
         self._chosen: list[tuple[Mapping[str, Any], Any]] = []  # inputs and outputs that are not counted yet
         self._seconds = 0
         self._counters = {
-            (each.kind, each.column): [counter(ROWS, version, each.kind, each.column, name) for name in each.bins]
+            (each.kind, each.column): [counter(ROWS, version, each.kind, each.column, name) for name in each.labels]
             for each in reference.variables
         }
 
