@@ -216,6 +216,13 @@ def fleet(table_project: BakedProject, tmp_path_factory: pytest.TempPathFactory)
         fleet.stop()
 
 
+def evaluate(watch: Watch) -> None:
+    """Waits until all rules have been evaluated of what is scraped now, in both services."""
+    *_, last = (rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule)
+    now = time.time()
+    wait_until(lambda: len(watch.query(f"timestamp({last}) > {now}")) == 2, "rules are evaluated")
+
+
 @pytest.fixture(scope="module")
 def watch(fleet: Fleet, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     """Both services, watched, after some seconds of rows as in training, and of requests that are none."""
@@ -226,8 +233,7 @@ def watch(fleet: Fleet, tools: Path, tmp_path_factory: pytest.TempPathFactory) -
             assert replica.client.get("/nothing").status_code == 404
         fleet.ask(4)
         wait_until(lambda: fleet.scraped(watch), "all rows are scraped")
-        last = [rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule][-1]
-        wait_until(lambda: len(watch.query(last)) == 2, "rules are evaluated")
+        evaluate(watch)
         yield watch
 
 
@@ -313,9 +319,9 @@ def test_a_planted_drift_reaches_people(fleet: Fleet, watch: Watch) -> None:
     assert datetime.fromisoformat(begun).timestamp() - drift_is_scraped(watch) <= 3 * STEP
 
     wait_until(lambda: fleet.scraped(watch), "all rows are scraped")
-    name, now = 'model:drift:evidence1h{kind="input",column="x"}', time.time()
-    wait_until(lambda: (watch.value(f"min(timestamp({name}))") or 0) > now, "rules are evaluated again")
-    evidence = {each["metric"]["track"]: float(each["value"][1]) for each in watch.query(name)}
+    evaluate(watch)
+    found = watch.query('model:drift:evidence1h{kind="input",column="x"}')
+    evidence = {each["metric"]["track"]: float(each["value"][1]) for each in found}
     assert evidence["canary"] == pytest.approx(evidence["stable"], rel=0.05)
 
 
