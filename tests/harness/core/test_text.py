@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from my_experiment.harness.core import errors, text
+from support import HOSTILE, read_as_text
 
 
 @pytest.mark.parametrize(
@@ -13,7 +14,8 @@ from my_experiment.harness.core import errors, text
         (1.0, "1"),
         (0.0, "0"),
         (41.234, "41.23"),
-        (-1234.4, "-1234"),
+        (-1234.4, "-1,234"),
+        (5500, "5,500"),
         (123456.7, "123,457"),
         (0.00012345, "0.0001234"),
         (1.5e-7, "1.5e-07"),
@@ -24,6 +26,11 @@ from my_experiment.harness.core import errors, text
 )
 def test_numbers_are_written_as_a_person_reads_them(value: Any, expected: str) -> None:
     assert text.number(value) == expected
+
+
+def test_a_number_of_a_table_has_no_marks() -> None:
+    """2024 may be a year, and is one also beside 11700."""
+    assert [text.entry(value) for value in (2024.0, 11700.0, 0.5, None)] == ["2024", "11700", "0.5", "-"]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +73,16 @@ def test_a_table_escapes_its_cells() -> None:
         r"| x\|y | 1 |",
         "| two lines | None |",
     ]
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "a_b", "f (x) - 1 < 2 & 3", "1.5"])
+def test_a_name_is_text_in_markdown(name: str) -> None:
+    cells = "\n".join(text.table(("x", "y"), [(name, 1)]))
+    code = "\n".join(text.table(("x", "y"), [(text.code(name), 1)], markdown=True))
+    for markdown in (f"It is {text.escaped(name)}.", f"- **{text.escaped(name)}**: x", f"It is {text.code(name)}."):
+        assert name in read_as_text(markdown)
+    assert f"\n{name}\n" in read_as_text(cells) and f"\n{name}\n" in read_as_text(code)
+    assert text.escaped("a_b") == "a_b"
 
 
 def test_many_texts_are_shortened() -> None:

@@ -212,6 +212,11 @@ def test_answers_with_sets_and_not_sure() -> None:
     assert schema["properties"]["label"]["nullable"] and None in schema["properties"]["label"]["enum"]
 
 
+def test_the_card_does_not_say_that_a_class_is_always_predicted_if_it_is_not() -> None:
+    assert "always predicts" in classification._limits(described())
+    assert "always" not in (limits := classification._limits(described(abstain=True))) and "not sure" in limits
+
+
 def test_a_set_contains_the_class_that_the_threshold_decides() -> None:
     both = described(**{"class": "malignant", "threshold": 0.3}, coverage=0.9, set_threshold=0.5, abstain=True)
     found = target.answers(OUTPUTS, both)

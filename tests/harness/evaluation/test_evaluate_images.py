@@ -137,7 +137,7 @@ def test_a_decision_and_slices_are_reported_and_served(trained: Path) -> None:
     said = np.array([item["label"] for item in target.answers(test.outputs, description)])
     assert metrics["answered"] == pytest.approx(np.mean(said != None), abs=1e-8)  # noqa: E711
     text = Path("reports/model_card.md").read_text(encoding="utf-8")
-    assert "## Decision\n\nlight is answered if its probability is at least 0." in text
+    assert "## Decision\n\nThe answer is light if its probability is at least 0." in text
     assert "| sensitivity (light) |" in text and "(plots/slices.png)" in text
     slices = json.loads(Path("reports/slices.json").read_bytes())
     assert [len(slices[name]["slices"]) for name in ("brightness", "contrast")] == [4, 1]

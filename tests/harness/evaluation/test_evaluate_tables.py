@@ -21,7 +21,7 @@ from my_experiment.harness.preparation import splits
 from my_experiment.harness.prepared import tables as prepared_tables
 from my_experiment.stages import evaluate
 from onnx import helper, numpy_helper
-from support import HARNESS, PACKAGE
+from support import HARNESS, HOSTILE, PACKAGE, read_as_text
 from tables_made import frame, prepare, save_rows
 
 ROWS = 40
@@ -143,6 +143,37 @@ def test_reports(target: str) -> None:
     assert {file: file.read_bytes() for file in Path("reports").rglob("*.*")} == first
 
 
+def test_names_that_are_html_or_markdown_are_text(target: str) -> None:
+    names = dict(zip(("low", "high", "y"), HOSTILE, strict=True))
+    path = prepared.PREPARED / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    decision = None
+    if target == "classification":
+        manifest["classes"], decision = [names["low"], names["high"]], {"sensitivity": {names["low"]: 0.9}}
+    else:
+        manifest["target_name"] = names["y"]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    model, report = Path("models/model.json"), Path("reports/data.json")
+    description = json.loads(model.read_text(encoding="utf-8"))
+    description["coefficients"][0]["name"] = HOSTILE[1]
+    model.write_text(json.dumps(description | {"classes": manifest.get("classes", [])}), encoding="utf-8")
+    violations = {HOSTILE[0]: {"out_of_range": 2}}
+    data = json.loads(report.read_text(encoding="utf-8")) | {"violations_by_column": violations, "warnings": [*HOSTILE]}
+    report.write_text(json.dumps(data), encoding="utf-8")
+    schema = Path("schema.yaml").read_text(encoding="utf-8").replace("y:", f"{json.dumps(manifest['target_name'])}:")
+    Path("schema.yaml").write_text(schema, encoding="utf-8")
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params["evaluate"] |= {"slices": ["x"], "decision": decision}
+    params["data"]["nulls"] = ["`", "<b>|"]
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    evaluate.main()
+    shown = read_as_text(Path("reports/model_card.md").read_text(encoding="utf-8"))
+    assert all(f"\n{name}\n" in shown for name in HOSTILE)
+    assert "['`', '<b>|']" in shown
+    told = f"The answer is {HOSTILE[0]} if its" if decision else f"the number {HOSTILE[2]} from"
+    assert told in shown
+
+
 @pytest.mark.usefixtures("target")
 def test_the_card_has_the_sections_of_earlier_stages() -> None:
     """Before the training, explanations first; a stage that has nothing to say has no section."""
@@ -252,6 +283,15 @@ def test_what_production_is_compared_with(target: str, monkeypatch: pytest.Monke
     enough, told = written()
     assert enough[0][0] == "input" and ("answer", 40) in enough
     assert "1 column of the inputs" in told and "answer" in told
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_column_with_few_values_has_all_of_them_as_candidates() -> None:
+    """Quantiles skipped the 2, which 4% of the rows have."""
+    rows = frame(500).assign(size=np.repeat([0, 1, 2, 3, 9], [220, 150, 20, 100, 10]))
+    prepare(rows, group=None, time=None, drop=["patient", "when"])
+    content = evaluation_tables.reference()
+    assert (content["values"]["size"], content["baseline"]["size"]) == ([0, 1, 2, 3], 1)
 
 
 @pytest.mark.usefixtures("workspace")

@@ -26,6 +26,15 @@ def test_groups_of_words_and_of_numbers() -> None:
     assert list(metrics.grouped("z", np.array([0.0, 1.5] * 20))) == ["z 0", "z 1.5"]
 
 
+def test_a_level_called_missing_is_not_the_rows_without_a_value() -> None:
+    groups = metrics.grouped("x", np.array(["missing", "", "a"], object))
+    assert {name: group.tolist() for name, group in groups.items()} == {
+        "x without a value": [False, True, False],
+        "x a": [False, False, True],
+        "x missing": [True, False, False],
+    }
+
+
 def test_quartiles_of_dates_end_at_dates() -> None:
     """A quartile between two dates was called a time of a day."""
     groups = metrics.grouped("when", np.arange(38.0), lambda value: f"day {value:g}")
@@ -70,9 +79,9 @@ def test_small_slices_are_marked_and_not_compared(tmp_path: Path) -> None:
     found = sliced(50, 10, 9)
     assert slices.differences(found.columns["x|y"]) == {"score": slices.Difference("$x$ 0", "$x$ 1", 0.5 - 0.4)}
     text = "\n".join(slice_card.section(found, tmp_path))
-    assert "| $x$ 2 * | 9 | 0.3 (0.1 to 0.9) |" in text
+    assert r"| \$x\$ 2 * | 9 | 0.3 (0.1 to 0.9) |" in text
     assert "| all | 99 | 0.45 |" in text
-    assert r"| x\|y | score | $x$ 0 | $x$ 1 | 0.1 |" in text
+    assert r"| x\|y | score | \$x\$ 0 | \$x\$ 1 | 0.1 |" in text
     assert "* marks what is measured on fewer than 10 examples" in text
     assert "the 20 largest slices are shown, 3 smaller ones are not" in text
     assert (tmp_path / "slices.png").read_bytes().startswith(b"\x89PNG")
@@ -85,7 +94,7 @@ def test_a_rate_of_few_examples_is_marked_and_not_compared(tmp_path: Path) -> No
     found = found._replace(columns={"x|y": [*found.columns["x|y"][:2], rare]})
     assert slices.differences(found.columns["x|y"])["score"].lowest == "$x$ 1"
     text = "\n".join(slice_card.section(found, tmp_path))
-    assert "| $x$ 2 | 50 | 0.3 (0.1 to 0.9) * |" in text and "* marks" in text
+    assert r"| \$x\$ 2 | 50 | 0.3 (0.1 to 0.9) * |" in text and "* marks" in text
 
 
 def test_without_slices_the_report_is_empty(workspace: Path) -> None:

@@ -20,7 +20,7 @@ from my_experiment.harness.explanation import report, subject, table_plots, tabl
 from my_experiment.harness.prepared import tables as prepared_tables
 from my_experiment.stages import explain
 from onnx import helper, numpy_helper
-from support import HARNESS, ROOT
+from support import HARNESS, HOSTILE, ROOT, read_as_text
 from tables_made import frame, prepare
 
 TARGETS = [target for target in ("classification", "regression") if (HARNESS / f"targets/{target}.py").exists()]
@@ -28,7 +28,7 @@ FIRST = 20_089  # days from 1970 to 2025, when the dates of the table begin
 SIZE, RED, DAY = 2.0, 1.5, 0.004  # effects on the answer of a unit of `size`, of the color red, of a day
 
 
-def save_model(manifest: dict[str, Any]) -> None:
+def save_model(manifest: dict[str, Any], size: str = "size") -> None:
     """Writes a linear model in which a missing number is 0 and `weight in kg` does not count."""
     columns, softmax, nodes, coefficients = manifest["columns"], manifest["target"] == "classification", [], []
     for place, column in enumerate(columns):
@@ -41,7 +41,7 @@ def save_model(manifest: dict[str, Any]) -> None:
             nodes.append(helper.make_node("IsNaN", [f"{value}f"], [f"{value}n"]))
             nodes.append(helper.make_node("Where", [f"{value}n", "zero", f"{value}f"], [value]))
         nodes.append(helper.make_node("Reshape", [value, "column"], [f"{value}r"]))
-        coefficients.append({"size": SIZE, "when": DAY, "colour ✨": 1.0}.get(column["name"], 0.0))
+        coefficients.append({size: SIZE, "when": DAY, "colour ✨": 1.0}.get(column["name"], 0.0))
     nodes.append(helper.make_node("Concat", [f"value{place}r" for place in range(len(columns))], ["rows"], axis=1))
     weights, bias = np.array([coefficients], np.float32).T, np.array([-DAY * FIRST], np.float32)
     if softmax:  # the log-odds of the second class are the linear model
@@ -165,6 +165,25 @@ def test_fixed_columns_stay_and_a_row_that_cannot_change_is_told(target: str) ->
     configure(fixed=["size_"])
     with pytest.raises(UserError, match=r"^evaluate\.fixed: the model has no column 'size_'; did you mean 'size'\?"):
         explain.main()
+
+
+@pytest.mark.usefixtures("workspace")
+def test_names_that_are_html_or_markdown_are_text() -> None:
+    size, color, other = HOSTILE
+    rows = frame().rename(columns={"size": size, "colour ✨": color})
+    changes: dict[str, Any] = {"group": None, "time": None, "drop": ["patient", "id"], "id": None}
+    if "classification" in TARGETS:
+        rows["y"] = np.where(rows["y"] == "yes", other, "NO")  # before "["
+    else:
+        rows["y"], changes["problem"] = rows[size] * 2, "regression"
+    prepare(rows, **changes)
+    save_model(prepared.manifest(), size)
+    configure(fixed=[color], examples=8, shown=2, background=10)
+    explain.main()
+    shown = read_as_text(Path("reports/explanations/section.md").read_text(encoding="utf-8"))
+    assert f"\n{size}\n" in shown and f"; {size} = " in f"; {shown.replace('Strongest effects: ', '; ')}"
+    assert f"{color} stay as they are" in shown
+    assert "classification" not in TARGETS or f"log-odds of {other}." in shown
 
 
 def test_a_second_run_gives_the_same_bytes_and_leaves_nothing_of_the_first(target: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from my_experiment.harness.exported.explainer import Explainer
+from my_experiment.harness.exported.explainer import Explainer, reasons
 from numpy.typing import NDArray
 from support import HARNESS
 
@@ -61,6 +61,14 @@ def test_a_row_is_explained() -> None:
     assert f"day = 2026-02-02 (typically 2026-01-31) {raises} (+2)" in found["reasons"]
     assert len(found["reasons"]) == 3  # z is missing, as is typical
     assert "counterfactuals" not in found
+
+
+def test_numbers_in_reasons_are_written_in_one_way() -> None:
+    """Marks between thousands came with five digits, and an exponent with an effect of four."""
+    ours, _ = explainer()
+    assert ours.parts.text({**ROW, "x": np.array([5500.0])}, 0) == "x = 5500 (typically 1)"
+    told = list(reasons(lambda part: f"part {part}", np.array([11700.0, -1234.0, 0.5]), "raises y", "lowers y"))
+    assert told == ["part 0 raises y (+11,700)", "part 1 lowers y (-1,234)", "part 2 raises y (+0.5)"]
 
 
 def test_what_would_change_the_answer() -> None:

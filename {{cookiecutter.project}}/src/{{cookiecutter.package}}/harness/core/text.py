@@ -1,26 +1,69 @@
-"""Numbers, dates and tables as text."""
+"""Numbers, dates, names and tables as text."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], words: int = 1) -> list[str]:
+# What Markdown or a site that shows it (`~`, `$`) takes for more than a character; not "a_b", nor "*" between blanks.
+MARKS = re.compile(r"[\\`\[\]|~$]|(?<=\S)\*|\*(?=\S)|(?<![^\W_])_|_(?![^\W_])")
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], words: int = 1, markdown: bool = False
+) -> list[str]:
     """The lines of a Markdown table.
 
     Args:
         columns: Titles of the columns.
         rows: Cells of each row.
         words: Number of first columns that hold words, aligned left; the others are aligned right.
+        markdown: Whether the cells are Markdown; otherwise they are shown as they are.
     """
+    show = _whole if markdown else escaped
     alignment = "|" + "---|" * words + "---:|" * (len(columns) - words)
-    return [_line(columns), alignment, *map(_line, rows)]
+    return [_line(columns, escaped), alignment, *(_line(row, show) for row in rows)]
 
 
-def _line(cells: Sequence[object]) -> str:
-    # The name of a column or class may contain any character.
-    return "| " + " | ".join(" ".join(str(cell).replace("|", "\\|").split()) for cell in cells) + " |"
+def _line(cells: Sequence[object], show: Callable[[str], str]) -> str:
+    return "| " + " | ".join(show(str(cell)) for cell in cells) + " |"
+
+
+def _whole(cell: str) -> str:
+    """Markdown as a cell of a table: in code, too, a bar ends the cell."""
+    return in_line(cell).replace("|", "\\|")
+
+
+def in_line(text: str) -> str:
+    """A text in one line: names of columns and classes may have several."""
+    return " ".join(text.split())
+
+
+def escaped(text: str) -> str:
+    """A text that Markdown shows as it is, in one line: the name of a column or class may have any character.
+
+    It must not be the beginning of a paragraph, where also "#", "-" or "1." have a meaning.
+
+    Args:
+        text: The text.
+    """
+    line = MARKS.sub(r"\\\g<0>", in_line(text))
+    line = re.sub(r"&(?=#?\w+;)", "&amp;", line)
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", line)  # not "\<", which not all tools know
+
+
+def code(text: str) -> str:
+    """A text as code in Markdown, in one line.
+
+    Args:
+        text: The text.
+    """
+    line = in_line(text)
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{space}{line}{space}{fence}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -34,7 +77,17 @@ def number(value: float | None, digits: int = 4) -> str:
         return "-"
     if 10**digits <= abs(value) < 1e12:
         return f"{value:,.0f}"
-    return f"{value:.{digits}g}"
+    return f"{value:,.{digits}g}"
+
+
+def entry(value: float | None, digits: int = 4) -> str:
+    """A number of a table as `number`, without marks between thousands: 2024 may be a year.
+
+    Args:
+        value: The number; None and NaN become "-".
+        digits: Number of significant digits.
+    """
+    return number(value, digits).replace(",", "")
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import prepared, targets
 from ..contracts import Target
 from ..core.config import flatten
-from ..core.text import number, table
+from ..core.text import code, escaped, number, percent, table
 from ..targets import monitor
 from . import evaluator, metadata, presenter
 from .contracts import Evaluation
@@ -151,7 +151,7 @@ def importances(workspace: Workspace) -> list[str]:
         explanation.append(
             f"The table shows the first {COEFFICIENTS} of {len(rows)} columns; models/model.json has all of them."
         )
-    cells = [(row["name"], f"{row['share']:.1%}", f"{row['splits']:,}") for row in rows[:COEFFICIENTS]]
+    cells = [(row["name"], percent(row["share"]), f"{row['splits']:,}") for row in rows[:COEFFICIENTS]]
     lines = table(("column", "share", "splits"), cells)
     return ["## Importance of the columns", " ".join(filter(None, explanation)), "\n".join(lines)]
 
@@ -169,8 +169,8 @@ def splits(workspace: Workspace) -> str:
         workspace: Results of the earlier stages.
     """
     examples, digests = workspace.data["examples"], workspace.manifest["digests"]
-    rows = [(split, examples[split], f"`{digests[split][:12]}`") for split in prepared.SPLITS]
-    return "\n".join(table(("split", "examples", "content (SHA-256)"), rows))
+    rows = [(split, examples[split], code(digests[split][:12])) for split in prepared.SPLITS]
+    return "\n".join(table(("split", "examples", "content (SHA-256)"), rows, markdown=True))
 
 
 def parameters(workspace: Workspace) -> str:
@@ -179,8 +179,8 @@ def parameters(workspace: Workspace) -> str:
     Args:
         workspace: Results of the earlier stages.
     """
-    rows = [(f"`{key}`", f"`{value}`") for key, value in flatten(dict(workspace.parameters)).items()]
-    return "\n".join(table(("key", "value"), rows, 2))
+    rows = [(code(key), code(str(value))) for key, value in flatten(dict(workspace.parameters)).items()]
+    return "\n".join(table(("key", "value"), rows, 2, markdown=True))
 
 
 def examples_on_the_page(examples: int) -> list[str]:
@@ -214,5 +214,5 @@ def validation(data: Mapping[str, Any]) -> list[str]:
     if violations:
         paragraphs.append("\n".join(table(("column", "violation", "cells"), violations, 2)))
     if warnings := data.get("warnings"):
-        paragraphs += ["Warnings:", "\n".join(f"- {' '.join(warning.split())}" for warning in warnings)]
+        paragraphs += ["Warnings:", "\n".join(f"- {escaped(warning)}" for warning in warnings)]
     return paragraphs

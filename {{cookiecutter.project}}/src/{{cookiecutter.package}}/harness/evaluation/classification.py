@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Description, Manifest
-from ..core.text import compared, percent, table
+from ..core.text import compared, escaped, percent, table
 from ..targets.classification import Labels, Probabilities
 from . import classification_decision
 from .contracts import Evaluation, Worst
@@ -227,7 +227,7 @@ def purpose(manifest: Manifest, subject: str) -> str:
     """
     classes = manifest["classes"]
     ellipsis = ", ..." if len(classes) > 20 else ""
-    return f"classifies {subject} as one of {len(classes)} classes ({', '.join(classes[:20])}{ellipsis})"
+    return f"classifies {subject} as one of {len(classes)} classes ({', '.join(map(escaped, classes[:20]))}{ellipsis})"
 
 
 def evaluate(test: Predictions, settings: "Evaluate", folder: Path) -> Evaluation:
@@ -260,8 +260,17 @@ def evaluate(test: Predictions, settings: "Evaluate", folder: Path) -> Evaluatio
         notes=[],
         sections=_sections(matrix, classes, folder) + classification_decision.section(test, estimates, settings),
         worst=_mistakes(test, settings.examples),
-        limits="The model always predicts one of its classes, even if none of them fits.",
+        limits=_limits(test.description),
     )
+
+
+def _limits(description: Description) -> str:
+    if description.get("decision", {}).get("abstain"):
+        return (
+            'The answer is "not sure" if several classes are plausible, but it is one of the classes if none of them '
+            "fits."
+        )
+    return "The model always predicts one of its classes, even if none of them fits."
 
 
 def _draw(test: Predictions, matrix: NDArray[np.int64], ece: float, folder: Path) -> None:
@@ -284,7 +293,7 @@ def _headline(estimates: Mapping[str, Estimate], examples: int, frequent: str) -
     fewer = compared(1 - correct, 1 - baseline, "fewer errors")
     return (
         f"{percent(correct)} of {examples} test examples are correctly classified, compared with {percent(baseline)} "
-        f"for always predicting {frequent}, the most frequent class in training: {fewer}."
+        f"for always predicting {escaped(frequent)}, the most frequent class in training: {fewer}."
     )
 
 

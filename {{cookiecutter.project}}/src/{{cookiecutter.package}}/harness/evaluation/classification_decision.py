@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..contracts import Description
 from ..core.errors import UserError, shortened
-from ..core.text import number, table
+from ..core.text import escaped, number, table
 from ..targets.classification import Labels, Probabilities, costs, decide, prediction_sets
 from .metrics import Estimate, Metric, Weighted, bootstrap, interval, mean, share, together
 from .workspace import Predictions
@@ -264,7 +264,7 @@ def section(test: Predictions, estimates: Mapping[str, Estimate], settings: "Eva
 def _cheapest(test: Predictions, estimates: Mapping[str, Estimate]) -> str:
     usual = costs(test.description)[test.targets, test.outputs.argmax(1)].mean()
     named = [
-        f"{number(one)} for {answer} instead of {true}"
+        f"{number(one)} for {escaped(answer)} instead of {escaped(true)}"
         for true, cost in test.description["decision"]["costs"].items()
         for answer, one in (cost if isinstance(cost, dict) else {"anything": cost}).items()
     ]
@@ -278,15 +278,15 @@ def _cheapest(test: Predictions, estimates: Mapping[str, Estimate]) -> str:
 
 
 def _threshold(description: Description, estimates: Mapping[str, Estimate], settings: "Decision") -> str:
-    decision, name = description["decision"], description["decision"]["class"]
+    decision, name = description["decision"], escaped(description["decision"]["class"])
     if settings.sensitivity:
-        goal = f"the highest that finds {number(settings.sensitivity[name])} of the examples of {name}"
+        goal = f"the highest that finds {number(*settings.sensitivity.values())} of the examples of {name}"
     else:
         wrong = zip(costs(description).sum(1).tolist(), description["classes"], strict=True)
-        named = ", ".join(f"{number(cost)} for one of {of}" for cost, of in wrong)
+        named = ", ".join(f"{number(cost)} for one of {escaped(of)}" for cost, of in wrong)
         goal = f"the one with the lowest cost of wrong answers ({named})"
     return (
-        f"{name} is answered if its probability is at least {number(decision['threshold'])}: of all thresholds {goal}, "
+        f"The answer is {name} if its probability is at least {number(decision['threshold'])}: of all thresholds {goal}, "
         f"on the validation split. On the test split, it finds {interval(estimates['sensitivity'])} of them, and "
         f"{interval(estimates['precision'])} of the answers {name} are right. Accuracy, F1, confusion matrix and "
         "mistakes in this card are those of the most probable class, whatever the threshold."

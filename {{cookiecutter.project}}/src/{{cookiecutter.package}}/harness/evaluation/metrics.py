@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.text import number
+from ..core.text import entry, number
 
 Weights = NDArray[np.float64]  # weights of the examples, [N]
 Weighted = Callable[[Weights], float]  # weights -> value of a metric, NaN if undefined
@@ -201,8 +201,9 @@ def grouped(
         Name of the group -> mask, bool [N].
     """
     missing = values == "" if values.dtype == object else np.isnan(values)
-    groups = {f"{name} missing": missing} if missing.any() else {}
     distinct, codes = np.unique(values[~missing], return_inverse=True)
+    none = "without a value" if "missing" in distinct.tolist() else "missing"  # a level may have the name
+    groups = {f"{name} {none}": missing} if missing.any() else {}
     if values.dtype == object or len(distinct) <= 10:
         places = np.full(len(values), -1)
         places[~missing] = codes
@@ -224,5 +225,5 @@ def distinguished(numbers: NDArray[np.float64]) -> list[str]:
     Args:
         numbers: Numbers, all different.
     """
-    texts = ([number(value, digits) for value in numbers] for digits in range(4, 18))
+    texts = ([entry(value, digits) for value in numbers] for digits in range(4, 18))
     return next((found for found in texts if len({*found}) == len(found)), [repr(float(value)) for value in numbers])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..contracts import Description, Manifest
 from ..core.errors import UserError
-from ..core.text import compared, number, percent, table
+from ..core.text import code, compared, number, percent, table
 from ..targets.regression import LEVEL, LEVELS, Numbers, half_width
 from .contracts import Evaluation, Worst
 from .metrics import (
@@ -184,7 +184,7 @@ def purpose(manifest: Manifest, subject: str) -> str:
         manifest: Manifest of the prepared data.
         subject: Description of the inputs, "rows of a table" for instance.
     """
-    return f"predicts the number `{manifest['target_name']}` from {subject}"
+    return f"predicts the number {code(manifest['target_name'])} from {subject}"
 
 
 def evaluate(test: Predictions, settings: "Evaluate", folder: Path) -> Evaluation:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from ..core.text import number, table
+from ..core.text import escaped, number, table
 from .metrics import interval
 from .plots import BLUE, GRAY, ORANGE, plain, save
 from .slices import FEW, MOST, Slice, Slices, differences
@@ -55,12 +55,12 @@ def _cell(part: Slice, metric: str) -> str:
 
 def _explanations(slices: Slices) -> list[str]:
     parts = itertools.chain(*slices.columns.values())
-    names = ", ".join(slices.columns)
+    names = ", ".join(map(escaped, slices.columns))
     found = [f"The test examples by {names}: evaluated apart for each value, or between quartiles."]
     if any(each.uncertain(name) for each in parts for name in slices.shown):
         found.append(f"* marks what is measured on fewer than {FEW} examples: it says little, and is not compared.")
     for column, count in slices.left_out.items():
-        found.append(f"Of {column}, the {MOST} largest slices are shown, {count} smaller ones are not.")
+        found.append(f"Of {escaped(column)}, the {MOST} largest slices are shown, {count} smaller ones are not.")
     found.append("Of many slices some differ by chance: look at the intervals before the differences.")
     return found
 

@@ -4,7 +4,7 @@ import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from ..prepared import manifest as read_manifest
 from ..prepared.tables import NAME, column, date_text, load, requests
 from ..prepared.tables import groups as group_of_rows
 from .metrics import grouped
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # not the ends, which are values of few
 LEVELS = 20  # maximum number of levels of a category
@@ -100,15 +103,25 @@ def reference() -> dict[str, Any]:
             found = [level for level, _ in levels[:LEVELS]]
             typical = found[:1]
         elif len(known):
-            # Observed values, so that a number of children stays whole.
-            numbers = np.quantile(known, (*QUANTILES, 0.5), method="inverted_cdf").tolist()
-            *found, last = map(date_text, numbers) if kind == "date" else numbers
+            *found, last = map(date_text, _quantiles(known)) if kind == "date" else _quantiles(known)
             typical = [last]
         else:
             found, typical = [], []
         values[name] = list(dict.fromkeys(found))
         baseline[name] = typical[0] if typical else None
     return {"baseline": baseline, "values": values}
+
+
+def _quantiles(known: "pa.ChunkedArray") -> list[float]:
+    """Observed values of a column, so that a number of children stays whole; the median last.
+
+    If there are no more values between the first and the last of `QUANTILES` than there are of these, it is all of
+    them: quantiles would skip those that few rows have.
+    """
+    values = known.to_numpy()
+    *chosen, median = np.quantile(values, (*QUANTILES, 0.5), method="inverted_cdf").tolist()
+    between = np.unique(values[(values >= chosen[0]) & (values <= chosen[-1])])
+    return [*(between.tolist() if len(between) <= len(QUANTILES) else chosen), median]
 
 
 def subject(manifest: Manifest) -> str:

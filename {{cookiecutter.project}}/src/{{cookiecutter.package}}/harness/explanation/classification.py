@@ -51,7 +51,7 @@ def answer(prediction: Mapping[str, Any]) -> str:
         prediction: Element of `targets.classification.answers`.
     """
     label = prediction["label"]
-    return f"{label} ({prediction['probabilities'][label]:.1%})"
+    return f"{label} ({percent(prediction['probabilities'][label])})"
 
 
 def errors(outputs: Probabilities, targets: Labels) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import files, text
 from ..core.paths import EXPLANATIONS, REPORTS
-from ..core.text import number, table
+from ..core.text import escaped, number, table
 
 if TYPE_CHECKING:
     from .checks import Check
@@ -67,7 +67,7 @@ def section(subject: "Subject", results: "Results", checks: Sequence["Check"], s
     limited = " `explain.budget` limits these numbers; a larger one takes longer." if subject.reduced else ""
     intro = [
         f"How much each {parts} adds to the model's answer, by SHAP values: the effects add up to the difference "
-        f"between the answer and {base}. The answer is the {results.unit}. "
+        f"between the answer and {base}. The answer is the {escaped(results.unit)}. "
         f"{subject.answers.SCALE} {plan.examples} of {len(subject.targets)} test examples are explained.{limited}",
         "Effects describe the model, not the world: nothing here says what would happen if a value were really "
         "changed. What tells the same shares its effect, as the model happened to learn it.",
@@ -75,7 +75,7 @@ def section(subject: "Subject", results: "Results", checks: Sequence["Check"], s
     failed = [check for check in checks if not check.passed]
     warning = [f"**Do not rely on these explanations without a second look: {'; '.join(c.meaning for c in failed)}.**"]
     rows = [(c.name, "-" if c.found is None else number(c.found, 2), c.limit, verdict(c)) for c in checks]
-    tested = "\n".join(table(("test of the explanations", "found", "expected", "result"), rows))
+    tested = "\n".join(table(("test of the explanations", "found", "expected", "result"), rows, markdown=True))
     return [TITLE, *(warning if failed else []), *intro, *shown, "### Can these explanations be trusted?", tested]
 
 

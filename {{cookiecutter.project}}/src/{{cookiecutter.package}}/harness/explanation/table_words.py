@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import targets
-from ..core.text import number
+from ..core.text import entry, escaped, in_line
 from ..exported.counterfactuals import MOST
 from ..exported.explainer import Explainer, reasons
 from ..prepared.tables import names, rows
@@ -58,7 +58,7 @@ def paragraphs(shown: Sequence[Explanation], fixed: Sequence[str]) -> Iterator[s
         shown: The explanations, with what they say in words.
         fixed: Columns that stay as they are.
     """
-    unchanged = f" {', '.join(fixed)} stay as they are (`evaluate.fixed`)." if fixed else ""
+    unchanged = f" {', '.join(map(escaped, fixed))} stay as they are (`evaluate.fixed`)." if fixed else ""
     yield (
         "Of each row in the pictures above: the strongest effects, with the value of the column and the typical one, "
         f"and the fewest changes after which the model gives another answer. At most {MOST} columns are changed, to "
@@ -79,26 +79,21 @@ def lines(explanation: Explanation, name: str) -> Iterator[str]:
     """
     told = explanation.told
     assert told is not None
-    yield f"- **{in_line(name)}**: {in_line(explanation.caption)}"
-    yield f"  - Strongest effects: {'; '.join(map(in_line, told.reasons[:REASONS])) or 'none'}."
+    yield f"- **{escaped(name)}**: {escaped(explanation.caption)}"
+    yield f"  - Strongest effects: {'; '.join(map(escaped, told.reasons[:REASONS])) or 'none'}."
     if told.counterfactuals == []:
         yield "  - No such change gives another answer."
     for found in told.counterfactuals or []:
         changes = ", ".join(
-            f"{in_line(column)} = {cell(change['to'])} instead of {cell(change['from'])}"
+            f"{escaped(column)} = {escaped(cell(change['to']))} instead of {escaped(cell(change['from']))}"
             for column, change in found["changes"].items()
         )
-        yield f"  - It would be {in_line(found['answer'])} with {changes}."
+        yield f"  - It would be {escaped(found['answer'])} with {changes}."
 
 
 def cell(value: Any) -> str:
     """A cell of a row as text."""
     if value is None:
         return "missing"
-    text = number(value) if isinstance(value, float) else in_line(str(value))
+    text = entry(value) if isinstance(value, float) else in_line(str(value))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3].rstrip()}..."
-
-
-def in_line(text: str) -> str:
-    """A text in one line: names of columns may have several."""
-    return " ".join(text.split())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .. import targets
+from ..core.text import number
 from . import counterfactuals
 from .attribution import attribute
 
@@ -161,4 +162,4 @@ def reasons(text: Callable[[int], str], values: NDArray[np.float64], raises: str
     """
     for place in np.argsort(-np.abs(values), kind="stable")[:REASONS]:
         if value := values[place]:
-            yield f"{text(int(place))} {raises if value > 0 else lowers} ({value:+.3g})"
+            yield f"{text(int(place))} {raises if value > 0 else lowers} ({'+' if value > 0 else '-'}{number(abs(value), 3)})"

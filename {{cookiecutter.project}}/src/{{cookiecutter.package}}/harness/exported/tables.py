@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.text import date, number
+from ..core.text import date, entry
 from ..inputs import tables
 from ..inputs.table_notation import notation
 from . import counterfactuals
@@ -120,7 +120,7 @@ class Parts:
         shown = self._shown(name, value)
         if shown is None:
             return "missing"
-        return shown if isinstance(shown, str) else number(shown)
+        return shown if isinstance(shown, str) else entry(shown)
 
 
 def _array(kind: str, values: Sequence[float | str]) -> NDArray[Any]:

@@ -64,7 +64,7 @@ def collect(folder: Path = SEGMENTS) -> Collected:
     unmatched = len(labels) - len(examples) - sum(key in known.keys for key in labels)
     lines = [f"{len(chosen):,} labeled example(s) from production added to {known.folder}", ""]
     lines += _table(chosen, offered, Counter(entry.contributor for entry in known.entries))
-    lines += [f"- {problem}" for problem in checked.problems]
+    lines += [f"- {text.escaped(problem)}" for problem in checked.problems]
     if unmatched > 0:
         lines.append(f"- {unmatched:,} label(s) without a request: not in the sample, not yet here, or no longer kept")
     return Collected("\n".join(lines).strip() + "\n", files)

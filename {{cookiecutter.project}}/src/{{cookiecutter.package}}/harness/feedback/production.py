@@ -54,7 +54,7 @@ def _volume(production: Production) -> list[str]:
     weeks = production.weeks
     plots.volume({week: production.rows[week] for week in weeks}, PLOTS / "volume.png")
     table = text.table(("week from", "rows"), [(week, f"{production.rows[week]:,}") for week in weeks])
-    others = ", ".join(production.told)
+    others = ", ".join(map(text.escaped, production.told))
     told = [f"Not counted here: {others}; each model has a reference of its own."] if others else []
     return ["## Volume", "\n".join(table), *told, f"![Rows by week]({PLOTS.name}/volume.png)"]
 
@@ -95,7 +95,7 @@ def _drift(production: Production, reference: Reference, effect: float) -> list[
         f"Drift: more than {most:.1f} digits of evidence that production has a distribution of its own, and a PSI "
         f"above {effect:g}. It says that rows are not like those of training, not that answers are wrong."
     )
-    names = ", ".join(production.private)
+    names = ", ".join(map(text.escaped, production.private))
     private = [f"Private columns are not kept, and not watched here: {names}."] if names else []
     pictures = [f"![PSI by week]({PLOTS.name}/drift.png)", f"![Histograms]({PLOTS.name}/histograms.png)"]
     return ["## Drift", rule, "\n".join(table), *private, *pictures]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ..core.errors import UserError
-from ..core.text import rounded
+from ..core.text import escaped, rounded
 from . import search
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def table(
     ]
     notes = [
         "Only numbers were changed, within the range of the training rows; dates and categories stayed as they are.",
-        *([f"So did {', '.join(fixed)} (`evaluate.fixed`)."] if fixed else []),
+        *([f"So did {', '.join(map(escaped, fixed))} (`evaluate.fixed`)."] if fixed else []),
         "The attack is exact: no change within epsilon is worse."
         if "coefficients" in found.description
         else "A longer search may find worse.",

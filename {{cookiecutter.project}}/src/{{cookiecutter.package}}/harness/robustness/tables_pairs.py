@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.paths import ROBUSTNESS
-from ..core.text import number, table
+from ..core.text import entry, table
 from ..prepared.tables import names
 from . import report
 from .contracts import Study
@@ -39,7 +39,7 @@ def write(study: Study, columns: "Columns", clean: NDArray[np.float64]) -> list[
     for place in places:
         name = named[study.subject.rows[place]]
         order = [c for c in np.argsort(-np.nan_to_num(steps[place]), kind="stable") if steps[place, c] > 0]
-        pairs = [(columns.names[c], number(clean[place, c], 6), number(trial.values[place, c], 6)) for c in order]
+        pairs = [(columns.names[c], entry(clean[place, c], 6), entry(trial.values[place, c], 6)) for c in order]
         cells += [(name, *pair) for pair in pairs]
         rows.append((name, listed(pairs), *report.answers(study, trial, place)))
     with (ROBUSTNESS / "pairs.csv").open("w", newline="", encoding="utf-8") as file:

@@ -22,6 +22,11 @@ function number(value) {
   return value.toLocaleString("en", size >= 1e4 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 4 });
 }
 
+// A value of a column, without marks between thousands: 2024 may be a year.
+function entry(value) {
+  return number(value).replaceAll(",", "");
+}
+
 function formatted(target) {
   return typeof target === "number" ? number(target) : target;
 }
@@ -208,7 +213,7 @@ function columns({ attributions }, row) {
 }
 
 function shown(value) {
-  return value === null || value === undefined || value === "" ? "missing" : formatted(value);
+  return value === null || value === undefined || value === "" ? "missing" : typeof value === "number" ? entry(value) : value;
 }
 
 // The pale picture with its cells in color, and the strongest cells in words.
@@ -305,7 +310,7 @@ function rows() {
     } else if (isNumber) {
       if (hasPlainNumbers) Object.assign(field, { type: "number", step: "any", min: minimum ?? "", max: maximum ?? "" });
       else field.inputMode = "decimal";
-      const ends = [minimum, maximum].map((end) => (end === undefined ? undefined : number(end)));
+      const ends = [minimum, maximum].map((end) => (end === undefined ? undefined : entry(end)));
       if (ends[0] !== undefined && ends[1] !== undefined) field.placeholder = ends.join(" to ");
       else if (ends[0] !== undefined) field.placeholder = `from ${ends[0]}`;
       else if (ends[1] !== undefined) field.placeholder = `up to ${ends[1]}`;
