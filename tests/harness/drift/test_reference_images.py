@@ -76,5 +76,7 @@ def test_planted_changes_alarm_and_the_unchanged_do_not() -> None:
 def test_another_column_is_refused() -> None:
     assert images.columns(DESCRIPTION, []) == dict.fromkeys(images.COLUMNS, "number")
     assert [*images.columns(DESCRIPTION, ["contrast"])] == ["contrast"]
-    with pytest.raises(UserError, match="'color' is not counted of pictures: use brightness, contrast, sharpness"):
+    with pytest.raises(
+        UserError, match="'color' is not counted of pictures; choose from brightness, contrast, sharpness"
+    ):
         images.columns(DESCRIPTION, ["color"])

@@ -138,11 +138,11 @@ def test_evaluation(tmp_path: Path) -> None:
     assert results.estimates["accuracy"].value == 7 / 8
     assert results.estimates["baseline_accuracy"] == Estimate(5 / 8)
     assert results.headline == (
-        "87.5% of 8 test examples are correctly classified, compared with 62.5% for always predicting $yes|, the most "
-        "frequent class in training: 67% fewer errors."
+        "87.5% of 8 test examples are correctly classified, compared with 62.5% for always predicting \\$yes\\|, "
+        "the most frequent class in training: 67% fewer errors."
     )
     assert results.worst[1:] == ([2], ["no taken for $yes| (70.0%)"], 1)
-    assert r"| $yes\| | 0.833 | 1.000 | 0.909 | 5 |" in results.sections[1].splitlines()
+    assert r"| \$yes\| | 0.833 | 1.000 | 0.909 | 5 |" in results.sections[1].splitlines()
     rows = (tmp_path / "confusion.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "actual,predicted"
     assert rows[3] == "no,$yes|"

@@ -158,7 +158,7 @@ def test_too_few_examples_for_a_level_put_every_class_in_the_set() -> None:
     ("classes", "settings", "message"),
     [
         (CLASSES, {"sensitivity": {"malign": 0.9}},
-         "evaluate.decision.sensitivity: there is no class 'malign': choose from benign, malignant"),
+         "evaluate.decision.sensitivity: there is no class 'malign'; did you mean 'malignant'?"),
         (CLASSES, {"costs": {"malignant": 1.0, "x": 2.0}}, "evaluate.decision.costs: there is no class 'x'"),
         (["a", "b", "c"], {"sensitivity": {"a": 0.9}},
          "evaluate.decision.sensitivity: a threshold needs two classes, these are 3: set costs or coverage"),

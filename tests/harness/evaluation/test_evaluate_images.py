@@ -117,7 +117,8 @@ def test_a_decision_and_slices_are_reported_and_served(trained: Path) -> None:
     evaluate.main()
     before = json.loads(Path("reports/metrics.json").read_bytes())
     configure(
-        decision={"sensitivity": {"light": 0.9}, "coverage": 0.8, "abstain": True}, slices=["brightness", "contrast"]
+        decision={"sensitivity": {"light": 0.9}, "coverage": 0.8, "abstain": True},
+        slices=["brightness", "contrast", "size"],
     )
     evaluate.main()
     first = reports()
@@ -140,14 +141,17 @@ def test_a_decision_and_slices_are_reported_and_served(trained: Path) -> None:
     assert "## Decision\n\nThe answer is light if its probability is at least 0." in text
     assert "| sensitivity (light) |" in text and "(plots/slices.png)" in text
     slices = json.loads(Path("reports/slices.json").read_bytes())
-    assert [len(slices[name]["slices"]) for name in ("brightness", "contrast")] == [4, 1]
+    assert [len(slices[name]["slices"]) for name in ("brightness", "contrast", "size")] == [4, 1, 1]
     assert Path("reports/plots/slices.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"slices": ["size"]}, "evaluate.slices: there is no column size: choose from brightness, contrast"),
+        (
+            {"slices": ["colour"]},
+            "evaluate.slices: there is no column 'colour'; choose from brightness, contrast, size",
+        ),
         ({"decision": {"sensitivity": {"bright": 0.9}}}, "evaluate.decision.sensitivity: there is no class 'bright'"),
     ],
 )

@@ -222,7 +222,7 @@ def test_rows_are_grouped_by_any_column_and_by_the_group() -> None:
         found["patient"][f"patient {test['patient'].iloc[0]}"] == (test["patient"] == test["patient"].iloc[0])
     ).all()
     assert all(name.startswith("when 2025-") for name in found["when"])
-    with pytest.raises(UserError, match=r"^gates\.slices\.columns: there is no column x: choose from size, "):
+    with pytest.raises(UserError, match=r"^gates\.slices\.columns: there is no column 'x'; choose from size, "):
         slices.masks(["x"], manifest, "gates.slices.columns")
 
 
@@ -310,7 +310,7 @@ def test_what_explanations_compare_with_by_kind_of_column() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fixed", "message"), [("X", "the model has no column 'X'; the columns are x"), ("xx", "did you mean 'x'?")]
+    ("fixed", "message"), [("X", "the model has no column 'X'; choose from x"), ("xx", "did you mean 'x'?")]
 )
 def test_a_fixed_column_must_exist(target: str, fixed: str, message: str) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))

@@ -34,8 +34,9 @@ def test_decisions(decision: object) -> None:
         ({"sensitivity": {"a": 1.5}}, "evaluate.decision.sensitivity.a: input should be less than 1"),
         ({"sensitivity": {"a": 0.9, "b": 0.9}}, "evaluate.decision.sensitivity: dictionary should have at most 1 item"),
         ({"costs": {}}, "evaluate.decision: nothing is decided here"),
-        ({"costs": {"a": 1, "b": -2}}, "evaluate.decision.costs.b.cost: input should be greater than 0"),
-        ({"costs": {"a": {"b": 0}}}, "evaluate.decision.costs.a.answer.b: input should be greater than 0"),
+        ({"costs": {"a": 1, "b": -2}}, "evaluate.decision.costs.b: input should be greater than 0"),
+        ({"costs": {"a": {"b": 0}}}, "evaluate.decision.costs.a.b: input should be greater than 0"),
+        ({"costs": {"a": float("inf")}}, "evaluate.decision.costs.a: input should be a finite number, got inf"),
         ({"coverage": 0.9, "abstian": True}, "evaluate.decision.abstian: unknown key; did you mean 'abstain'?"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from my_experiment.harness import prepared
 from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.evaluation import images as evaluation_images
 from my_experiment.harness.prepared import images
 from my_experiment.stages import prepare
 from PIL import Image
@@ -84,6 +85,24 @@ def test_more_pictures_move_none(run: Callable[..., dict[str, Any]], draw: Draw)
     after["dog/00.png"] = after.pop("dog/renamed.png")
     assert len(after) == 70
     assert before.items() <= after.items()
+
+
+def test_sizes_are_kept_if_a_picture_is_resized(run: Callable[..., dict[str, Any]], draw: Draw) -> None:
+    run()
+    assert not list(prepared.PREPARED.rglob("sizes.npy"))
+    assert (images.sizes("train") == [7, 9]).all() and len(images.sizes("train")) == len(images.load("train"))
+    for number in range(12):
+        draw(PICTURES / "cat" / f"large{number}.png", seed=500 + number, size=(30, 20))
+    run()
+    for split in prepared.SPLITS:
+        expected = [[20, 30] if "large" in name else [7, 9] for name in picture_names(split)]
+        assert images.sizes(split).tolist() == expected
+    groups = evaluation_images.groups("size", prepared.manifest())
+    large = ["large" in name for name in picture_names("test")]
+    assert {name: mask.tolist() for name, mask in groups.items()} == {
+        "size 63": np.logical_not(large).tolist(),
+        "size 600": large,
+    }
 
 
 def test_another_seed_moves_some(run: Callable[..., dict[str, Any]]) -> None:

@@ -1,6 +1,8 @@
 """params.yaml: composed from conf/, checked, protected after an edit by hand."""
 
+import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from .core import config, files
@@ -31,6 +33,29 @@ def check(text: str) -> None:
         fit.refuse_steps(content["train"])
     config.check(content, SCHEMAS, {folder.name for folder in config.CONF.iterdir() if folder.is_dir()})
     fit.refuse_mismatch(content["model"], config.target(content["train"]["_target_"]))
+    refuse_unknown_names(content)
+
+
+def refuse_unknown_names(content: Mapping[str, Any]) -> None:
+    """Rejects names in section `evaluate` that the data do not have, before a model is trained on them.
+
+    Args:
+        content: The sections of the configuration.
+
+    Raises:
+        UserError: Naming a column or class that does not exist.
+    """
+    settings = Evaluate.model_validate_json(json.dumps(content["evaluate"]))
+    if not (settings.fixed or settings.slices or settings.monitored or settings.decision):
+        return
+    from . import preparation  # here, not above: most configurations have no names
+    from .evaluation import names
+
+    try:
+        described = preparation.described(config.instantiate(content["data"]))
+    except UserError:
+        return  # without data, nothing is known of them; `prepare` says what is wrong
+    names.check(settings, described)
 
 
 def parse(text: str) -> dict[str, Any]:

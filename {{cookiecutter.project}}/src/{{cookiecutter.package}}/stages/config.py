@@ -13,7 +13,8 @@ def main() -> None:
         configuration.refuse_hand_edit(composed)
         configuration.check(composed)  # before writing: an invalid conf/ leaves the last valid params.yaml in place
         configuration.write(composed)
-    configuration.check(config.PARAMS.read_text(encoding="utf-8"))
+    else:
+        configuration.check(config.PARAMS.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

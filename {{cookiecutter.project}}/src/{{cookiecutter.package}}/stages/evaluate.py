@@ -3,8 +3,8 @@
 from ..harness import evaluation, targets
 from ..harness.core import config, files, stages
 from ..harness.core.paths import MODELS, PLOTS, REPORTS
-from ..harness.evaluation import card, membership, plots, reference, report, slice_card, slices, workspace
-from ..harness.evaluation.settings import Evaluate, check_fixed
+from ..harness.evaluation import card, membership, names, plots, reference, report, slice_card, slices, workspace
+from ..harness.evaluation.settings import Evaluate
 from ..harness.exported import model
 from ..harness.tracking import log, outcome, verdict
 
@@ -13,7 +13,7 @@ def main() -> None:
     """Writes metrics, plots, model card and the service's files in models/; logs to MLflow."""
     settings = config.load("evaluate", Evaluate)
     inputs = workspace.read()
-    check_fixed(settings.fixed, inputs.manifest)
+    names.check(settings, inputs.manifest)
     target = targets.target(inputs.manifest)
     evaluator, presenter = evaluation.evaluator(inputs.manifest), evaluation.presenter(inputs.manifest)
     decision = evaluator.decide(workspace.predict(inputs, "validation"), settings.decision) if settings.decision else {}

@@ -23,9 +23,9 @@ CONF = Path("conf")
 
 
 class Section(BaseModel):
-    """A section of the configuration: typed, immutable, without unknown keys."""
+    """A section of the configuration: typed, immutable, without unknown keys, with finite numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)
@@ -290,12 +290,29 @@ def _violations(name: str, values: Mapping[str, Any], schema: type[BaseModel]) -
         # JSON, because in strict mode only JSON turns a list into a tuple and a string into a choice.
         schema.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        lines += [_line(name, problem, schema) for problem in error.errors(include_url=False)]
+        problems = [{**problem, "loc": _path(values, problem["loc"])} for problem in error.errors(include_url=False)]
+        lines += [_line(name, problem, schema) for problem in problems]
     return list(dict.fromkeys(lines))
 
 
 def _keys(schema: type[BaseModel]) -> list[str]:
     return [field.alias or key for key, field in schema.model_fields.items()]
+
+
+def _path(values: Any, place: Sequence[Any]) -> list[Any]:
+    """The keys of a place in a section: pydantic also names which of several types it has tried.
+
+    Args:
+        values: The section.
+        place: The place, as pydantic names it; its last key may be missing in the section.
+    """
+    keys = []
+    for number, part in enumerate(place, 1):
+        inside = isinstance(values, Mapping) and part in values or isinstance(values, list) and isinstance(part, int)
+        if inside or isinstance(values, Mapping) and number == len(place):
+            keys.append(part)
+        values = values[part] if inside else values
+    return keys
 
 
 def _line(name: str, problem: Any, schema: type[BaseModel]) -> str:

@@ -39,6 +39,17 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
+def choice(word: str, known: Sequence[str]) -> str:
+    """What to write instead of an unknown word, in words.
+
+    Args:
+        word: The unknown word.
+        known: The known words.
+    """
+    similar = closest(word, known)
+    return f"did you mean {similar!r}?" if similar else f"choose from {shortened(known)}"
+
+
 def shortened(texts: Sequence[str], count: int = 10, separator: str = ", ") -> str:
     """The first texts of many, and the number of the others.
 

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-
 # What Markdown or a site that shows it (`~`, `$`) takes for more than a character; not "a_b", nor "*" between blanks.
 MARKS = re.compile(r"[\\`\[\]|~$]|(?<=\S)\*|\*(?=\S)|(?<![^\W_])_|_(?![^\W_])")
 

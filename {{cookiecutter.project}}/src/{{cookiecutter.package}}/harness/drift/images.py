@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Description
-from ..core.errors import UserError
+from ..core.errors import UserError, choice
 
 COLUMNS = ("brightness", "contrast", "sharpness")
 POINTS = 64  # on a side of the grid of pixels that are looked at: larger pictures take no longer
@@ -26,7 +26,7 @@ def columns(description: Description, monitored: Sequence[str]) -> dict[str, str
     """
     for name in monitored:
         if name not in COLUMNS:
-            raise UserError(f"evaluate.monitored: {name!r} is not counted of pictures: use {', '.join(COLUMNS)}")
+            raise UserError(f"evaluate.monitored: {name!r} is not counted of pictures; {choice(name, COLUMNS)}")
     return dict.fromkeys(monitored or COLUMNS, "number")
 
 

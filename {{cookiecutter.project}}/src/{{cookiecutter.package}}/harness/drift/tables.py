@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..contracts import Description
-from ..core.errors import UserError, closest, shortened
+from ..core.errors import UserError, choice
 
 
 def columns(description: Description, monitored: Sequence[str]) -> dict[str, str]:
@@ -24,9 +24,7 @@ def columns(description: Description, monitored: Sequence[str]) -> dict[str, str
     types = {column["name"]: column["type"] for column in description["columns"]}
     for name in monitored:
         if name not in types:
-            similar = closest(name, types)
-            hint = f"did you mean {similar!r}?" if similar else f"the columns are {shortened([*types])}"
-            raise UserError(f"evaluate.monitored: the model has no column {name!r}; {hint}")
+            raise UserError(f"evaluate.monitored: the model has no column {name!r}; {choice(name, [*types])}")
     names = monitored or [name for name, kind in types.items() if kind != "date"]
     return {name: types[name] for name in names}
 

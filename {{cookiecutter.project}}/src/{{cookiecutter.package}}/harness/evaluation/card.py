@@ -122,7 +122,8 @@ def coefficients(workspace: Workspace) -> list[str]:
     rows: Sequence[Mapping[str, Any]] = workspace.description.get("coefficients", [])
     if not rows:
         return []
-    explanation = [evaluator(workspace.manifest).COEFFICIENTS, workspace.description.get("coefficients_note")]
+    note = escaped(workspace.description.get("coefficients_note", ""))
+    explanation = [evaluator(workspace.manifest).COEFFICIENTS, note]
     if len(rows) > COEFFICIENTS:
         explanation.append(
             f"The table shows the {COEFFICIENTS} of {len(rows)} coefficients with the largest |estimate / standard "
@@ -146,7 +147,7 @@ def importances(workspace: Workspace) -> list[str]:
     rows: Sequence[Mapping[str, Any]] = workspace.description.get("importances", [])
     if not rows:
         return []
-    explanation = [workspace.description.get("importances_note")]
+    explanation = [escaped(workspace.description.get("importances_note", ""))]
     if len(rows) > COEFFICIENTS:
         explanation.append(
             f"The table shows the first {COEFFICIENTS} of {len(rows)} columns; models/model.json has all of them."

@@ -116,6 +116,19 @@ def metrics(outputs: Probabilities, targets: Labels, description: Description) -
     return together(METRICS | classification_decision.metrics(description), targets, outputs)
 
 
+def check_decision(settings: "Decision", manifest: Manifest) -> None:
+    """Rejects a decision that does not fit the classes.
+
+    Args:
+        settings: Section `evaluate.decision` of the configuration.
+        manifest: Manifest of the prepared data.
+
+    Raises:
+        UserError: If it names a class that does not exist, or a sensitivity if there are not two.
+    """
+    classification_decision.check(settings, manifest["classes"])
+
+
 def decide(validation: Predictions, settings: "Decision") -> dict[str, Any]:
     """Content of models/decision.json.
 

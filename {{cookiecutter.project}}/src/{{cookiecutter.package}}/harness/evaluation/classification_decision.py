@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Description
-from ..core.errors import UserError, shortened
+from ..core.errors import UserError, choice, shortened
 from ..core.text import escaped, number, table
 from ..targets.classification import Labels, Probabilities, costs, decide, prediction_sets
 from .metrics import Estimate, Metric, Weighted, bootstrap, interval, mean, share, together
@@ -20,6 +20,7 @@ from .workspace import Predictions
 if TYPE_CHECKING:
     from .settings import Costs, Decision, Evaluate
 
+SENSITIVITY, COSTS = "evaluate.decision.sensitivity", "evaluate.decision.costs"  # keys of the configuration
 CLASSES = 60  # maximum number in a table
 _Mask = NDArray[np.bool_]
 _Count = Callable[[_Mask, _Mask], tuple[_Mask, _Mask]]  # said, actual -> hits, and the examples that count
@@ -41,24 +42,20 @@ def choose(validation: Predictions, settings: "Decision") -> dict[str, Any]:
         abstain: Whether a set of several classes leaves the label open.
 
     Raises:
-        UserError: If the configuration names a class that does not exist, a sensitivity if there are not two, or the
-            validation split has no example of a class.
+        UserError: As `check`, or if the validation split has no example of a class.
     """
     classes, outputs = validation.manifest["classes"], validation.outputs.astype(np.float64)
+    check(settings, classes)
     decision: dict[str, Any] = {"model": validation.description["sha256"]}
     if settings.sensitivity:
-        key, [(name, least)] = "evaluate.decision.sensitivity", settings.sensitivity.items()
-        _check([name], classes, key)
-        if len(classes) != 2:
-            raise UserError(f"{key}: a threshold needs two classes, these are {len(classes)}: set costs or coverage")
-        decision |= {"class": name, "threshold": sensitive(*_scores(validation, name, key), least)}
+        [(name, least)] = settings.sensitivity.items()
+        decision |= {"class": name, "threshold": sensitive(*_scores(validation, name, SENSITIVITY), least)}
     elif settings.costs:
-        _check_costs(settings.costs, classes)
         decision["costs"] = settings.costs
         if len(classes) == 2:
             wrong = dict(zip(classes, costs({"classes": classes, "decision": decision}).sum(1).tolist(), strict=True))
             name, other = sorted(classes, key=lambda each: -wrong[each])
-            scores, actual = _scores(validation, name, "evaluate.decision.costs")
+            scores, actual = _scores(validation, name, COSTS)
             decision |= {"class": name, "threshold": cheapest(scores, actual, wrong[name], wrong[other])}
     if settings.coverage:
         true_class = outputs[np.arange(len(outputs)), validation.targets]
@@ -67,15 +64,35 @@ def choose(validation: Predictions, settings: "Decision") -> dict[str, Any]:
     return decision
 
 
+def check(settings: "Decision", classes: Sequence[str]) -> None:
+    """Rejects a decision that does not fit the classes.
+
+    Args:
+        settings: Section `evaluate.decision` of the configuration.
+        classes: Names of the classes.
+
+    Raises:
+        UserError: If it names a class that does not exist, or a sensitivity if there are not two.
+    """
+    if settings.sensitivity:
+        _check(settings.sensitivity, classes, SENSITIVITY)
+        if len(classes) != 2:
+            raise UserError(
+                f"{SENSITIVITY}: a threshold needs two classes, these are {len(classes)}: set costs or coverage"
+            )
+    elif settings.costs:
+        _check_costs(settings.costs, classes)
+
+
 def _check(names: Iterable[str], classes: Sequence[str], key: str) -> None:
     """Rejects names that are no classes."""
     if unknown := [name for name in names if name not in classes]:
-        raise UserError(f"{key}: there is no class {unknown[0]!r}: choose from {', '.join(classes[:20])}")
+        raise UserError(f"{key}: there is no class {unknown[0]!r}; {choice(unknown[0], classes)}")
 
 
 def _check_costs(named: "Costs", classes: Sequence[str]) -> None:
     """Rejects costs of answers that do not exist, or are right."""
-    key = "evaluate.decision.costs"
+    key = COSTS
     _check(named, classes, key)
     for true, cost in named.items():
         if isinstance(cost, dict):
@@ -280,15 +297,16 @@ def _cheapest(test: Predictions, estimates: Mapping[str, Estimate]) -> str:
 def _threshold(description: Description, estimates: Mapping[str, Estimate], settings: "Decision") -> str:
     decision, name = description["decision"], escaped(description["decision"]["class"])
     if settings.sensitivity:
-        goal = f"the highest that finds {number(*settings.sensitivity.values())} of the examples of {name}"
+        [least] = settings.sensitivity.values()
+        goal = f"the highest that finds {number(least)} of the examples of {name}"
     else:
         wrong = zip(costs(description).sum(1).tolist(), description["classes"], strict=True)
         named = ", ".join(f"{number(cost)} for one of {escaped(of)}" for cost, of in wrong)
         goal = f"the one with the lowest cost of wrong answers ({named})"
     return (
-        f"The answer is {name} if its probability is at least {number(decision['threshold'])}: of all thresholds {goal}, "
-        f"on the validation split. On the test split, it finds {interval(estimates['sensitivity'])} of them, and "
-        f"{interval(estimates['precision'])} of the answers {name} are right. Accuracy, F1, confusion matrix and "
+        f"The answer is {name} if its probability is at least {number(decision['threshold'])}: of all thresholds "
+        f"{goal}, on the validation split. On the test split, it finds {interval(estimates['sensitivity'])} of them, "
+        f"and {interval(estimates['precision'])} of the answers {name} are right. Accuracy, F1, confusion matrix and "
         "mistakes in this card are those of the most probable class, whatever the threshold."
     )
 
@@ -305,6 +323,12 @@ def _sets(test: Predictions, settings: "Evaluate") -> list[str]:
             found = bootstrap(function, examples, settings.resamples, settings.confidence, settings.seed)
             rows.append((name, examples, *(interval(found[key]) for key in of_sets)))
     abstain = ' With several classes in it, the answer is "not sure" (null).' if decision["abstain"] else ""
+    if not decision["set_threshold"]:
+        least = math.ceil(decision["coverage"] / (1 - decision["coverage"]) - 1e-9)
+        abstain += (
+            " **With a threshold of 0, every set has all classes: this coverage needs a validation split of at least "
+            f"{least:,} examples, and a model that gives no true class a probability of 0.**"
+        )
     more = f" The table shows the first {CLASSES} of {len(classes)} classes." if len(classes) > CLASSES else ""
     return [
         "An answer has a prediction set: each class with a probability of at least "

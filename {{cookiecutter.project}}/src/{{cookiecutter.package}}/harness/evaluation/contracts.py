@@ -108,6 +108,17 @@ class Evaluator(Protocol):
             targets: Targets, [N].
         """
 
+    def check_decision(self, settings: Decision, manifest: Manifest) -> None:
+        """Rejects a decision that does not fit the target.
+
+        Args:
+            settings: Section `evaluate.decision` of the configuration.
+            manifest: Manifest of the prepared data.
+
+        Raises:
+            UserError: If the configuration does not fit the target.
+        """
+
     def decide(self, validation: Predictions, settings: Decision) -> dict[str, Any]:
         """Content of models/decision.json.
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..contracts import Manifest
-from ..prepared.images import load
+from ..prepared.images import load, sizes
 from .metrics import evenly_spaced, grouped
 
+SIZE = "size"  # of the file, before resizing
 SUMMARIES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {  # of pixels [N, H * W * C]
     "brightness": lambda pixels: pixels.mean(1),
     "contrast": lambda pixels: pixels.std(1),
@@ -28,16 +29,19 @@ def columns(manifest: Manifest) -> list[str]:
     Args:
         manifest: Manifest of the prepared data.
     """
-    return [*SUMMARIES]
+    return [*SUMMARIES, SIZE]
 
 
 def groups(name: str, manifest: Manifest) -> dict[str, NDArray[np.bool_]]:
     """Groups of the test images between quartiles: name -> mask, bool [N].
 
     Args:
-        name: `brightness`, the mean of the pixels, or `contrast`, their standard deviation.
+        name: `brightness`, the mean of the pixels, `contrast`, their standard deviation, or `size`, the number of
+            pixels before resizing.
         manifest: Manifest of the prepared data.
     """
+    if name == SIZE:
+        return grouped(name, sizes("test").astype(np.float64).prod(axis=1))
     pictures = load("test")
     batches = (pictures[start : start + BATCH].astype(np.float64) for start in range(0, len(pictures), BATCH))
     values = [SUMMARIES[name](batch.reshape(len(batch), -1)) for batch in batches]

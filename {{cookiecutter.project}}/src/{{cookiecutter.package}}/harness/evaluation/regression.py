@@ -143,12 +143,12 @@ def _predictions(outputs: NDArray[np.floating[Any]]) -> Numbers:
     return outputs[:, 0].astype(np.float64)
 
 
-def decide(validation: Predictions, settings: "Decision") -> dict[str, Any]:
+def check_decision(settings: "Decision", manifest: Manifest) -> None:
     """Refuses a decision, because a number has no classes.
 
     Args:
-        validation: Predictions of the validation split.
         settings: Section `evaluate.decision` of the configuration.
+        manifest: Manifest of the prepared data.
 
     Raises:
         UserError: Always.
@@ -156,6 +156,17 @@ def decide(validation: Predictions, settings: "Decision") -> dict[str, Any]:
     raise UserError(
         "evaluate.decision: a decision is between classes, and this model predicts a number: set it to null"
     )
+
+
+def decide(validation: Predictions, settings: "Decision") -> dict[str, Any]:
+    """No decision: `check_decision` refuses it.
+
+    Args:
+        validation: Predictions of the validation split.
+        settings: Section `evaluate.decision` of the configuration.
+    """
+    check_decision(settings, validation.manifest)
+    return {}
 
 
 def calibration_error(values: Mapping[str, float]) -> float | None:

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from ..core import config
-from ..core.errors import UserError, closest, shortened
+from ..core.errors import UserError, choice
 
 if TYPE_CHECKING:
     from ..contracts import Manifest
@@ -65,7 +65,7 @@ class Evaluate(config.Section):
         examples: Maximum number of examples with the largest errors in the model card.
         shipped: Maximum number of test examples on the page of the service; they are released with the model.
         slices: Columns by which the test examples are also evaluated apart: inputs of the model or `data.group`;
-            `brightness` or `contrast` of pictures.
+            `brightness`, `contrast` or `size` of pictures.
         decision: How a class is answered; None for the most probable one.
         monitored: Columns that are compared in production, at most 50; of pictures `brightness`, `contrast`,
             `sharpness`; empty for all, of a table without dates.
@@ -100,6 +100,4 @@ def check_fixed(fixed: Sequence[str], manifest: "Manifest") -> None:
             continue
         if not known:
             raise UserError(f"evaluate.fixed: {name!r} cannot be fixed, because pictures have no columns: remove it")
-        similar = closest(name, known)
-        hint = f"did you mean {similar!r}?" if similar else f"the columns are {shortened(known)}"
-        raise UserError(f"evaluate.fixed: the model has no column {name!r}; {hint}")
+        raise UserError(f"evaluate.fixed: the model has no column {name!r}; {choice(name, known)}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Manifest
-from ..core.errors import UserError
+from ..core.errors import UserError, choice
 from . import evaluator, presenter
 from .metrics import Estimate, Metric, bootstrap, together, unweighted
 from .workspace import Predictions
@@ -97,11 +97,24 @@ def masks(columns: Sequence[str], manifest: Manifest, key: str) -> dict[str, Mas
     Raises:
         UserError: If a column does not exist.
     """
-    present = presenter(manifest)
-    known = present.columns(manifest)
+    check(columns, manifest, key)
+    return {name: presenter(manifest).groups(name, manifest) for name in dict.fromkeys(columns)}
+
+
+def check(columns: Sequence[str], manifest: Manifest, key: str) -> None:
+    """Rejects columns by which examples cannot be grouped.
+
+    Args:
+        columns: Names of columns.
+        manifest: Manifest of the prepared data.
+        key: Key of the configuration that names the columns.
+
+    Raises:
+        UserError: If a column does not exist.
+    """
+    known = presenter(manifest).columns(manifest)
     if unknown := [name for name in columns if name not in known]:
-        raise UserError(f"{key}: there is no column {unknown[0]}: choose from {', '.join(known)}")
-    return {name: present.groups(name, manifest) for name in dict.fromkeys(columns)}
+        raise UserError(f"{key}: there is no column {unknown[0]!r}; {choice(unknown[0], known)}")
 
 
 def measure(test: Predictions, settings: "Evaluate") -> Slices:

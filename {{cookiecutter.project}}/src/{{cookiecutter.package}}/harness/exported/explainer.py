@@ -162,4 +162,5 @@ def reasons(text: Callable[[int], str], values: NDArray[np.float64], raises: str
     """
     for place in np.argsort(-np.abs(values), kind="stable")[:REASONS]:
         if value := values[place]:
-            yield f"{text(int(place))} {raises if value > 0 else lowers} ({'+' if value > 0 else '-'}{number(abs(value), 3)})"
+            verb, sign = (raises, "+") if value > 0 else (lowers, "-")
+            yield f"{text(int(place))} {verb} ({sign}{number(abs(value), 3)})"

@@ -18,3 +18,16 @@ def write(source: Source, splits: Splits) -> dict[str, Any]:
     """
     report: dict[str, Any] = importlib.import_module(f".{source.input}", __package__).write(source, splits)
     return report
+
+
+def described(source: Source) -> dict[str, Any]:
+    """What is known before an example is read: input, target, columns and classes, as in the manifest.
+
+    Args:
+        source: The source of the examples.
+
+    Raises:
+        UserError: If a table does not fit its schema.
+    """
+    found: dict[str, Any] = importlib.import_module(f".{source.input}", __package__).described(source)
+    return found

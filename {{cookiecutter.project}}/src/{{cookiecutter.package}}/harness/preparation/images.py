@@ -39,12 +39,14 @@ class Example(NamedTuple):
         label: Index into the source's classes, or the number to predict if the source has no classes.
         digest: Hash of the decoded pixels before resizing, which does not depend on the file format.
         image: uint8 [H, W, C], or float32 with the fractions of 16-bit gray; values from 0 to 255.
+        size: Height and width before resizing; None if it was not resized.
     """
 
     name: str
     label: float
     digest: str
     image: Pixels
+    size: tuple[int, int] | None = None
 
 
 class Problem(NamedTuple):
@@ -133,7 +135,8 @@ def read_example(file: Path, name: Path, classes: list[str], shape: tuple[int, i
     if image.format != expected:
         raise ImageError(f"is named {file.suffix} but holds {image.format}: rename it")
     # "/" on every system, so that the written bytes are the same.
-    return Example(name.as_posix(), classes.index(name.parts[0]), pixel_digest(image), to_array(image, shape))
+    label, digest = classes.index(name.parts[0]), pixel_digest(image)
+    return Example(name.as_posix(), label, digest, to_array(image, shape), (image.height, image.width))
 
 
 @functools.cache  # once
@@ -191,6 +194,9 @@ def write(source: Source, splits: Splits, folder: Path = PREPARED) -> dict[str, 
         require_examples({split: len(writer.labels) for split, writer in writers.items()})
         for writer in writers.values():
             writer.finish(source.shape)
+        if any(size != source.shape[:2] for writer in writers.values() for size in writer.sizes):
+            for split, writer in writers.items():
+                np.save(temporary / split / "sizes.npy", np.asarray(writer.sizes, np.int32))
         manifest = _manifest(source, writers)
         write_manifest(manifest, temporary)
     by_class = {split: dict(zip(source.classes, n, strict=True)) for split, n in manifest.get("counts", {}).items()}
@@ -261,12 +267,14 @@ class _SplitWriter:
 
     Attributes:
         labels: Labels of the examples, in order.
+        sizes: Height and width of each before resizing.
         content: SHA-256 object of pixels and labels.
         dtype: Type of the pixels.
     """
 
     def __init__(self, folder: Path, classes: list[str]) -> None:
         self.labels: list[float] = []
+        self.sizes: list[tuple[int, int]] = []
         self.content = hashlib.sha256()
         self.dtype: np.dtype[Any] = np.dtype(np.uint8)
         self._folder, self._classes = folder, classes
@@ -288,6 +296,8 @@ class _SplitWriter:
             self.widen(example.image.shape)
         self._append(example.image, example.label)
         self.labels.append(example.label)
+        height, width, _ = example.image.shape
+        self.sizes.append(example.size or (height, width))
         label = self._classes[int(example.label)] if self._classes else example.label
         self._index.writerow([example.name, label, example.digest])
 
@@ -334,16 +344,25 @@ def _class_counts(writers: Mapping[str, _SplitWriter], classes: list[str]) -> di
     return {split: [count[label] for label in range(len(classes))] for split, count in counts.items()}
 
 
+def described(source: Source) -> dict[str, Any]:
+    """What is known before an image is read: input, target and classes, as in the manifest.
+
+    Args:
+        source: The source of the images.
+    """
+    classes = {"classes": source.classes} if source.classes else {}
+    target = "classification" if source.classes else "regression"
+    return {"input": "images", "target": target, "target_name": source.target_name, **classes}
+
+
 def _manifest(source: Source, writers: Mapping[str, _SplitWriter]) -> dict[str, Any]:
     manifest: dict[str, Any] = {
-        "input": "images",
-        "target": "classification" if source.classes else "regression",
-        "target_name": source.target_name,
+        **described(source),
         "shape": list(source.shape),
         "max_pixels": source.max_pixels,
         "examples": {split: len(writer.labels) for split, writer in writers.items()},
         "digests": {split: writer.content.hexdigest() for split, writer in writers.items()},
     }
     if source.classes:
-        manifest |= {"classes": source.classes, "counts": _class_counts(writers, source.classes)}
+        manifest["counts"] = _class_counts(writers, source.classes)
     return manifest

@@ -64,7 +64,7 @@ def write(table: Table, splits: Splits, folder: Path = PREPARED) -> dict[str, An
             rows.run(execute, ahead.repeated)
         report = rows.report()
         _require_valid(table, rows, report)
-        manifest = _manifest(table, rows.features, columns[table.target].categories or [], rows.writers)
+        manifest = _manifest(table, columns, rows.features, rows.writers)
         report["examples"] = manifest["examples"]
         if table.problem == "classification":
             leave_out = f"remove the class from {table.schema} and set data.on_invalid: drop"
@@ -183,26 +183,46 @@ def _require_valid(table: Table, rows: _RowPass, report: Mapping[str, Any]) -> N
         )
 
 
-def _manifest(
-    table: Table, features: Mapping[str, Column], classes: list[str], writers: Sequence[SplitWriter]
-) -> dict[str, Any]:
-    splits = dict(zip(SPLITS, writers, strict=True))
-    manifest: dict[str, Any] = {
+def described(table: Table) -> dict[str, Any]:
+    """What is known before a row is read: input, target, columns, group and classes, as in the manifest.
+
+    Args:
+        table: The source of the rows.
+
+    Raises:
+        UserError: If the table does not fit its schema.
+    """
+    return _described(table, table.columns())
+
+
+def _described(table: Table, columns: Mapping[str, Column]) -> dict[str, Any]:
+    features = [{"name": name, "type": column.type} for name, column in columns.items() if name not in table.roles]
+    found: dict[str, Any] = {
         "input": "tables",
         "target": table.problem,
         "target_name": table.target,
-        "columns": [{"name": name, "type": column.type} for name, column in features.items()],
+        "columns": features,
+    }
+    if table.group is not None:
+        found["group"] = table.group
+    if table.problem == "classification":
+        found["classes"] = columns[table.target].categories or []
+    return found
+
+
+def _manifest(
+    table: Table, columns: Mapping[str, Column], features: Mapping[str, Column], writers: Sequence[SplitWriter]
+) -> dict[str, Any]:
+    splits = dict(zip(SPLITS, writers, strict=True))
+    manifest: dict[str, Any] = {
+        **_described(table, columns),
         "notation": table.notation(features).describe(),
         "examples": {split: writer.rows for split, writer in splits.items()},
         "digests": {split: writer.digest.hexdigest() for split, writer in splits.items()},
     }
     if table.id is not None:
         manifest["id"] = table.id
-    if table.group is not None:
-        manifest["group"] = table.group
     if table.problem == "classification":
-        manifest["classes"] = classes
-        manifest["counts"] = {
-            split: [writer.counts[label] for label in range(len(classes))] for split, writer in splits.items()
-        }
+        labels = range(len(manifest["classes"]))
+        manifest["counts"] = {split: [writer.counts[label] for label in labels] for split, writer in splits.items()}
     return manifest

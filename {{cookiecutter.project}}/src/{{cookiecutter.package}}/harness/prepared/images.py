@@ -27,6 +27,22 @@ def load(split: str, folder: Path = PREPARED) -> NDArray[np.uint8] | NDArray[np.
     return array
 
 
+def sizes(split: str, folder: Path = PREPARED) -> NDArray[np.int32]:
+    """Height and width of the images of a split before they were resized, [N, 2].
+
+    The file is missing if none was resized.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        folder: Folder of the prepared data.
+    """
+    path, images = folder / split / "sizes.npy", load(split, folder)
+    if path.exists():
+        found: NDArray[np.int32] = np.load(path)
+        return found
+    return np.tile(np.array(images.shape[1:3], np.int32), (len(images), 1))
+
+
 def inputs(manifest: contracts.Manifest, section: Mapping[str, Any]) -> contracts.Inputs:
     """The arrays on which a model is fitted.
 
