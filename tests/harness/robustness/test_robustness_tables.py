@@ -190,6 +190,17 @@ def test_a_table_without_numbers_to_change_is_one_line(target: str) -> None:
         tables.table(**SETTINGS)
 
 
+@pytest.mark.usefixtures("target")
+def test_an_answer_that_is_no_number_is_one_line() -> None:
+    """It was a NaN in values.json."""
+    found = subject.read(50)
+    feed = prepared_tables.rows("test", found.rows.tolist())
+    size = feed["size"].copy()
+    size[3] = 1e300  # more than the 32-bit output holds
+    with pytest.raises(UserError, match=r"^robustness: the model's answer is not a finite number for 1 of 50 changed"):
+        found.outputs({**feed, "size": size})
+
+
 def test_a_row_beyond_the_training_rows_may_stay_where_it_is() -> None:
     columns = tables.Columns(["a", "b"], np.ones(2), np.zeros(2), np.full(2, 3.0), np.array([False, True]))
     low, high = columns.box(np.array([[5.0, 2.5], [-1.0, np.nan]]), 0.25)

@@ -122,7 +122,7 @@ def coefficients(workspace: Workspace) -> list[str]:
     rows: Sequence[Mapping[str, Any]] = workspace.description.get("coefficients", [])
     if not rows:
         return []
-    note = escaped(workspace.description.get("coefficients_note", ""))
+    note = escaped(workspace.description.get("coefficients_note") or "")
     explanation = [evaluator(workspace.manifest).COEFFICIENTS, note]
     if len(rows) > COEFFICIENTS:
         explanation.append(
@@ -147,7 +147,7 @@ def importances(workspace: Workspace) -> list[str]:
     rows: Sequence[Mapping[str, Any]] = workspace.description.get("importances", [])
     if not rows:
         return []
-    explanation = [escaped(workspace.description.get("importances_note", ""))]
+    explanation = [escaped(workspace.description.get("importances_note") or "")]
     if len(rows) > COEFFICIENTS:
         explanation.append(
             f"The table shows the first {COEFFICIENTS} of {len(rows)} columns; models/model.json has all of them."

@@ -42,7 +42,13 @@ def read(examples: int) -> Subject:
         count = len(next(iter(feed.values())))
         parts = [slice(start, start + BATCH) for start in range(0, count, BATCH)]
         batches = ([{name: values[part] for name, values in feed.items()}] for part in parts)
-        return np.concatenate(list(pool.map(predict, batches)))
+        found = np.concatenate(list(pool.map(predict, batches)))
+        if bad := int((~inference.finite_rows(found)).sum()):
+            raise UserError(
+                f"robustness: the model's answer is not a finite number for {bad} of {len(found)} changed examples: it "
+                "answers neither noise nor missing values; choose robustness: none in conf/config.yaml"
+            )
+        return found
 
     return Subject(
         rows,
