@@ -113,6 +113,7 @@ FILES = set(
     src/<package>/harness/evaluation/membership.py
     src/<package>/harness/evaluation/metadata.py
     src/<package>/harness/evaluation/metrics.py
+    src/<package>/harness/evaluation/names.py
     src/<package>/harness/evaluation/plots.py
     src/<package>/harness/evaluation/reference.py
     src/<package>/harness/evaluation/report.py

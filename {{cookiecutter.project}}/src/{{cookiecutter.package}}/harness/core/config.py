@@ -308,8 +308,9 @@ def _path(values: Any, place: Sequence[Any]) -> list[Any]:
     """
     keys = []
     for number, part in enumerate(place, 1):
-        inside = isinstance(values, Mapping) and part in values or isinstance(values, list) and isinstance(part, int)
-        if inside or isinstance(values, Mapping) and number == len(place):
+        section = isinstance(values, Mapping)
+        inside = part in values if section else isinstance(values, list) and isinstance(part, int)
+        if inside or (section and number == len(place)):
             keys.append(part)
         values = values[part] if inside else values
     return keys
