@@ -54,7 +54,7 @@ def test_a_section_is_read_as_its_type(workspace: Path) -> None:
         ("train", "epochs", None, "train.epochs: input should be a valid integer, got None"),
         ("train", "epochs", "???", "train.epochs: no value is set (???); set it in conf/ or with -S train.epochs=..."),
         ("train", "learning_rate", 11.0, "train.learning_rate: input should be less than or equal to 10, got 11.0"),
-        ("prepare", "test", float("nan"), "prepare.test: input should be less than 0.5, got nan"),
+        ("prepare", "test", float("nan"), "prepare.test: input should be a finite number, got nan"),
         ("train", "monitor", 1, "train.monitor: input should be a valid string, got 1"),
         ("prepare", "test", 0.5, "prepare.test: input should be less than 0.5, got 0.5"),
         ("data", "_target_", "???", "data._target_: no value is set (???)"),
