@@ -360,7 +360,7 @@ def test_health_and_metrics(client: httpx.Client, reproduced_project: BakedProje
 
 def test_rows_are_counted_in_the_bins_of_the_reference(client: httpx.Client, images: np.ndarray) -> None:
     version = client.post("/predict", json={"instances": [BLANK]}).json()["model_version"]
-    dark = f'bin="below 58.6",column="brightness",kind="input",model_version="{version}"'
+    dark = f'bin="00 below 58.6",column="brightness",kind="input",model_version="{version}"'
     wait_until(lambda: counted(client, "model_rows_total", dark) == 1, "the blank picture is counted")
     client.post("/predict", json={"instances": [BLANK]})  # the same again is not
     client.post("/predict", json={"instances": (images[:40] * 0.01).tolist()})  # no other test asks dark pictures

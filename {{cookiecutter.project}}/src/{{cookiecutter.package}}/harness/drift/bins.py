@@ -98,7 +98,9 @@ def choices(levels: Sequence[str], values: Sequence[str]) -> Bins:
 
 
 def labels(bins: Bins) -> Sequence[str]:
-    """Names of the bins that sort as the bins do, for metrics: Prometheus and Grafana sort labels as text.
+    """Names of the bins in metrics, which sort as the bins do.
+
+    Grafana sorts them as text.
 
     Args:
         bins: Content of a variable of models/reference.json.
