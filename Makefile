@@ -56,11 +56,12 @@ site: .venv/.installed ## The site, strictly, in build/site: pages of docs/, and
 bench: .venv/.installed ## The benchmarks: ratios, both sides in one run
 	python benchmarks/pipeline.py
 	rm -rf build/bench
-	cookiecutter . --no-input --output-dir build/bench >/dev/null
+	cookiecutter . --no-input --output-dir build/bench scope=production >/dev/null
 	ln -s $(CURDIR)/.venv build/bench/my-experiment/.venv
 	cd build/bench/my-experiment && dvc repro --quiet
 	python benchmarks/service.py build/bench/my-experiment
 	python benchmarks/counting.py build/bench/my-experiment
+	python benchmarks/guarding.py build/bench/my-experiment
 	python benchmarks/drift.py build/bench/my-experiment
 	python benchmarks/transfer.py build/bench/my-experiment
 	python benchmarks/tables.py

@@ -99,7 +99,6 @@ SERVICE = [
     "docs/why.md",
     "make/service.mk",
     "requirements/release.lock",
-    "requirements/serve-*.lock",
     f"{SRC}/page.html",
     f"{SRC}/service.py",
     f"{HARNESS}/audit",
@@ -121,11 +120,14 @@ PRODUCTION = [
     "docs/monitoring.md",
     "docs/runbook.md",
     "docs/feedback.md",
+    "docs/keys.md",
     "make/production.mk",
     "monitoring",
     "requirements/monitoring.lock",
+    "requirements/serve-production-*.lock",
     f"{HARNESS}/feedback",
     f"{HARNESS}/monitoring",
+    f"{HARNESS}/protection",
     f"{SRC}/tests/test_monitoring.py",
 ]
 
@@ -163,7 +165,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         ],
     },
     # Each scope includes the previous one.
-    "scope": {"experiment": [], "service": SERVICE, "production": PRODUCTION},
+    "scope": {"experiment": [], "service": [*SERVICE, "requirements/serve-[it]*.lock"], "production": PRODUCTION},
     "license": {
         "MIT": ["CITATION.cff"],
         "Apache-2.0": ["CITATION.cff"],

@@ -21,9 +21,11 @@ bake() { # NAME ANSWERS...
 bake images
 bake tables task=tabular-classification
 bake production scope=production
+bake production-tables scope=production task=tabular-classification
 groups=(--group pyproject.toml:template --group "$work/tables/pyproject.toml:tables"
   --group "$work/production/pyproject.toml:monitoring")
 for group in train gpu images serve release dev; do groups+=(--group "$work/images/pyproject.toml:$group"); done
+groups+=(--group "$work/production/pyproject.toml:serve")
 for remote in s3 gcs azure ssh; do
   bake $remote dvc_remote=$remote
   groups+=(--group "$work/$remote/pyproject.toml:remote")
@@ -38,8 +40,10 @@ for group in train gpu release dev; do
   compile "$locks/$group.lock" "${together[@]}" --group "$work/images/pyproject.toml:$group"
 done
 compile "$locks/monitoring.lock" "${together[@]}" --group "$work/production/pyproject.toml:monitoring"
+ln -s production "$work/production-images"
 for kind in images tables; do
   compile "$locks/$kind.lock" "${together[@]}" --group "$work/$kind/pyproject.toml:$kind"
+  compile "$locks/serve-production-$kind.lock" "${together[@]}" --group "$work/production-$kind/pyproject.toml:serve"
   compile "$locks/serve-$kind.lock" "${together[@]}" --group "$work/$kind/pyproject.toml:serve"
 done
 for remote in s3 gcs azure ssh; do

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import apt_install
+from debian import apt_install
 from playwright.sync_api import Browser, Page, sync_playwright
 
 # As a container runs it: as root, without a graphics card, and quiet where it would ask its maker for news.

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import apt_install, free_port
+from conftest import free_port
+from debian import apt_install
 from processes import running
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 import pytest
+from debian import apt_install
 from filelock import FileLock
 from processes import kill, running, session
 from xdist.remote import Producer
@@ -195,7 +196,7 @@ def packed_files(project: BakedProject) -> set[str]:
     files += [file for name in names if (file := harness / f"exported/{name}.py").exists()]
     files += [harness / "packaging/symbols.py"]  # for the build of the image
     files += [harness / "serving/static" / name for name in ("docs.html", "page.css", "page.js")]
-    rooms = ("audit", "capture", "core", "drift", "inputs", "serving", "targets")
+    rooms = ("audit", "capture", "core", "drift", "inputs", "protection", "serving", "targets")
     files += [file for room in rooms for file in (harness / room).glob("*.py")]
     stems = ("decision", "explain", "model", "page", "reference")
     models = {"models/model.onnx", *(f"models/{stem}.json" for stem in stems)}
@@ -248,20 +249,6 @@ def clone(project: BakedProject, target: Path) -> BakedProject:
     cloned = BakedProject(target)
     cloned.link_venv()
     return cloned
-
-
-def apt_install(*packages: str) -> None:
-    """Installs Debian's packages where this is root; skips the test where that is not possible."""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        pytest.skip(f"is not installed: apt-get install --no-install-recommends {' '.join(packages)}")
-    # Nobody answers debconf, and the daemons that packages would start have no configuration.
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
-    with FileLock(Path(tempfile.gettempdir()) / "template-tests-apt.lock"):  # apt serves one process at a time
-        subprocess.run(["apt-get", "update", "--quiet"], env=env, check=False, capture_output=True, timeout=300)
-        installed = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=600)
-    if installed.returncode != 0:
-        pytest.skip(f"{' '.join(packages)}: cannot be installed: {installed.stderr[-300:]}")
 
 
 def need_curl() -> None:

@@ -307,12 +307,14 @@ SERVICE = set(
     src/<package>/harness/serving/observer.py
     src/<package>/harness/serving/openapi.py
     src/<package>/harness/serving/page.py
+    src/<package>/harness/serving/protected.py
     src/<package>/harness/serving/protocol.py
     src/<package>/harness/serving/refusal.py
     src/<package>/harness/serving/routes.py
     src/<package>/harness/serving/serve.py
     src/<package>/harness/serving/server.py
     src/<package>/harness/serving/sockets.py
+    src/<package>/harness/serving/watch.py
     src/<package>/page.html
     src/<package>/harness/serving/static/docs.html
     src/<package>/harness/serving/static/page.css
@@ -326,6 +328,7 @@ PRODUCTION = set(
     conf/monitoring.yaml
     docs/encryption.md
     docs/feedback.md
+    docs/keys.md
     docs/monitoring.md
     docs/runbook.md
     make/production.mk
@@ -358,6 +361,11 @@ PRODUCTION = set(
     src/<package>/harness/monitoring/rules_tests.py
     src/<package>/harness/monitoring/settings.py
     src/<package>/harness/monitoring/write.py
+    src/<package>/harness/protection/__init__.py
+    src/<package>/harness/protection/clients.py
+    src/<package>/harness/protection/guard.py
+    src/<package>/harness/protection/keys.py
+    src/<package>/harness/protection/settings.py
     src/<package>/tests/test_monitoring.py
     """.split()
 )
@@ -604,6 +612,8 @@ def expected_files(
     if scope == "production":
         kind = "images" if task.startswith("image") else "tables"
         names |= PRODUCTION | {f"src/<package>/harness/feedback/{kind}.py"}
+        # The image has packages more.
+        names = names - {f"requirements/serve-{kind}.lock"} | {f"requirements/serve-production-{kind}.lock"}
     return {name.replace("<package>", package) for name in names}
 
 

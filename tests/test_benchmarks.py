@@ -6,13 +6,14 @@ machine.
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, BakedProject, execute
+from conftest import ROOT, TEMPLATE, BakedProject, Copy, execute
 
 pytestmark = pytest.mark.pipeline
 
@@ -92,6 +93,14 @@ def test_counting_in_the_service(reproduced_project: BakedProject, tmp_path: Pat
     found = figures(tmp_path, "counting.py", reproduced_project.path, "--rounds", "1", "--seconds", "0.5")
     assert found["series"] > 60 and found["bytes of /metrics"] > 10_000
     assert found["CPU, counting / plain"] > 0 and found["p99, scraped / not"] > 0
+
+
+def test_guarding_the_service(reproduced_project: BakedProject, copy: Copy, tmp_path: Path) -> None:
+    project = copy(reproduced_project)
+    room = "harness/protection"  # of a larger scope, which has no reproduced project here
+    shutil.copytree(TEMPLATE / "src/{{cookiecutter.package}}" / room, project.path / "src/my_experiment" / room)
+    found = figures(tmp_path, "guarding.py", project.path, "--rounds", "1", "--seconds", "0.5")
+    assert found["CPU, keys / open"] > 0 and found["CPU, limits / open"] > 0
 
 
 def test_alarms_of_drift(reproduced_project: BakedProject, tmp_path: Path) -> None:

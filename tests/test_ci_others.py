@@ -23,7 +23,8 @@ from urllib.parse import unquote_plus
 import jinja2
 import pytest
 import yaml
-from conftest import TEMPLATE, VENV, BakedProject, Copy, Result, apt_install, edit, execute, stages_run
+from conftest import TEMPLATE, VENV, BakedProject, Copy, Result, edit, execute, stages_run
+from debian import apt_install
 from filelock import FileLock
 
 # The one list of steps: stage -> job -> targets of the Makefile, in their order.

@@ -38,6 +38,11 @@ ELSEWHERE = {
     r"python -m my_experiment audit verify .*": "test_loop.py::check_audit",
     r"dvc import-url ~/production data/production": "test_loop.py::test_the_loop",
     r"SERVICE_LOG_IDENTITY=.*": "test_loop.py::test_the_loop",
+    # a file in the home folder
+    r"export SERVICE_KEYS=.*": "harness/protection/test_keys.py::test_a_key_is_printed_once_and_only_its_hash_is_kept",
+    r"python -m my_experiment keys .*": (
+        "harness/protection/test_keys.py::test_a_client_changes_to_a_new_key_before_the_old_one_ends"
+    ),
     # minutes
     r"make (test|lint)": "test_readme.py::test_tests_and_lint_pass_after_the_pipeline",
     r"make (coverage|reproduced)": "test_ci_github.py::test_a_good_commit_passes_and_nothing_runs_again",

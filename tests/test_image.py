@@ -20,7 +20,8 @@ import httpx
 import numpy as np
 import pytest
 from certificates import authority
-from conftest import ROOT, BakedProject, apt_install, execute, free_port
+from conftest import ROOT, BakedProject, execute, free_port
+from debian import apt_install
 from packaging.requirements import Requirement
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.service]

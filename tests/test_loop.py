@@ -3,6 +3,7 @@
 The commands are those of docs/feedback.md, typed by `make loop`.
 """
 
+import gzip
 import json
 import re
 import shutil
@@ -12,8 +13,9 @@ import httpx
 import pytest
 import yaml
 from conftest import BakedProject, Copy, free_port, wait_until_ready
-from loop import DRIFTED, ROWS, USUAL, ask, play, rows
+from loop import DRIFTED, ROWS, USUAL, ask, label, play, rows
 from PIL import Image
+from test_monitoring import metric
 from test_readme import blocks, serve, stop
 
 pytestmark = pytest.mark.pipeline
@@ -108,3 +110,41 @@ def test_answers_go_on_without_the_folder(project: BakedProject, tmp_path: Path)
     assert "NOT encrypted: SERVICE_LOG_RECIPIENT is not set" in printed
     assert printed.count("nothing can be kept now, answers go on") == 1 and "the folder is gone" in printed
     assert not folder.exists()
+
+
+def test_only_who_has_a_key_is_answered_and_by_name(project: BakedProject, tmp_path: Path) -> None:
+    keys, folder, port = tmp_path / "keys.yaml", tmp_path / "log", free_port()
+
+    def key(*words: str) -> dict[str, str]:
+        new = project.run("python", "-m", "my_experiment", "keys", "new", *words, env=ENV | {"SERVICE_KEYS": str(keys)})
+        return {"authorization": f"Bearer {new.stdout.strip()}"}
+
+    ward = key("ward-3", "--role", "predict", "--role", "feedback", "--answers", "5")
+    watcher = key("prometheus", "--role", "metrics")
+    settings = f"SERVICE_KEYS={keys} SERVICE_LOG={folder} SERVICE_FEEDBACK=on SERVICE_PAGE=on"
+    with serve(project, f"{settings} make serve", port) as server:
+        wait_until_ready(f"http://127.0.0.1:{port}/readyz", server)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            for path in ("/metrics", "/docs.json", "/ui", "/"):
+                answer = client.get(path)
+                assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), path
+            assert client.post("/predict", json={}, headers=watcher).status_code == 403
+            assert client.get("/metrics", headers=ward).status_code == 403
+            client.headers.update(ward | {"x-forwarded-user": "somebody else"})
+            labels = ask(client, rows(3, 4))
+            assert label(client, labels)
+            much = [{name: value for name, value in row.items() if name != "level"} for row in rows(3, 5)]
+            refused = client.post("/predict", json={"instances": much})
+            assert refused.status_code == 429, refused.text
+            assert refused.json()["error"] == "3 answers are more than are left of 5 a day"
+            assert int(refused.headers["retry-after"]) > 3600
+            client.headers.update(watcher)
+            assert metric(client, "service_client_requests_total") == 4
+            assert metric(client, "service_refused_total") == 7
+        printed = stop(server)
+    assert f"SERVICE_KEYS: 2 client(s) of {keys} may ask; each process counts for itself" in printed
+    assert "Traceback" not in printed and ward["authorization"].split()[1] not in printed
+    (segment,) = folder.rglob("*.jsonl.gz")
+    lines = map(json.loads, gzip.decompress(segment.read_bytes()).splitlines())
+    (told,) = (line for line in lines if "feedback" in line)
+    assert told["contributor"] == "ward-3"

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import pytest
 import yaml
-from conftest import ROOT, BakedProject, Copy, apt_install
+from conftest import ROOT, BakedProject, Copy
+from debian import apt_install
 
 pytestmark = pytest.mark.pipeline
 Digests = dict[str, dict[str, str]]  # overrides -> path -> MD5

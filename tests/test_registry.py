@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from certificates import authority
 from clusters import wait_until
-from conftest import VENV, BakedProject, apt_install, free_port, package_python, wait_until_ready
+from conftest import VENV, BakedProject, free_port, package_python, wait_until_ready
+from debian import apt_install
 from processes import running
 
 pytestmark = pytest.mark.pipeline

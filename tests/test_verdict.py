@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import VENV, BakedProject, apt_install, clone, edit, stages_run
+from conftest import VENV, BakedProject, clone, edit, stages_run
+from debian import apt_install
 
 pytestmark = pytest.mark.pipeline
 

@@ -29,7 +29,7 @@ image: ## bentoml build, bentoml containerize: the Bento as a container image
 	PYTHONPATH=src python -m $(PACKAGE) image $(BENTO)
 
 AUDIT := uvx pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
-  --requirement requirements/serve-{{ "images" if cookiecutter.task.startswith("image") else "tables" }}.lock
+  --requirement requirements/serve-{{ "production-" if cookiecutter.scope == "production" else "" }}{{ "images" if cookiecutter.task.startswith("image") else "tables" }}.lock
 audit: ## uvx pip-audit: known vulnerabilities of the Python packages in the image
 	@echo '$(AUDIT)'; mkdir -p build; ($(AUDIT)) 2>build/audit.log; status=$$?; \
 	if grep 'known vulnerabilit' build/audit.log; then exit $$status; fi; \

@@ -13,6 +13,7 @@ COMMANDS = {
     "card": ("harness.evaluation.html", "Write the model card as one HTML file."),
     "ci": ("harness.automation.ci", "Check that a commit reproduces its results, or report what they change."),
     "serve": ("harness.serving.serve", "Serve the model on http://127.0.0.1:3000, in one process."),
+    "keys": ("harness.protection.keys", "Make, list and revoke keys of the service."),
     "predict": ("harness.batch.predict", "Predict the pictures of a folder, or the rows of a file."),
     "registry": ("harness.release.registry", "Register, promote, roll back and list versions of the model."),
     "lineage": ("harness.lineage", "Trace a model: commit, data, run, version, Bento and image from any of these."),

@@ -1,14 +1,14 @@
 """What is verified before workers start, so that it fails once, with one line."""
 
-from . import auditing, explain, page
+from . import auditing, explain, page, protected
 from .log import log_settings
 from .model import read_model_info
 
 
 def check_model() -> None:
-    """Verifies the model, the files that explain it and describe it to the page, and the settings of the logs.
+    """Verifies the model, the files that explain it and describe it to the page, and the settings of logs and guard.
 
-    Files and settings of what is switched off are not read. It prints what is kept and recorded.
+    Files and settings of what is switched off are not read. It prints what is kept and recorded, and who may ask.
 
     Raises:
         BentoMLException: If the service could not start.
@@ -20,5 +20,6 @@ def check_model() -> None:
         print(kept, flush=True)
     if place := auditing.folder():
         print(f"SERVICE_AUDIT: who did what is recorded in {place}", flush=True)
+    protected.check()
     if page.enabled():
         page.read(page.CONTENT)

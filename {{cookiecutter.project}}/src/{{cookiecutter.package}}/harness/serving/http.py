@@ -27,10 +27,10 @@ from ..capture.answered import Answered, new_id
 from ..core.paths import NAME
 from ..exported import NOT_FINITE
 from ..inputs.contracts import ArrayDecoder, JsonLimits
-from . import auditing, checks, counting, explain, feedback, page
+from . import auditing, checks, counting, explain, feedback, page, protected
 from .admission import Admission
 from .body import FORM, JSON, check_size, read, uploaded_file
-from .interfaces import Actual, Explanations, File, Instances, Outcomes, Predictions, predictions_response
+from .interfaces import ANSWERS, Actual, Explanations, File, Instances, Outcomes, Predictions, predictions_response
 from .labels import BuildLabels
 from .limits import Limits
 from .log import open_log
@@ -70,8 +70,9 @@ class _Service(bentoml.Service[Any]):
         app.user_middleware = [middleware for middleware in app.user_middleware if not _idle(middleware)]
         app.router.routes.insert(0, page.documentation())
         protocol.install()
-        admission = Admission(app, self.inner.limits, partial(refused, version=version))
-        return Routes(admission, app.routes, refused("path", version))
+        count = partial(refused, version=version)
+        guarded = protected.guarded(Admission(app, self.inner.limits, count), count, version)
+        return Routes(guarded, app.routes, count("path"))
 
     @property
     def openapi_spec(self) -> Any:
@@ -270,7 +271,7 @@ class ModelService:
         pairs = zip(answer["predictions"], explanations, strict=True)
         answers = [{"prediction": prediction} | found for prediction, found in pairs]
         told = bytes(JSONResponse(answer).body)
-        self._observe(Answered(time.time(), answer["id"], content_type, body, feeds, output, told))
+        self._observe(request, Answered(time.time(), answer["id"], content_type, body, feeds, output, told))
         auditing.record("explain", request, id=answer["id"], rows=count)
         return JSONResponse({key: answer[key] for key in ("id", "model_version")} | {"explanations": answers})
 
@@ -329,14 +330,15 @@ class ModelService:
         else:
             answer = self._predictions(output)
             response, name = predictions_response(answer), answer["id"]
-        self._observe(Answered(time.time(), name, content_type, body, feeds, output, bytes(response.body)))
+        self._observe(request, Answered(time.time(), name, content_type, body, feeds, output, bytes(response.body)))
         return response
 
     def _predictions(self, output: Array) -> dict[str, Any]:
         predictions = self._target.answers(output, self._description)
         return {"id": new_id(), "model_version": self.info.version, "predictions": predictions}
 
-    def _observe(self, answered: Answered) -> None:
+    def _observe(self, request: Request, answered: Answered) -> None:
+        setattr(request.state, ANSWERS, answered.rows)
         for label, count in self._target.counts(answered.output, self._description).items():
             counter(PREDICTIONS, self.info.version, label).inc(count)
         if self._feedback:

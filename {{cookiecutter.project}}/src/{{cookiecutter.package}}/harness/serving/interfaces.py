@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from .body import JSON
 
+ANSWERS = "answers"  # in the state of a request: the number of predictions in its answer
 PART = 1000  # predictions that are encoded at once
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # nearly all requests.
 BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0]
 VERSION = "model_version"  # a label of every metric here
+CLIENTS = "service_client_requests_total"
 REFUSED = "service_refused_total"
 PREDICTIONS = "model_predictions_total"
 INFO = "model_info"
@@ -32,9 +33,11 @@ BIN = ["kind", "column", "bin"]
 COUNTERS: dict[str, tuple[str, list[str]]] = {
     REFUSED: (
         "Requests refused: without a route (path), too many waiting (busy), bodies too large together (bytes), a body "
-        "too late (slow), a client gone before its body was complete (gone)",
+        "too late (slow), a client gone before its body was complete (gone), no key (key), not allowed (role), "
+        "too often (rate), too many answers in a day (answers)",
         ["reason"],
     ),
+    CLIENTS: ("Requests with a key, by the name of the client", ["client"]),
     PREDICTIONS: ("Predictions, by class if there are classes", ["label"]),
     ROWS: ("Rows of production, a sample if there are many: in which bin of the reference they are", BIN),
     FEEDBACK: ("Labels of answers: right, wrong, or unmatched", ["outcome"]),
@@ -92,7 +95,7 @@ def constants(version: str, values: Mapping[str, Sequence[tuple[Sequence[str], f
 
 
 def refused(reason: str, version: str) -> Counter:
-    """The counter of requests that were refused for a reason: `path`, `busy`, `bytes`, `slow` or `gone`.
+    """The counter of requests that were refused for a reason, one of those in the metric's help.
 
     BentoML sees none of them.
 

@@ -16,6 +16,7 @@ HEAD_BYTES = 32 * 2**10  # of a request line and its headers
 HEAD_SECONDS = 10.0  # from the first byte of a connection or of a request to the end of its headers
 HEADERS = 100
 REFUSAL = f"The head of a request has at most {HEAD_BYTES} bytes, {HEADERS} headers and {HEAD_SECONDS:.0f} seconds."
+PEER = "peer"  # in the state of a request: the address that has connected, whatever X-Forwarded-For says
 WAITING = 64  # requests of a connection that wait for the answer to an earlier one
 
 
@@ -55,6 +56,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Begins a request."""
         super().on_message_begin()
         self._in_head, self._head_bytes, self._unparsed_bytes = True, 0, 0
+        self.scope["state"][PEER] = self.client[0] if self.client else None
 
     def on_url(self, url: bytes) -> None:
         """Takes a part of the request line."""

@@ -1,0 +1,1 @@
+"""Protection: who may ask the service, for what, and how often."""
