@@ -71,7 +71,9 @@ class Keys:
 class _Refused(Refusal):
     """The reason why a request is refused, with its name in metrics."""
 
-    def __init__(self, reason: str, status: int, message: str, client: str = "", retry_after: int | None = None) -> None:
+    def __init__(
+        self, reason: str, status: int, message: str, client: str = "", retry_after: int | None = None
+    ) -> None:
         super().__init__(status, message, retry_after)
         self.reason, self.client = reason, client
 
