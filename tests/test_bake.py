@@ -365,6 +365,7 @@ PRODUCTION = set(
     src/<package>/harness/protection/clients.py
     src/<package>/harness/protection/guard.py
     src/<package>/harness/protection/keys.py
+    src/<package>/harness/protection/rates.py
     src/<package>/harness/protection/settings.py
     src/<package>/tests/test_monitoring.py
     """.split()
