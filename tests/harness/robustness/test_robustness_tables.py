@@ -191,6 +191,13 @@ def test_a_table_without_numbers_to_change_is_one_line(target: str) -> None:
 
 
 @pytest.mark.usefixtures("target")
+def test_an_epsilon_that_is_named_twice_is_tried_once() -> None:
+    tables.table(**{**SETTINGS, "epsilons": [0.5, 0.1, 0.5]})
+    content = json.loads(Path("reports/robustness/values.json").read_text(encoding="utf-8"))
+    assert [each["strength"] for each in content["attacks"] if each["name"] == "noise"] == [0.1, 0.5]
+
+
+@pytest.mark.usefixtures("target")
 def test_an_answer_that_is_no_number_is_one_line() -> None:
     """It was a NaN in values.json."""
     found = subject.read(50)

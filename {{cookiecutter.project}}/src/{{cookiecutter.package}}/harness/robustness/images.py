@@ -41,7 +41,7 @@ def pictures(
     from . import images_changes, images_plots, report, subject
     from .contracts import Study, Trial, middle
 
-    found, epsilons = subject.read(examples), sorted(epsilons)
+    found, epsilons = subject.read(examples), sorted({*epsilons})
     stored = load("test")[found.rows]
     clean = stored.astype(np.float32)
     attempts = [within(found, clean, queries, epsilons, seed)]

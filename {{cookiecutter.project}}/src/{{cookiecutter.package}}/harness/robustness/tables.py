@@ -76,7 +76,7 @@ def table(
     from . import report, subject, tables_pairs
     from .contracts import Study, Trial, middle
 
-    found, epsilons = subject.read(examples), sorted(epsilons)
+    found, epsilons = subject.read(examples), sorted({*epsilons})
     fixed = found.settings.fixed
     columns = free([c["name"] for c in found.manifest["columns"] if c["type"] == "number" and c["name"] not in fixed])
     feed = rows("test", found.rows.tolist())
