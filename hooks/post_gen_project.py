@@ -58,6 +58,7 @@ TABLES = [
     "conf/model/gradient_boosting.yaml",
     "conf/train/boosting.yaml",
     "conf/train/solver.yaml",
+    "docs/privacy.md",
     "docs/requests-tables.md",
     "docs/table-models.md",
     "docs/tables.md",

@@ -72,7 +72,8 @@ INSTALLED = set(
     pyrate_limiter pytest pytest_cov python_discovery python_multipart pythonjsonlogger ray redis referencing
     regress repo_review requests responses rich rich_toolkit rpds ruamel ruff rumdl s3fs s3transfer schema
     schemathesis scipy scmrepo semver setuptools shap shellingham shortuuid shtab simple_di six skimage sklearn
-    skops slicer slugify smmap sortedcontainers sp_repo_review sqlalchemy sqlparse sqltrie sshfs starlette submitit
+    skops slicer slugify smmap sortedcontainers sp_repo_review sqlalchemy sqlparse sqltrie sshfs starlette stdnum
+    submitit
     tabulate tensorboard tensorflow tensorflow_serving termcolor text_unidecode tf2onnx threadpoolctl tifffile tomli
     tomli_w tomlkit tools torch tornado tqdm trove_classifiers typeguard typer typing_extensions typing_inspect
     typing_inspection tzdata tzlocal urllib3 uv uvicorn uvloop validate vine virtualenv voluptuous watchfiles
@@ -89,6 +90,7 @@ DISTRIBUTIONS = set(
     opentelemetry_instrumentation opentelemetry_instrumentation_aiohttp_client opentelemetry_instrumentation_asgi
     opentelemetry_proto opentelemetry_sdk opentelemetry_semantic_conventions opentelemetry_util_http pillow protobuf
     psycopg2_binary pymdown_extensions pytest_xdist python_dateutil python_dotenv python_json_logger python_slugify
+    python_stdnum
     pyyaml pyzmq requirements_parser rpds_py ruamel_yaml scikit_image scikit_learn tensorflow_serving_api zc_lockfile
     zizmor
     """.split()

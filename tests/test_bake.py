@@ -345,7 +345,10 @@ PRODUCTION = set(
     src/<package>/harness/feedback/__init__.py
     src/<package>/harness/feedback/collect.py
     src/<package>/harness/feedback/contracts.py
+    src/<package>/harness/feedback/erase.py
+    src/<package>/harness/feedback/history.py
     src/<package>/harness/feedback/ledger.py
+    src/<package>/harness/feedback/person.py
     src/<package>/harness/feedback/production.py
     src/<package>/harness/feedback/production_counts.py
     src/<package>/harness/feedback/production_plots.py
@@ -433,6 +436,7 @@ TABLES = set(
     conf/train/boosting.yaml
     conf/train/solver.yaml
     docs/requests-tables.md
+    docs/privacy.md
     docs/table-models.md
     docs/tables.md
     notebooks/tables.py
@@ -456,6 +460,7 @@ TABLES = set(
     src/<package>/harness/inputs/tables.py
     src/<package>/harness/packaging/tables.py
     src/<package>/harness/preparation/schema.py
+    src/<package>/harness/preparation/table_private.py
     src/<package>/harness/preparation/schema_checks.py
     src/<package>/harness/preparation/schema_hints.py
     src/<package>/harness/preparation/schema_inference.py

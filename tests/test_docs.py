@@ -43,6 +43,7 @@ ELSEWHERE = {
     r"python -m my_experiment keys .*": (
         "harness/protection/test_keys.py::test_a_client_changes_to_a_new_key_before_the_old_one_ends"
     ),
+    r"SERVICE_LOG_IDENTITY=.* erase .*": "test_loop.py::check_erased",
     # minutes
     r"make (test|lint)": "test_readme.py::test_tests_and_lint_pass_after_the_pipeline",
     r"make (coverage|reproduced)": "test_ci_github.py::test_a_good_commit_passes_and_nothing_runs_again",
@@ -74,7 +75,7 @@ ELSEWHERE = {
     # a table, and its configuration
     r"cp ~/table.csv .*": "test_tabular.py::tutorial",
     r"dvc add data/raw/table.csv": "test_tabular.py::tutorial",
-    r"python -m my_experiment schema": "test_tabular.py::tutorial",
+    r"python -m my_experiment schema( --private)?": "test_tabular.py::tutorial",
     r"curl --form file=@data/raw/table.csv .*": "test_tabular.py::tutorial",
     r"python -m my_experiment predict data/raw/table.csv .*": (
         "test_predict.py::test_a_table_in_bounded_memory_as_the_service_answers"

@@ -297,6 +297,7 @@ def test_a_column_with_few_values_has_all_of_them_as_candidates() -> None:
 @pytest.mark.usefixtures("workspace")
 def test_what_explanations_compare_with_by_kind_of_column() -> None:
     prepare(frame())
+    Path("params.yaml").write_text(yaml.safe_dump({"data": {"schema": "schema/table.yaml"}}))
     content = evaluation_tables.reference()
     for column in prepared.manifest()["columns"]:
         values, typical = content["values"][column["name"]], content["baseline"][column["name"]]
@@ -327,6 +328,7 @@ def test_the_worst_rows_are_shown() -> None:
     rows = frame()
     rows["colour ✨"] = rows["colour ✨"].replace("red", "a|b\n")
     prepare(rows)
+    Path("params.yaml").write_text(yaml.safe_dump({"data": {"schema": "schema/table.yaml"}}))
     names = prepared_tables.names("test")
     lines = evaluation_tables.worst([3, 0], ["no | yes", "yes"], 17, Path())
     shown = pd.read_csv("worst.csv", keep_default_na=False)

@@ -67,10 +67,11 @@ def save_model(manifest: dict[str, Any], size: str = "size") -> None:
 
 
 def configure(fixed: Sequence[str] = (), **changes: int) -> None:
-    """Writes the sections `explain` and `evaluate`."""
+    """Writes the sections `data`, `explain` and `evaluate`."""
     section = {"seed": 0, "examples": 20, "shown": 3, "background": 30, "budget": 32, **changes}
     evaluate = {"seed": 0, "resamples": 100, "confidence": 0.9, "examples": 3, "shipped": 0, "fixed": [*fixed]}
-    Path("params.yaml").write_text(yaml.safe_dump({"explain": section, "evaluate": evaluate}), encoding="utf-8")
+    params = {"data": {"schema": "schema/table.yaml"}, "explain": section, "evaluate": evaluate}
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
 @pytest.fixture(params=TARGETS)

@@ -92,7 +92,10 @@ def target(request: pytest.FixtureRequest, workspace: Path) -> str:
     description = {"sha256": save_model(name), "classes": ["low", "high"], "coefficients": coefficients}
     Path("models/model.json").write_text(json.dumps(description), encoding="utf-8")
     evaluate = {"seed": 0, "resamples": 100, "confidence": 0.9, "examples": 3, "shipped": 4, "fixed": ["age"]}
-    Path("params.yaml").write_text(yaml.safe_dump({"evaluate": evaluate}), encoding="utf-8")
+    params = {"data": {"schema": "schema.yaml"}, "evaluate": evaluate}
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    schema = {column["name"]: {"type": column["type"]} for column in COLUMNS}
+    Path("schema.yaml").write_text(yaml.safe_dump({"columns": schema}), encoding="utf-8")
     return name
 
 

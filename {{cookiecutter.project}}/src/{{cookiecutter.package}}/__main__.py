@@ -22,6 +22,7 @@ COMMANDS = {
     "savedmodel": ("harness.packaging.savedmodel", "Export the model for TensorFlow Serving, or as a Keras file."),
     "audit": ("harness.audit.verify", "Verify the audit log: who did what."),
     "collect": ("harness.feedback.collect", "Add labeled examples from production to the data."),
+    "erase": ("harness.feedback.erase", "Erase a person from the data, and list where it still is."),
     "monitoring": ("harness.monitoring.write", "Write rules, alerts and dashboard into monitoring/."),
     "production": ("harness.feedback.production", "Report on production: drift and quality by week."),
     "retrain": ("harness.automation.retrain", "Retrain on new data, check the gates, and propose a branch."),

@@ -32,6 +32,7 @@ def main() -> None:
             *slice_card.section(sliced, PLOTS),
             *membership.section(members),
             *reference.section(referred, test),
+            *presenter.anonymity(settings.quasi_identifiers),
         ]
     )
     plots.learning_curves(inputs.history, target.METRIC, PLOTS / "learning_curves.png")

@@ -152,6 +152,16 @@ class Presenter(Protocol):
     def subject(self, manifest: Manifest) -> str:
         """Description of the model's inputs, for the model card."""
 
+    def private(self) -> set[str]:
+        """Columns whose values stand in no report and no file of the service."""
+
+    def anonymity(self, names: Sequence[str]) -> list[str]:
+        """A section of the model card: how many rows are alike in some columns; [] without columns.
+
+        Args:
+            names: Names of the columns.
+        """
+
     def form(self, section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
         """Facts for the service's page that models/model.json lacks.
 

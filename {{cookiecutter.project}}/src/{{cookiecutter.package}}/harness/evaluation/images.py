@@ -54,6 +54,16 @@ def subject(manifest: Manifest) -> str:
     return f"{'gray' if channels == 1 else 'color'} pictures of {height} x {width} pixels"
 
 
+def private() -> set[str]:
+    """Pictures have no columns."""
+    return set()
+
+
+def anonymity(names: Sequence[str]) -> list[str]:
+    """Nothing, because pictures have no columns."""
+    return []
+
+
 def form(section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     """Facts for the service's page: none, because models/model.json has all.
 

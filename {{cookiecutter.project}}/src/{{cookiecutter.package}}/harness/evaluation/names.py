@@ -22,6 +22,7 @@ def check(settings: "Evaluate", manifest: Manifest) -> None:
         UserError: Naming the key, the name, and the one that is probably meant.
     """
     check_fixed(settings.fixed, manifest)
+    check_fixed(settings.quasi_identifiers, manifest, "quasi_identifiers")
     slices.check(settings.slices, manifest, "evaluate.slices")
     drift.subject(manifest).columns(manifest, settings.monitored)
     if settings.decision:

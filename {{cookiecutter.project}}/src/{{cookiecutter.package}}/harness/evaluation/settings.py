@@ -69,6 +69,8 @@ class Evaluate(config.Section):
         decision: How a class is answered; None for the most probable one.
         monitored: Columns that are compared in production, at most 50; of pictures `brightness`, `contrast`,
             `sharpness`; empty for all, of a table without dates.
+        quasi_identifiers: Columns of a table by which together a person could be recognized; the model card tells the
+            size of the smallest group of rows that are alike in them.
         fixed: Columns of a table that a person cannot change, such as age; counterfactuals and attacks leave them
             unchanged.
     """
@@ -81,15 +83,17 @@ class Evaluate(config.Section):
     slices: list[str] = Field(default_factory=list)
     decision: Decision | None = None
     monitored: Annotated[list[str], Field(max_length=50)] = Field(default_factory=list)
-    fixed: list[str] = Field(default_factory=list)  # pictures have no columns
+    quasi_identifiers: list[str] = Field(default_factory=list)  # pictures have no columns
+    fixed: list[str] = Field(default_factory=list)
 
 
-def check_fixed(fixed: Sequence[str], manifest: "Manifest") -> None:
+def check_fixed(fixed: Sequence[str], manifest: "Manifest", key: str = "fixed") -> None:
     """Rejects a fixed column that the model does not have.
 
     Args:
         fixed: Names of columns.
         manifest: Manifest of the prepared data.
+        key: Key of the setting.
 
     Raises:
         UserError: Naming the column, and the one that is probably meant.
@@ -99,5 +103,5 @@ def check_fixed(fixed: Sequence[str], manifest: "Manifest") -> None:
         if name in known:
             continue
         if not known:
-            raise UserError(f"evaluate.fixed: {name!r} cannot be fixed, because pictures have no columns: remove it")
-        raise UserError(f"evaluate.fixed: the model has no column {name!r}; {choice(name, known)}")
+            raise UserError(f"evaluate.{key}: {name!r} is no column, because pictures have none: remove it")
+        raise UserError(f"evaluate.{key}: the model has no column {name!r}; {choice(name, known)}")

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..contracts import Manifest
 from ..core import text
-from ..preparation.schema import load as load_schema
+from ..preparation import schema
+from ..prepared import SPLITS
 from ..prepared import manifest as read_manifest
 from ..prepared.tables import NAME, column, date_text, load, requests
 from ..prepared.tables import groups as group_of_rows
@@ -32,23 +33,26 @@ def form(section: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
         manifest: Manifest of the prepared data.
 
     Returns:
-        properties: Column -> nullable, and minimum, maximum, choices and private if they are defined.
+        properties: Column -> nullable, and minimum, maximum, choices and private if they are defined; of a private
+            column only the last.
         range: Minimum and maximum of the target; None if it has no bounds.
     """
-    schema = load_schema(Path(section["schema"]))
+    described = schema.load(Path(section["schema"]))
     properties = {}
     for name in (each["name"] for each in manifest["columns"]):
-        column = schema[name]
-        bounds = {
-            "minimum": column.min,
-            "maximum": column.max,
-            "choices": column.categories,
-            "private": column.private,
-        }
+        column = described[name]
+        bounds: dict[str, Any] = {"minimum": column.min, "maximum": column.max, "choices": column.categories}
+        if column.private:
+            bounds = {"private": column.private}
         known = {key: value for key, value in bounds.items() if value is not None}
         properties[name] = {**known, "nullable": column.nulls > 0}
-    target = schema[manifest["target_name"]]
+    target = described[manifest["target_name"]]
     return {"properties": properties, "range": None if None in (target.min, target.max) else [target.min, target.max]}
+
+
+def private() -> set[str]:
+    """Columns whose values stand in no report and no file of the service."""
+    return schema.private()
 
 
 def examples(rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -58,9 +62,22 @@ def examples(rows: Sequence[int]) -> list[dict[str, Any]]:
         rows: Indices of the rows.
 
     Returns:
-        For each row, `instance`: column -> value, None if missing.
+        For each row, `instance`: column -> value, None if missing or private.
     """
-    return [{"instance": row} for row in requests("test", rows)]
+    hidden = private()
+    return [{"instance": row | dict.fromkeys(hidden & row.keys())} for row in requests("test", rows)]
+
+
+def row_names(rows: Sequence[int]) -> list[str]:
+    """Names of rows of the test split in reports: file and row, or the id; if that is private, the position.
+
+    Args:
+        rows: Indices of the rows.
+    """
+    if read_manifest().get("id") in private():
+        return [f"test row {row}" for row in rows]
+    texts: list[str] = load("test")[NAME].take(list(rows)).to_pylist()
+    return texts
 
 
 def columns(manifest: Manifest) -> list[str]:
@@ -91,13 +108,14 @@ def reference() -> dict[str, Any]:
     """Typical values of each column in the training split, as in requests.
 
     Returns:
-        baseline: Column -> median or most frequent level; None if it has no value.
-        values: Column -> values that others have: numbers and dates at `QUANTILES`, or the most frequent levels.
+        baseline: Column -> median or most frequent level; None if it has no value, or is private.
+        values: Column -> values that others have: numbers and dates at `QUANTILES`, or the most frequent levels; none
+            of a private column.
     """
-    rows, baseline, values = load("train"), {}, {}
+    rows, hidden, baseline, values = load("train"), private(), {}, {}
     for described in read_manifest()["columns"]:
         name, kind = described["name"], described["type"]
-        known = rows[name].drop_null()
+        known = rows[name].slice(0, 0 if name in hidden else None).drop_null()
         if kind == "category":
             levels = sorted(Counter(known.to_pylist()).items(), key=lambda item: (-item[1], item[0]))
             found = [level for level, _ in levels[:LEVELS]]
@@ -124,6 +142,28 @@ def _quantiles(known: "pa.ChunkedArray") -> list[float]:
     return [*(between.tolist() if len(between) <= len(QUANTILES) else chosen), median]
 
 
+def anonymity(names: Sequence[str]) -> list[str]:
+    """A section of the model card: how many rows of all splits are alike in some columns (k-anonymity).
+
+    Args:
+        names: Names of the columns; without any, there is no section.
+    """
+    if not names:
+        return []
+    groups = Counter[tuple[Any, ...]]()
+    for split in SPLITS:
+        groups.update(zip(*(load(split)[name].to_pylist() for name in names), strict=True))
+    listed = ", ".join(map(text.escaped, names))
+    smallest, alone = min(groups.values()), sum(count == 1 for count in groups.values())
+    return [
+        "## Anonymity",
+        f"{groups.total():,} rows of all splits form {len(groups):,} groups that are alike in {listed} "
+        f"(`evaluate.quasi_identifiers`). The smallest has {smallest:,} row{'s' * (smallest > 1)}, so the table is "
+        f"{smallest}-anonymous in these columns; {alone:,} rows are alone in their group. Who knows these columns of a "
+        "person finds its row among so many (L. Sweeney, 2002). It says nothing about other columns.",
+    ]
+
+
 def subject(manifest: Manifest) -> str:
     """Description of the model's inputs, for the model card."""
     kinds = Counter(column["type"] for column in manifest["columns"])
@@ -139,12 +179,12 @@ def worst(rows: Sequence[int], titles: Sequence[str], total: int, folder: Path) 
         rows: Indices of the rows, largest error first.
         titles: Title of each row.
         total: Number of rows from which the worst were chosen.
-        folder: Folder for worst.csv, with the values of the rows.
+        folder: Folder for worst.csv, with the values of the rows, but for private columns.
     """
     if not rows:
         return ["No mistakes on the test split."]
-    names = load("test")[NAME].take(list(rows)).to_pylist()
-    cells = requests("test", rows)
+    names, hidden = row_names(rows), private()
+    cells = [{name: value for name, value in row.items() if name not in hidden} for row in requests("test", rows)]
     with (folder / "worst.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["row", "outcome", *cells[0]])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import targets
 from ..core.text import entry, escaped, in_line
+from ..evaluation.tables import row_names
 from ..exported.counterfactuals import MOST
 from ..exported.explainer import Explainer, reasons
-from ..prepared.tables import names, rows
+from ..prepared.tables import rows
 from .contracts import Answers, Explanation, Told
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ REASONS, LONGEST = 3, 40  # number in the model card; characters of a value
 
 
 def teller(
-    predict: Predict, answers: Answers, description: Description, reference: Mapping[str, Any]
+    predict: Predict,
+    answers: Answers,
+    description: Description,
+    reference: Mapping[str, Any],
+    private: Collection[str],
 ) -> Callable[[Explanation], Explanation]:
     """A function that adds to an explanation what it says in words.
 
@@ -30,15 +34,22 @@ def teller(
         answers: The explained answers.
         description: Content of models/model.json.
         reference: Content of models/explain.json.
+        private: Columns that are told without their values.
     """
+    columns = [column["name"] for column in description["columns"]]
     explainer = Explainer(lambda feed: predict([feed]), description, reference)
 
     def tell(explanation: Explanation) -> Explanation:
         row = rows("test", [explanation.row])
         question = targets.target(description).question(predict([row]), description)
         verbs = answers.verbs(explanation.output, description)
+
+        def text(place: int) -> str:
+            name: str = columns[place]
+            return name if name in private else str(explainer.parts.text(row, place))
+
         told = Told(
-            list(reasons(partial(explainer.parts.text, row), explanation.shap, *verbs)),
+            list(reasons(text, explanation.shap, *verbs)),
             [
                 {"changes": found["changes"], "answer": answers.answer(found["prediction"])}
                 for found in explainer.counterfactuals(row, question)
@@ -66,8 +77,9 @@ def paragraphs(shown: Sequence[Explanation], fixed: Sequence[str]) -> Iterator[s
         f"was verified by asking the model.{unchanged} They say how the model answers, not what would follow if "
         "somebody changed the world."
     )
-    called = names("test")
-    yield "\n".join(line for explanation in shown for line in lines(explanation, called[explanation.row]))
+    called = row_names([explanation.row for explanation in shown])
+    pairs = zip(shown, called, strict=True)
+    yield "\n".join(line for explanation, name in pairs for line in lines(explanation, name))
 
 
 def lines(explanation: Explanation, name: str) -> Iterator[str]:

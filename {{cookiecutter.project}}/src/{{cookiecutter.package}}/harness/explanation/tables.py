@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from ..evaluation.metrics import evenly_spaced
 from ..evaluation.settings import Evaluate, check_fixed
 from ..evaluation.tables import QUANTILES, reference
 from ..exported import counterfactuals
+from ..preparation.schema import private
 from ..prepared.tables import requests, rows
 from . import table_partial, table_words
 from .contracts import Answers, Examples, Explanation, Results
@@ -61,7 +62,7 @@ def teller(predict: Predict, answers: Answers, description: Description) -> Call
     """
     fixed = config.load("evaluate", Evaluate).fixed
     check_fixed(fixed, description)
-    return table_words.teller(predict, answers, description, {**reference(), "fixed": fixed})
+    return table_words.teller(predict, answers, description, {**reference(), "fixed": fixed}, private())
 
 
 def background(manifest: Manifest, most: int) -> int:
@@ -107,7 +108,7 @@ def present(results: Results, predict: Predict, answers: Answers, manifest: Mani
     """
     from . import table_plots
 
-    names = [column["name"] for column in manifest["columns"]]
+    names, hidden = [column["name"] for column in manifest["columns"]], private()
     kinds = [column["type"] for column in manifest["columns"]]
     explained = [explanation.row for explanation in results.explanations]
     effects = np.array([explanation.shap for explanation in results.explanations])
@@ -116,20 +117,25 @@ def present(results: Results, predict: Predict, answers: Answers, manifest: Mani
     values = rows("test", explained)
 
     table_plots.importance([names[k] for k in order], mean[order], results.unit, folder / "importance.png")
-    drawn = [(names[k], kinds[k], values[names[k]], effects[:, k]) for k in order]
-    table_plots.effects(drawn, results.unit, folder / "effects.png")
+    public = [k for k in order if names[k] not in hidden]
+    drawn = [(names[k], kinds[k], values[names[k]], effects[:, k]) for k in public]
     outputs = np.array([explanation.output for explanation in results.explanations])
     groups = grouped(outputs, manifest)
-    table_plots.dependence(drawn[:PANELS], outputs, groups, results.unit, folder / "dependence.png")
     wanted = [np.full(len(outputs), output) for output in groups.values()] or [outputs]
     curves = [
         (names[k], kinds[k], *table_partial.partial(names[k], kinds[k], values, wanted, predict, answers))
-        for k in order[:PANELS]
+        for k in public[:PANELS]
     ]
-    table_plots.partial_dependence(curves, groups, results.unit, folder / "partial_dependence.png")
+    if drawn:
+        table_plots.effects(drawn, results.unit, folder / "effects.png")
+        table_plots.dependence(drawn[:PANELS], outputs, groups, results.unit, folder / "dependence.png")
+        table_plots.partial_dependence(curves, groups, results.unit, folder / "partial_dependence.png")
     for name, shown in (("worst", results.worst), ("typical", results.typical)):
         cells = requests("test", [explanation.row for explanation in shown])
-        labels = [[(column, table_words.cell(row[column])) for column in names] for row in cells]
+        labels = [
+            [(column, "private" if column in hidden else table_words.cell(row[column])) for column in names]
+            for row in cells
+        ]
         table_plots.waterfalls(shown, labels, results.unit, folder / f"{name}.png")
     strongest = [
         (names[k], "-" if groups else direction(kinds[k], values[names[k]], effects[:, k]), number(float(mean[k]), 3))
@@ -140,14 +146,7 @@ def present(results: Results, predict: Predict, answers: Answers, manifest: Mani
         *([SEVERAL] if groups else []),
         "\n".join(table(("column", "higher values", "mean size of the effect"), strongest, 2)),
         picture("importance", folder / "importance.png"),
-        picture("effects", folder / "effects.png"),
-        "In the next picture, each dot is a test row: its value of the column, and what that value adds to its "
-        "answer. In the one after it, one column of each row is changed and the others stay: "
-        f"{'a line is the mean answer of all rows' if groups else 'a gray line is the answer for one row, blue is '}"
-        f"{' for a class' if groups else 'their mean'}. It asks the model about rows that may not exist if columns "
-        "depend on each other.",
-        picture("dependence", folder / "dependence.png"),
-        picture("partial dependence", folder / "partial_dependence.png"),
+        *(_dependences(groups, folder) if drawn else []),
         "### The worst answers, step by step",
         "The largest errors first. From the mean answer at the bottom, each column moves the answer to the right "
         "(blue) or left (orange), up to the answer for the row at the top. A diamond is where LIME, another method, "
@@ -157,6 +156,20 @@ def present(results: Results, predict: Predict, answers: Answers, manifest: Mani
         picture("typical answers", folder / "typical.png"),
         "### These answers in words, and what would change them",
         *table_words.paragraphs([*results.worst, *results.typical], config.load("evaluate", Evaluate).fixed),
+    ]
+
+
+def _dependences(groups: Mapping[str, int], folder: Path) -> list[str]:
+    """Paragraphs of the model card: effects by the values of columns."""
+    return [
+        picture("effects", folder / "effects.png"),
+        "In the next picture, each dot is a test row: its value of the column, and what that value adds to its "
+        "answer. In the one after it, one column of each row is changed and the others stay: "
+        f"{'a line is the mean answer of all rows' if groups else 'a gray line is the answer for one row, blue is '}"
+        f"{' for a class' if groups else 'their mean'}. It asks the model about rows that may not exist if columns "
+        "depend on each other.",
+        picture("dependence", folder / "dependence.png"),
+        picture("partial dependence", folder / "partial_dependence.png"),
     ]
 
 

@@ -98,15 +98,19 @@ def track(files: Sequence[Path]) -> list[Path]:
     Returns:
         The .dvc files, and the .gitignore files beside them, for git.
     """
-    targets = sorted({_tracked(file) or file for file in files})
+    targets = sorted({tracked(file) or file for file in files})
     programs.run(*DVC, "add", "--quiet", *targets)
     found = [Path(f"{target}.dvc") for target in targets]
     ignores = {target.parent / ".gitignore" for target in targets}
     return [*found, *sorted(path for path in ignores if path.exists())]
 
 
-def _tracked(path: Path) -> Path | None:
-    """The file or folder that DVC tracks and that is or holds a path."""
+def tracked(path: Path) -> Path | None:
+    """The file or folder that DVC tracks and that is or holds a path; None if there is none.
+
+    Args:
+        path: A file or folder.
+    """
     return next((place for place in (path, *path.parents) if Path(f"{place}.dvc").is_file()), None)
 
 
@@ -118,10 +122,10 @@ def _refuse_import(folder: Path) -> None:
     """
     from yaml import safe_load
 
-    tracked = _tracked(folder)
-    if tracked and "deps" in safe_load(Path(f"{tracked}.dvc").read_text(encoding="utf-8")):
+    root = tracked(folder)
+    if root and "deps" in safe_load(Path(f"{root}.dvc").read_text(encoding="utf-8")):
         raise UserError(
-            f"{tracked} is imported: the next `dvc update` would remove what is added here. Import a table into a "
+            f"{root} is imported: the next `dvc update` would remove what is added here. Import a table into a "
             "folder that is not imported itself (data/raw), or add the data with `dvc add` instead"
         )
 

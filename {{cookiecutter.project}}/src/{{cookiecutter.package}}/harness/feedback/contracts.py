@@ -11,6 +11,8 @@ from ..contracts import Description
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .person import Person
+
 UNKNOWN = "unknown"  # the contributor of feedback that names none
 
 
@@ -84,6 +86,20 @@ class Destination(Protocol):
 
         Raises:
             UserError: If no example can be used, whatever is in it.
+        """
+
+    def strip(self, file: Path, name: str, source: Any, person: Person, to: Path | None) -> tuple[int, set[str]]:
+        """Copies a file of the source without a person.
+
+        Args:
+            file: The file, under any name.
+            name: Its path, relative to the folder.
+            source: The data source.
+            person: The person.
+            to: Where to; None to count only.
+
+        Returns:
+            Number of examples of the person, and the ids of the answers that they come from.
         """
 
     def feeds(self, examples: Sequence[Any], description: Description) -> dict[str, NDArray[Any]]:

@@ -17,6 +17,7 @@ from ..inputs.images import decode, open_image
 from ..preparation.images import Source, pixel_digest
 from ..prepared import PREPARED, SPLITS
 from .contracts import Checked, Labeled
+from .person import Person, refuse_column
 
 PATTERN = "*/production-*.png"
 
@@ -101,3 +102,25 @@ def feeds(examples: Sequence[str], description: Description) -> dict[str, NDArra
     """
     shape, most = tuple(description["shape"]), description["max_pixels"]
     return {"image": np.stack([decode(base64.b64decode(each), shape, most).astype(np.float32) for each in examples])}
+
+
+def strip(file: Path, name: str, source: Source, person: Person, to: Path | None) -> tuple[int, set[str]]:
+    """Whether a picture is the person's, by its name; such a picture has no copy.
+
+    Args:
+        file: The picture.
+        name: Its path in the folder.
+        source: The pictures.
+        person: The person.
+        to: Where to; None to count only.
+
+    Returns:
+        1 or 0, and no ids.
+    """
+    refuse_column(person)
+    stem = Path(name).stem
+    if person.has_id(stem.removeprefix("production-")) or name in person.ids:
+        return 1, set()
+    if to is not None:
+        to.write_bytes(file.read_bytes())
+    return 0, set()

@@ -44,22 +44,25 @@ class Segments(NamedTuple):
     files: Sequence[Path]
     identities: Sequence[Identity]
 
-    def lines(self) -> Iterator[dict[str, Any]]:
+    def lines(self, encrypted: bool | None = None) -> Iterator[dict[str, Any]]:
         """Yields the content of every line.
+
+        Args:
+            encrypted: Whether segments are encrypted; None if their names say so.
 
         Raises:
             UserError: If a segment cannot be decrypted or is damaged.
         """
         for file in self.files:
-            for number, line in enumerate(self._text(file).splitlines(), 1):
+            for number, line in enumerate(self._text(file, encrypted).splitlines(), 1):
                 try:
                     yield json.loads(line)
                 except ValueError as error:
                     raise UserError(f"{file}:{number}: is not JSON: {one_line(error)}") from None
 
-    def _text(self, file: Path) -> bytes:
+    def _text(self, file: Path, encrypted: bool | None) -> bytes:
         data = file.read_bytes()
-        if file.suffix == ENCRYPTED:
+        if file.suffix == ENCRYPTED if encrypted is None else encrypted:
             data = _decrypted(file, data, self.identities)
         try:
             return gzip.decompress(data)
@@ -136,11 +139,19 @@ def open_segments(folder: Path, environment: Mapping[str, str] = os.environ) -> 
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder: bring the segments of the service, see docs/feedback.md")
     files = [file for file in folder.rglob(f"*{SUFFIX}*") if file.name.endswith((SUFFIX, SUFFIX + ENCRYPTED))]
-    return Segments(sorted(files), _identities(environment.get(IDENTITY, "")))
+    return Segments(sorted(files), identities(environment))
 
 
-def _identities(name: str) -> list[Identity]:
-    if not name:
+def identities(environment: Mapping[str, str]) -> list[Identity]:
+    """The secret keys in the file that the environment names; none if it names no file.
+
+    Args:
+        environment: The environment variables.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    if not (name := environment.get(IDENTITY, "")):
         return []
     from pyrage import IdentityError
     from pyrage.x25519 import Identity

@@ -1,9 +1,10 @@
 """Labeled rows as a new file of a table: CSV or Parquet, as the configured source reads it."""
 
+import contextlib
 import csv
 import fnmatch
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from ..preparation.table_files import Part
 from ..preparation.table_violations import check as violations
 from ..preparation.table_violations import explained
 from .contracts import Checked, Labeled
+from .person import ANSWER, Person
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -218,3 +220,91 @@ def _read(read: Callable[[object], float | str], cell: object) -> float | str | 
         return read(cell)
     except ValueError:
         return None
+
+
+def strip(file: Path, name: str, source: Table, person: Person, to: Path | None) -> tuple[int, set[str]]:
+    """Copies a file of the table without a person; the bytes of all other rows stay as they are in CSV.
+
+    Args:
+        file: The file, under any name.
+        name: Its path in the folder.
+        source: The table.
+        person: The person.
+        to: Where to; None to count only.
+
+    Returns:
+        Number of rows of the person, and the ids of the answers that they come from.
+    """
+    if Path(name).suffix != _suffix(source):
+        return 0, set()
+    if name.endswith(".parquet"):
+        return _strip_parquet(file, name, source, person, to)
+    if person.answers:
+        with file.open(encoding=source.encoding, newline="") as lines:
+            _require_same(name, sum(1 for _ in _records(lines, source.delimiter)) - 1, person)
+    count, ids = 0, set[str]()
+    with contextlib.ExitStack() as stack:
+        lines = stack.enter_context(file.open(encoding=source.encoding, newline=""))
+        out = stack.enter_context(to.open("w", encoding=source.encoding, newline="")) if to else None
+        header: list[str] = []
+        for place, (text, cells) in enumerate(_records(lines, source.delimiter), -1):
+            if not header:
+                header = [name.removeprefix("\ufeff") for name in cells]
+            elif _is_of(dict(zip(header, cells, strict=False)), place, source, person, ids):
+                count += 1
+                continue
+            if out:
+                out.write(text)
+    return count, ids
+
+
+def _require_same(name: str, rows: int, person: Person) -> None:
+    """Rejects a file whose ledger does not tell which row comes from which answer.
+
+    Raises:
+        UserError: If rows of the file were removed or added by hand, and the person may be among them.
+    """
+    if rows != len(person.answers) and person.ids & {*person.answers}:
+        raise UserError(
+            f"{name}: has {rows} rows, and its ledger {len(person.answers)}: rows were changed by hand, so that none "
+            "is known by its answer: remove the person's row and its line in the ledger by hand"
+        )
+
+
+def _records(lines: Iterator[str], delimiter: str) -> Iterator[tuple[str, list[str]]]:
+    """Yields each record of a CSV file as its text, of one line or several, and its cells."""
+    taken: list[str] = []
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    for cells in csv.reader(noted(), delimiter=delimiter):
+        yield "".join(taken), cells
+        taken.clear()
+
+
+def _is_of(row: Mapping[str, Any], place: int, source: Table, person: Person, ids: set[str]) -> bool:
+    """Whether a row is the person's; adds the id of the answer that it comes from, if any."""
+    by_value = person.column in row and person.has_value(row[person.column])
+    roles = [row[name] for name in (source.id, source.group) if name and name in row]
+    answers = {found[0] for cell in roles if (found := ANSWER.match(str(cell)))} | {*person.answers[place : place + 1]}
+    by_id = source.id is not None and source.id in row and person.has_id(row[source.id])
+    if not (by_value or by_id or answers & person.ids):
+        return False
+    ids |= answers
+    return True
+
+
+def _strip_parquet(file: Path, name: str, source: Table, person: Person, to: Path | None) -> tuple[int, set[str]]:
+    from pyarrow import parquet
+
+    table, ids = parquet.read_table(file), set[str]()
+    _require_same(name, len(table), person)
+    names = [each for each in dict.fromkeys([person.column, source.id, source.group]) if each in table.column_names]
+    rows = table.select(names).to_pylist() if names else [{}] * len(table)
+    keep = [not _is_of(row, place, source, person, ids) for place, row in enumerate(rows)]
+    if to is not None:
+        parquet.write_table(table.filter(keep), to)
+    return keep.count(False), ids

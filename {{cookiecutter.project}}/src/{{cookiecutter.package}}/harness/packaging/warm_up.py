@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from .. import prepared
+import numpy as np
+
+from .. import evaluation, prepared
 from ..core.paths import NAME
 from .signatures import as_examples, examples_method
 from .tensorflow_model import ExportedModel
@@ -23,7 +25,9 @@ def write(folder: Path, model: ExportedModel) -> None:
     import tensorflow as tf
     from tensorflow_serving.apis import classification_pb2, model_pb2, predict_pb2, prediction_log_pb2, regression_pb2
 
-    row = next(iter(prepared.modality(model.description).feeds("test", 1)))
+    row = dict(next(iter(prepared.modality(model.description).feeds("test", 1))))
+    for name in evaluation.presenter(model.description).private():
+        row[name] = np.full_like(row[name], "" if row[name].dtype == object else np.nan)  # missing
     predict = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name=NAME, signature_name="serving_default"))
     for name, value in row.items():
         predict.inputs[name].CopyFrom(tf.make_tensor_proto(value))

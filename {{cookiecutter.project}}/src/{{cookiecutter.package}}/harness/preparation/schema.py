@@ -18,7 +18,8 @@ nulls       Maximum fraction of missing values; if it is 0, every missing value 
             fraction in the data.
 unique      Whether repeated values are violations.
 constant    Whether the column may have a single value. Inferred: whether it does.
-private     What the log of the service keeps of the column: nothing (`drop`), or a keyed hash (`hash`).
+private     What the log of the service keeps of the column: nothing (`drop`), or a keyed hash (`hash`). Either way, its
+            values stand in no report, no example and no metric.
 """
 
 from pathlib import Path
@@ -71,3 +72,13 @@ def load(path: Path) -> dict[str, Column]:
         raise UserError(f"{path}: `columns:` with a line for each column is expected (quote names that are numbers)")
     config.check(columns, dict.fromkeys(columns, Column), origin=str(path))
     return {name: Column.model_validate(values) for name, values in columns.items()}
+
+
+def private() -> set[str]:
+    """Columns that the schema of the configured table calls private.
+
+    Raises:
+        UserError: If there is no such schema, or it is not valid.
+    """
+    section = config.read()["data"]
+    return {name for name, column in load(Path(section["schema"])).items() if column.private}

@@ -142,6 +142,8 @@ def explain(kind: str, value: str, column: Column | None, path: Path, in_role: b
         path: File of the schema.
         in_role: Whether the column is target, id, time or group, and must have a value in every row.
     """
+    if column is not None and column.private:
+        value = "..." if value else ""
     case = kind if kind != "null" else ("word" if value else "null") + (" in role" if in_role else "")
     if kind == "type" and column is not None and column.type == "number" and not in_role and _CODE.fullmatch(value):
         case = "code"

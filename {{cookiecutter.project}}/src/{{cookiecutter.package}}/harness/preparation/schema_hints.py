@@ -83,17 +83,17 @@ def hints(source: Table) -> list[str]:
     Args:
         source: The table.
     """
-    looks = {look.name: look for look in _looks(source)}
-    pointed = any(look.pointed for look in looks.values())
+    found = {look.name: look for look in looks(source)}
+    pointed = any(look.pointed for look in found.values())
     together: dict[tuple[str, str], list[tuple[str, Hint]]] = {}
-    for look in looks.values():
-        for hint in _hints(look, looks.get(source.target, look), source):
+    for look in found.values():
+        for hint in _hints(look, found.get(source.target, look), source):
             if pointed and 'data.decimal: ","' in hint.advice:
                 advice = "other columns have a decimal point: write these cells as those, or data.drop: {names}"
                 hint = hint._replace(advice=advice)
             together.setdefault((hint.what, hint.advice), []).append((look.name, hint))
-    found = [_line([name for name, _ in alike], alike[0][1]) for alike in together.values()]
-    return [*_names([*looks.values()], source.notation()), *found]
+    lines = [_line([name for name, _ in alike], alike[0][1]) for alike in together.values()]
+    return [*_names([*found.values()], source.notation()), *lines]
 
 
 def cells(count: int) -> str:
@@ -139,7 +139,12 @@ def _quoted(name: str) -> str:
     return name if is_plain else json.dumps(name, ensure_ascii=False)
 
 
-def _looks(source: Table) -> Iterator[Look]:
+def looks(source: Table) -> Iterator[Look]:
+    """Yields the columns of the first rows.
+
+    Args:
+        source: The table.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 

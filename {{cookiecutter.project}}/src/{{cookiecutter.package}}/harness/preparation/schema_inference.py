@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..core import config, files
 from ..core.errors import UserError
 from ..inputs.table_notation import LARGEST, Notation
-from . import schema_hints
+from . import schema_hints, table_private
 from .schema import MAX_CATEGORIES, Column
 from .table import Table
 from .table_cells import as_numpy, convert, holds_no_values, stored
@@ -280,7 +280,8 @@ def write(columns: Mapping[str, Column], path: Path) -> None:
 
 @click.command("schema")
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
-def command(force: bool) -> None:
+@click.option("--private", is_flag=True, help="Write nothing; name columns that look like personal data.")
+def command(force: bool, private: bool) -> None:
     """Infer the schema of the configured table from its rows.
 
     Writes the file that data.schema names: review it, correct it and commit it. `prepare` checks every row against it.
@@ -292,6 +293,9 @@ def command(force: bool) -> None:
     source = config.instantiate(composed["data"])
     if not isinstance(source, Table):
         raise UserError(f"data: {composed['data']['_target_']} is not a table source; only tables have a schema")
+    if private:
+        print("\n".join(table_private.report(source)))
+        return
     if source.schema.exists() and not force:
         raise UserError(f"{source.schema} exists: edit it, or overwrite it with --force and review the difference")
     hints = schema_hints.hints(source)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ..core.paths import ROBUSTNESS
 from ..core.text import entry, table
-from ..prepared.tables import names
+from ..evaluation.tables import row_names
+from ..preparation.schema import private
 from . import report
 from .contracts import Study
 
@@ -33,12 +34,13 @@ def write(study: Study, columns: "Columns", clean: NDArray[np.float64]) -> list[
     places = report.harmed(study, trial)[:SHOWN]
     if not len(places):
         return []
-    named = names("test")
+    hidden = private()
+    named = row_names(study.subject.rows[places].tolist())
     steps = np.abs(trial.values - clean) / np.where(columns.deviation > 0, columns.deviation, 1)
     rows, cells = [], []
-    for place in places:
-        name = named[study.subject.rows[place]]
-        order = [c for c in np.argsort(-np.nan_to_num(steps[place]), kind="stable") if steps[place, c] > 0]
+    for place, name in zip(places, named, strict=True):
+        ordered = np.argsort(-np.nan_to_num(steps[place]), kind="stable")
+        order = [c for c in ordered if steps[place, c] > 0 and columns.names[c] not in hidden]
         pairs = [(columns.names[c], entry(clean[place, c], 6), entry(trial.values[place, c], 6)) for c in order]
         cells += [(name, *pair) for pair in pairs]
         rows.append((name, listed(pairs), *report.answers(study, trial, place)))
