@@ -290,6 +290,7 @@ def test_a_column_with_few_values_has_all_of_them_as_candidates() -> None:
     """Quantiles skipped the 2, which 4% of the rows have."""
     rows = frame(500).assign(size=np.repeat([0, 1, 2, 3, 9], [220, 150, 20, 100, 10]))
     prepare(rows, group=None, time=None, drop=["patient", "when"])
+    Path("params.yaml").write_text(yaml.safe_dump({"data": {"schema": "schema/table.yaml"}}))
     content = evaluation_tables.reference()
     assert (content["values"]["size"], content["baseline"]["size"]) == ([0, 1, 2, 3], 1)
 

@@ -127,7 +127,7 @@ def test_a_violation_does_not_tell_a_private_cell(rows: pd.DataFrame, capfd: pyt
 
 def test_a_private_column_cannot_be_monitored(rows: pd.DataFrame) -> None:
     configure(monitored=["size"])
-    with pytest.raises(UserError, match=r"evaluate.monitored: 'size' is private: its values"):
+    with pytest.raises(UserError, match=r"evaluate.monitored: 'size' is private in the schema"):
         evaluate.main()
 
 
