@@ -7,7 +7,6 @@ model without TensorFlow on one of them, and a network on one core.
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -52,11 +51,7 @@ def emulator(processor: str) -> tuple[str, ...]:
     """The command before the path of a Python that runs it on another processor."""
     if not shutil.which("qemu-x86_64"):
         apt_install("qemu-user")
-    version = subprocess.run(["qemu-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
-    emulate = ("qemu-x86_64", "-0", sys.executable, "-cpu", processor)
-    if int(version.split("version ")[1].split(".")[0]) >= 10:
-        return emulate
-    return ("env", "NPY_DISABLE_CPU_FEATURES=AVX2", *emulate)  # QEMU 7.2 (Debian 12) crashes in NumPy's sorts with AVX2
+    return ("qemu-x86_64", "-0", sys.executable, "-cpu", processor)
 
 
 def core() -> str:

@@ -59,6 +59,7 @@ def works(monkeypatch: pytest.MonkeyPatch, work: Callable[[Any], Any]) -> None:
 def test_the_environment_of_a_worker_is_that_of_the_stage_train(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     variables = {"OPENBLAS_CORETYPE": "Sandybridge", "PYTHONHASHSEED": "0"}
+    variables["NPY_DISABLE_CPU_FEATURES"] = "X86_V4,AVX512_ICL,AVX512_SPR"
     assert process.train_variables() == variables | {"MALLOC_ARENA_MAX": "1"}
     path = f"{SOURCES}{os.pathsep}elsewhere"
     assert process.train_environment() == {"PYTHONPATH": path, **variables, "MALLOC_ARENA_MAX": "1"}
