@@ -359,13 +359,24 @@ def test_health_and_metrics(client: httpx.Client, reproduced_project: BakedProje
 
 
 def test_rows_are_counted_in_the_bins_of_the_reference(client: httpx.Client, images: np.ndarray) -> None:
-    version = client.post("/predict", json={"instances": [BLANK]}).json()["model_version"]
-    dark = f'bin="00 below 58.6",column="brightness",kind="input",model_version="{version}"'
-    wait_until(lambda: counted(client, "model_rows_total", dark) == 1, "the blank picture is counted")
-    client.post("/predict", json={"instances": [BLANK]})  # the same again is not
-    client.post("/predict", json={"instances": (images[:40] * 0.01).tolist()})  # no other test asks dark pictures
-    wait_until(lambda: counted(client, "model_rows_total", dark) > 1, "dark pictures are counted")
-    assert counted(client, "model_rows_total", dark) == 1 + 16  # of a request
+    version = json.loads(client.get("/docs.json").content)["info"]["version"]
+    dark, light = (
+        f'bin="{name}",column="brightness",kind="input",model_version="{version}"'
+        for name in ("00 below 58.6", "11 above 127")
+    )
+    rows = (images[:40] * 0.01).tolist()
+
+    def ask(rows: list[Any], last: float) -> float:
+        """Asks, then once more about a picture of this brightness; once it is counted, all before it are."""
+        before = counted(client, "model_rows_total", light)
+        for instances in (rows, [[[[last]] * 8] * 8]):
+            assert not instances or client.post("/predict", json={"instances": instances}).status_code == 200
+        wait_until(lambda: counted(client, "model_rows_total", light) > before, "the light picture is counted")
+        return counted(client, "model_rows_total", dark)
+
+    before = ask([], 201)
+    assert ask(rows, 202) == before + 16  # of a request
+    assert ask(rows, 203) == before + 16  # the same again are not
     reference, right = (counted(client, f"model_reference_{name}rows", 'bin="') for name in ("", "right_"))
     assert reference > 1257 and 0.9 * len(images) < right <= len(images)
     assert counted(client, "model_info", f'model_version="{version}"') == 1
