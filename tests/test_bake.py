@@ -314,6 +314,7 @@ SERVICE = set(
     src/<package>/harness/serving/serve.py
     src/<package>/harness/serving/server.py
     src/<package>/harness/serving/sockets.py
+    src/<package>/harness/serving/tls.py
     src/<package>/harness/serving/watch.py
     src/<package>/page.html
     src/<package>/harness/serving/static/docs.html

@@ -64,12 +64,13 @@ class _Service(bentoml.Service[Any]):
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that a worker serves."""
-        from . import protocol  # here, because the supervisor needs no server
+        from . import protocol, tls  # here, because the supervisor needs no server
 
         app, version = super().to_asgi(is_main), read_model_info().version
         app.user_middleware = [middleware for middleware in app.user_middleware if not _idle(middleware)]
         app.router.routes.insert(0, page.documentation())
         protocol.install()
+        tls.install()
         count = partial(refused, version=version)
         guarded = protected.guarded(Admission(app, self.inner.limits, count), count, version)
         return Routes(guarded, app.routes, count("path"))
@@ -170,7 +171,9 @@ class ModelService:
 
     async def __metrics__(self, text: str) -> str:
         """The answer to /metrics: what BentoML has collected, and what does not change."""
-        return text + self._facts
+        from . import tls
+
+        return text + self._facts + tls.facts(self.info.version)
 
     def _warm_up(self) -> None:
         # The first run allocates memory and is slow; no client should wait for it.

@@ -28,6 +28,7 @@ FEEDBACK = "model_feedback_total"
 LOG_ROWS = "model_log_rows_total"
 LOG_DROPPED = "model_log_dropped_total"
 LOG_BYTES = "model_log_bytes_total"
+CERTIFICATE_DAYS = "service_certificate_days"
 BIN = ["kind", "column", "bin"]
 # Metric -> its help, and its labels beside the model's version.
 COUNTERS: dict[str, tuple[str, list[str]]] = {
@@ -48,6 +49,7 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
 GAUGES: dict[str, tuple[str, list[str]]] = {
     INFO: ("The served model: where it comes from", ["git_commit", "training_key", "mlflow_run"]),
     REFERENCE_ROWS: ("Rows of the training or test split in each bin", BIN),
+    CERTIFICATE_DAYS: ("Days until the certificate of the service expires", []),
     RIGHT_ROWS: ("Right answers among the test rows in each bin of confidence", ["bin"]),
 }
 
