@@ -76,12 +76,13 @@ def test_a_renewed_certificate_is_shown_and_no_request_fails(
     run(main)
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_older_versions_of_tls_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uvicorn.config, "create_ssl_context", tls.context)
     ours = authority(tmp_path, "ours")
 
     def asks(version: ssl.TLSVersion) -> ssl.SSLContext:
-        made = context(ours)
+        made: ssl.SSLContext = context(ours)
         made.set_ciphers("ALL:@SECLEVEL=0")  # OpenSSL's own limit for the client
         made.minimum_version = made.maximum_version = version
         return made
