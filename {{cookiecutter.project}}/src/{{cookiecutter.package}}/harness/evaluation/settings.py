@@ -103,5 +103,5 @@ def check_fixed(fixed: Sequence[str], manifest: "Manifest", key: str = "fixed") 
         if name in known:
             continue
         if not known:
-            raise UserError(f"evaluate.{key}: {name!r} is no column, because pictures have none: remove it")
+            raise UserError(f"evaluate.{key}: {name!r} is no column, because pictures have no columns: remove it")
         raise UserError(f"evaluate.{key}: the model has no column {name!r}; {choice(name, known)}")
