@@ -103,7 +103,7 @@ def test_the_form_knows_how_numbers_are_written() -> None:
     assert page.marks({"nulls": ["NA"], **german}) == german
 
 
-@pytest.mark.parametrize(("value", "on"), [(None, True), ("on", True), ("off", False), ("0", False), ("", False)])
+@pytest.mark.parametrize(("value", "on"), [(None, True), ("on", True), ("off", False), ("0", False), ("", True)])
 def test_it_is_on_until_it_is_switched_off(monkeypatch: pytest.MonkeyPatch, value: str | None, on: bool) -> None:
     if value is None:
         monkeypatch.delenv("SERVICE_PAGE", raising=False)

@@ -1,6 +1,6 @@
 """What is verified before workers start, so that it fails once, with one line."""
 
-from . import auditing, explain, page, protected
+from . import auditing, explain, page, protected, switches
 from .log import log_settings
 from .model import read_model_info
 
@@ -13,6 +13,7 @@ def check_model() -> None:
     Raises:
         BentoMLException: If the service could not start.
     """
+    switches.check()
     info = read_model_info()
     if explain.enabled():
         explain.explainer(info, None)

@@ -7,7 +7,6 @@ On the Privacy Risks of Model Explanations, AIES 2021).
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from bentoml.exceptions import BentoMLException
@@ -15,6 +14,7 @@ from bentoml.exceptions import BentoMLException
 from ..core.errors import one_line
 from .model import FOLDER
 from .refusal import Refusal
+from .switches import is_on
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,7 +28,7 @@ PARAMETER = "counterfactuals"  # of the query
 
 def enabled() -> bool:
     """Whether answers are explained: SERVICE_EXPLAIN is `on`."""
-    return os.environ.get("SERVICE_EXPLAIN") == "on"
+    return is_on("SERVICE_EXPLAIN")
 
 
 def explainer(info: ModelInfo, run: Any) -> Explainer:

@@ -7,7 +7,6 @@ outside.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +22,7 @@ from ..inputs.contracts import JsonLimits
 from .body import check_size
 from .metrics import FEEDBACK, ROWS, counter
 from .refusal import Refusal, first_error
+from .switches import is_on
 
 if TYPE_CHECKING:
     from ..capture.answered import Answered
@@ -38,7 +38,7 @@ RIGHT, WRONG, UNMATCHED, REPEATED = OUTCOMES = ("right", "wrong", "unmatched", "
 
 def enabled() -> bool:
     """Whether feedback is taken: SERVICE_FEEDBACK is `on`."""
-    return os.environ.get("SERVICE_FEEDBACK") == "on"
+    return is_on("SERVICE_FEEDBACK")
 
 
 class Item(pydantic.BaseModel, extra="forbid", strict=True):

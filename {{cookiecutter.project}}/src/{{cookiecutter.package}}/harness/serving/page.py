@@ -6,7 +6,6 @@ models/page.json, which `evaluate` writes.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from starlette.routing import Route
 
 from . import explain
 from .model import FOLDER, read_model_info
+from .switches import is_on
 
 CONTENT = FOLDER / "page.json"
 STATIC = Path(__file__).parent / "static"
@@ -44,7 +44,7 @@ HEADERS = {
 
 def enabled() -> bool:
     """Whether the page is served: SERVICE_PAGE is `on`, or not set."""
-    return os.environ.get("SERVICE_PAGE", "on") == "on"
+    return is_on("SERVICE_PAGE")
 
 
 def read(content: Path) -> dict[str, Any]:
