@@ -30,6 +30,7 @@ FILES = set(
     LICENSE
     Makefile
     README.md
+    SECURITY.md
     conf/ci.yaml
     conf/config.yaml
     conf/debug/limit.yaml
@@ -333,6 +334,7 @@ PRODUCTION = set(
     docs/keys.md
     docs/monitoring.md
     docs/runbook.md
+    docs/security.md
     make/production.mk
     monitoring/alertmanager.yml
     monitoring/compose.yaml

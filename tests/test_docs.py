@@ -258,7 +258,7 @@ ANSWERS = [
     {"scope": "experiment"},
     {"scope": "experiment", "task": "tabular-regression", "ci": "jenkins", "dvc_remote": "s3"},
     {"task": "tabular-classification", "ci": "gitlab"},
-    {"task": "tabular-regression", "ci": "travis"},
+    {"scope": "production", "task": "tabular-regression", "ci": "travis"},
     {"ci": "none"},
     {"scope": "production"},
 ]
@@ -267,8 +267,8 @@ ANSWERS = [
 @pytest.mark.parametrize("answers", ANSWERS, ids=lambda answers: ",".join(answers.values()) or "default")
 def test_links_and_paths_lead_somewhere(bake: Callable[..., BakedProject], answers: dict[str, str]) -> None:
     project = bake(**answers)
-    pages = {name for name in project.files() if name == "README.md" or re.fullmatch(r"docs/[^/]+\.md", name)}
-    linked = {"README.md"}
+    pages = {name for name in project.files() if re.fullmatch(r"README\.md|SECURITY\.md|docs/[^/]+\.md", name)}
+    linked = {"README.md", "SECURITY.md"}  # the forges show both
     for page in sorted(pages):
         text = project.read(page)
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
@@ -277,6 +277,8 @@ def test_links_and_paths_lead_somewhere(bake: Callable[..., BakedProject], answe
             linked.add(place.resolve().relative_to(project.path.resolve()).as_posix())
         for path in re.findall(r"`((?:src|conf|requirements)/[a-z0-9_./]+)`", text):
             assert (project.path / path).exists(), f"{page}: {path}"
+        for test in re.findall(r"`(?!tests/)((?:[a-z]+/)?test_\w+)(?:\.py)?`", text):  # of the template
+            assert (ROOT / "tests" / ("harness" if "/" in test else "") / f"{test}.py").is_file(), f"{page}: {test}"
     assert linked >= pages, "a page that no other one links to"
     assert len(project.read("README.md").splitlines()) <= 120
     assert all(len(project.read(page).splitlines()) <= 110 for page in pages - {"README.md"})
