@@ -275,6 +275,7 @@ SERVICE = set(
     src/<package>/harness/packaging/bento.py
     src/<package>/harness/packaging/engines.py
     src/<package>/harness/packaging/image.py
+    src/<package>/harness/packaging/licenses.py
     src/<package>/harness/packaging/savedmodel.py
     src/<package>/harness/packaging/sbom.py
     src/<package>/harness/packaging/signatures.py
@@ -981,6 +982,7 @@ NOTEBOOK = json.dumps(
             ".github/workflows/bad.yml",
             'on: push\njobs: {a: {runs-on: x, steps: [{run: "echo ${{ github.head_ref }}"}]}}\n',
         ),
+        ("licenses", "requirements/more.lock", "text-unidecode==1.3\n"),
         ("yamllint", "bad.yaml", "a: 1\na: 2\n"),
         ("check-toml", "bad.toml", "a = \n"),
         ("check-json", "bad.json", "{]\n"),

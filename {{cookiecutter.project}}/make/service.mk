@@ -1,5 +1,5 @@
 # Service and release.
-.PHONY: news retrain register promote rollback serve bento image audit push savedmodel
+.PHONY: news retrain register promote rollback serve bento image audit licenses push savedmodel
 
 news: ## Is there anything to retrain? Needs Python and git, nothing installed
 	@PYTHONPATH=src $(or $(PYTHON),python3) -m $(PACKAGE).harness.automation.retrain_news $(ARGS)
@@ -34,6 +34,9 @@ audit: ## uvx pip-audit: known vulnerabilities of the Python packages in the ima
 	@echo '$(AUDIT)'; mkdir -p build; ($(AUDIT)) 2>build/audit.log; status=$$?; \
 	if grep 'known vulnerabilit' build/audit.log; then exit $$status; fi; \
 	echo "error: not audited, no advisory source could be reached: $$(tail -n 1 build/audit.log)" >&2; exit 1
+
+licenses: ## python -m {{cookiecutter.package}} licenses: are the licenses of all packages allowed? Without a network
+	PYTHONPATH=src python -m $(PACKAGE) licenses
 
 push: ## Push the image of `make image` to REGISTRY, under its version and the commit's git tags
 	PYTHONPATH=src python -m $(PACKAGE) image --push "$(REGISTRY)" $(BENTO)

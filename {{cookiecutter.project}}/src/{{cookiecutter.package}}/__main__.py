@@ -19,6 +19,7 @@ COMMANDS = {
     "lineage": ("harness.lineage", "Trace a model: commit, data, run, version, Bento and image from any of these."),
     "bento": ("harness.packaging.bento", "Build the Bento of a registered version."),
     "image": ("harness.packaging.image", "Build or push the container image of the service."),
+    "licenses": ("harness.packaging.licenses", "Check the licenses of the locked packages."),
     "savedmodel": ("harness.packaging.savedmodel", "Export the model for TensorFlow Serving, or as a Keras file."),
     "audit": ("harness.audit.verify", "Verify the audit log: who did what."),
     "collect": ("harness.feedback.collect", "Add labeled examples from production to the data."),

@@ -61,6 +61,17 @@ def document(tag: str, labels: Mapping[str, str], packages: Sequence[Sequence[st
     }
 
 
+def named(words: str, classifiers: Sequence[str]) -> list[str]:
+    """Names of the licenses of a package without an SPDX expression (before PEP 639): a classifier, or a short field.
+
+    Args:
+        words: The field `License`, which may hold a whole text.
+        classifiers: All classifiers.
+    """
+    names = [text.rpartition(" :: ")[2] for text in classifiers if re.match("License :: .+ :: ", text)]
+    return names or ([words] if 0 < len(words) < 100 else [])
+
+
 def _model(name: str, digest: str) -> dict[str, Any]:
     return {
         "type": "machine-learning-model",
@@ -76,10 +87,6 @@ def _library(name: str, version: str, expression: str, words: str, *classifiers:
     if expression:
         licenses: list[Any] = [{"expression": expression}]
     else:
-        # Before SPDX expressions (PEP 639), the license was a classifier, or a field that may hold the whole text.
-        named = [text.rpartition(" :: ")[2] for text in classifiers if re.match("License :: .+ :: ", text)]
-        if not named and 0 < len(words) < 100:
-            named = [words]
-        licenses = [{"license": {"name": license_}} for license_ in named]
+        licenses = [{"license": {"name": license_}} for license_ in named(words, classifiers)]
     library = {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
     return {**library, "licenses": licenses}
