@@ -66,10 +66,12 @@ def test_mistakes_are_one_line(file: Path) -> None:
     assert "leave out the options" in failed(file, "new", "known", "--role", "explain")
     assert "letters, digits" in failed(file, "new", "a b", "--role", "explain")
     assert "letters, digits" in failed(file, "new", "*", "--role", "explain")
-    assert "--rate" in failed(file, "new", "more", "--role", "explain", "--rate", "often")
+    assert "--rate often: a number of requests in a time is expected, 100/second" in failed(
+        file, "new", "more", "--role", "explain", "--rate", "often"
+    )
     assert "No such file" in failed(file.parent / "none.yaml", "list")
     assert "No such file" in failed(file.parent / "none/keys.yaml", "new", "a", "--role", "predict")
-    assert "--file" in CliRunner().invoke(keys.command, ["list"], env={"SERVICE_KEYS": None}).stderr
+    assert "SERVICE_KEYS" in CliRunner().invoke(keys.command, ["list"], env={"SERVICE_KEYS": None}).stderr
 
 
 def _with(file: Path) -> Path:
@@ -80,7 +82,9 @@ def _with(file: Path) -> Path:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "Input should be a valid dictionary"),
+        ("", "a file that `keys new` writes is expected: `clients:`, and a list"),
+        ("2026-13-45", "it is not YAML: month must be in"),
+        ("clients: " + "[" * 3000, "it is not YAML"),
         ("clients: {", "it is not YAML"),
         ("clients: []\nmore: 1", "more: Extra inputs"),
         ("clients: [{name: a}]", r"clients\[0\].roles: Field required"),

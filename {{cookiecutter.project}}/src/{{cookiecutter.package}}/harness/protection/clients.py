@@ -49,6 +49,9 @@ class _File(pydantic.BaseModel, extra="forbid"):
     clients: list[Client]
 
 
+_EXPECTED = "a file that `keys new` writes is expected: `clients:`, and a list"
+
+
 def read(file: Path) -> list[Client]:
     """The clients of a file.
 
@@ -60,13 +63,15 @@ def read(file: Path) -> list[Client]:
     """
     try:
         content = yaml.safe_load(file.read_bytes())
+        if not isinstance(content, dict):
+            raise UserError(f"{file}: {_EXPECTED}")
         clients = _File.model_validate(content).clients
     except OSError as error:
         raise UserError(f"SERVICE_KEYS={file}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: it is not YAML: {one_line(error)}") from None
     except pydantic.ValidationError as invalid:
         raise UserError(f"{file}: {first_error(invalid)[0]}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date without such a day; lists in lists in lists
+        raise UserError(f"{file}: it is not YAML: {one_line(error)}") from None
     repeated = [*_repeated([each.name for each in clients])]
     repeated += [f"hash {hash[:8]}..." for hash in _repeated([hash for each in clients for hash in each.sha256])]
     if repeated:

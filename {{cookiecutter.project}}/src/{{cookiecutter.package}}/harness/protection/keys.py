@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 import click
-import pydantic
 
 from .. import audit
 from ..core.commands import FILE
 from ..core.errors import UserError, shortened
-from ..serving.refusal import first_error
 from . import clients
 from .clients import Client, Role
 from .settings import KEYS
 
-FILE_OPTION = click.option("--file", type=FILE, envvar=KEYS, required=True, help=f"File of the clients.  [env: {KEYS}]")
+FILE_OPTION = click.option(
+    "--file", type=FILE, envvar=KEYS, required=True, show_envvar=True, help="File of the clients."
+)
 
 
 @click.group()
@@ -48,12 +49,14 @@ def new(name: str, roles: Sequence[Role], rate: str | None, answers: int | None,
     token, digest = clients.new_key()
     if before and (roles or rate or answers):
         raise UserError(f"{name} is in {file}: leave out the options to make one more key, or edit the file")
+    if rate and not re.fullmatch(clients.RATE, rate):
+        raise UserError(f"--rate {rate[:40]}: a number of requests in a time is expected, 100/second, /minute or /hour")
     if not (before or roles):
         raise UserError(f"{name} is not in {file}: say what it may do, --role {' or --role '.join(get_args(Role))}")
     if before:
         added = before.model_copy(update={"sha256": (*before.sha256, digest)})
     else:
-        added = _client({"name": name, "sha256": [digest], "roles": [*roles], "rate": rate, "answers": answers})
+        added = Client(name=name, sha256=(digest,), roles=tuple(roles), rate=rate, answers=answers)
     audit.record("key new", client=name, roles=", ".join(added.roles), file=str(file))
     others = [added if client is before else client for client in known]
     clients.write(file, others if before else [*known, added])
@@ -85,10 +88,3 @@ def revoke(name: str, old: bool, file: Path) -> None:
     kept = [client.model_copy(update={"sha256": client.sha256[-1:]})] if old else []
     clients.write(file, [each for other in known for each in (kept if other is client else [other])])
     print(f"{len(client.sha256) - len(kept and client.sha256[-1:])} key(s) of {name} revoked")
-
-
-def _client(content: dict[str, object]) -> Client:
-    try:
-        return Client.model_validate(content)
-    except pydantic.ValidationError as invalid:
-        raise UserError(f"--{first_error(invalid)[0]}") from None

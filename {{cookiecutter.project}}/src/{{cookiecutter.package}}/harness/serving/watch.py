@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..core.errors import UserError
+from ..core.errors import one_line
 
 PERIOD = 1.0  # seconds between two looks
 
@@ -20,7 +20,7 @@ def watch(files: Sequence[Path], read: Callable[[], None]) -> None:
 
     Args:
         files: The files.
-        read: Function that reads them, and keeps what it has if it raises UserError, whose message is logged.
+        read: Function that reads them, and keeps what it has if it raises an error, whose message is logged.
 
     Raises:
         UserError: By the first call of the function.
@@ -40,8 +40,8 @@ def _look(files: Sequence[Path], read: Callable[[], None], before: list[Stamp]) 
         before = now
         try:
             read()
-        except UserError as error:
-            _LOG.warning("%s: the service goes on with what it has read before", error)
+        except Exception as error:  # the thread must live: without it, no later change would be seen
+            _LOG.warning("%s: the service goes on with what it has read before", one_line(error))
         else:
             _LOG.info("read again: %s", ", ".join(map(str, files)))
 
