@@ -18,3 +18,34 @@ def test_a_switch_is_on_or_off(monkeypatch: pytest.MonkeyPatch, name: str, value
     monkeypatch.setenv(name, "")  # as compose files set a variable that is not set
     switches.check()
     assert switches.is_on(name) == (name == "SERVICE_PAGE")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SERVICE_KEY", "SERVICE_KEYS"),  # anybody could ask
+        ("SERVICE_LOGS", "SERVICE_LOG"),
+        ("SERVICE_AUDITS", "SERVICE_AUDIT"),
+        ("SERVICE_FEEDBAK", "SERVICE_FEEDBACK"),
+        ("SERVICE_TRUSTED_PROXY", "SERVICE_TRUSTED_PROXIES"),
+    ],
+)
+def test_a_misspelled_variable_does_not_switch_off_in_silence(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(BentoMLException, match=f"^{name}: there is no such variable; did you mean {meant}\\?$"):
+        checks.check_model()
+
+
+def test_variables_of_others_are_let_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of a Kubernetes service called `service`, and an owner's.
+    for name in (
+        "SERVICE_PORT",
+        "SERVICE_SERVICE_HOST",
+        "SERVICE_PORT_3000_TCP",
+        "SERVICE_LOGGING",
+        "SERVICE_API_KEYS",
+    ):
+        monkeypatch.setenv(name, "x")
+    switches.check(["SERVICE_KEYS", "SERVICE_LOG", "SERVICE_AUDIT"])

@@ -1,5 +1,7 @@
 """What is verified before workers start, so that it fails once, with one line."""
 
+from .. import audit
+from ..capture import settings
 from . import auditing, explain, page, protected, switches
 from .log import log_settings
 from .model import read_model_info
@@ -13,7 +15,7 @@ def check_model() -> None:
     Raises:
         BentoMLException: If the service could not start.
     """
-    switches.check()
+    switches.check([*protected.VARIABLES, settings.FOLDER, audit.FOLDER])
     info = read_model_info()
     if explain.enabled():
         explain.explainer(info, None)

@@ -1,10 +1,14 @@
 """Switches: variables of the environment that are `on` or `off`."""
 
+import difflib
 import os
+from collections.abc import Sequence
 
 from bentoml.exceptions import BentoMLException
 
+PREFIX = "SERVICE_"
 DEFAULTS = {"SERVICE_PAGE": "on", "SERVICE_EXPLAIN": "off", "SERVICE_FEEDBACK": "off"}
+ALIKE = 0.8  # from which a name is a misspelled one: a variable of the owner's may be called SERVICE_LOGGING
 
 
 def is_on(name: str) -> bool:
@@ -12,12 +16,22 @@ def is_on(name: str) -> bool:
     return (os.environ.get(name) or DEFAULTS[name]) == "on"
 
 
-def check() -> None:
-    """Verifies the values of all switches.
+def check(others: Sequence[str] = ()) -> None:
+    """Verifies the values of all switches, and that no variable of the service is misspelled.
+
+    With SERVICE_KEY in place of SERVICE_KEYS, anybody could ask the service.
+
+    Args:
+        others: Names of variables of the service that are no switches.
 
     Raises:
-        BentoMLException: If one is neither `on` nor `off`.
+        BentoMLException: If a switch is neither `on` nor `off`, or a name is nearly that of a variable.
     """
+    known = {name.removeprefix(PREFIX): name for name in (*DEFAULTS, *others)}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known.values():
+            for close in difflib.get_close_matches(name.removeprefix(PREFIX), known, 1, ALIKE):
+                raise BentoMLException(f"{name}: there is no such variable; did you mean {known[close]}?")
     for name in DEFAULTS:
         value = os.environ.get(name)
         if value and value not in ("on", "off"):
