@@ -76,6 +76,9 @@ def test_outcomes_are_in_order_and_counted_once(receiver: Receiver, log: Log) ->
     assert tell(receiver, items[0]) == ["repeated"]
     contributor, kept = log.kept[0]
     assert contributor == "ward 3 " + "x" * 57 and log.kept[1][0] == ""
+    for name in ("Zoë", "Ā", "Ă", "名前"):  # in UTF-8, as proxies send it; Starlette decodes headers as Latin-1
+        tell(receiver, items[0], **{"x-forwarded-user": name.encode().decode("latin-1")})
+        assert log.kept[-1][0] == name
     assert kept[1] == Feedback(first.id, 1, "1") and kept[3] == Feedback(second.id, 0, "1") and len(kept) == 5
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import audit
+from ..serving.feedback import printable
 from ..serving.interfaces import ANSWERS
 from ..serving.metrics import CLIENTS, counter
 from ..serving.protocol import PEER
@@ -170,7 +171,7 @@ class Guard:
             if header in headers:
                 headers[header].append(value)
         if headers[USER] and self._proxies and self._is_proxy(scope):
-            name = _printable(headers[USER][0])
+            name = printable(headers[USER][0])
             client = table.by_name.get(name) or table.by_name.get(ANYBODY)
             # Two names: the proxy passes on what a client sends.
             if client is None or not name or len(headers[USER]) > 1:
@@ -213,11 +214,6 @@ async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) 
     chunked = any(header == b"transfer-encoding" for header, _ in scope["headers"])
     large = chunked or any(not size.isdigit() or int(size) > SMALL for size in sizes)
     await refusal.response(close=large)(scope, receive, send)
-
-
-def _printable(value: bytes) -> str:
-    """A name as a proxy tells it, for logs and headers."""
-    return "".join(filter(str.isprintable, value.decode(errors="replace")))[:64].strip()
 
 
 def guarded(app: ASGIApp, refused: Callable[[str], Counter], version: str) -> ASGIApp:

@@ -149,4 +149,14 @@ def contributor(headers: Mapping[str, str]) -> str:
     Args:
         headers: Headers of the request.
     """
-    return "".join(filter(str.isprintable, headers.get(CONTRIBUTOR, "")))[:64].strip()
+    # Starlette decodes every header as Latin-1: of names in UTF-8, two could become one.
+    return printable(headers.get(CONTRIBUTOR, "").encode("latin-1", "replace"))
+
+
+def printable(value: bytes) -> str:
+    """A name as a proxy tells it, for logs and headers.
+
+    Args:
+        value: The value of a header.
+    """
+    return "".join(filter(str.isprintable, value.decode(errors="replace")))[:64].strip()

@@ -41,7 +41,7 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
     CLIENTS: ("Requests with a key, by the name of the client", ["client"]),
     PREDICTIONS: ("Predictions, by class if there are classes", ["label"]),
     ROWS: ("Rows of production, a sample if there are many: in which bin of the reference they are", BIN),
-    FEEDBACK: ("Labels of answers: right, wrong, or unmatched", ["outcome"]),
+    FEEDBACK: ("Labels of answers: right, wrong, unmatched, or repeated", ["outcome"]),
     LOG_ROWS: ("Rows kept", []),
     LOG_DROPPED: ("Rows that were to be kept, but are not", ["reason"]),
     LOG_BYTES: ("Bytes of the files of rows kept", []),
