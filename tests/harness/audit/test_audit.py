@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from my_experiment.harness.audit.chain import Entry
 from my_experiment.harness.audit.trail import Trail
 from my_experiment.harness.audit.verify import command, verify
 from my_experiment.harness.core.errors import UserError
+from support import HARNESS, ROOT
 
 Lines = list[bytes]
 
@@ -43,6 +45,13 @@ def lines(tmp_path: Path) -> Lines:
 def edited(lines: Lines, place: int, old: bytes, new: bytes) -> Lines:
     assert old in lines[place]
     return [*lines[:place], lines[place].replace(old, new), *lines[place + 1 :]]
+
+
+def test_every_event_is_in_the_documentation() -> None:
+    code = "".join(file.read_text(encoding="utf-8") for file in HARNESS.rglob("*.py"))
+    events = {*re.findall(r'\brecord\("([a-z ]+)"', code)}
+    told = {*re.findall("`([a-z ]+)`", (ROOT / "docs/audit.md").read_text(encoding="utf-8"))}
+    assert "erase" in events and events <= told
 
 
 def test_each_line_has_the_hash_of_the_line_before(lines: Lines, tmp_path: Path) -> None:

@@ -141,7 +141,11 @@ def test_imported_segments_are_erased_where_they_come_from(home: Path) -> None:
     with pytest.raises(UserError, match=rf"data/production is imported from {source}: erase there first"):
         erase("--id", ids[0])
     assert holders(ids[0]) == {"segments"}
-    assert str(source) in erase("--id", ids[0], str(source))
+    report = erase("--id", ids[0], str(source))
+    assert str(source) in report
+    assert "data/production is a copy that still has it: `dvc update data/production.dvc`" in report
+    assert "still in the data of these commits:" in report
+    assert "nobody" not in erase("--id", ids[0], str(source))  # the copy and the commit still have it
     run(*DVC, "update", "--quiet", f"{SEGMENTS}.dvc")
     assert holders(ids[0]) == set() and holders(ids[1]) == {"segments"}
 

@@ -123,13 +123,14 @@ def erase(person: Person, environment: Mapping[str, str], folder: Path = SEGMENT
     places = [Place(folder, True)] if folder.exists() else []
     if source.path is not None and Path(source.path).exists():
         places.insert(0, Place(Path(source.path), False))
+    copies = [Place(SEGMENTS, True)] if SEGMENTS.exists() and folder.resolve() != SEGMENTS.resolve() else []
     eraser = Eraser(person, source, environment)
     found: dict[Path, int] = {}
     known: frozenset[str] | None = None
     while known != eraser.person.ids:  # a row leads to its answer, and an answer to its rows
         known = eraser.person.ids
         found = {file: count for place in places for file, count in eraser.count(place).items()}
-    roots = {place: root for place in places if (root := tracked(place.path))}
+    roots = {place: root for place in (*places, *copies) if (root := tracked(place.path))}
     touched = [place for place in places if any(file in found for file in place.files())]
     for place in touched:
         _refuse_import(roots.get(place))
@@ -138,14 +139,15 @@ def erase(person: Person, environment: Mapping[str, str], folder: Path = SEGMENT
         # A ledger comes after the file of its rows, which it names by their order.
         for file in sorted(set(place.files()) & found.keys(), key=lambda file: (file.name.startswith("."), file)):
             eraser.erase(place, file)
-    targets = [root for place, root in roots.items() if place in touched]
+    targets = [roots[place] for place in touched if place in roots]
     changed = track(targets) if targets else []
     holders = {root: partial(_held, eraser) for root in roots.values()}
     with store.in_one_line():
         kept = history.search(holders) if holders else history.Kept([], [], [])
-    if not found and not kept.commits:
+    stale = [place.path for place in copies if eraser.count(place)]
+    if not found and not kept.commits and not stale:
         raise UserError("nobody is found by this: look at the column's name and value in the table, or the id")
-    return "\n".join(_report(found, kept, changed)) + "\n"
+    return "\n".join([*_report(found, kept, changed), *map(_stale, stale)]) + "\n"
 
 
 def _answers(file: Path) -> list[str]:
@@ -171,6 +173,10 @@ def _refuse_import(root: Path | None) -> None:
             f"{root} is imported from {content['deps'][0]['path']}: erase there first (of segments, FOLDER), then "
             f"`dvc update {root}.dvc`"
         )
+
+
+def _stale(path: Path) -> str:
+    return f"{path} is a copy that still has it: `dvc update {path}.dvc`, then commit, or erase there, too"
 
 
 def _held(eraser: Eraser, file: Path, name: str) -> bool:
