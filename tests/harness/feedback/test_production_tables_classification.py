@@ -1,5 +1,6 @@
 """The report about production: planted drift and wrong labels are found, in the numbers that the service counts."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from graphs_made import save
 from my_experiment.harness.capture.answered import Answered, new_id
+from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.drift import evidence, reference
 from my_experiment.harness.evaluation.html import page
 from my_experiment.harness.feedback import production, production_counts, reading
@@ -133,6 +135,28 @@ def test_labels_are_judged_although_the_test_split_is_too_small_for_an_estimate(
     assert re.search(r"^\| 2026-12-14 \| - \| 0\.\d{3} .* \| 300 \|$", production.sections(found, bins, "0", 0.1), re.M)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"3",
+        b'{"a": 1}',
+        b'{"time": 1, "id": "x", "request": {}, "answer": {}}',
+        b'{"time": 1, "id": "x", "request": {"instances": [{}]}, "answer": {"model_version": "1"}}',
+        b'{"time": 1e300, "contributor": "x", "feedback": []}',
+        b'{"time": 1, "contributor": "x", "feedback": [{"id": "a"}]}',
+        b"",
+    ],
+)
+def test_a_line_that_no_service_has_written_is_one_line(tmp_path: Path, line: bytes) -> None:
+    file = tmp_path / "a.jsonl.gz"
+    file.write_bytes(gzip.compress(line + b"\n") if line else b"")  # empty: a copy that was cut at its beginning
+    expected = "no line of the service's log" if line else "is damaged: it is empty"
+    with pytest.raises(UserError, match=expected) as told:
+        reading.open_segments(tmp_path, {}).labels()
+    assert str(told.value).startswith(str(file)) and "\n" not in str(told.value)
+
+
 def test_intervals() -> None:
     share, low, high = production.wilson(90, 100)
     assert (share, round(low, 3), round(high, 3)) == (0.9, 0.826, 0.945)
@@ -190,6 +214,9 @@ def test_a_batch_is_watched_without_a_service() -> None:
     report = Path("build/production.md").read_text(encoding="utf-8")
     assert "| all rows | 600 |" in report and "Private" not in report
     assert re.findall(r"^\| (\w+) \| .* \| 1 of 1 \|$", report, re.M) == ["size"]
+    Path("kept").mkdir()
+    error = CliRunner().invoke(production.command, ["kept"]).exception
+    assert isinstance(error, UserError) and str(error).startswith("kept has no segments: a service writes one when")
     conf = Path("conf/monitoring.yaml")
     conf.write_text(conf.read_text(encoding="utf-8").replace("psi: 0.1 ", "psi: 5 "), encoding="utf-8")
     CliRunner().invoke(production.command, ["rows.csv"], catch_exceptions=False)

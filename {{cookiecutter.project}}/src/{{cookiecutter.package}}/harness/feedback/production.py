@@ -206,6 +206,8 @@ def command(path: Path) -> None:
     if (bins := reference.read(MODELS, model.description)) is None:
         raise UserError(f"{MODELS / reference.FILE} has no bins: the splits are too small, or the model is older")
     segments = reading.open_segments(path) if path.is_dir() or path == SEGMENTS else None
+    if segments and not segments.files and (path == SEGMENTS or "columns" in model.description):
+        raise UserError(f"{path} has no segments: a service writes one when it is five minutes old, and when it ends")
     if segments and segments.files:
         private = serving_log.private(MODELS, model.description)
         found = production_counts.of_segments(segments, bins, model.description, private)

@@ -7,6 +7,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,20 +52,19 @@ class Segments(NamedTuple):
             encrypted: Whether segments are encrypted; None if their names say so.
 
         Raises:
-            UserError: If a segment cannot be decrypted or is damaged.
+            UserError: If a segment cannot be decrypted, is damaged, or is not of a service.
         """
         for file in self.files:
             for number, line in enumerate(self._text(file, encrypted).splitlines(), 1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"{file}:{number}: is not JSON: {one_line(error)}") from None
+                yield _checked(line, f"{file}:{number}")
 
     def _text(self, file: Path, encrypted: bool | None) -> bytes:
         data = file.read_bytes()
         if file.suffix == ENCRYPTED if encrypted is None else encrypted:
             data = _decrypted(file, data, self.identities)
         try:
+            if not data:
+                raise EOFError("it is empty")
             return gzip.decompress(data)
         except (EOFError, OSError, zlib.error) as error:
             raise UserError(f"{file}: is damaged: {one_line(error)}: bring it again, or remove it") from None
@@ -95,6 +95,27 @@ class Segments(NamedTuple):
         """
         for line, pairs in self.requests():
             yield from joined(line, pairs, labels)
+
+
+def _checked(line: bytes, place: str) -> dict[str, Any]:
+    """The content of a line.
+
+    Raises:
+        UserError: If no service has written it.
+    """
+    try:
+        content = json.loads(line)
+        datetime.fromtimestamp(content["time"], UTC)
+        if "request" in content:
+            ((_, examples),) = content["request"].items()
+            _ = content["id"], content["answer"]["model_version"], content["answer"]["predictions"][: len(examples)]
+        else:
+            _ = content["contributor"], [(item["id"], item["index"], item["actual"]) for item in content["feedback"]]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place}: is not JSON: {one_line(error)}") from None
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError):
+        raise UserError(f"{place}: is no line of the service's log: bring the file again, or remove it") from None
+    return dict(content)
 
 
 def joined(
