@@ -39,7 +39,8 @@ def test_values_are_read(tmp_path: Path) -> None:
     [
         ({"SAMPLE": "10%"}, "SERVICE_LOG_SAMPLE=10%: a number from 0 to 1 is expected"),
         ({"SAMPLE": "nan"}, "SERVICE_LOG_SAMPLE=nan: a number"),
-        ({"DAYS": "0"}, "SERVICE_LOG_DAYS=0: a number from 1 to 36500"),
+        ({"DAYS": "1.5"}, "SERVICE_LOG_DAYS=1.5: a whole number from 1 to 36500"),
+        ({"DAYS": "0"}, "SERVICE_LOG_DAYS=0: a whole number from 1 to 36500"),
         ({"MB": "-1"}, "SERVICE_LOG_MB=-1: a number from 1"),
         ({"RECIPIENT": "age1abc"}, "SERVICE_LOG_RECIPIENT: .*: the public key of age is expected, age1..."),
         ({"RECIPIENT": str(IDENTITY)}, "SERVICE_LOG_RECIPIENT: this is a secret key: the public key"),

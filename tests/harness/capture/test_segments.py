@@ -72,6 +72,19 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def test_a_clock_that_is_set_back_keeps_no_segment_open(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Segments(settings(tmp_path), counted.functions, seconds=0.02)
+    written.add(line(0), 1)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 86_400)
+    ends = time.monotonic() + 20
+    while not files(tmp_path) and time.monotonic() < ends:
+        written.close_if_due()
+    assert numbers(tmp_path) == [0]
+
+
 def test_a_segment_is_whole_private_and_named_by_time_host_and_process(tmp_path: Path, counted: Counted) -> None:
     written = Segments(settings(tmp_path), counted.functions)
     for number in range(3):

@@ -65,7 +65,7 @@ class Segments:
         self._begin()
 
     def _begin(self) -> None:
-        self._start = self._next_attempt = 0.0
+        self._start = self._opened = self._next_attempt = 0.0
         self._bytes = self._rows = 0
         self._data = io.BytesIO()
         self._member = self._new_member()
@@ -84,14 +84,17 @@ class Segments:
         if self._bytes >= self._most:
             self._counts.dropped(DISK, rows)
             return
-        self._start = self._start or time.time()
+        if not self._bytes:
+            self._start, self._opened = time.time(), time.monotonic()
         self._member.write(line)
         self._bytes += len(line)
         self._rows += rows
 
     def close_if_due(self) -> None:
         """Closes a segment that is full or old; to be called each second."""
-        if self._bytes >= self._most or (self._start and time.time() - self._start >= self._seconds):
+        if self._bytes >= self._most or (
+            self._bytes and time.monotonic() - self._opened >= self._seconds  # whatever happens to the clock
+        ):
             self.close()
 
     def close(self, last: bool = False) -> None:

@@ -71,7 +71,7 @@ def read(private: Mapping[str, str], environment: Mapping[str, str] = os.environ
         _number(environment, "SAMPLE", 1.0, 0.0, 1.0),
         _recipient(environment.get(f"{PREFIX}RECIPIENT", "")),
         _key(environment.get(f"{PREFIX}KEY", ""), private),
-        int(_number(environment, "DAYS", 30, 1, 36_500)),
+        int(_number(environment, "DAYS", 30, 1, 36_500, whole=True)),
         int(_number(environment, "MB", 10_000, 1, 1e9) * MEGABYTE),
         private,
     )
@@ -88,14 +88,16 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
             raise UserError(f"{name}: there is no such variable" + (f"; did you mean {close}?" if close else ""))
 
 
-def _number(environment: Mapping[str, str], name: str, default: float, low: float, high: float) -> float:
+def _number(
+    environment: Mapping[str, str], name: str, default: float, low: float, high: float, whole: bool = False
+) -> float:
     text = environment.get(PREFIX + name, "")
     try:
         value = float(text) if text else default
     except ValueError:
         value = -1.0
-    if not low <= value <= high:  # also NaN
-        raise UserError(f"{PREFIX}{name}={text[:40]}: a number from {low:g} to {high:g} is expected")
+    if not low <= value <= high or (whole and value % 1):  # also NaN
+        raise UserError(f"{PREFIX}{name}={text[:40]}: a {'whole ' * whole}number from {low:g} to {high:g} is expected")
     return value
 
 
