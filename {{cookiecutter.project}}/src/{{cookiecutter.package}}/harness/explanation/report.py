@@ -73,7 +73,8 @@ def section(subject: "Subject", results: "Results", checks: Sequence["Check"], s
         "changed. What tells the same shares its effect, as the model happened to learn it.",
     ]
     failed = [check for check in checks if not check.passed]
-    warning = [f"**Do not rely on these explanations without a second look: {'; '.join(c.meaning for c in failed)}.**"]
+    meanings = "; ".join(dict.fromkeys(check.meaning for check in failed))  # two tests may say the same
+    warning = [f"**Do not rely on these explanations without a second look: {meanings}.**"]
     rows = [(c.name, "-" if c.found is None else number(c.found, 2), c.limit, verdict(c)) for c in checks]
     tested = "\n".join(table(("test of the explanations", "found", "expected", "result"), rows, markdown=True))
     return [TITLE, *(warning if failed else []), *intro, *shown, "### Can these explanations be trusted?", tested]
