@@ -33,7 +33,7 @@ PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (TEMPLATE / "docs"
 # Commands that are only parsed here, for they need what is not here: pattern -> the test that comes closest to them.
 ELSEWHERE = {
     # a service that keeps what it is asked, a key, and a home to keep both in
-    r"python -c 'import pyrage.*": "test_loop.py::test_the_loop",
+    r"\(umask 077; python -c 'import pyrage.*": "test_loop.py::test_the_loop",
     r"SERVICE_LOG=.*": "test_loop.py::test_the_loop",
     r"python -m my_experiment audit verify .*": "test_loop.py::check_audit",
     r"dvc import-url ~/production data/production": "test_loop.py::test_the_loop",

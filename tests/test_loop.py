@@ -44,6 +44,7 @@ def test_the_loop(project: BakedProject, tools: Path, tmp_path: Path, monkeypatc
     check_audit(project, home, (tmp_path / "promoted.log").read_text())
     segments = list((home / "production").rglob("*.jsonl.gz.age"))
     assert segments and all(segment.stat().st_mode & 0o777 == 0o600 for segment in segments)
+    assert (home / "production.key").stat().st_mode & 0o777 == 0o600
     width, height = Image.open(played.picture).size
     assert width > 1000 and height > 1000
 
