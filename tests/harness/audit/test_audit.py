@@ -31,7 +31,11 @@ def read(folder: Path) -> Lines:
 
 
 def contents(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in read(folder)]
+    return [*map(contents_of, read(folder))]
+
+
+def contents_of(line: bytes) -> dict[str, Any]:
+    return dict(json.loads(line))
 
 
 @pytest.fixture
@@ -140,6 +144,17 @@ def test_a_line_cut_by_a_power_failure_stays_and_is_named(lines: Lines, tmp_path
     chain.append(tmp_path, [Entry(0.0, "start", {})] * 2)
     assert [json.loads(line)["n"] for line in read(tmp_path)[9:]] == [10, 11]
     assert verify(read(tmp_path), str(chain.head(tmp_path))).findings == ["line 9 is cut off or no JSON"]
+
+
+@pytest.mark.parametrize("written", [b'{"n": 1e999}', b"[" * 100_000, b'{"n": null}', b"[]", b"\xff"])
+def test_a_line_that_somebody_has_written_stops_nobody(lines: Lines, tmp_path: Path, written: bytes) -> None:
+    with (tmp_path / chain.FILE).open("ab") as file:
+        file.write(written + b"\n")
+    running = Trail(tmp_path)
+    running.append(Entry(1.9e9, "feedback", {"client": "after"}))
+    running.close()
+    assert contents_of(read(tmp_path)[-1])["client"] == "after"
+    assert f"line {len(lines) + 1} is cut off or no JSON" in verify(read(tmp_path)).findings
 
 
 def test_lines_longer_than_what_is_read_at_once(lines: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ FILE = "audit.jsonl"
 START = "0" * 64  # stands in the first line for the hash of a line before
 TAIL = 2**16  # bytes that are read to find the last line
 TEXT = 200  # characters of a fact
+# Errors of reading a line that somebody has written.
+UNREADABLE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 Fact = str | int | float | bool | None
 
 
@@ -122,7 +124,7 @@ def _head(file: int, size: int) -> tuple[Head, bool]:
     line = last + b"\n"
     try:
         number = int(json.loads(line)["n"])
-    except (ValueError, KeyError, TypeError):
+    except UNREADABLE:
         number = os.pread(file, size, 0).removesuffix(b"\n").count(b"\n") + 1
     return Head(number, hashlib.sha256(line).hexdigest()), not block.endswith(b"\n")
 

@@ -91,8 +91,8 @@ class Trail:
             if time.monotonic() >= self._next_head:
                 _LOG.info("audit: head %s", chain.head(self._folder))
                 self._next_head = time.monotonic() + self._anchor
-        except OSError as error:
-            self._tell(f"{self._folder}: {error.strerror or one_line(error)}")
+        except Exception as error:  # the thread must live: without it, nothing would be recorded any more
+            self._tell(f"{self._folder}: {getattr(error, 'strerror', None) or one_line(error)}")
         else:
             self._tell("")
 

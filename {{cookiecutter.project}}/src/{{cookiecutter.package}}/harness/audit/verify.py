@@ -16,7 +16,7 @@ from ..core.errors import UserError
 from ..core.paths import NAME
 from . import FOLDER, chain
 from . import folder as configured
-from .chain import START, Head
+from .chain import START, UNREADABLE, Head
 
 HEAD = re.compile(r"(?:([1-9]\d*):)?([0-9a-f]{64})")
 MOST_NUMBERS = 10**6  # of lines that are missing at one place; more are a number that somebody has written
@@ -69,7 +69,7 @@ def _read(line: bytes) -> Line:
     try:
         content: Any = json.loads(line)
         return Line(int(content["n"]), str(content["previous"]), digest, is_cut)
-    except (ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return Line(None, "", digest, is_cut)
 
 

@@ -113,7 +113,7 @@ def _checked(line: bytes, place: str) -> dict[str, Any]:
             _ = content["contributor"], [(item["id"], item["index"], item["actual"]) for item in content["feedback"]]
     except json.JSONDecodeError as error:
         raise UserError(f"{place}: is not JSON: {one_line(error)}") from None
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError):
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, OSError):
         raise UserError(f"{place}: is no line of the service's log: bring the file again, or remove it") from None
     return dict(content)
 
