@@ -14,8 +14,10 @@ def folder(variable: str, name: str) -> Path:
         name: Its value.
 
     Raises:
-        UserError: If the folder cannot be made or written to.
+        UserError: If the folder cannot be made or written to, or its name is not whole.
     """
+    if name.startswith("~"):  # in a file of a container or of systemd, where it would be a folder of that name
+        raise UserError(f"{variable}={name}: no shell has replaced the `~`: name the whole path")
     path = Path(name)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
