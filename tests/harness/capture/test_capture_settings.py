@@ -57,7 +57,7 @@ def test_a_wrong_value_is_one_line_that_betrays_no_secret(tmp_path: Path, values
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="^SERVICE_LOG=~/log: no shell has replaced the `~`: name the whole path$"):
+    with pytest.raises(UserError, match=r"^SERVICE_LOG=~/log: no shell has replaced the `~`: name the whole path$"):
         read(Path("~/log"))
     with pytest.raises(UserError, match=r"SERVICE_LOG=.*/file/log: the folder cannot be made: Not a directory"):
         read(tmp_path / "file/log")

@@ -130,6 +130,7 @@ def erase(person: Person, environment: Mapping[str, str], folder: Path = SEGMENT
     while known != eraser.person.ids:  # a row leads to its answer, and an answer to its rows
         known = eraser.person.ids
         found = {file: count for place in places for file, count in eraser.count(place).items()}
+    stale = [place.path for place in copies if eraser.count(place)]  # before anything is erased: it may need a key
     roots = {place: root for place in (*places, *copies) if (root := tracked(place.path))}
     touched = [place for place in places if any(file in found for file in place.files())]
     for place in touched:
@@ -144,7 +145,6 @@ def erase(person: Person, environment: Mapping[str, str], folder: Path = SEGMENT
     holders = {root: partial(_held, eraser) for root in roots.values()}
     with store.in_one_line():
         kept = history.search(holders) if holders else history.Kept([], [], [])
-    stale = [place.path for place in copies if eraser.count(place)]
     if not found and not kept.commits and not stale:
         raise UserError("nobody is found by this: look at the column's name and value in the table, or the id")
     return "\n".join([*_report(found, kept, changed), *map(_stale, stale)]) + "\n"
