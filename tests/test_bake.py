@@ -295,6 +295,7 @@ SERVICE = set(
     src/<package>/harness/serving/auditing.py
     src/<package>/harness/serving/arrivals.py
     src/<package>/harness/serving/body.py
+    src/<package>/harness/serving/brief.py
     src/<package>/harness/serving/checks.py
     src/<package>/harness/serving/counting.py
     src/<package>/harness/serving/explain.py

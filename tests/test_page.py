@@ -1,8 +1,10 @@
 """The page to try a model of pictures, used in a real Chromium. For tables see test_tabular.py, which serves them."""
 
 import base64
+import gzip
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,6 +166,27 @@ def test_the_page_is_switched_off(quick_project: BakedProject) -> None:
         for path in ("/ui", "/ui/", "/ui/page.js", "/ui/description.json"):
             assert httpx.get(address + path, follow_redirects=True).status_code == 404
         assert httpx.get(f"{address}/docs.json").status_code == 200
+
+
+def test_the_class_is_told_alone(quick_project: BakedProject, browser: Browser, picture: bytes, tmp_path: Path) -> None:
+    with served(quick_project, f"SERVICE_ANSWER=label SERVICE_LOG={tmp_path}/log") as address:
+        (told,) = httpx.post(f"{address}/predict_file", files={"file": picture}).json()["predictions"]
+        assert told.keys() == {"label"}
+        array = {"accept": "application/x-npy"}
+        refused = httpx.post(f"{address}/predict_file", files={"file": picture}, headers=array)
+        assert refused.status_code == 406 and refused.json()["error"].startswith(
+            "answers are JSON: SERVICE_ANSWER=label"
+        )
+        responses = httpx.get(f"{address}/docs.json").json()["paths"]["/predict"]["post"]["responses"]
+        assert "406" in responses and [*responses["200"]["content"]] == ["application/json"]
+        assert "probabilities" not in json.dumps(responses)
+        with opened(browser, address) as page:
+            page.locator("#examples button").first.click()
+            expect(page.locator(".result")).to_have_text(re.compile(r"\d"))
+            assert page.locator(".bars, .error").count() == 0
+    (segment,) = (tmp_path / "log").rglob("*.jsonl.gz")
+    kept = json.loads(gzip.decompress(segment.read_bytes()).splitlines()[0])["answer"]["predictions"][0]
+    assert kept["label"] == told["label"] and len(kept["probabilities"]) == 10  # for drift, quality and training
 
 
 def test_not_sure_is_said_in_words(quick_project: BakedProject, copy: Copy, browser: Browser, picture: bytes) -> None:

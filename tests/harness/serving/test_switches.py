@@ -26,6 +26,7 @@ def test_a_switch_is_on_or_off(monkeypatch: pytest.MonkeyPatch, name: str, value
         ("SERVICE_KEY", "SERVICE_KEYS"),  # anybody could ask
         ("SERVICE_LOGS", "SERVICE_LOG"),
         ("SERVICE_AUDITS", "SERVICE_AUDIT"),
+        ("SERVICE_ANSWERS", "SERVICE_ANSWER"),
         ("SERVICE_FEEDBAK", "SERVICE_FEEDBACK"),
         ("SERVICE_TRUSTED_PROXY", "SERVICE_TRUSTED_PROXIES"),
     ],
@@ -49,3 +50,21 @@ def test_variables_of_others_are_let_alone(monkeypatch: pytest.MonkeyPatch) -> N
     ):
         monkeypatch.setenv(name, "x")
     switches.check(["SERVICE_KEYS", "SERVICE_LOG", "SERVICE_AUDIT"])
+
+
+@pytest.mark.parametrize("value", ["labels", "LABEL", "on"])
+def test_answers_tell_all_or_labels(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("SERVICE_ANSWER", value)
+    with pytest.raises(BentoMLException, match=f"^SERVICE_ANSWER={value}: it is `full` or `label`$"):
+        checks.check_model()
+    for value in ("full", "label", ""):
+        monkeypatch.setenv("SERVICE_ANSWER", value)
+        switches.check()
+        assert switches.tells_labels_only() == (value == "label")
+
+
+def test_what_labels_leave_out_is_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_ANSWER", "label")
+    monkeypatch.setenv("SERVICE_EXPLAIN", "on")
+    with pytest.raises(BentoMLException, match=r"^SERVICE_ANSWER=label and SERVICE_EXPLAIN=on: explanations tell"):
+        checks.check_model()

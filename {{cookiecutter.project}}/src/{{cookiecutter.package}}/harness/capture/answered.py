@@ -22,7 +22,8 @@ class Answered(NamedTuple):
         body: Body of the request, without content encoding and byte order mark; of a form, the file.
         feeds: Inputs of the model: name -> array [N, ...].
         output: Output of the model, float32 [N, ...].
-        answer: Body of the answer: JSON, or an array as numpy.save writes it; of /explain, the predictions.
+        answer: Body of the answer: JSON, or an array as numpy.save writes it; of /explain, the predictions. Empty if
+            the client was told less than `output`.
     """
 
     time: float

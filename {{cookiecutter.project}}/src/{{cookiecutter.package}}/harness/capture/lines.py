@@ -50,7 +50,7 @@ class Lines:
         """
         request, rows = self._requests.request(answered, self._description, self._privacy)
         answer = answered.answer
-        if rows < answered.rows or not answer.startswith(b"{"):  # an array, as numpy.save writes it
+        if rows < answered.rows or not answer.startswith(b"{"):  # an array, or less than all
             predictions = self._target.answers(answered.output[:rows], self._description)
             told = {"id": answered.id, "model_version": self._description["sha256"][:12], "predictions": predictions}
             answer = _compact(told)

@@ -27,7 +27,7 @@ from ..capture.answered import Answered, new_id
 from ..core.paths import NAME
 from ..exported import NOT_FINITE
 from ..inputs.contracts import ArrayDecoder, JsonLimits
-from . import auditing, checks, counting, explain, feedback, page, protected
+from . import auditing, brief, checks, counting, explain, feedback, page, protected
 from .admission import Admission
 from .body import FORM, JSON, check_size, read, uploaded_file
 from .interfaces import ANSWERS, Actual, Explanations, File, Instances, Outcomes, Predictions, predictions_response
@@ -40,6 +40,7 @@ from .observer import Observer
 from .openapi import NPY, PREDICTION_ID, complete
 from .refusal import BUSY, Refusal, first_error
 from .routes import Routes
+from .switches import tells_labels_only
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,6 +141,7 @@ class ModelService:
         # goes on answering, and one at a time, so that several of them do not fill the memory.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._busy = refused("busy", self.info.version)
+        self._brief = tells_labels_only()
         # Determined once: this check of a protocol takes as long as parsing a small request.
         self._content_types = (JSON, NPY) if isinstance(self._requests, ArrayDecoder) else (JSON,)
         if explain.enabled():
@@ -326,14 +328,17 @@ class ModelService:
     ) -> Response:
         response: Response
         if NPY in request.headers.get("accept", ""):
+            if self._brief:
+                raise Refusal(406, brief.NO_ARRAY)
             array, name = io.BytesIO(), new_id()
             self._numpy.save(array, output)
             headers = {"model-version": self.info.version, PREDICTION_ID: name}
             response = Response(array.getvalue(), headers=headers, media_type=NPY)
         else:
             answer = self._predictions(output)
-            response, name = predictions_response(answer), answer["id"]
-        self._observe(request, Answered(time.time(), name, content_type, body, feeds, output, bytes(response.body)))
+            response, name = predictions_response(brief.answer(answer) if self._brief else answer), answer["id"]
+        told = b"" if self._brief else bytes(response.body)  # the log keeps whole answers
+        self._observe(request, Answered(time.time(), name, content_type, body, feeds, output, told))
         return response
 
     def _predictions(self, output: Array) -> dict[str, Any]:

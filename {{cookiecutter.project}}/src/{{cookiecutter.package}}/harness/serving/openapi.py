@@ -7,16 +7,26 @@ from typing import Any
 import attrs
 
 from ..inputs.contracts import ArrayDecoder
+from . import brief
 from .body import FORM, JSON
 from .explain import PARAMETER
 from .feedback import ID, OUTCOMES
 from .limits import Limits
 from .model import ModelInfo
 from .refusal import ENCODINGS
+from .switches import tells_labels_only
 
 NPY = "application/x-npy"
 PREDICTION_ID = "prediction-id"  # header of an answer that is not JSON
 ARRAY = {"type": "string", "format": "binary", "description": "An array as numpy.save writes it"}
+ERROR = {
+    JSON: {
+        "type": "object",
+        "properties": {"error": {"type": "string"}},
+        "required": ["error"],
+        "additionalProperties": False,
+    }
+}
 _ID = {"type": "string", "description": "Id of the answer; a later id is greater"}
 _HEADERS = {PREDICTION_ID: {"description": "Id of the answer, if it is not JSON", "schema": _ID}}
 _COUNTERFACTUALS = {
@@ -41,7 +51,10 @@ def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> An
     """
     file = {FORM: _object(file={"type": "string", "format": "binary", "description": info.requests.FILE})}
     prediction = info.answers.answer_schema(info.model_dump())
-    predictions = {JSON: _answer(predictions=prediction), NPY: ARRAY}
+    if tells_labels_only():
+        predictions = {JSON: _answer(predictions=brief.schema(prediction))}
+    else:
+        predictions = {JSON: _answer(predictions=prediction), NPY: ARRAY}
     described = {
         "/predict": (_instances(info, limits.instances), predictions),
         "/predict_file": (file, predictions),
@@ -58,6 +71,8 @@ def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> An
         operation = spec.paths[path].post
         operation["requestBody"] = {"required": True, "content": _content(body)}
         operation["responses"] = _responses(body, answer, limits)
+        if tells_labels_only() and answer is predictions:
+            operation["responses"]["406"] = {"description": brief.NO_ARRAY, "content": _content(ERROR)}
     return attrs.evolve(spec, info=attrs.evolve(spec.info, version=info.version, description=description))
 
 
@@ -103,13 +118,12 @@ def _explanation(info: ModelInfo, prediction: dict[str, Any]) -> dict[str, Any]:
 
 
 def _responses(body: dict[str, Any], answer: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    error = {JSON: _object(error={"type": "string"})}
     described = {
         "200": ("One for each instance, in input order", answer),
-        "400": ("The content cannot be used; `error` says why", error),
-        "413": (f"The request is larger than {limits.body_bytes} bytes", error),
-        "415": (f"The content type is not {' or '.join(body)}, or the encoding not {' or '.join(ENCODINGS)}", error),
-        "503": ("Too many requests are waiting: try again after the seconds in Retry-After", error),
+        "400": ("The content cannot be used; `error` says why", ERROR),
+        "413": (f"The request is larger than {limits.body_bytes} bytes", ERROR),
+        "415": (f"The content type is not {' or '.join(body)}, or the encoding not {' or '.join(ENCODINGS)}", ERROR),
+        "503": ("Too many requests are waiting: try again after the seconds in Retry-After", ERROR),
     }
     responses: dict[str, Any] = {
         status: {"description": text, "content": _content(schemas)} for status, (text, schemas) in described.items()

@@ -103,9 +103,9 @@ function prediction(answer, latency, actual) {
   return [...parts, make("p", { className: "details" }, details)];
 }
 
-function classes({ label, set, probabilities }) {
+function classes({ label, set, probabilities = {} }) {
   const sorted = Object.entries(probabilities).sort((a, b) => b[1] - a[1]);
-  const truncated = sorted.length > MAX_CLASSES;
+  const title = sorted.length > MAX_CLASSES ? `The ${MAX_CLASSES} most probable of ${sorted.length}` : "Probabilities";
   const rows = sorted.slice(0, MAX_CLASSES).map(([name, share]) => {
     const bar = make("span", { className: "bar" });
     bar.style.width = `${100 * share}%`;
@@ -116,8 +116,7 @@ function classes({ label, set, probabilities }) {
     make("p", { className: "kind" }, description.target_name),
     make("p", { className: "result" }, label ?? "not sure"),
     ...decided(set),
-    make("p", { className: "kind" }, truncated ? `The ${MAX_CLASSES} most probable of ${sorted.length}` : "Probabilities"),
-    make("ol", { className: "bars" }, ...rows),
+    ...(sorted.length ? [make("p", { className: "kind" }, title), make("ol", { className: "bars" }, ...rows)] : []),
   ];
 }
 
@@ -135,6 +134,7 @@ function value({ value, low, high }, actual) {
     make("p", { className: "kind" }, description.target_name),
     make("p", { className: "result" }, make("data", { value }, number(value))),
   ];
+  if (low === undefined) return parts; // a brief answer
   if (low === null) {
     return [...parts, make("p", {}, "Without an interval: the validation split was too small for one.")];
   }
