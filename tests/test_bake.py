@@ -289,6 +289,7 @@ SERVICE = set(
     src/<package>/harness/release/mutex.py
     src/<package>/harness/release/registry.py
     src/<package>/harness/release/settings.py
+    src/<package>/harness/release/signing.py
     src/<package>/harness/release/versions.py
     src/<package>/harness/serving/__init__.py
     src/<package>/harness/serving/admission.py

@@ -118,12 +118,18 @@ def project(quick_project: BakedProject, copy: Copy) -> BakedProject:
     """A project whose version 1 is its commit's model, and whose workspace holds an experiment's, better trained."""
     project = copy(quick_project)
     code = """
+import os
 from my_experiment.harness.release import registry
 from my_experiment.harness.tracking import log
 log.log()
 print(registry.register())
+os.environ["MODEL_SIGNING_KEY"] = "../signing.pem"
 print(registry.register())
 """
+    for name in ("signing", "other"):
+        key = project.path.parent / f"{name}.pem"
+        project.run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
+        project.run("openssl", "ec", "-in", key, "-pubout", "-out", key.with_name(f"{name}.pub"))
     first, second = package_python(project, code).splitlines()[-2:]
     assert first == "my_experiment/1, alias challenger"
     assert second == "my_experiment/1 was registered before, alias challenger"
@@ -198,15 +204,23 @@ print(json.dumps({
 def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Path) -> None:
     ours = (project.path / "models/model.onnx").read_bytes()
     (project.path / "src/my_experiment/service.py").write_text("this is no Python")
-    env = {**ENV, "BENTOML_HOME": str(tmp_path)}
+    env = {**ENV, "BENTOML_HOME": str(tmp_path), "MODEL_VERIFY_KEY": str(project.path.parent / "signing.pub")}
     command = (sys.executable, "-m", "my_experiment", "bento", "--from", "1")
+    forged = {**env, "MODEL_VERIFY_KEY": str(project.path.parent / "other.pub")}
+    refused = project.run(*command, env=forged, check=False)
+    assert refused.returncode == 1 and not list(tmp_path.glob("bentos/my_experiment/*/bento.yaml"))
+    assert re.search(
+        r"^error: my_experiment/1: its signature does not hold for .*other\.pub: .*$", refused.stderr, re.M
+    )
     # The registry follows a project that is moved, into a folder whose name has a meaning in addresses.
     moved = BakedProject(project.path.rename(project.path.with_name("a%2Fb ü?#")))
     built = moved.run(*command, env=env).stdout
-    assert {path.name for path in moved.path.parent.iterdir()} == {moved.path.name}
+    keys = {"signing.pem", "signing.pub", "other.pem", "other.pub"}
+    assert {path.name for path in moved.path.parent.iterdir()} == {moved.path.name, *keys}
     moved.path.rename(project.path)
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
     assert project.run(*command, env=env).stdout == f"my_experiment:1-{commit[:12]} is built already\n"
+    assert "does not hold" in project.run(*command, env=forged, check=False).stderr
     assert built == f"Built my_experiment:1-{commit[:12]}\n"
     project.run("git", "checkout", "src")
     (bento,) = (tmp_path / "bentos/my_experiment").glob("*/bento.yaml")

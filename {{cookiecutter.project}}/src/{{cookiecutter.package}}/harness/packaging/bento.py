@@ -17,7 +17,7 @@ import click
 
 from .. import audit
 from ..core.errors import UserError
-from ..release import judge, versions
+from ..release import judge, signing, versions
 from ..tracking import git, lockfile, store
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def build(name: str) -> None:
         name: Alias or number of the version.
 
     Raises:
-        UserError: If the version's commit is not in this clone, or the build fails.
+        UserError: If the version's commit is not in this clone, its signature does not hold, or the build fails.
     """
     version = versions.version(store.client(), name)
     label, commit = f"{versions.MODEL}/{version.version}", version.tags.get("git_commit")
@@ -48,6 +48,7 @@ def build(name: str) -> None:
         )
     number = f"{version.version}-{commit[:12]}"
     if (tag := f"{versions.MODEL}:{number}") in stored_bentos():
+        signing.verify(version, _models(tag))
         print(f"{tag} is built already")
         return
     with tempfile.TemporaryDirectory() as temporary, git.work_tree(commit, label, Path(temporary) / "tree") as tree:
@@ -58,6 +59,7 @@ def build(name: str) -> None:
                 f"{label} was evaluated again after its commit {commit[:12]}, and its run has another "
                 f"{' and '.join(stale)}: check out the commit of that evaluation, then `dvc checkout` and `make bento`"
             )
+        signing.verify(version, tree / "models")
         environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "MLFLOW_TRACKING_URI": store.uri()}
         # With the tag as output, BentoML prints no advertisement.
         bentoml = [
@@ -78,6 +80,13 @@ def build(name: str) -> None:
         sys.stderr.write(done.stdout)
         raise UserError(f"bentoml build failed for {label} at commit {commit[:12]}: its output above says why")
     print(f"Built {tag}")
+
+
+def _models(tag: str) -> Path:
+    """The folder of the model in a Bento of the local store."""
+    import bentoml
+
+    return Path(bentoml.bentos.get(tag).path) / "src" / "models"
 
 
 def packed_by(tree: Path) -> list[str]:

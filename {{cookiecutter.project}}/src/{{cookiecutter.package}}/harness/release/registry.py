@@ -17,7 +17,7 @@ from ..core import text
 from ..core.errors import UserError
 from ..evaluation.metadata import without
 from ..tracking import git, lockfile, runs, store
-from . import judge, mutex, versions
+from . import judge, mutex, signing, versions
 from .versions import BEFORE, CHALLENGER, CHAMPION, MODEL
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ HISTORY = 1000  # champions: limit for the list in a version's tag
 def register() -> str:
     """Registers the model of dvc.lock as challenger.
 
-    A training that is registered already keeps its version.
+    A training that is registered already keeps its version. The model is signed if there is a key.
 
     Returns:
         A message with the version and its alias.
 
     Raises:
-        UserError: If no commit holds the model, or no run has logged its training.
+        UserError: If no commit holds the model, or no run has logged its training, or the model cannot be signed.
     """
     trained = lockfile.training(lockfile.read_lock())
     commit = git.commit_with(trained.model)
@@ -52,6 +52,8 @@ def register() -> str:
         raise UserError(f"no run in {store.uri()} has this training: run `python -m {MODEL} log`")
     key = runs.training_of(run).key  # differs from the key of dvc.lock after a cache hit
     description = model_card(run)
+    private = signing.key(signing.SIGNING)
+    signature = signing.sign(private) if private else None
     with mutex.exclusive(registry):
         if not versions.aliases(registry):
             _create(registry)
@@ -60,6 +62,8 @@ def register() -> str:
         number = str(version.version)
         alias = CHAMPION if versions.aliases(registry).get(CHAMPION) == number else CHALLENGER
         audit.record("register", version=f"{MODEL}/{number}", alias=alias, commit=commit)
+        if signature:
+            registry.log_text(str(version.run_id), signature, signing.SIGNATURE)
         if alias == CHALLENGER:
             registry.set_registered_model_alias(MODEL, CHALLENGER, number)
     return f"{MODEL}/{number}{' was registered before' if existing else ''}, alias {alias}"
