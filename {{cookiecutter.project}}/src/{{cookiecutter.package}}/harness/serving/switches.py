@@ -31,8 +31,8 @@ def check(others: Sequence[str] = ()) -> None:
         others: Names of variables of the service that are no switches.
 
     Raises:
-        BentoMLException: If a switch is neither `on` nor `off`, what answers tell is no choice, or a name is nearly that
-            of a variable.
+        BentoMLException: If a switch is neither `on` nor `off`, what answers tell is no choice, or a name is nearly
+            that of a variable.
     """
     known = {name.removeprefix(PREFIX): name for name in (*DEFAULTS, ANSWER, *others)}
     for name in sorted(os.environ):
