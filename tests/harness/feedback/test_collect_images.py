@@ -9,8 +9,9 @@ import pytest
 from my_experiment.data.images import digits, image_folder
 from my_experiment.harness.capture.images import png
 from my_experiment.harness.core.errors import UserError
-from my_experiment.harness.feedback import images, ledger
+from my_experiment.harness.feedback import erase, images, ledger
 from my_experiment.harness.feedback.contracts import Labeled
+from my_experiment.harness.feedback.person import Person
 from my_experiment.harness.inputs.images import decode
 from my_experiment.harness.preparation.images import Source
 
@@ -66,6 +67,17 @@ def test_copies_contradictions_and_strangers_are_left_out(pictures: Path) -> Non
         "2 picture(s) left out: the data have the same picture under another class",
         "1 picture(s) left out: there is no folder of this class",
     ]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_picture_of_any_format_is_removed(draw: Callable[..., Path]) -> None:
+    """It is not left behind as an empty file, which `prepare` would refuse."""
+    eraser = erase.Eraser(Person(frozenset(["cats/2.jpg"])), source(), {})
+    place, kept = erase.Place(FOLDER, False), sorted(FOLDER.rglob("*.png"))
+    picture = draw(FOLDER / "cats/2.jpg", seed=3)
+    assert eraser.count(place) == {picture: 1}
+    eraser.erase(place, picture)
+    assert [path for path in sorted(FOLDER.rglob("*")) if path.is_file()] == kept
 
 
 def test_pictures_in_a_library_are_refused() -> None:

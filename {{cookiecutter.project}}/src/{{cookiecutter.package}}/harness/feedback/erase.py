@@ -93,8 +93,8 @@ class Eraser:
             place: Where the file is.
             file: The file.
         """
-        if file.suffix == ".png":
-            file.unlink()
+        if self._source.input == "images" and not place.is_production and not file.name.startswith("."):
+            file.unlink()  # a picture, of any format
             return
         with files.replacing(file) as temporary:
             self.strip(file, self._name(file, place), temporary)
