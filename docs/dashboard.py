@@ -8,6 +8,7 @@ stable release, and one column drifts.
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,10 @@ def minute(history: History, target: Mapping[str, str], passed: float, share: fl
     minute_of_labels(history, model, 0.955 - 0.07 * drift, 4 * share)
     for reason, most in (("busy", 3), ("bytes", 0.1), ("path", 6)):
         history.add("service_refused_total", {**model, "reason": reason}, history.numbers.poisson(most * share))
+    for client, part in (("ward-3", 0.7), ("laboratory", 0.3)):
+        count = history.numbers.poisson(max(asked, 0) * part)
+        history.add("service_client_requests_total", {**model, "client": client}, count)
+    history.values["service_certificate_days", text_of(target)] = 61 - passed / 24
     history.add("model_log_rows_total", model, 90 * share)
     history.add("model_log_bytes_total", model, 30_600 * share)
     for reason in ("disk", "queue"):
@@ -418,19 +423,7 @@ def moments(times: Any) -> Any:
 
 def legend(pattern: str, metric: Mapping[str, str]) -> str:
     """The legend of a series."""
-    for name in (
-        "track",
-        "kind",
-        "column",
-        "bin",
-        "label",
-        "endpoint",
-        "http_response_code",
-        "reason",
-        "outcome",
-        "model_version",
-    ):
-        pattern = pattern.replace(f"{{{{{name}}}}}", metric.get(name, ""))
+    pattern = re.sub(r"{{(\w+)}}", lambda name: metric.get(name[1], ""), pattern)
     more = metric.get("track", "") if "track" in metric and metric["track"] not in pattern else ""
     return " ".join([*pattern.split(), *more.split()])
 

@@ -5,6 +5,7 @@ import math
 import random
 import re
 import signal
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,9 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from certificates import authority
 from clusters import wait_until
-from conftest import TEMPLATE, BakedProject, execute, free_port
+from conftest import TEMPLATE, BakedProject, edit, execute, free_port
 from loop import ask, label, rows
 from test_service import serving
 from watching import STEP, Watch, watching
@@ -152,16 +154,45 @@ class Replica:
     def __init__(self, project: BakedProject, folder: Path) -> None:
         self.project, self.folder, self.port, self.asked = project, folder, free_port(), 0
         self.running = ExitStack()
+        self.options, self.env = list[str | Path](), dict[str, str]()
+        self.key = ""
+        self.verify: ssl.SSLContext | None = None
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        env = {"SERVICE_FEEDBACK": "on", "SERVICE_LOG": str(self.folder / "log")}
-        command = ("python", "-m", "my_experiment", "serve")
-        served = serving(self.project.path, self.folder, *command, env=env, end=signal.SIGTERM, port=self.port)
+        served = serving(
+            self.project.path,
+            self.folder,
+            *("python", "-m", "my_experiment", "serve", *map(str, self.options)),
+            env={"SERVICE_FEEDBACK": "on", "SERVICE_LOG": str(self.folder / "log"), **self.env},
+            end=signal.SIGTERM,
+            port=self.port,
+            verify=self.verify,
+        )
         self.client, self.asked = self.running.enter_context(served), 0
+        self.client.headers.update({"authorization": f"Bearer {self.key}"} if self.key else {})
+
+    def guard(self) -> dict[str, Any]:
+        """Gives it a key and a certificate; gives what Prometheus needs to scrape it."""
+        self.folder.mkdir()
+        issuer = authority(self.folder, "team")
+        certificate, key = issuer.issue("service")
+        self.options = ["--ssl-certfile", certificate, "--ssl-keyfile", key]
+        self.verify = ssl.create_default_context(cafile=issuer.file)
+        self.env = {"SERVICE_KEYS": str(self.folder / "keys.yaml")}
+        roles = (word for role in ("predict", "feedback", "metrics") for word in ("--role", role))
+        made = self.project.run(
+            *("python", "-m", "my_experiment", "keys", "new", "all", *roles), env={"PYTHONPATH": "src", **self.env}
+        )
+        (self.key,) = re.findall(r"[\w-]{43}", made.stdout)
+        (self.folder / "key").write_text(self.key)
+        return {
+            "authorization": {"credentials_file": str(self.folder / "key")},
+            "tls_config": {"ca_file": str(issuer.file)},
+        }
 
     def stop(self) -> None:
         self.running.close()
@@ -173,16 +204,20 @@ class Replica:
 
 
 class Fleet:
-    """A service of two replicas, each with half of the rows, and one of one replica that has all of them."""
+    """A service of two replicas, each with half of the rows, and a guarded one of one replica that has all of them."""
 
     def __init__(self, project: BakedProject, folder: Path) -> None:
         self.replicas = [Replica(project, folder / name) for name in ("single", "a", "b")]
         self.single, *self.pair = self.replicas
         self.seed = 0
+        # As docs/keys.md says; the replicas do without.
+        edit(project, "conf/monitoring.yaml", "scrape: {}", f"scrape: {json.dumps(self.single.guard())}")
+        project.run("python", "-m", "my_experiment", "monitoring", env={"PYTHONPATH": "src"})
+        self.monitoring = project.path / "monitoring"
 
     def targets(self) -> list[tuple[str, dict[str, str]]]:
         pair = [(replica.address, {"release": "r2", "track": "canary"}) for replica in self.pair]
-        return [*pair, (self.single.address, {"release": "r1", "track": "stable"})]
+        return [*pair, (self.single.address, {"release": "r1", "track": "stable", "__scheme__": "https"})]
 
     def ask(self, seconds: int, shift: float = 0.0) -> None:
         """Asks both services for 32 rows a second: from 64 on, a sample would be counted."""
@@ -206,8 +241,12 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleet(table_project: BakedProject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    fleet = Fleet(table_project, tmp_path_factory.mktemp("fleet"))
+def fleet(
+    table_project: BakedProject,
+    copy: Callable[[BakedProject], BakedProject],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Fleet]:
+    fleet = Fleet(copy(table_project), tmp_path_factory.mktemp("fleet"))
     try:
         with ThreadPoolExecutor() as together:
             list(together.map(Replica.start, fleet.replicas))
@@ -226,7 +265,7 @@ def evaluate(watch: Watch) -> None:
 @pytest.fixture(scope="module")
 def watch(fleet: Fleet, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     """Both services, watched, after some seconds of rows as in training, and of requests that are none."""
-    with watching(tmp_path_factory.mktemp("watch"), tools, fleet.targets(), MONITORING) as watch:
+    with watching(tmp_path_factory.mktemp("watch"), tools, fleet.targets(), fleet.monitoring) as watch:
         wait_until(lambda: watch.value("sum(up)") == 3, "all are scraped")
         for replica in fleet.replicas:
             assert replica.client.post("/predict", content=b"[").status_code >= 400

@@ -17,6 +17,7 @@ WHICH = (
     "{{ $labels.job }}{{ with $labels.release }}, release {{ . }}{{ end }}"
     "{{ with $labels.track }}, track {{ . }}{{ end }}"
 )
+EXPIRING = 14  # days: renewals that work come earlier
 VERSION = f"model {{{{ $labels.model_version }}}} of {WHICH}"
 
 
@@ -82,6 +83,13 @@ def of_requests(settings: Monitoring) -> Iterator[Alert]:
         "ticket",
         f"{VERSION}: {{{{ $value }}}} rows were not kept ({{{{ $labels.reason }}}})",
         "5m",
+    )
+    yield Alert(
+        "CertificateExpires",
+        f"{metrics.CERTIFICATE_DAYS} < {EXPIRING}",
+        "ticket",
+        f"{WHICH}: the certificate of {{{{ $labels.instance }}}} expires in {{{{ $value | humanize }}}} days",
+        "1h",
     )
 
 

@@ -36,13 +36,17 @@ def _group(name: str, recorded: list[rules.Rule], alerting: list[alerts.Alert]) 
     return {"name": name, "rules": made}
 
 
-def prometheus() -> dict[str, Any]:
-    """Content of prometheus.yml: scrapes the targets of targets.yml."""
+def prometheus(settings: Monitoring) -> dict[str, Any]:
+    """Content of prometheus.yml: scrapes the targets of targets.yml.
+
+    Args:
+        settings: How they are reached.
+    """
     return {
         "global": {"scrape_interval": "15s", "evaluation_interval": "1m"},
         "rule_files": ["rules.yml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": ["127.0.0.1:9093"]}]}]},
-        "scrape_configs": [{"job_name": "model", "file_sd_configs": [{"files": ["targets.yml"]}]}],
+        "scrape_configs": [{"job_name": "model", "file_sd_configs": [{"files": ["targets.yml"]}], **settings.scrape}],
     }
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from ..drift.evidence import LIMIT
 from ..serving import metrics
 from . import promql, rules
+from .alerts import EXPIRING
 from .settings import Monitoring
 
 Kind = Literal["stat", "lines", "shares", "heatmap", "table", "bars"]
@@ -79,6 +80,7 @@ def rows(settings: Monitoring) -> dict[str, list[Panel]]:
         "Model": _model(),
         "Drift": _drift(settings),
         "Log": _log(),
+        "Access": _access(),
     }
 
 
@@ -165,7 +167,8 @@ def _requests(settings: Monitoring) -> list[Panel]:
         Panel(
             "Refused",
             "Requests a second that were refused: `busy` (too many wait), `bytes` (their bodies are too large "
-            "together), `slow` (a body came too late), `gone` (the client left), `path` (there is no such path).",
+            "together), `slow` (a body came too late), `gone` (the client left), `path` (there is no such path); with "
+            "keys `key` (none, or a wrong one), `role` (of another role), `rate`, `answers` (more than a client may ask).",
             "lines",
             "reqps",
             {"{{reason}}": f"sum by (reason) ({rate(metrics.REFUSED)})"},
@@ -330,5 +333,28 @@ def _log() -> list[Panel]:
             "lines",
             "Bps",
             {"written": f"sum({rate(metrics.LOG_BYTES)})"},
+        ),
+    ]
+
+
+def _access() -> list[Panel]:
+    return [
+        Panel(
+            "Clients",
+            "Requests a second of each client, if `SERVICE_KEYS` is set.",
+            "lines",
+            "reqps",
+            {"{{client}}": f"sum by (client) ({rate(metrics.CLIENTS)})"},
+            16,
+        ),
+        Panel(
+            "Certificate",
+            "Days until the first certificate of the service expires, if it has one.",
+            "stat",
+            "none",
+            {"days": f"min({chosen(metrics.CERTIFICATE_DAYS)})"},
+            8,
+            limit=EXPIRING,
+            below=True,
         ),
     ]

@@ -141,6 +141,11 @@ def _of_requests(settings: Monitoring) -> Scenarios:
             [series(metrics.LOG_DROPPED, {"reason": "disk", **VERSION}, 0, 1)],
             expected({"alertname": "LogDropping"}),
         ),
+        "a certificate ends in a week": (
+            [series(metrics.CERTIFICATE_DAYS, {}, 7, steps=2 * HOUR)],
+            expected({"alertname": "CertificateExpires"}, minutes=2 * HOUR),
+        ),
+        "a certificate is renewed in time": ([series(metrics.CERTIFICATE_DAYS, {}, 60, steps=2 * HOUR)], expected()),
     }
 
 

@@ -19,6 +19,7 @@ class Monitoring(Section):
         requests: Requests in a window below which a share of them says nothing.
         psi: Population stability index above which a change is worth a person's time.
         quality: Difference of the estimated quality to that of the test split that is.
+        scrape: More of Prometheus' scrape configuration: how the service is reached.
         receivers: Alertmanager's receivers, among them `page` (at once) and `ticket` (in working hours).
     """
 
@@ -28,6 +29,7 @@ class Monitoring(Section):
     requests: int = Field(ge=1)
     psi: float = Field(gt=0)
     quality: float = Field(gt=0, lt=1)
+    scrape: dict[str, Any]
     receivers: list[dict[str, Any]]
 
     @field_validator("latency")

@@ -15,10 +15,10 @@ def texts(settings: Monitoring) -> dict[Path, str]:
     """Path of each file -> its text.
 
     Args:
-        settings: The objectives, and whom alerts are sent to.
+        settings: The objectives, how the service is reached, and whom alerts are sent to.
     """
     written = {
-        "prometheus.yml": files.yaml_text(files.prometheus()),
+        "prometheus.yml": files.yaml_text(files.prometheus(settings)),
         "rules.yml": files.yaml_text(files.prometheus_rules(settings)),
         "rules_test.yml": files.yaml_text(rules_tests.content(settings)),
         "alertmanager.yml": files.yaml_text(files.alertmanager(settings)),
