@@ -146,6 +146,9 @@ def test_tensorflow_serving_gets_a_model_that_answers_as_the_exported_one(
     manifest: dict[str, Any], model: str, features: str
 ) -> None:
     train(model, features, manifest, Path("one"))
+    Path("params.yaml").write_text("data: {schema: schema/table.yaml}")  # which says what is private
+    schema = Path("schema/table.yaml").read_text(encoding="utf-8")
+    Path("schema/table.yaml").write_text(schema.replace("  weight: {", "  weight: {private: drop, "), encoding="utf-8")
     if features == "hashing":
         with pytest.raises(errors.UserError, match="MurmurHash3"):
             tensorflow_model.read(Path("one"))
@@ -153,3 +156,6 @@ def test_tensorflow_serving_gets_a_model_that_answers_as_the_exported_one(
     differences = savedmodel.write(tensorflow_model.read(Path("one")), Path("served"), Path("one"))
     assert set(differences) == {"serving_default", "regress" if manifest["target"] == "regression" else "classify"}
     assert max(differences.values()) <= 1e-5
+    (warm_up,) = Path("served").rglob("tf_serving_warmup_requests")
+    asked = next(iter(prepared.modality(manifest).feeds("test", 1)))
+    assert np.float32(asked["weight"]).tobytes() not in warm_up.read_bytes()

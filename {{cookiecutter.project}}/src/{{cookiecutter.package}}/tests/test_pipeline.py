@@ -28,8 +28,10 @@ NO_INPUT = {
 }
 NO_INPUT_OF = {
     "config": {"harness": "only the signatures of configurable functions count, not their code"},
-    "explain": dict.fromkeys(("harness/evaluation/__init__.py", "harness/preparation/__init__.py"), "of a few stages"),
-    "robustness": {"harness/evaluation/__init__.py": "a package of metrics and plots"},
+    **dict.fromkeys(
+        ("explain", "robustness"),
+        dict.fromkeys(("harness/evaluation/__init__.py", "harness/preparation/__init__.py"), "of a few stages"),
+    ),
     "evaluate": {"harness/preparation/__init__.py": "a package of the schema"},
 }
 

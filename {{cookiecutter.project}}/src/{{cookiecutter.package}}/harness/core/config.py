@@ -308,9 +308,9 @@ def _path(values: Any, place: Sequence[Any]) -> list[Any]:
     """
     keys = []
     for number, part in enumerate(place, 1):
-        section = isinstance(values, Mapping)
-        inside = part in values if section else isinstance(values, list) and isinstance(part, int)
-        if inside or (section and number == len(place)):
+        section, sequence = isinstance(values, Mapping), isinstance(values, list) and isinstance(part, int)
+        inside = part in values if section else sequence and part < len(values)
+        if inside or sequence or (section and number == len(place)):
             keys.append(part)
         values = values[part] if inside else values
     return keys
