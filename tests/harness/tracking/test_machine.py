@@ -54,9 +54,14 @@ def test_what_the_results_of_a_process_depend_on() -> None:
         assert name not in done.stdout.split()
 
 
-def test_another_process_here_is_no_other_machine() -> None:
+def test_another_process_here_is_no_other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that judges has no variables of the stages, and has not imported TensorFlow."""
     trained = {**machine.here(True), "blas": "openblas Nehalem", "threads": 9, "variables": {"OPENBLAS_CORETYPE": "x"}}
+    assert machine.today(trained) == trained
+    monkeypatch.setenv(machine.DISABLED, "X86_V3,X86_V4,AVX512_ICL,AVX512_SPR")
+    trained = machine.here(True)
+    assert "X86_V3" not in trained["instructions"].split()
+    monkeypatch.delenv(machine.DISABLED)
     assert machine.today(trained) == trained
 
 

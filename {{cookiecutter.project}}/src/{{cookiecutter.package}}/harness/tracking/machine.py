@@ -36,9 +36,11 @@ LIBRARIES = {  # module -> distribution
     "sklearn": "scikit-learn",
     "tensorflow": "tensorflow",
 }
+FEATURES = "from numpy._core import _multiarray_umath as m; print(*[k for k, v in m.__cpu_features__.items() if v])"
+DISABLED = "NPY_DISABLE_CPU_FEATURES"  # variable; NumPy says that the processor does not have what it names
 # Variables of the environment that choose other instructions, and so another rounding.
 VARIABLES = (
-    "NPY_DISABLE_CPU_FEATURES",
+    DISABLED,
     "ONEDNN_MAX_CPU_ISA",
     "OPENBLAS_CORETYPE",
     "TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL",
@@ -58,7 +60,7 @@ def here(portable: bool | None = None) -> dict[str, Any]:
     libc = " ".join(platform.libc_ver())
     content = {
         "processor": _processor(),
-        "instructions": _instructions(),
+        "instructions": _instructions(os.environ.get(DISABLED, "")),
         "processors": _processors(),
         "threads": _threads(),
         "blas": _blas(),
@@ -81,12 +83,13 @@ def _processor() -> str:
     return programs.answer("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
 
 
-def _instructions() -> str:
-    """The sets of instructions, as the processor tells them: also true under emulation."""
-    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # as `numpy.show_runtime` reads them
+def _instructions(disabled: str) -> str | None:
+    """The sets of instructions, as the processor tells NumPy: also true under emulation.
 
-    features: dict[str, bool] = _multiarray_umath.__cpu_features__
-    return " ".join(name for name, present in features.items() if present)
+    Args:
+        disabled: Those that NumPy does without. It reads them once, and so in a process of its own.
+    """
+    return programs.answer(sys.executable, "-c", FEATURES, env={**os.environ, DISABLED: disabled})
 
 
 def _processors() -> int:
@@ -132,9 +135,8 @@ def today(trained: Machine) -> dict[str, Any]:
         trained: The machine that trained the model.
     """
     current = here()
-    facts: dict[str, Any] = {
-        name: current[name] for name in ("processor", "instructions", "system", "python") if name in current
-    }
+    facts: dict[str, Any] = {name: current[name] for name in ("processor", "system", "python") if name in current}
+    facts["instructions"] = _instructions(trained.get("variables", {}).get(DISABLED, ""))
     return {**trained, **facts, "libraries": {name: version(name) for name in trained.get("libraries", {})}}
 
 
