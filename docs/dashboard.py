@@ -263,6 +263,8 @@ class Drawing:
         unit, steps = panel["fieldConfig"]["defaults"]["unit"], panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
         found = [each for target in panel["targets"] for each in self.ask(target["expr"], True)]
         axes.axis("off")
+        if not found:
+            no_data(axes)
         for number, each in enumerate(found):
             value = float(each["value"][1])
             color = [s["color"] for s in steps if s["value"] is None or value >= s["value"]][-1]
@@ -297,6 +299,9 @@ class Drawing:
         for target in panel["targets"]:
             for metric, at, values in self.series(target["expr"]):
                 drawn.append((legend(target["legendFormat"], metric), at, values))
+        if not drawn:
+            no_data(axes)
+            return
         if len({name for name, *_ in drawn}) < len(drawn) or len(drawn) > 9:
             drawn = drawn[:9]
         if custom.get("stacking", {}).get("mode") == "percent":
@@ -419,6 +424,12 @@ class Drawing:
 def moments(times: Any) -> Any:
     """Seconds since 1970 as matplotlib draws them."""
     return times / 86400
+
+
+def no_data(axes: Any) -> None:
+    """A panel whose queries have no result."""
+    axes.axis("off")
+    axes.text(0.5, 0.5, "No data", color=DIM, ha="center", va="center", transform=axes.transAxes)
 
 
 def legend(pattern: str, metric: Mapping[str, str]) -> str:

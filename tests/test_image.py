@@ -276,7 +276,8 @@ def test_sigterm_drops_no_request(engine: Engine, image: Image) -> None:
 
 def test_an_exchanged_model_does_not_serve(engine: Engine, image: Image, tmp_path: Path) -> None:
     model = json.loads(image.project.read("models/model.json"))
-    (tmp_path / "model.onnx").write_bytes((image.project.path / "models/model.onnx").read_bytes() + b"\0")
+    unknown = b"\x9a\x06\x00"  # an empty field of a number that ONNX does not have: still a model
+    (tmp_path / "model.onnx").write_bytes((image.project.path / "models/model.onnx").read_bytes() + unknown)
     digest = execute("sha256sum", tmp_path / "model.onnx", cwd=tmp_path).stdout.split()[0]
     (tmp_path / "model.json").write_text(json.dumps(model | {"sha256": digest}))
     tmp_path.chmod(0o755)
