@@ -60,7 +60,7 @@ def here(portable: bool | None = None) -> dict[str, Any]:
     libc = " ".join(platform.libc_ver())
     content = {
         "processor": _processor(),
-        "instructions": _instructions(os.environ.get(DISABLED, "")),
+        "instructions": _instructions(),
         "processors": _processors(),
         "threads": _threads(),
         "blas": _blas(),
@@ -83,11 +83,19 @@ def _processor() -> str:
     return programs.answer("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
 
 
-def _instructions(disabled: str) -> str | None:
-    """The sets of instructions, as the processor tells NumPy: also true under emulation.
+def _instructions() -> str:
+    """The sets of instructions, as the processor tells NumPy: also true under emulation."""
+    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # as `numpy.show_runtime` reads them
+
+    features: dict[str, bool] = _multiarray_umath.__cpu_features__
+    return " ".join(name for name, present in features.items() if present)
+
+
+def _instructions_without(disabled: str) -> str | None:
+    """The sets of instructions in a process whose NumPy does without some: it reads the variable once.
 
     Args:
-        disabled: Those that NumPy does without. It reads them once, and so in a process of its own.
+        disabled: Value of the variable.
     """
     return programs.answer(sys.executable, "-c", FEATURES, env={**os.environ, DISABLED: disabled})
 
@@ -135,8 +143,12 @@ def today(trained: Machine) -> dict[str, Any]:
         trained: The machine that trained the model.
     """
     current = here()
-    facts: dict[str, Any] = {name: current[name] for name in ("processor", "system", "python") if name in current}
-    facts["instructions"] = _instructions(trained.get("variables", {}).get(DISABLED, ""))
+    facts: dict[str, Any] = {
+        name: current[name] for name in ("processor", "instructions", "system", "python") if name in current
+    }
+    disabled = trained.get("variables", {}).get(DISABLED, "")
+    if disabled != os.environ.get(DISABLED, ""):
+        facts["instructions"] = _instructions_without(disabled)
     return {**trained, **facts, "libraries": {name: version(name) for name in trained.get("libraries", {})}}
 
 
