@@ -865,9 +865,9 @@ INSTALLED = {"PYTHONPATH": "src"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
-def test_pre_commit_passes_on_a_fresh_bake(bake: Callable[..., BakedProject], task: str) -> None:
-    project = bake(**UNICODE, task=task)
+@pytest.mark.parametrize(("task", "scope"), [*zip(TASKS, ("service", "production", "experiment"), strict=True)])
+def test_pre_commit_passes_on_a_fresh_bake(bake: Callable[..., BakedProject], task: str, scope: str) -> None:
+    project = bake(**UNICODE, task=task, scope=scope)
     result = project.run("pre-commit", "run", "--all-files", "--color", "never", check=False, env=INSTALLED)
     failed = [line for line in result.stdout.splitlines() if line.endswith("Failed")]
     assert result.returncode == 0, f"{failed}\n{result.stdout}"

@@ -168,7 +168,8 @@ def _requests(settings: Monitoring) -> list[Panel]:
             "Refused",
             "Requests a second that were refused: `busy` (too many wait), `bytes` (their bodies are too large "
             "together), `slow` (a body came too late), `gone` (the client left), `path` (there is no such path); with "
-            "keys `key` (none, or a wrong one), `role` (of another role), `rate`, `answers` (more than a client may ask).",
+            "keys `key` (none, or a wrong one), `role` (of another role), `rate`, `answers` (more than a client may "
+            "ask).",
             "lines",
             "reqps",
             {"{{reason}}": f"sum by (reason) ({rate(metrics.REFUSED)})"},
