@@ -175,6 +175,14 @@ def series(port: int) -> tuple[int, int]:
     return sum(line.startswith(b"model_") for line in text.splitlines()), len(text)
 
 
+def tell(figures: dict[str, float], goals: str) -> None:
+    """Print figures as a table, their goals, and JSON."""
+    for name, value in figures.items():
+        print(f"{name:32}{value:10.2f}")
+    print(goals)
+    print(json.dumps(figures))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -225,10 +233,7 @@ def main() -> None:
         "series": count,
         "bytes of /metrics": size,
     }
-    for name, value in figures.items():
-        print(f"{name:32}{value:10.2f}")
-    print("goals: CPU at most 1.03, p99 at most 1.20")
-    print(json.dumps(figures))
+    tell(figures, "goals: CPU at most 1.03, p99 at most 1.20")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from counting import ask, bodies, side
+from counting import ask, bodies, side, tell
 from service import Side, free_port, processor_time, running
 
 
@@ -92,10 +91,7 @@ def main() -> None:
                     spent[name].append((processor_time(pids[name]) - before) / len(took) * 1e6)
     figures = {f"{name}: CPU a request, us": min(values) for name, values in spent.items()}
     figures |= {f"CPU, {name} / open": min(spent[name]) / min(spent["open"]) for name in variants if name != "open"}
-    for name, value in figures.items():
-        print(f"{name:32}{value:10.2f}")
-    print("goal: CPU with keys and limits at most 1.05")
-    print(json.dumps(figures))
+    tell(figures, "goal: CPU with keys and limits at most 1.05")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,7 +141,7 @@ def erase(person: Person, environment: Mapping[str, str], folder: Path = SEGMENT
             eraser.erase(place, file)
     targets = [roots[place] for place in touched if place in roots]
     changed = track(targets) if targets else []
-    holders = {root: partial(_held, eraser) for root in roots.values()}
+    holders = dict.fromkeys(roots.values(), eraser.holds)
     with store.in_one_line():
         kept = history.search(holders) if holders else history.Kept([], [], [])
     if not found and not kept.commits and not stale:
@@ -177,10 +176,6 @@ def _refuse_import(root: Path | None) -> None:
 
 def _stale(path: Path) -> str:
     return f"{path} is a copy that still has it: `dvc update {path}.dvc`, then commit, or erase there, too"
-
-
-def _held(eraser: Eraser, file: Path, name: str) -> bool:
-    return eraser.holds(file, name)
 
 
 def _report(found: Mapping[Path, int], kept: history.Kept, changed: list[Path]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,19 +49,12 @@ class Person(NamedTuple):
     def has_value(self, cell: object) -> bool:
         """Whether a cell of the column has the value."""
         text = "" if cell is None else str(cell).strip()
-        if text == self.value or (self.key and text in self._hashes()):
+        if text == self.value or (self.key and text in _hashes(self.value, self.key)):
             return True
         try:
             return float(text) == float(self.value)
         except ValueError:
             return False
-
-    def _hashes(self) -> set[str | None]:
-        hashed = Privacy({}, self.key).hash
-        try:
-            return {hashed(self.value), hashed(float(self.value))}
-        except ValueError:
-            return {hashed(self.value)}
 
     def is_line(self, line: Mapping[str, Any]) -> bool:
         """Whether a line of a segment is a request with the person among its rows."""
@@ -69,6 +63,16 @@ class Person(NamedTuple):
         rows = line["request"].get("instances", [])
         by_value = bool(self.column) and any(self.column in row and self.has_value(row[self.column]) for row in rows)
         return by_value or line["id"] in self.ids
+
+
+@cache  # asked for each cell of the column
+def _hashes(value: str, key: bytes) -> frozenset[str | None]:
+    """The hashes of a private value: as text, and as a number if it is one."""
+    hashed = Privacy({}, key).hash
+    try:
+        return frozenset([hashed(value), hashed(float(value))])
+    except ValueError:
+        return frozenset([hashed(value)])
 
 
 def strip_segment(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import audit
-from ..serving.feedback import printable
+from ..serving.feedback import CONTRIBUTOR, printable
 from ..serving.interfaces import ANSWERS
 from ..serving.metrics import CLIENTS, counter
 from ..serving.protocol import PEER
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OPEN = {"/livez", "/readyz", "/healthz"}  # paths for all: who restarts a service has no key
 ROLES: dict[str, Role] = {"/explain": "explain", "/feedback": "feedback", "/metrics": "metrics"}  # others: predict
 ANSWERED: tuple[Role, ...] = ("predict", "explain")  # roles with answers, which `answers` limits
-USER = b"x-forwarded-user"  # header
+USER = CONTRIBUTOR.encode()
 AUTHORIZATION = b"authorization"  # header
 UNKNOWN = "a key is needed: Authorization: Bearer KEY"
 FORBIDDEN = "this is not allowed"

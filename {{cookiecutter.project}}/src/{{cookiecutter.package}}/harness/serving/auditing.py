@@ -13,6 +13,7 @@ from bentoml.exceptions import BentoMLException
 from .. import audit
 from ..core.errors import UserError
 from .feedback import contributor
+from .switches import PREFIX
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -56,7 +57,7 @@ def settings(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         environment: The environment variables.
     """
     for name, value in sorted(environment.items()):
-        if name.startswith("SERVICE_"):
+        if name.startswith(PREFIX):
             # A URL may hold a password before its host.
             yield name, "set" if SECRET.search(name) else re.sub("//[^/@]*@", "//", value)
 

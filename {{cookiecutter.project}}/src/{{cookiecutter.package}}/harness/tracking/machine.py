@@ -36,7 +36,6 @@ LIBRARIES = {  # module -> distribution
     "sklearn": "scikit-learn",
     "tensorflow": "tensorflow",
 }
-FEATURES = "from numpy._core import _multiarray_umath as m; print(*[k for k, v in m.__cpu_features__.items() if v])"
 DISABLED = "NPY_DISABLE_CPU_FEATURES"  # variable; NumPy says that the processor does not have what it names
 # Variables of the environment that choose other instructions, and so another rounding.
 VARIABLES = (
@@ -97,7 +96,9 @@ def _instructions_without(disabled: str) -> str | None:
     Args:
         disabled: Value of the variable.
     """
-    return programs.answer(sys.executable, "-c", FEATURES, env={**os.environ, DISABLED: disabled})
+    code = f"from {__name__} import _instructions; print(_instructions())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), DISABLED: disabled}
+    return programs.answer(sys.executable, "-c", code, env=environment)
 
 
 def _processors() -> int:
