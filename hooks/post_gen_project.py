@@ -133,6 +133,13 @@ PRODUCTION = [
     f"{SRC}/tests/test_monitoring.py",
 ]
 
+# Delivery to plain hosts, by either tool.
+HOSTS = [
+    "conf/delivery.yaml",
+    "deploy",
+    f"{HARNESS}/delivery",
+]
+
 # Templates of issues and pull requests, for the CI providers of repositories on GitHub.
 GITHUB = [".github/ISSUE_TEMPLATE", ".github/pull_request_template.md"]
 
@@ -186,6 +193,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "jenkins": ["docs/ci-jenkins.md", "Jenkinsfile"],
         "travis": [*GITHUB, "docs/ci-travis.md", ".travis.yml"],
     },
+    "deploy": {"ansible": [*HOSTS], "puppet": [*HOSTS]},
 }
 MESSAGE = "Start from template"
 PROJECT = Path.cwd()

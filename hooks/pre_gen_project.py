@@ -198,6 +198,8 @@ def problems(answers: dict[str, str]) -> list[str]:
         wrong = spelling(answer) or checks.get(question, lambda _: None)(answer)
         if wrong:
             lines.append(f"{question}: {answer!r} {wrong}; a right answer: {example}")
+    if answers["deploy"] != "none" and answers["scope"] != "production":
+        lines.append(f"deploy: {answers['deploy']!r} needs scope: 'production'; a right answer: none")
     return lines
 
 

@@ -380,6 +380,18 @@ PRODUCTION = set(
     src/<package>/tests/test_monitoring.py
     """.split()
 )
+# What delivery to plain hosts adds, by either tool.
+HOSTS = set(
+    """
+    conf/delivery.yaml
+    deploy/hosts.yaml
+    deploy/service.env
+    src/<package>/harness/delivery/__init__.py
+    src/<package>/harness/delivery/settings.py
+    """.split()
+)
+ANSIBLE: set[str] = set()
+PUPPET: set[str] = set()
 # What a task adds to them, by what comes in and what is answered.
 IMAGES = set(
     """
@@ -617,6 +629,7 @@ def expected_files(
     license: str = "MIT",
     dvc_remote: str = "local",
     ci: str = "github",
+    deploy: str = "none",
 ) -> set[str]:
     """Lists what a project must hold, no more and no less."""
     names = FILES | TASKS[task] | MORE.get(dvc_remote, set()) | PROVIDERS[ci]
@@ -627,6 +640,8 @@ def expected_files(
         names |= PRODUCTION | {f"src/<package>/harness/feedback/{kind}.py"}
         # The image has packages more.
         names = names - {f"requirements/serve-{kind}.lock"} | {f"requirements/serve-production-{kind}.lock"}
+    if deploy != "none":
+        names |= HOSTS | {"ansible": ANSIBLE, "puppet": PUPPET}[deploy]
     return {name.replace("<package>", package) for name in names}
 
 
@@ -670,6 +685,7 @@ def test_the_lists_of_choices_are_those_of_the_questions() -> None:
     assert CHOICES["ci"] == list(PROVIDERS)
     assert CHOICES["task"] == list(TASKS)
     assert CHOICES["scope"] == ["service", "experiment", "production"]
+    assert CHOICES["deploy"] == ["none", "ansible", "puppet"]
     assert {path.name for path in (ROOT / "templates" / "licenses").iterdir()} == set(LICENSES)
 
 
@@ -694,6 +710,8 @@ COMBINATIONS = [
     *[{"scope": "experiment", "task": task} for task in TASKS],
     *[{"scope": "experiment", "ci": ci} for ci in list(PROVIDERS)[1:]],
     {"scope": "production"},
+    {"scope": "production", "deploy": "ansible"},
+    {"scope": "production", "deploy": "puppet", "task": "tabular-classification"},
 ]
 
 

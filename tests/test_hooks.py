@@ -36,6 +36,7 @@ GOOD = {
     "dvc_remote": "local",
     "dvc_remote_url": "../my-experiment-dvc",
     "ci": "github",
+    "deploy": "none",
 }
 
 
@@ -100,6 +101,12 @@ def test_a_bad_answer_is_refused_with_one_line(question: str, answer: str) -> No
     assert line.startswith(f"{question}: {answer!r} ")
     assert f"a right answer: {hook(GOOD)['EXAMPLES'][question]}" in line
     assert line.isprintable()
+
+
+def test_a_delivery_without_monitoring_is_refused() -> None:
+    (line,) = problems(deploy="ansible", scope="service")
+    assert line == "deploy: 'ansible' needs scope: 'production'; a right answer: none"
+    assert problems(deploy="ansible", scope="production") == []
 
 
 @pytest.mark.parametrize(

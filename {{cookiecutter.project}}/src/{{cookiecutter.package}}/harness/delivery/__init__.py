@@ -1,0 +1,1 @@
+"""Delivery: what is served, and how a release takes its place."""
