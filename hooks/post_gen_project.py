@@ -137,7 +137,9 @@ PRODUCTION = [
 HOSTS = [
     "conf/delivery.yaml",
     "deploy",
+    "make/delivery.mk",
     f"{HARNESS}/delivery",
+    f"{SRC}/tests/test_delivery.py",
 ]
 
 # Templates of issues and pull requests, for the CI providers of repositories on GitHub.

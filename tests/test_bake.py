@@ -384,10 +384,16 @@ PRODUCTION = set(
 HOSTS = set(
     """
     conf/delivery.yaml
+    deploy/gates.yaml
     deploy/hosts.yaml
     deploy/service.env
+    make/delivery.mk
     src/<package>/harness/delivery/__init__.py
+    src/<package>/harness/delivery/gates.py
     src/<package>/harness/delivery/settings.py
+    src/<package>/harness/delivery/wald.py
+    src/<package>/harness/delivery/write.py
+    src/<package>/tests/test_delivery.py
     """.split()
 )
 ANSIBLE: set[str] = set()
@@ -1080,8 +1086,8 @@ def test_python_files_hold_no_jinja() -> None:
         text = path.read_text(encoding="utf-8")
         if path.is_relative_to(TEMPLATE / "notebooks"):  # these import the package by its name, an answer
             text = text.replace("{{cookiecutter.package}}", "my_experiment", 1)
-        # Copied as they are: what writes Prometheus' templates has their braces.
-        braces = path.parent.name == "monitoring"
+        # Copied as they are: what writes PromQL or Prometheus' templates has their braces.
+        braces = path.parent.name in ("delivery", "monitoring")
         left = LEFTOVER.search(text.replace("{{", "") if braces else text)
         assert left is None, f"{path.relative_to(TEMPLATE)} holds {left}"
         ast.parse(text, str(path))

@@ -25,6 +25,7 @@ COMMANDS = {
     "collect": ("harness.feedback.collect", "Add labeled examples from production to the data."),
     "erase": ("harness.feedback.erase", "Erase a person from the data, and list where it still is."),
     "monitoring": ("harness.monitoring.write", "Write rules, alerts and dashboard into monitoring/."),
+    "gates": ("harness.delivery.write", "Write the gates of a rollout into deploy/gates.yaml."),
     "production": ("harness.feedback.production", "Report on production: drift and quality by week."),
     "retrain": ("harness.automation.retrain", "Retrain on new data, check the gates, and propose a branch."),
 }

@@ -1,11 +1,10 @@
 """The files of monitoring/, as text."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from . import alerts, rules
 from .settings import Monitoring
-
-HEAD = "# Written by `make monitoring`: change conf/monitoring.yaml instead, and run it again.\n"
 
 
 def prometheus_rules(settings: Monitoring) -> dict[str, Any]:
@@ -18,12 +17,22 @@ def prometheus_rules(settings: Monitoring) -> dict[str, Any]:
     # day is compared with that of its last hour.
     recorded = [*rules.of_reference(), *(rule for window in rules.DRIFT for rule in rules.of_model(window))]
     alerting = [alert for window in rules.DRIFT for alert in alerts.of_model(window, settings)]
-    service = _group("service", rules.of_requests(settings), list(alerts.of_requests(settings)))
-    return {"groups": [service, _group("model", recorded, alerting)]}
+    service = group("service", rules.of_requests(settings), list(alerts.of_requests(settings)))
+    return {"groups": [service, group("model", recorded, alerting)]}
 
 
-def _group(name: str, recorded: list[rules.Rule], alerting: list[alerts.Alert]) -> dict[str, Any]:
-    made: list[dict[str, Any]] = [{"record": rule.record, "expr": rule.expr} for rule in recorded]
+def group(name: str, recorded: Sequence[rules.Rule], alerting: Sequence[alerts.Alert] = ()) -> dict[str, Any]:
+    """A group of rules: they are computed one after the other, for the same time.
+
+    Args:
+        name: Its name.
+        recorded: Its recording rules.
+        alerting: Its alerts.
+    """
+    made: list[dict[str, Any]] = [
+        {"record": rule.record, "expr": rule.expr} | ({"labels": rule.labels} if rule.labels else {})
+        for rule in recorded
+    ]
     made += [
         {"alert": alert.name, "expr": alert.expr}
         | ({"for": alert.wait} if alert.wait else {})
@@ -82,11 +91,12 @@ def alertmanager(settings: Monitoring) -> dict[str, Any]:
     }
 
 
-def yaml_text(content: dict[str, Any]) -> str:
+def yaml_text(content: dict[str, Any], source: str = "conf/monitoring.yaml") -> str:
     """YAML with expressions over several lines as they are.
 
     Args:
         content: The content.
+        source: The configuration that it is written from.
     """
     import yaml
 
@@ -101,4 +111,5 @@ def yaml_text(content: dict[str, Any]) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
-    return HEAD + str(yaml.dump(content, Dumper=Dumper, sort_keys=False, width=10**6, allow_unicode=True))
+    head = f"# Written by `make monitoring`: change {source} instead, and run it again.\n"
+    return head + str(yaml.dump(content, Dumper=Dumper, sort_keys=False, width=10**6, allow_unicode=True))

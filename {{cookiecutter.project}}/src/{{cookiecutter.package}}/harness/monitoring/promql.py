@@ -27,6 +27,9 @@ _TECHNICAL = "/|/(livez|readyz|healthz|metrics)|/.*[.]json|/(ui|static).*"
 ASKED = f'endpoint!~"{_TECHNICAL}"'
 # An explanation asks the model hundreds of times: it has no objective.
 FAST = f'endpoint!~"{_TECHNICAL}|/explain"'
+# Answers other than those that say that the service failed, and refusals because there were too many requests.
+GOOD = 'http_response_code!~"5.."'
+SHED = 'reason=~"busy|bytes"'
 
 # Without the terms of Stirling's series that cancel in `evidence`.
 _LOG_GAMMA_1 = "0.0810614668"
@@ -59,7 +62,7 @@ def failures(answers: str, requests: str) -> str:
         answers: Answers a second, a name.
         requests: Requests a second, a name.
     """
-    good = f'sum without (http_response_code) ({answers}{{http_response_code!~"5.."}})'
+    good = f"sum without (http_response_code) ({answers}{{{GOOD}}})"
     return f"1 - ({good} or 0 * {requests}) / ({requests} > 0)"
 
 
@@ -87,7 +90,7 @@ def refused(window: str, requests: str) -> str:
 
 def _shed(window: str) -> str:
     """Requests a second that were refused because there were too many."""
-    return f'sum by ({SERVICE}) (rate({metrics.REFUSED}{{reason=~"busy|bytes"}}[{window}]))'
+    return f"sum by ({SERVICE}) (rate({metrics.REFUSED}{{{SHED}}}[{window}]))"
 
 
 def rows(window: str) -> str:

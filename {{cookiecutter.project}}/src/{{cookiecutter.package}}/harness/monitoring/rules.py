@@ -1,6 +1,6 @@
 """Recording rules: what alerts and dashboard read, computed once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import promql
 from .settings import Monitoring
@@ -22,10 +22,12 @@ class Rule:
     Attributes:
         record: Name of the series that it makes.
         expr: The expression.
+        labels: Labels of the series, beside those of the expression.
     """
 
     record: str
     expr: str
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 def answers(window: str) -> str:

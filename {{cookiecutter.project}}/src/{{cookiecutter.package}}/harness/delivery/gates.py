@@ -1,0 +1,194 @@
+"""Gates of a rollout: rules of Prometheus that say whether a candidate is good, bad, or not known yet.
+
+The candidate's targets have the label `track: canary`, those of the release in place `track: stable`. All is counted
+since a candidate's target is known, for one hour at most, and for both releases alike: an outage of both does not blame
+the candidate. Some rules read their own last value: it ends with the candidate's targets, so that a release that is
+tried again begins anew.
+"""
+
+from ..drift.evidence import LIMIT
+from ..monitoring import promql
+from ..monitoring.rules import Rule
+from ..serving import metrics
+from . import wald
+from .settings import Gates, Shares
+
+INTERVAL = "1s"  # between evaluations: a candidate that fails is seen with its first scrape
+# A candidate is bad if it is for as long as the time between two scrapes: otherwise the outage of both releases that is
+# scraped from the candidate first would blame it.
+HOLD = "6s"
+LONGEST = "1h"
+
+ROLLOUT = "job, namespace, release"
+TARGET = "job, namespace, track, instance"
+CANARY, STABLE = 'track="canary"', 'track="stable"'
+
+ERRORS, SLOW, SHIFT, ALIVE = "errors", "slow", "shift", "alive"
+REQUESTS, BAD, NEEDED, VERDICT = (f"rollout:{name}" for name in ("requests", "bad", "needed", "verdict"))
+STABLE_REQUESTS, STABLE_BAD = "rollout:stable_requests", "rollout:stable_bad"
+TOLERABLE, INTOLERABLE = "rollout:tolerable", "rollout:intolerable"
+RATIO = "rollout:likelihood_ratio"
+ROWS, STABLE_ROWS, BOTH_ROWS = "rollout:rows", "rollout:stable_rows", "rollout:both_rows"
+EVIDENCE, PSI = "rollout:shift_evidence", "rollout:shift_psi"
+
+_SINCE, _TARGETS, _DOWN, _BEATS = "rollout:since", "rollout:targets", "rollout:down", "rollout:beats"
+
+
+def of_rollout(gates: Gates, latency: float) -> list[Rule]:
+    """Rules of all gates, in the order in which they are computed.
+
+    Args:
+        gates: What is accepted.
+        latency: Seconds from which on an answer is slow; a bucket of the latency histogram.
+    """
+    return [
+        *_of_targets(),
+        *_of_counts(latency),
+        *_of_requests(ERRORS, gates.errors, gates.ratio),
+        *_of_requests(SLOW, gates.slow, gates.ratio),
+        *_of_ratio(gates),
+        *_of_shift(gates.shift),
+        *_of_life(),
+    ]
+
+
+def _of_targets() -> list[Rule]:
+    """When a rollout began, and the targets of both releases, with the candidate's label `release`."""
+    known = f"group by ({ROLLOUT}) (up{{{CANARY}}})"
+    stable = f"max by ({TARGET}) (up{{{STABLE}}} == 1)"
+    return [
+        Rule(_SINCE, f"({_SINCE} and on ({ROLLOUT}) up{{{CANARY}}})\nor time() * {known}"),
+        Rule(
+            _TARGETS,
+            f"max by ({TARGET}, release) (up{{{CANARY}}} == 1)\n"
+            f"or {stable} * on (job, namespace) group_left (release) {known}",
+        ),
+    ]
+
+
+def _of_counts(latency: float) -> list[Rule]:
+    """Counters of each target, and what they were when the rollout began."""
+    asked = _total(f"{promql.REQUESTS}{{{promql.ASKED}}}")
+    good = _total(f"{promql.REQUESTS}{{{promql.ASKED},{promql.GOOD}}}")
+    shed = _total(f"{metrics.REFUSED}{{{promql.SHED}}}")
+    answered = _total(f"{promql.DURATION}_count{{{promql.FAST}}}")
+    fast = _total(f'{promql.DURATION}_bucket{{{promql.FAST},le="{latency}"}}')
+    total = "rollout:total_requests"
+    # Bins of numbers are deciles of each version's own test split: their numbers are compared, not their ends.
+    bins = f'label_replace({metrics.ROWS}{{kind="answer"}}, "bin", "$1", "bin", "([0-9]{{2}}) .*")'
+    return [
+        Rule(total, f"{asked}\n+ {shed}", {"gate": ERRORS}),
+        Rule("rollout:total_bad", f'{total}{{gate="{ERRORS}"}}\n- ignoring (gate) {good}', {"gate": ERRORS}),
+        Rule(total, answered, {"gate": SLOW}),
+        Rule("rollout:total_bad", f'{total}{{gate="{SLOW}"}}\n- ignoring (gate) {fast}', {"gate": SLOW}),
+        Rule("rollout:total_rows", _of_candidate(bins, "bin")),
+        *(_start(counted) for counted in ("requests", "bad", "rows")),
+        Rule(REQUESTS, f"sum by (gate, {ROLLOUT}) ({_counted('requests', CANARY)})"),
+        Rule(BAD, f"sum by (gate, {ROLLOUT}) ({_counted('bad', CANARY)})"),
+        Rule(STABLE_REQUESTS, f"sum by (gate, {ROLLOUT}) ({_counted('requests', STABLE)})\nor 0 * {REQUESTS}"),
+        Rule(STABLE_BAD, f"sum by (gate, {ROLLOUT}) ({_counted('bad', STABLE)})\nor 0 * {REQUESTS}"),
+        Rule("rollout:counted_rows", f"sum by ({ROLLOUT}, bin) ({_counted('rows', CANARY)})", {"track": "canary"}),
+        Rule("rollout:counted_rows", f"sum by ({ROLLOUT}, bin) ({_counted('rows', STABLE)})", {"track": "stable"}),
+    ]
+
+
+def _of_candidate(counter: str, *labels: str) -> str:
+    """A counter of each target, with the candidate's label `release`."""
+    by = ", ".join((TARGET, *labels))
+    return f"sum by ({by}) ({counter})\n* on ({TARGET}) group_left (release) {_TARGETS}"
+
+
+def _total(counter: str) -> str:
+    """The same, and 0 for a target that has not counted yet."""
+    return f"(\n  {_of_candidate(counter)}\n  or 0 * {_TARGETS}\n)"
+
+
+def _start(counted: str) -> Rule:
+    """What a counter was when the rollout began, or an hour ago; those of a candidate began at 0."""
+    name, total = f"rollout:start_{counted}", f"rollout:total_{counted}"
+    return Rule(
+        name,
+        f"({total} offset {LONGEST} and on ({ROLLOUT}) time() - {_SINCE} > 3600)\n"
+        f"or ({name} and on ({ROLLOUT}) {_SINCE})\n"
+        f"or {total}{{{STABLE}}}\n"
+        f"or 0 * {total}",
+    )
+
+
+def _counted(counted: str, track: str) -> str:
+    """What was counted since then; all of it where a counter began anew."""
+    total, start = (f"rollout:{name}_{counted}{{{track}}}" for name in ("total", "start"))
+    return f"{total} - {start} >= 0 or {total}"
+
+
+def _of_requests(gate: str, shares: Shares, ratio: float) -> list[Rule]:
+    """Shares that a sequential test tells apart, relative to the stable release."""
+    bad, requests, tolerable = (f'{name}{{gate="{gate}"}}' for name in (STABLE_BAD, STABLE_REQUESTS, TOLERABLE))
+    prior = wald.PRIOR
+    share = f"({bad} + {prior * shares.tolerable:g}) / ({requests} + {prior})"
+    return [
+        Rule(TOLERABLE, f"clamp_min({share}, {shares.tolerable:g})", {"gate": gate}),
+        Rule(
+            INTOLERABLE,
+            f"clamp_min(\n  ({ratio:g} * {tolerable} < (1 + {tolerable}) / 2) or (1 + {tolerable}) / 2,\n"
+            f"  {shares.intolerable:g}\n)",
+            {"gate": gate},
+        ),
+    ]
+
+
+def _of_ratio(gates: Gates) -> list[Rule]:
+    """The sequential test of requests: its state, its verdict, and how many requests more a good release needs."""
+    good, bad = wald.bounds(gates)
+    step = f"ln((1 - {INTOLERABLE}) / (1 - {TOLERABLE}))"
+    return [
+        Rule(RATIO, f"{BAD} * ln({INTOLERABLE} / {TOLERABLE})\n+ ({REQUESTS} - {BAD}) * {step}"),
+        Rule(
+            VERDICT,
+            f"({RATIO} <= bool {good:.9g})\n- (min_over_time({RATIO}[{HOLD}]) >= bool {bad:.9g})",
+        ),
+        Rule(NEEDED, f"ceil(clamp_min(({good:.9g} - {RATIO}) / {step}, 0))\n* ({VERDICT} == bool 0)"),
+    ]
+
+
+def _of_shift(margin: float) -> list[Rule]:
+    """Answers of both releases, compared as drift is; a request counts as one answer, however many rows it had.
+
+    Requests are split between the releases at random, rows of one request are not.
+    """
+    rows, stable = (
+        f"sum by ({ROLLOUT}, bin) ({counted})\n* on ({ROLLOUT}) group_left ()\n"
+        f'clamp_max({requests}{{gate="{SLOW}"}} / on ({ROLLOUT}) (sum by ({ROLLOUT}) ({counted}) > 0), 1)'
+        for counted, requests in (
+            (f"rollout:counted_rows{{{CANARY}}}", REQUESTS),
+            (f"rollout:counted_rows{{{STABLE}}}", STABLE_REQUESTS),
+        )
+    )
+    # Versions of other classes, or with fewer deciles, answer otherwise by design.
+    same = " and ".join(
+        f"count by ({ROLLOUT}) ({BOTH_ROWS}) == count by ({ROLLOUT}) ({name})" for name in (ROWS, STABLE_ROWS)
+    )
+    shifted = f"({EVIDENCE} > bool {LIMIT:g}) * ({PSI} > bool {margin:g})"
+    return [
+        Rule(ROWS, rows),
+        Rule(STABLE_ROWS, stable),
+        Rule(BOTH_ROWS, f"{ROWS} + {STABLE_ROWS}"),
+        Rule(EVIDENCE, promql.evidence(ROWS, STABLE_ROWS, BOTH_ROWS)),
+        Rule(PSI, promql.psi(ROWS, STABLE_ROWS)),
+        Rule(VERDICT, f"(1 - 2 * {shifted}\n  and on ({ROLLOUT}) ({same}))\nor 0 * {_SINCE}", {"gate": SHIFT}),
+    ]
+
+
+def _of_life() -> list[Rule]:
+    """Whether the candidate answers each scrape, and never starts again: its counters, health checks too, tell that."""
+    beats = f"(\n  sum by ({TARGET}, release) ({promql.REQUESTS}{{{CANARY}}})\n  or 0 * {_TARGETS}{{{CANARY}}}\n)"
+    return [
+        Rule(
+            _DOWN,
+            f"({_DOWN} and on ({ROLLOUT}) {_SINCE})\n"
+            f"or group by ({ROLLOUT}) (up{{{CANARY}}} == 0 and on ({TARGET}, release) {_BEATS})\n"
+            f"or group by ({ROLLOUT}) ({beats} < {_BEATS})",
+        ),
+        Rule(_BEATS, beats),
+        Rule(VERDICT, f"-{_DOWN}\nor group by ({ROLLOUT}) ({_BEATS})\nor 0 * {_SINCE}", {"gate": ALIVE}),
+    ]

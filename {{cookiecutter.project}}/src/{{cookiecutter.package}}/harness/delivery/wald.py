@@ -1,0 +1,67 @@
+"""Wald's sequential probability ratio test, on numbers of requests; Prometheus computes the same.
+
+A request is bad or not. The logarithm of the likelihood ratio of an intolerable share of bad requests to a tolerable
+one is linear in their numbers. It may be looked at after each request: with a share that is tolerable, it ever exceeds
+the upper bound with a probability of at most about `false_abort`; with one that is not, it ever falls below the lower
+bound with one of at most about `false_promotion`.
+
+Sources: A. Wald, Sequential Tests of Statistical Hypotheses, Annals of Mathematical Statistics 16, 1945; at any time by
+Ville's inequality, as in M. Lindon and A. Malek, Anytime-Valid Inference for Multinomial Count Data, NeurIPS 2022.
+"""
+
+from math import log
+from typing import Any
+
+import numpy as np
+
+from .settings import Gates, Shares
+
+# Requests with the tolerable share of bad ones that are added to those of the stable release: a single failure among
+# its first ones says nothing about its share.
+PRIOR = 100
+Numbers = Any  # a float, or an array of them
+
+
+def bounds(gates: Gates) -> tuple[float, float]:
+    """The ratio at which a release is good, and that at which it is bad.
+
+    Args:
+        gates: Probabilities of errors of both kinds.
+    """
+    alpha, beta = gates.false_abort, gates.false_promotion
+    return log(beta / (1 - alpha)), log((1 - beta) / alpha)
+
+
+def tolerable(shares: Shares, requests: Numbers, bad: Numbers) -> Numbers:
+    """The share that is tolerable beside that of the stable release.
+
+    Args:
+        shares: Shares of the objective.
+        requests: Requests to the stable release.
+        bad: The bad ones among them.
+    """
+    return np.maximum((bad + PRIOR * shares.tolerable) / (requests + PRIOR), shares.tolerable)
+
+
+def intolerable(shares: Shares, ratio: float, tolerable: Numbers) -> Numbers:
+    """The share that is intolerable beside a tolerable one; less than 1.
+
+    Args:
+        shares: Shares of the objective.
+        ratio: Factor to a tolerable share that exceeds that of the objective.
+        tolerable: The tolerable share.
+    """
+    return np.maximum(np.minimum(ratio * tolerable, (1 + tolerable) / 2), shares.intolerable)
+
+
+def likelihood_ratio(requests: Numbers, bad: Numbers, tolerable: Numbers, intolerable: Numbers) -> Numbers:
+    """Logarithm of the likelihood ratio.
+
+    Args:
+        requests: Requests to the candidate.
+        bad: The bad ones among them.
+        tolerable: The tolerable share.
+        intolerable: The intolerable share.
+    """
+    good = np.log((1 - intolerable) / (1 - tolerable))
+    return bad * np.log(intolerable / tolerable) + (requests - bad) * good
