@@ -192,7 +192,7 @@ def packed_files(project: BakedProject) -> set[str]:
     locks = {f"requirements/{lock.name}" for lock in (project.path / "requirements").glob("serve-*.lock")}
     files = [package.parent / name for name in ("__init__.py", "__main__.py", "page.html", "service.py")]
     files += [harness / name for name in ("__init__.py", "contracts.py", "exported/__init__.py")]
-    names = ("attribution", "counterfactuals", "explainer", "images", "images_grid", "model", "tables")
+    names = ("attribution", "counterfactuals", "explainer", "golden", "images", "images_grid", "model", "tables")
     files += [file for name in names if (file := harness / f"exported/{name}.py").exists()]
     files += [harness / "packaging/symbols.py"]  # for the build of the image
     files += [harness / "serving/static" / name for name in ("docs.html", "page.css", "page.js")]

@@ -138,6 +138,7 @@ FILES = set(
     src/<package>/harness/exported/attribution.py
     src/<package>/harness/exported/counterfactuals.py
     src/<package>/harness/exported/explainer.py
+    src/<package>/harness/exported/golden.py
     src/<package>/harness/exported/graphs.py
     src/<package>/harness/exported/inference.py
     src/<package>/harness/exported/model.py
@@ -314,6 +315,7 @@ SERVICE = set(
     src/<package>/harness/serving/protected.py
     src/<package>/harness/serving/protocol.py
     src/<package>/harness/serving/refusal.py
+    src/<package>/harness/serving/release.py
     src/<package>/harness/serving/routes.py
     src/<package>/harness/serving/serve.py
     src/<package>/harness/serving/server.py

@@ -447,7 +447,10 @@ def test_bento_serves_without_the_project(
 ) -> None:
     folder = bento / "src" if one_process else tmp_path
     command = ["python", "-m", package, "serve"] if one_process else ["bentoml", "serve", str(bento)]
-    with serving(folder, tmp_path / "home", *command) as client:
+    recorded = yaml.safe_load((bento / "bento.yaml").read_text())["labels"]["model_sha256"]
+    release = {"SERVICE_RELEASE": "0123456789ab", "SERVICE_MODEL_SHA256": recorded}
+    with serving(folder, tmp_path / "home", *command, env=release) as client:
+        assert client.get("/readyz").headers["x-release"] == "0123456789ab"
         answer = client.post("/predict", json={"instances": images[:50].tolist()})
         np.testing.assert_allclose(probabilities(answer), expected[:50], rtol=0, atol=1e-5)
         assert client.get("/docs.json").status_code == 200
@@ -456,6 +459,20 @@ def test_bento_serves_without_the_project(
         assert f'service_version="{yaml.safe_load((bento / "bento.yaml").read_text())["version"]}"' in (
             client.get("/metrics").text
         )
+
+
+def test_a_model_without_its_golden_answer_is_never_ready(bento: Path, package: str, tmp_path: Path) -> None:
+    source = shutil.copytree(bento / "src", tmp_path / "bento" / "src")
+    shutil.copy(bento / "bento.yaml", source.parent)
+    content = json.loads((source / "models/reference.json").read_text())
+    content["golden"][0] += 3e-5  # as by an ONNX Runtime that computes otherwise
+    (source / "models/reference.json").write_text(json.dumps(content))
+    command = [str(VENV / "bin/python"), "-m", package, "serve", "--port", "0"]
+    done = subprocess.run(command, cwd=source, env=environment(tmp_path), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*model\.onnx does not give its golden answer here \(.*\).*\n", done.stderr), (
+        done.stderr
+    )
 
 
 @pytest.fixture(scope="module")

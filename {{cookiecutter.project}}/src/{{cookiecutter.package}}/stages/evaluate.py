@@ -22,7 +22,7 @@ def main() -> None:
     sliced = slices.measure(test, settings)
     members = membership.of_model(inputs, test, settings)
     form = presenter.form(inputs.parameters["data"], inputs.manifest)
-    referred = reference.write(test, settings.monitored, report.private(form))
+    referred = reference.write(test, inputs.model, settings.monitored, report.private(form))
 
     PLOTS.mkdir(parents=True, exist_ok=True)
     results = evaluator.evaluate(test, settings, PLOTS)

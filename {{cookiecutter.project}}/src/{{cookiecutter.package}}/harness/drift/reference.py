@@ -4,6 +4,7 @@
 
 model        SHA-256 of the model
 repeats      share of training rows that are identical to another one in all columns here
+golden       answer of the model to a fixed input, see `exported.golden`
 variables    kind, column, and bins (see `bins`); rows: number of rows in each bin; of `confidence` also right: number
              of rows that were answered right
 

@@ -12,6 +12,7 @@ from ..core import files
 from ..core.errors import UserError
 from ..core.paths import EXPLANATIONS, MODELS
 from ..drift import bins, reference
+from ..exported import golden, inference
 from .metrics import evenly_spaced
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 COLUMNS = 50  # maximum number: a scrape of more series would delay requests
 
 
-def write(test: Predictions, monitored: Sequence[str], private: Collection[str] = ()) -> dict[str, Any]:
+def write(
+    test: Predictions, model: inference.Predict, monitored: Sequence[str], private: Collection[str] = ()
+) -> dict[str, Any]:
     """Writes models/reference.json; returns its content.
 
     Args:
         test: Outputs of the exported model on the test split; its description has the decision.
+        model: The exported model.
         monitored: Setting `evaluate.monitored`.
         private: Columns that are left out, because anybody may read the bins at /metrics.
 
@@ -39,9 +43,20 @@ def write(test: Predictions, monitored: Sequence[str], private: Collection[str] 
     rows = evenly_spaced(len(test.train_targets), reference.MOST)
     train = prepared.modality(test.manifest).feeds("train", rows=rows)
     content = reference.build(described, train, (test.outputs, test.targets), _chosen(columns))
+    outputs = model([golden.probe(_inputs(), content)])
+    if inference.finite_rows(outputs).all():
+        content["golden"] = golden.recorded(outputs)
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     files.write_text(MODELS / reference.FILE, text + "\n")
     return content
+
+
+def _inputs() -> Sequence[golden.Input]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(MODELS / "model.onnx", providers=inference.PROVIDERS)
+    inputs: Sequence[golden.Input] = session.get_inputs()
+    return inputs
 
 
 def _chosen(columns: Mapping[str, str]) -> dict[str, str]:

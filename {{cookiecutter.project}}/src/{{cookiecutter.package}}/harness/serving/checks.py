@@ -2,7 +2,7 @@
 
 from .. import audit
 from ..capture import settings
-from . import auditing, explain, page, protected, switches
+from . import auditing, explain, page, protected, release, switches
 from .log import log_settings
 from .model import read_model_info
 
@@ -15,8 +15,9 @@ def check_model() -> None:
     Raises:
         BentoMLException: If the service could not start.
     """
-    switches.check([*protected.VARIABLES, settings.FOLDER, audit.FOLDER])
+    switches.check([*protected.VARIABLES, *release.VARIABLES, settings.FOLDER, audit.FOLDER])
     info = read_model_info()
+    release.check(info)
     if explain.enabled():
         explain.explainer(info, None)
     if kept := log_settings(info):

@@ -27,7 +27,7 @@ from ..capture.answered import Answered, new_id
 from ..core.paths import NAME
 from ..exported import NOT_FINITE
 from ..inputs.contracts import ArrayDecoder, JsonLimits
-from . import auditing, brief, checks, counting, explain, feedback, page, protected
+from . import auditing, brief, checks, counting, explain, feedback, page, protected, release
 from .admission import Admission
 from .body import FORM, JSON, check_size, read, uploaded_file
 from .interfaces import ANSWERS, Actual, Explanations, File, Instances, Outcomes, Predictions, predictions_response
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 SWITCH = 0.0005  # seconds after which another thread gets its turn
 LONG = 0.05  # seconds that a request may take the event loop
-TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(string)": "object"}
 
 
 class _Service(bentoml.Service[Any]):
@@ -74,7 +73,7 @@ class _Service(bentoml.Service[Any]):
         tls.install()
         count = partial(refused, version=version)
         guarded = protected.guarded(Admission(app, self.inner.limits, count), count, version)
-        return Routes(guarded, app.routes, count("path"))
+        return release.named(Routes(guarded, app.routes, count("path")))
 
     @property
     def openapi_spec(self) -> Any:
@@ -153,12 +152,12 @@ class ModelService:
             self._explaining_requests = 0
         # BentoML otherwise makes the function of an endpoint anew for each request, from its inspected signature.
         vars(self).update({name: getattr(self, name) for name in ("predict", "predict_file", "explain", "feedback")})
+        reference = counting.reference(self.info)
         self._warm_up()
         log = open_log(self.info)
         self._feedback = feedback.Receiver(self.info, self.limits.instances, log) if feedback.enabled() else None
         # Python's 5 ms would let a request wait that long for a scrape of /metrics, which takes several turns.
         sys.setswitchinterval(SWITCH)
-        reference = counting.reference(self.info)
         self._facts = counting.facts(self.info, reference)
         counts = counting.Counting(reference, self.info.version) if reference else None
         auditing.start(self.info, self.limits)
@@ -178,17 +177,17 @@ class ModelService:
         return text + self._facts + tls.facts(self.info.version)
 
     def _warm_up(self) -> None:
+        from ..exported import golden  # here, because it imports NumPy
+
         # The first run allocates memory and is slow; no client should wait for it.
-        feeds = {}
-        for value in self._session.get_inputs():
-            shape = [size if isinstance(size, int) else 1 for size in value.shape]
-            feeds[value.name] = self._numpy.full(shape, "" if "string" in value.type else 0, TYPES[value.type])
+        reference = release.reference()
+        feeds = golden.probe(self._session.get_inputs(), reference)
         if feeds.keys() != self._requests.names(self._description):
             names = ", ".join(sorted(feeds)[:9])
             raise BentoMLException(
                 f"{FOLDER / 'model.onnx'} has other inputs ({names}) than model.json: run `dvc repro`"
             )
-        self._run(feeds)
+        release.check_answer(reference, self._run(feeds))
         begin = time.perf_counter()
         self._run(feeds)
         self._seconds = time.perf_counter() - begin  # of an instance, at most
