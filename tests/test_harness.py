@@ -28,7 +28,7 @@ def shares() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("task", "rooms"), list(shares()))
 def test_rooms(bake: Callable[..., BakedProject], task: str, rooms: list[str]) -> None:
-    project = bake(task=task, scope="production")
+    project = bake(task=task, scope="production", deploy="ansible")
     environment = {"BAKED_PROJECT": str(project.path), "PYTHONPATH": str(project.path / "src")}
     # Folders and not files: pytest collects a file that it is given, even if conftest.py ignores it.
     options: list[str | Path] = [

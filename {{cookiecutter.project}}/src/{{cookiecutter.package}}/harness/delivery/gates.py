@@ -147,7 +147,7 @@ def _of_ratio(gates: Gates) -> list[Rule]:
             VERDICT,
             f"({RATIO} <= bool {good:.9g})\n- (min_over_time({RATIO}[{HOLD}]) >= bool {bad:.9g})",
         ),
-        Rule(NEEDED, f"ceil(clamp_min(({good:.9g} - {RATIO}) / {step}, 0))\n* ({VERDICT} == bool 0)"),
+        Rule(NEEDED, f"ceil(clamp_min(({good:.9g} - {RATIO}) / {step}, 0))\n* ({RATIO} < bool {bad:.9g})"),
     ]
 
 

@@ -65,3 +65,15 @@ def likelihood_ratio(requests: Numbers, bad: Numbers, tolerable: Numbers, intole
     """
     good = np.log((1 - intolerable) / (1 - tolerable))
     return bad * np.log(intolerable / tolerable) + (requests - bad) * good
+
+
+def needed(ratio: Numbers, good: float, tolerable: Numbers, intolerable: Numbers) -> Numbers:
+    """Requests until a release is good if none of them is bad.
+
+    Args:
+        ratio: Logarithm of the likelihood ratio so far.
+        good: The ratio at which a release is good.
+        tolerable: The tolerable share.
+        intolerable: The intolerable share.
+    """
+    return np.ceil((good - ratio) / np.log((1 - intolerable) / (1 - tolerable)))
