@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""What a host does with a release: the balancer is configured, a server runs it in the slot that is idle.
+
+This file is copied to all hosts, and imports the standard library alone (Python 3.9). Each command prints a line for
+each thing that it has changed, and nothing if there was nothing to do; with --check it changes nothing, and exits with
+1 if there is something. ROLLOUT_ROOT is put before /etc and /var/lib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = os.environ.get("ROLLOUT_ROOT", "")
+ETC, STATE, HAPROXY = Path(f"{ROOT}/etc/model"), Path(f"{ROOT}/var/lib/model"), Path(f"{ROOT}/etc/haproxy")
+PORTS, OTHER = {"blue": 3100, "green": 3200}, {"blue": "green", "green": "blue"}
+START = 80.0  # seconds that a container has to get ready
+MAP = "stable blue\nshare 0\nuntil 0\ncandidate -\nrefused -\n"
+
+
+class Refused(Exception):
+    """A reason, in one line, for which a command does not do what it was asked for."""
+
+
+def described() -> dict[str, Any]:
+    """The release that these hosts are to serve."""
+    spec: dict[str, Any] = json.loads((ETC / "release.json").read_text())["spec"]
+    return spec
+
+
+def addresses(group: str) -> dict[str, str]:
+    """Names and addresses of the hosts of a group."""
+    groups = json.loads((ETC / "hosts.json").read_text())["all"]["children"]
+    return {name: host["address"] for name, host in groups[group]["hosts"].items()}
+
+
+def put(path: Path, text: str) -> None:
+    """Puts a file in place at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def run(*command: str) -> str:
+    """What a program prints.
+
+    Raises:
+        Refused: If it fails, with the last line that it told.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        told = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
+        raise Refused(f"`{' '.join(command)}`: {told[-1]}")
+    return done.stdout
+
+
+def servers() -> str:
+    """HAProxy's backends: a slot, and the slot as a canary, whose requests the other one takes if it is gone."""
+    replicas = described()["replicas"] if (ETC / "release.json").exists() else 1
+    names = [(f"{name}-{n}", host, n) for name, host in addresses("servers").items() for n in range(1, replicas + 1)]
+    lines = ["# Written by `host.py configure`."]
+    for slot, other in OTHER.items():
+        lines += ["", f"backend {slot} from slot"]
+        lines += [f"    server {name} {host}:{PORTS[slot] + n}" for name, host, n in names]
+        lines += ["", f"backend {slot}-canary from canary"]
+        lines += [f"    server {name} {host}:{PORTS[slot] + n} track {slot}/{name}" for name, host, n in names]
+        lines += [
+            f"    server {other}-{name} {host}:{PORTS[other] + n} track {other}/{name} backup"
+            for name, host, n in names
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def configure(check: bool) -> int:
+    """Writes what HAProxy and Prometheus read on the balancer; what a rollout changes, only if it is not there."""
+    certificate = ETC / "secrets/tls.pem"
+    # Removed too, because a reload keeps the variables of the process that it replaces.
+    tls = f"setenv TLS {certificate}" if certificate.exists() else "unsetenv TLS"
+    wanted = {
+        HAPROXY / "certificate.cfg": f"# Written by `host.py configure`.\nglobal\n    {tls}\n",
+        HAPROXY / "servers.cfg": servers(),
+    }
+    first = {STATE / "slots.map": MAP, STATE / "targets.json": "[]\n"}
+    wanted.update({path: text for path, text in first.items() if not path.exists()})
+    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    for path in changed if not check else []:
+        put(path, wanted[path])
+        print(path)
+    return int(check and bool(changed))
+
+
+def environment(slot: str) -> dict[str, str]:
+    """The variables of a slot on this server; none if it is empty."""
+    path = ETC / f"{slot}.env"
+    return dict(line.split("=", 1) for line in path.read_text().splitlines()) if path.exists() else {}
+
+
+def own_address() -> str:
+    """The address of this server among those of hosts.json."""
+    for address in addresses("servers").values():
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe,
+        ):
+            probe.bind((address, 0))
+            return address
+    raise Refused("no address of the servers in hosts.json is one of this host")
+
+
+def idle(release: str) -> str:
+    """The slot for a release, as the balancer says.
+
+    Raises:
+        Refused: If the release was rolled back, or another one is on its way.
+    """
+    (balancer,) = addresses("balancer").values()
+    url = f"http://{balancer}:8404/slots"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            slots = json.loads(answer.read())
+    except (OSError, ValueError) as error:
+        raise Refused(f"the balancer does not answer at {url}: {getattr(error, 'reason', error)}") from None
+    if slots["refused"] == release:
+        raise Refused(f"{release} was rolled back: release another one, or run `rollout.py again` on the balancer")
+    if slots["candidate"] not in ("-", release) and slots["until"] > time.time():
+        raise Refused(f"{slots['candidate']} is on its way: wait for its end, or abort it")
+    return OTHER[slots["stable"]]
+
+
+def units(slot: str) -> dict[str, bool]:
+    """The units of a slot that systemd knows, and whether they are active."""
+    listed = run("systemctl", "list-units", "--all", "--plain", "--no-legend", f"model@{slot}-*.service")
+    return {words[0]: words[2] == "active" for words in map(str.split, listed.splitlines())}
+
+
+def prepare(check: bool) -> int:
+    """Runs the release on this server: in the slot that has it, or in the one that is idle."""
+    spec = described()
+    release = spec["release"]
+    having = [slot for slot in PORTS if environment(slot).get("SERVICE_RELEASE") == release]
+    slot = having[0] if having else idle(release)
+    before, known = environment(slot), units(slot)
+    wanted = [f"model@{slot}-{n}.service" for n in range(1, spec["replicas"] + 1)]
+    start = [unit for unit in wanted if not having or not known.get(unit)]
+    stop = [unit for unit in known if unit not in wanted or not having]
+    if check:
+        return int(bool(start or [unit for unit in stop if known[unit]]))
+    if start:
+        pull(spec["image"])
+    if stop:
+        run("systemctl", "disable", "--now", *stop)
+    if not having:
+        values = {"IMAGE": spec["image"], "MEMORY": spec["memory"], "ADDRESS": own_address()}
+        values.update(SERVICE_RELEASE=release, SERVICE_MODEL_SHA256=spec["model"]["sha256"])
+        put(ETC / f"{slot}.env", "".join(f"{name}={value}\n" for name, value in values.items()))
+        print(ETC / f"{slot}.env")
+    try:
+        for unit in start:
+            run("systemctl", "enable", "--now", unit)
+            print(f"started {unit}")
+    except Refused as failed:
+        told = run("journalctl", "--unit", unit, "--output", "cat", "--lines", "100").splitlines()
+        reasons = [line for line in told if line.startswith("error: ")] or [f"error: {failed}"]
+        if not having:
+            run("systemctl", "disable", "--now", *start)
+            (ETC / f"{slot}.env").unlink()
+        raise Refused(f"{release} does not start: {reasons[-1].split(': ', 1)[1]}") from None
+    old = before.get("IMAGE")
+    if old and old not in (spec["image"], environment(OTHER[slot]).get("IMAGE")):
+        with contextlib.suppress(Refused):  # somebody else may use it
+            run("podman", "rmi", old)
+    return 0
+
+
+def pull(image: str) -> None:
+    """Brings an image here, unless it is here."""
+    with contextlib.suppress(Refused):
+        run("podman", "image", "exists", image)
+        return
+    logins = ETC / "secrets/registry.json"
+    run("podman", "pull", "--quiet", *(["--authfile", str(logins)] if logins.exists() else []), image)
+
+
+def ready(instance: str) -> int:
+    """Waits until a container answers that it is ready with the release of its slot."""
+    slot, number = instance.split("-")
+    values = environment(slot)
+    url = f"http://{values['ADDRESS']}:{PORTS[slot] + int(number)}/readyz"
+    end, told = time.monotonic() + START, ""
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.headers.get("x-release") == values["SERVICE_RELEASE"]:
+                    return 0
+                told = f"it is release {answer.headers.get('x-release')}"
+        except urllib.error.HTTPError as error:
+            told = error.read().decode(errors="replace").strip()[:200]
+        except OSError as error:
+            told = str(getattr(error, "reason", error))
+        time.sleep(0.1)
+    raise Refused(f"{instance} is not ready with {values['SERVICE_RELEASE']} after {START:.0f} s: {told}")
+
+
+def main() -> int:
+    """Runs a command; 1 if it fails, or if there is something to do with --check."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for function in (configure, prepare):
+        command = commands.add_parser(function.__name__, help=function.__doc__)
+        command.add_argument("--check", action="store_true", help="change nothing; 1 if there is something to do")
+        command.set_defaults(function=function)
+    commands.add_parser("ready", help=ready.__doc__).add_argument("instance", help="such as blue-1")
+    given = parser.parse_args()
+    try:
+        return int(ready(given.instance) if given.command == "ready" else given.function(given.check))
+    except (Refused, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
