@@ -20,11 +20,11 @@ import re
 import socket
 import sys
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,11 @@ def containers(slot: str, replicas: int) -> dict[str, str]:
     }
 
 
-def get(url: str) -> tuple[int, str, str]:
-    """Status, header x-release and body of an answer; status 0 if there is none."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return answer.status, answer.headers.get("x-release", ""), answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, "", ""
-    except (OSError, ValueError):
-        return 0, "", ""
+def get(url: str) -> tuple[str, str]:
+    """Header x-release and body of an answer 200; both are empty without one."""
+    with contextlib.suppress(OSError, ValueError, HTTPException), urllib.request.urlopen(url, timeout=2) as answer:
+        return answer.headers.get("x-release", ""), answer.read().decode()
+    return "", ""
 
 
 def write(path: Path, text: str) -> None:
@@ -89,36 +85,16 @@ def slots() -> dict[str, str]:
     return dict(line.split(" ", 1) for line in MAP.read_text().splitlines()) if MAP.exists() else {}
 
 
-@contextlib.contextmanager
-def alone(work: str, patience: float = 0) -> Iterator[None]:
-    """Holds the lock of everything that changes the state; waits for it as long as is said."""
-    end = time.monotonic() + patience
-    with (STATE / "lock").open("a+") as lock:
-        lock.seek(0)
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise Refused(f"`{lock.read()}` is under way: wait for its end, or abort it") from None
-                time.sleep(0.02)
-        lock.truncate(0)
-        lock.write(f"rollout.py {work}")
-        lock.flush()
-        yield
-
-
 def judge(release: str) -> list[dict[str, Any]] | None:
     """The verdicts on a release, with the numbers behind them; None if Prometheus does not answer."""
     selector = f'__name__=~"rollout:({"|".join(NUMBERS)})",release="{release}"'
-    status, _, body = get(f"{PROMETHEUS}/api/v1/query?query={urllib.parse.quote('{' + selector + '}')}")
+    _, body = get(f"{PROMETHEUS}/api/v1/query?query={urllib.parse.quote('{' + selector + '}')}")
     gates: dict[str, dict[str, Any]] = {}
-    for series in json.loads(body)["data"]["result"] if status == 200 else []:
+    for series in json.loads(body)["data"]["result"] if body else []:
         gate, value = series["metric"]["gate"], float(series["value"][1])
         numbers = gates.setdefault(gate, {"gate": gate, **dict.fromkeys(NUMBERS, 0)})
         numbers[series["metric"]["__name__"].split(":")[1]] = round(value) if math.isfinite(value) else 0
-    return [gates[gate] for gate in sorted(gates)] if status == 200 else None
+    return [gates[gate] for gate in sorted(gates)] if body else None
 
 
 def worded(verdicts: list[dict[str, Any]] | None) -> str:
@@ -128,8 +104,8 @@ def worded(verdicts: list[dict[str, Any]] | None) -> str:
     texts = []
     for each in verdicts:
         lacks = f" of {each['requests'] + each['needed']} requests needed" if each["needed"] > 0 else " requests"
-        word = {1: "good", 0: "undecided", -1: "bad"}[each["verdict"]]
-        texts.append(f"{each['gate']} {word}: {each['requests']}{lacks}, {each['bad']} bad")
+        numbers = f": {each['requests']}{lacks}, {each['bad']} bad" if each["requests"] else ""
+        texts.append(each["gate"] + {1: " good", 0: " undecided", -1: " bad"}[each["verdict"]] + numbers)
     return "; ".join(texts) or "no verdicts"
 
 
@@ -206,7 +182,7 @@ class Rollout:
     def lacking(self, release: str) -> list[str]:
         """The containers of the other slot that are not ready with a release."""
         asked = containers(OTHER[self.stable], self.replicas).items()
-        return [name for name, address in asked if get(f"http://{address}/readyz")[:2] != (200, release)]
+        return [name for name, address in asked if get(f"http://{address}/readyz")[0] != release]
 
     def swap(self, event: str) -> str:
         """Makes the other slot the stable one; gives the event."""
@@ -232,10 +208,10 @@ class Rollout:
     def advance(self) -> str:
         """Decides what is next; gives the event, or nothing."""
         spent, verdicts = time.time() - self.since, judge(self.candidate)
+        lacking = self.lacking(self.candidate)
         if ASKED.exists():
             return self.back("aborted by hand")
         if self.state == "preparing":
-            lacking = self.lacking(self.candidate)
             first = self.stable not in self.releases  # nothing to compare with, nobody to protect
             if not lacking and (first or verdicts is not None):
                 return self.enter(len(self.steps) if first else 0)
@@ -244,12 +220,13 @@ class Rollout:
         step = self.steps[self.step]
         bad = [each for each in verdicts or [] if each["verdict"] < 0]
         good = {each["gate"] for each in verdicts or [] if each["verdict"] > 0}
-        if bad:
-            return self.back(worded(bad))
-        if verdicts is not None and spent >= pause(step) and ("analysis" not in step or {"errors", "slow"} <= good):
+        if bad or len(lacking) == len(containers("blue", self.replicas)):
+            return self.back(worded(bad) if bad else f"no container is ready: {', '.join(lacking)}")
+        decided = verdicts is not None and not lacking and ("analysis" not in step or {"errors", "slow"} <= good)
+        if decided and spent >= pause(step):
             return self.enter(self.step + 1)
-        late = spent > pause(step) + self.deadline
-        return self.back(f"undecided after {self.deadline} s: {worded(verdicts)}") if late else ""
+        why = f"undecided after {self.deadline} s: {', '.join(lacking) or worded(verdicts)}"
+        return self.back(why) if spent > pause(step) + self.deadline else ""
 
     def begin(self, release: str) -> None:
         """Begins with a release, unless it serves all requests or ran on since it did."""
@@ -269,13 +246,32 @@ class Rollout:
         self.save(f"preparing: {release}")
 
 
-def run(release: str, check: bool) -> int:
-    """Rolls a release out, or goes on with it; 0 if it serves all requests at the end."""
-    expired, rollout = float(slots().get("until", 0)) < time.time(), Rollout.load()
+@contextlib.contextmanager
+def alone(work: str, patience: float = 0) -> Iterator[Rollout]:
+    """Holds the lock of everything that changes the state; waits for it as long as is said."""
+    end = time.monotonic() + patience
+    with (STATE / "lock").open("a+") as lock:
+        lock.seek(0)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise Refused(f"`{lock.read()}` is under way: wait for its end, or abort it") from None
+                time.sleep(0.02)
+        lock.truncate(0)
+        lock.write(f"rollout.py {work}")
+        lock.flush()
+        yield Rollout.load()
+
+
+def run(release: str, check: bool) -> None:
+    """Rolls a release out, or goes on with it."""
+    expired, now = float(slots().get("until", 0)) < time.time(), Rollout.load()
     if check:
-        return int(release not in (rollout.releases.get(rollout.stable), "" if expired else rollout.candidate))
-    with alone(f"run {release}"):
-        rollout = Rollout.load()
+        sys.exit(release not in (now.releases.get(now.stable), "" if expired else now.candidate))
+    with alone(f"run {release}") as rollout:
         if rollout.candidate and (rollout.candidate != release or (expired and rollout.share)):
             rollout.save(rollout.back(f"the controller was away for more than {EXPIRY} s"))
         if not rollout.candidate:
@@ -283,24 +279,21 @@ def run(release: str, check: bool) -> int:
             rollout.begin(release)
         while rollout.candidate:
             rollout.publish()
-            event = rollout.advance()
+            event, end = rollout.advance(), time.monotonic() + TICK
             if event:
                 rollout.save(event)
-            end = time.monotonic() + TICK
             while not event and not ASKED.exists() and time.monotonic() < end:
                 time.sleep(0.05)
         rollout.settle()
-    if rollout.releases[rollout.stable] != release:
+    if rollout.releases.get(rollout.stable) != release:
         raise Refused(f"{release} was rolled back: {rollout.reason}")
-    return 0
 
 
 def abort() -> None:
     """Takes the share of a rollout away, by its controller or without one."""
     if Rollout.load().candidate:
         write(ASKED, "")
-        with alone("abort", PATIENCE):
-            rollout = Rollout.load()
+        with alone("abort", PATIENCE) as rollout:
             if rollout.candidate:
                 rollout.save(rollout.back("aborted by hand"))
             rollout.settle(PATIENCE)
@@ -308,15 +301,12 @@ def abort() -> None:
 
 def undo() -> None:
     """Gives all requests back to the release before, which has run on."""
-    with alone("undo"):
-        rollout = Rollout.load()
-        undone, other = rollout.releases.get(rollout.stable, ""), OTHER[rollout.stable]
-        if not rollout.previous:
+    with alone("undo") as rollout:
+        undone, other, before = rollout.releases.get(rollout.stable, ""), OTHER[rollout.stable], rollout.previous
+        if not before:
             raise Refused(f"nothing to undo: {other} does not hold a release that has served all requests")
-        if len(rollout.lacking(rollout.previous)) == len(containers(other, rollout.replicas)):
-            raise Refused(
-                f"{rollout.previous} does not run: on the servers, `systemctl start model@{other}-1`; then undo"
-            )
+        if len(rollout.lacking(before)) == len(containers(other, rollout.replicas)):
+            raise Refused(f"{before} does not run: `systemctl start model@{other}-1` on the servers, then undo")
         event = rollout.swap(f"aborting: {undone} is undone by hand")
         rollout.state, rollout.reason, rollout.refused, rollout.previous = "aborting", "undone by hand", undone, ""
         rollout.save(event)
@@ -325,8 +315,7 @@ def undo() -> None:
 
 def again() -> None:
     """Lets the release be tried again that was rolled back last."""
-    with alone("again"):
-        rollout = Rollout.load()
+    with alone("again") as rollout:
         rollout.refused = ""
         rollout.save("the release that was rolled back may be tried again")
         rollout.settle(PATIENCE)
@@ -340,34 +329,33 @@ def status(as_json: bool) -> None:
     told["share"] = int(served["share"]) if told["until"] > time.time() else 0
     verdicts = judge(rollout.candidate) if rollout.candidate else []
     lines = history.read_text().splitlines()[-10:] if history.exists() else []
-    told.update(verdicts=verdicts or [], history=[json.loads(line) for line in lines])
-    if as_json:
-        return print(json.dumps(told))
-    print(f"{rollout.state}: {rollout.stable} serves {rollout.releases.get(rollout.stable, 'nothing')}", end="")
+    told.update(verdicts=verdicts or [], told=worded(verdicts), history=[json.loads(line) for line in lines])
+    texts = [f"{rollout.state}: {rollout.stable} serves {told['release'].get(rollout.stable, 'nothing')}"]
     if rollout.candidate:
-        at = f", step {rollout.step + 1} of {len(rollout.steps)}" if rollout.state == "step" else ""
-        print(f"; {told['share'] / 100:g} % of requests go to {rollout.candidate}{at}\n{worded(verdicts)}", end="")
-    print(f"\n{rollout.reason}" if rollout.reason else "")
+        at = f"step {rollout.step + 1} of {len(rollout.steps)}" if rollout.state == "step" else "not ready yet"
+        texts += [f"{rollout.candidate}: {told['share'] / 100:g} % of requests, {at}", told["told"]]
+    print(json.dumps(told) if as_json else "\n".join([*texts, *filter(None, [rollout.reason])]))
 
 
 def main() -> int:
     """Runs a command; 1 if it is refused or the release was rolled back, 3 if a controller is to be started again."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run", help=run.__doc__)
-    running.add_argument("release")
-    running.add_argument("--check", action="store_true", help="change nothing; 1 if there is something to do")
-    commands.add_parser("status", help=status.__doc__).add_argument("--json", action="store_true")
-    for function in (abort, undo, again):
-        commands.add_parser(function.__name__, help=function.__doc__).set_defaults(function=function)
+    parser.add_argument("command", choices=("run", "status", "abort", "undo", "again"))
+    parser.add_argument("release", nargs="?", default="", help="of `run`")
+    parser.add_argument("--check", action="store_true", help="of `run`: change nothing; 1 if there is something to do")
+    parser.add_argument("--json", action="store_true", help="of `status`: all of it, for a program")
     given = parser.parse_args()
     try:
-        if given.command == "run":
-            return run(given.release, given.check)
-        given.function() if given.command != "status" else status(given.json)
-    except (Refused, OSError) as error:
+        if given.command in ("run", "status"):
+            run(given.release, given.check) if given.command == "run" else status(given.json)
+        else:
+            {"abort": abort, "undo": undo, "again": again}[given.command]()
+    except Refused as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1 if isinstance(error, Refused) else 3
+        return 1
+    except (OSError, ValueError, KeyError) as error:
+        print(f"error: {error!r}: the controller goes on when it is started again", file=sys.stderr)
+        return 3
     return 0
 
 

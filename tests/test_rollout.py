@@ -1,0 +1,447 @@
+"""The controller of rollouts with the real HAProxy, the real Prometheus and the project's gates.
+
+Numbers of cases are those of the study of deliveries. Steps take seconds here, scrapes and rules one.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from clusters import wait_until
+from conftest import TEMPLATE, execute
+from debian import apt_install
+from hammer import Hammer
+from processes import kill, running
+from scipy.stats import binom
+
+# What takes minutes on hosts takes seconds here: how long a candidate has to be bad (two scrapes), and how long the
+# share of a controller lasts that is away.
+HOLD, EXPIRY = 2, 5
+DELIVERY = TEMPLATE / "src/{{cookiecutter.package}}/harness/delivery"
+ANALYSIS = {"analysis": {"templates": [{"templateName": "gates"}]}}
+CANARY = [{"setWeight": 10}, {"pause": {"duration": "2s"}}, ANALYSIS]
+BLUE, GREEN = 3101, 3201
+JSON_HEAD = b"POST /predict HTTP/1.1\r\nContent-Type: application/json\r\n"
+PLANTED = [(JSON_HEAD, b'{"instances": [[0]]}')]
+
+
+@dataclass
+class Stack:
+    """A balancer and a server on one address of the loopback interface.
+
+    Attributes:
+        root: What ROLLOUT_ROOT names.
+        address: The address, of this stack alone: the ports of a host are fixed.
+        containers: What runs in place of containers, by port.
+    """
+
+    root: Path
+    address: str
+    resources: ExitStack
+    containers: dict[int, "subprocess.Popen[Any]"] = field(default_factory=dict)
+    programs: dict[str, "subprocess.Popen[Any]"] = field(default_factory=dict)
+    releases: int = 0
+
+    @property
+    def service(self) -> tuple[str, int]:
+        return self.address, 8080
+
+    @property
+    def state(self) -> Path:
+        return self.root / "var/lib/model"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "ROLLOUT_ROOT": str(self.root), "ROLLOUT_PROMETHEUS": f"http://{self.address}:9090"}
+
+    def command(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Runs a command of rollout.py or host.py, as the host does."""
+        file = "host.py" if words[0] in ("configure", "prepare", "ready") else "rollout.py"
+        done = execute(sys.executable, self.root / file, *words, cwd=self.root, env=dict(self.env), check=check)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def status(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return content
+
+    def now(self) -> dict[str, Any]:
+        """What `status` tells, from its files: it is asked often."""
+        content: dict[str, Any] = json.loads((self.state / "rollout.json").read_text())
+        content["release"] = content.pop("releases")
+        served = dict(line.split() for line in (self.state / "slots.map").read_text().splitlines())
+        until = int(served["until"])
+        return {**content, "until": until, "share": int(served["share"]) if until > time.time() else 0}
+
+    def describe(self, release: str, steps: list[dict[str, Any]], deadline: int = 60, replicas: int = 1) -> None:
+        """Writes release.json, as Ansible and Puppet do."""
+        spec = {"release": release, "image": "x@sha256:0", "model": {"sha256": "0" * 64}, "replicas": replicas,
+                "memory": "512Mi", "deadlineSeconds": deadline, "steps": steps}
+        (self.root / "etc/model/release.json").write_text(json.dumps({"kind": "Release", "spec": spec}))
+
+    def start(self, name: str) -> None:
+        """Starts a program of the balancer, again if it has run."""
+        if name == "haproxy":
+            command: tuple[str | Path, ...] = ("/usr/sbin/haproxy", "-db", "-f", self.root / "etc/haproxy")
+            url = f"http://{self.address}:8404/slots"
+        else:
+            command = ("prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=series",
+                       f"--web.listen-address={self.address}:9090")
+            url = f"http://{self.address}:9090/-/ready"
+        log = (self.root / f"{name}.log").open("ab")
+        self.programs[name] = self.resources.enter_context(
+            running(*command, cwd=self.root, stdout=log, stderr=subprocess.STDOUT)
+        )
+        try:
+            answers(url)
+        except AssertionError:
+            pytest.fail((self.root / f"{name}.log").read_text()[-3000:])
+
+    def plant(self, slot: str, fail: float = 0, slow: float = 0, release: str = "") -> str:
+        """Runs a release in a slot, a new one unless it is named, with planted faults; gives its name."""
+        self.releases += 1
+        release = release or f"{self.releases:012x}"
+        port = {"blue": BLUE, "green": GREEN}[slot]
+        words = (self.address, str(port), release, release, str(fail), str(slow))
+        self.contain(port, running(sys.executable, Path(__file__).parent / "planted.py", *words, cwd=self.root))
+        return release
+
+    def contain(self, port: int, process: Any) -> None:
+        """Lets a process take the place of the container of a port."""
+        old = self.containers.pop(port, None)
+        if old is not None:
+            kill(old)
+            old.wait()
+        self.containers[port] = self.resources.enter_context(process)
+        answers(f"http://{self.address}:{port}/readyz")
+
+    @contextmanager
+    def controller(self, release: str) -> Iterator["subprocess.Popen[str]"]:
+        """Runs the controller, as its unit does."""
+        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with running(
+            sys.executable, self.root / "rollout.py", "run", release, cwd=self.root, env=self.env, **options
+        ) as process:
+            yield process
+
+    @contextmanager
+    def rollout(
+        self, steps: list[dict[str, Any]], fail: float = 0, slow: float = 0, deadline: int = 60
+    ) -> Iterator["subprocess.Popen[str]"]:
+        """Rolls a new release out with planted faults, until the end of the block at most."""
+        release = self.plant(self.idle(), fail, slow)
+        self.describe(release, steps, deadline)
+        with self.controller(release) as process:
+            yield process
+        self.command("abort")
+
+    def until(self, seconds: float = 30, **wanted: Any) -> float:
+        """Waits until the status has values; gives the time."""
+        wait_until(lambda: wanted.items() <= self.now().items(), f"{wanted}: {self.now()}", seconds)
+        return time.time()
+
+    def shares(self, since: float) -> list[tuple[float, float]]:
+        """When which share began, of 1, as the history tells."""
+        lines = map(json.loads, (self.state / "history.jsonl").read_text().splitlines())
+        return [(line["time"], line["share"] / 10_000) for line in lines if line["time"] >= since]
+
+    def hammer(self, clients: int = 8, pause: float = 0.01, most: int = 20_000) -> Hammer:
+        """Clients of the service: a few hundred requests a second, unless said otherwise."""
+        return Hammer(self.service, PLANTED, clients, most, pause)
+
+    def idle(self) -> str:
+        """The slot that is not stable."""
+        return {"blue": "green", "green": "blue"}[self.now()["stable"]]
+
+
+def answers(url: str) -> None:
+    """Waits until an address answers 200."""
+
+    def asked() -> bool:
+        try:
+            return httpx.get(url, timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    wait_until(asked, url, 10)
+
+
+@pytest.fixture(scope="module")
+def stack(tools: Path) -> Iterator[Stack]:
+    """A running balancer with Prometheus; the first release serves all requests."""
+    if not shutil.which("haproxy", path="/usr/sbin:/usr/bin"):
+        apt_install("haproxy")
+    parts = random.SystemRandom()
+    address = f"127.{parts.randint(1, 254)}.{parts.randint(0, 255)}.{parts.randint(1, 254)}"
+    with ExitStack() as resources:
+        root = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="rollout-")))
+        for folder in ("etc/model", "etc/haproxy", "var/lib/model", "run/haproxy"):
+            (root / folder).mkdir(parents=True)
+        children = {"balancer": {"hosts": {"lb": {"address": address}}}, "servers": {"hosts": {"app": {"address": address}}}}
+        (root / "etc/model/hosts.json").write_text(json.dumps({"all": {"children": children}}))
+        config = (TEMPLATE / "deploy/hosts/haproxy.cfg").read_text()
+        for old, new in (
+            ("/var/lib/model", f"{root}/var/lib/model"),
+            ("/run/haproxy", f"{root}/run/haproxy"),
+            ("bind :80\n", f"bind {address}:8080\n"),
+            ("bind :8404\n", f"bind {address}:8404\n"),
+            ("    user haproxy\n    group haproxy\n", ""),
+            ("    log /dev/log local0 notice\n", ""),
+        ):
+            assert old in config
+            config = config.replace(old, new)
+        (root / "etc/haproxy/haproxy.cfg").write_text(config)
+        gates = yaml.safe_load((TEMPLATE / "deploy/gates.yaml").read_text())["spec"]
+        (root / "gates.yml").write_text(yaml.safe_dump(gates).replace("[6s]", f"[{HOLD}s]"))
+        program = (DELIVERY / "rollout.py").read_text()
+        assert "\nEXPIRY = 15 " in program
+        (root / "rollout.py").write_text(program.replace("\nEXPIRY = 15 ", f"\nEXPIRY = {EXPIRY} "))
+        shutil.copy(DELIVERY / "host.py", root)
+        scrape = {"job_name": "model", "file_sd_configs": [{"files": ["var/lib/model/targets.json"], "refresh_interval": "1s"}]}
+        times = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        (root / "prometheus.yml").write_text(
+            yaml.safe_dump({"global": times, "rule_files": ["gates.yml"], "scrape_configs": [scrape]})
+        )
+        made = Stack(root, address, resources)
+        told = made.command("configure").stdout.split()
+        assert [Path(path).name for path in told] == ["certificate.cfg", "servers.cfg", "slots.map", "targets.json"]
+        assert made.command("configure").stdout == ""
+        made.start("haproxy")
+        made.start("prometheus")
+        first = made.plant("green")
+        made.describe(first, CANARY)
+        assert "promoting" in made.command("run", first).stdout
+        yield made
+
+
+def ended(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str]:
+    """Exit status of a controller, and what it told."""
+    output, errors = process.communicate(timeout=seconds)
+    assert "Traceback" not in errors, errors
+    return process.returncode, output + errors
+
+
+def failed(hammer: Hammer) -> list[Any]:
+    return [answer for answer in hammer.answers if answer.status != 200]
+
+
+def served(hammer: Hammer, since: float = 0, until: float = float("inf")) -> Counter[str]:
+    """How many answers each version gave to requests that began and ended within a time."""
+    return Counter(answer.version for answer in hammer.answers if since <= answer.begun and answer.ended <= until)
+
+
+def within(count: int, number: int, share: float) -> bool:
+    """Whether a count is within the 99.9 % interval of a binomial distribution."""
+    return bool(binom.ppf(0.0005, number, share) <= count <= binom.ppf(0.9995, number, share))
+
+
+@pytest.mark.parametrize(
+    ("fail", "slow", "pause", "limit", "gate"),
+    [(1, 0, 0.4, 15, "errors"), (0.05, 0, 0.02, 60, "errors"), (0, 0.5, 0.02, 60, "slow")],
+    ids=["fails always", "fails at times", "slow"],
+)
+def test_2_a_bad_canary_loses_its_share(
+    stack: Stack, fail: float, slow: float, pause: float, limit: float, gate: str
+) -> None:
+    """20 requests a second if it always fails; more for what needs more evidence, which would take minutes."""
+    with stack.hammer(pause=pause).running() as hammer, stack.rollout(CANARY, fail, slow) as process:
+        code, told = ended(process)
+        gone = time.time()
+        stable, candidate = (stack.now()["release"][slot] for slot in (stack.now()["stable"], stack.idle()))
+        asked = served(hammer)
+        wait_until(lambda: sum(served(hammer, gone).values()) > 20, "answers")
+    assert code == 1
+    reason = stack.now()["reason"]
+    assert re.search(rf"{gate} bad: \d+ requests, \d+ bad", reason), told
+    assert f"error: {candidate} was rolled back: {reason}" in told
+    assert set(served(hammer, gone)) == {stable}, "the canary still answers"
+    bad = [a for a in hammer.answers if a.status != 200 or a.ended - a.begun > 0.14]
+    assert min(a.begun for a in bad) > gone - limit
+    # Clients saw at most its share of the requests of that time; a slow one was slow for half of them.
+    since = stack.shares(0)[-6:][0][0]
+    number = len([a for a in hammer.answers if since <= a.begun <= gone])
+    assert len(bad) <= binom.ppf(0.9995, number, 0.1), (len(bad), number)
+    assert stack.command("run", candidate, check=False).returncode == 1, "it would be tried again by each run of Puppet"
+    assert asked
+
+
+def test_3_a_killed_canary_costs_no_request(stack: Stack) -> None:
+    steps = [{"setWeight": 50}, {"pause": {"duration": "30s"}}]
+    with stack.hammer().running() as hammer, stack.rollout(steps) as process:
+        candidate = stack.idle()
+        stack.until(share=5000)
+        wait_until(lambda: len(served(hammer)) == 2, "an answer of the canary")
+        kill(stack.containers[{"blue": BLUE, "green": GREEN}[candidate]])
+        killed = time.time()
+        code, told = ended(process, 15)
+        assert time.time() - killed < 15
+    assert code == 1 and re.search("alive bad|no container is ready: app-1", told)
+    assert failed(hammer) == []
+    assert len(served(hammer, killed)) == 1
+
+
+def test_4_a_killed_controller_goes_on_where_it_was(stack: Stack) -> None:
+    steps = [{"setWeight": 10}, {"pause": {"duration": "2s"}}, {"setWeight": 60}, {"pause": {"duration": "2s"}}, ANALYSIS]
+    moments, kills, stable = random.Random(4), 0, stack.now()["stable"]
+    with stack.hammer(pause=0.02).running() as hammer:
+        while kills < 20:
+            release = stack.plant(stack.idle())
+            stack.describe(release, steps)
+            begun = time.time()
+            while True:
+                with stack.controller(release) as process:
+                    try:
+                        code, told = ended(process, moments.uniform(0.1, 0.9))
+                        break
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+                        kills += 1
+                now = stack.now()
+                assert now["state"] in ("idle", "warm", "preparing", "step", "promoting"), str(now)
+            assert code == 0, told
+            shares = [share for _, share in stack.shares(begun)]
+            assert sorted(set(shares)) == [0, 0.1, 0.6] and stack.now()["state"] == "warm"
+            assert stack.now()["stable"] != stable
+            stable = stack.now()["stable"]
+        assert failed(hammer) == []
+
+        # And one that does not come back: from the second on that is in the map, nobody else answers.
+        with stack.rollout([{"setWeight": 50}, {"pause": {"duration": "60s"}}]) as process:
+            stack.until(share=5000)
+            process.kill()
+            until = stack.now()["until"]
+            assert until - time.time() <= EXPIRY
+            old = stack.now()["release"][stable]
+            wait_until(lambda: time.time() > until and sum(served(hammer, until).values()) > 50, "answers")
+            assert len(served(hammer, until - 1)) >= 1 and set(served(hammer, until)) == {old}
+            assert stack.now()["share"] == 0 and stack.now()["state"] == "step"
+            again = stack.command("run", stack.now()["candidate"], check=False)
+            assert again.returncode == 1 and f"the controller was away for more than {EXPIRY} s" in again.stderr
+    assert failed(hammer) == []
+
+
+def test_5_a_killed_balancer_is_back_with_the_same_share(stack: Stack) -> None:
+    with stack.hammer(clients=4).running() as hammer, stack.rollout([{"setWeight": 50}, {"pause": {"duration": "60s"}}]):
+        stack.until(share=5000)
+        kill(stack.programs["haproxy"])
+        killed = time.time()
+        stack.start("haproxy")
+        back = time.time()
+        assert back - killed < 2
+        wait_until(lambda: sum(served(hammer, back).values()) > 400, "answers")
+        now = time.time()
+        asked = served(hammer, back, now)
+        candidate = stack.now()["candidate"]
+        assert within(asked[candidate], sum(asked.values()), 0.5), asked
+        assert all(answer.ended < back for answer in failed(hammer))
+
+
+def test_6_abort_and_undo(stack: Stack) -> None:
+    with stack.hammer().running() as hammer:
+        with stack.rollout([{"setWeight": 50}, {"pause": {"duration": "60s"}}]) as process:
+            stack.until(share=5000)
+            refused = stack.command("undo", check=False)
+            assert refused.returncode == 1 and "is under way: wait for its end, or abort it" in refused.stderr
+            stable = stack.now()["release"][stack.now()["stable"]]
+            begun = time.time()
+            stack.command("abort")
+            gone = time.time()
+            assert gone - begun < 1 and ended(process)[0] == 1
+            wait_until(lambda: sum(served(hammer, gone).values()) > 100, "answers")
+            assert set(served(hammer, gone)) == {stable} and stack.now()["reason"] == "aborted by hand"
+        assert "nothing to undo" in stack.command("undo", check=False).stderr
+
+        with stack.rollout([{"setWeight": 100}, {"pause": {"duration": "1s"}}]) as process:
+            assert ended(process)[0] == 0
+        undone = stack.now()["release"][stack.now()["stable"]]
+        begun = time.time()
+        stack.command("undo")
+        gone = time.time()
+        assert gone - begun < 2
+        wait_until(lambda: sum(served(hammer, gone).values()) > 100, "answers")
+        assert set(served(hammer, gone)) == {stable} and stack.now()["reason"] == "undone by hand"
+        assert "was rolled back: undone by hand" in stack.command("run", undone, check=False).stderr
+
+        # It may be tried again, and goes back where the release before is described again, which has run on.
+        stack.command("again")
+        stack.describe(undone, [{"setWeight": 100}])
+        stack.command("run", undone)
+        begun = time.time()
+        stack.describe(stable, CANARY)
+        assert "which has run on" in stack.command("run", stable).stdout
+        assert time.time() - begun < 2
+    assert failed(hammer) == []
+    port = {"blue": BLUE, "green": GREEN}[stack.idle()]
+    kill(stack.containers[port])
+    stack.containers[port].wait()
+    assert "does not run: on the servers, `systemctl start" in stack.command("undo", check=False).stderr
+
+
+def test_7_without_evidence_the_share_never_rises(stack: Stack) -> None:
+    steps = [{"setWeight": 10}, ANALYSIS, {"setWeight": 90}]
+    with stack.hammer(clients=1, pause=0.05).running(), stack.rollout(steps, deadline=8) as process:
+        stack.until(step=1)
+        words = r"10 % of requests, step 2 of 3\n.*errors undecided: \d+ of \d+ requests needed, 0 bad"
+        wait_until(lambda: re.search(words, stack.command("status").stdout), words, 8)
+        code, told = ended(process)
+        assert code == 1 and re.search(r"undecided after 8 s: .*errors undecided: \d+ of \d+ requests needed", told)
+    with stack.hammer(clients=2).running() as hammer, stack.rollout(steps, deadline=4) as process:
+        begun = stack.until(share=1000)
+        kill(stack.programs["prometheus"])
+        code, told = ended(process)
+        assert code == 1 and "undecided after 4 s: Prometheus does not answer at http" in told
+        assert {share for _, share in stack.shares(begun - 5)} <= {0, 0.1}
+    assert failed(hammer) == []
+    stack.start("prometheus")
+
+
+def test_9_one_at_a_time(stack: Stack) -> None:
+    with stack.rollout([{"setWeight": 50}, {"pause": {"duration": "60s"}}]):
+        stack.until(share=5000)
+        now = stack.now()
+        release, other = now["candidate"], "f" * 12
+        for wanted in (release, other):
+            refused = stack.command("run", wanted, check=False)
+            assert refused.returncode == 1 and f"`rollout.py run {release}` is under way" in refused.stderr
+        stack.command("run", release, "--check")
+        assert stack.command("run", other, "--check", check=False).returncode == 1
+        stack.describe(other, CANARY)
+        prepared = stack.command("prepare", check=False)
+        assert prepared.returncode == 1 and f"{release} is on its way: wait for its end, or abort it" in prepared.stderr
+        assert stack.now()["share"] == 5000
+    stable = stack.now()["release"][stack.now()["stable"]]
+    before = (stack.state / "history.jsonl").read_text()
+    stack.command("run", stable)
+    stack.command("run", stable, "--check")
+    assert (stack.state / "history.jsonl").read_text() == before
+    stack.describe(stable, [{"setWeight": 50}, {"experiment": {}}])
+    stack.describe("e" * 12, [{"setWeight": 50}, {"experiment": {}}])
+    unknown = stack.command("run", "e" * 12, check=False).stderr
+    assert "is none of the steps setWeight, pause and analysis" in unknown
+
+
+def test_14_a_broken_release_does_not_block_its_fix(stack: Stack) -> None:
+    now = stack.now()
+    stack.plant(now["stable"], fail=1, release=now["release"][now["stable"]])
+    steps = [{"setWeight": 50}, {"pause": {"duration": "1s"}}, ANALYSIS]
+    with stack.hammer(clients=16, pause=0.005).running() as hammer, stack.rollout(steps) as process:
+        code, told = ended(process)
+        assert code == 0, told
+    assert len(failed(hammer)) > 100
