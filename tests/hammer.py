@@ -77,9 +77,7 @@ class Hammer:
                 version = VERSION.search(content)
                 status = int(answered.split(b" ", 2)[1])
                 told = "" if status == 200 else content[:200].decode(errors="replace")
-                self.answers.append(
-                    Answer(begun, time.time(), status, version[1].decode() if version else "", told)
-                )
+                self.answers.append(Answer(begun, time.time(), status, version[1].decode() if version else "", told))
                 keep = keeps and b"connection: close" not in answered.lower()
             except (OSError, asyncio.IncompleteReadError) as error:
                 self.answers.append(Answer(begun, time.time(), 0, "", repr(error)))

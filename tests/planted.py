@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 RELEASE, VERSION = sys.argv[3:5]
 FAIL, SLOW = (float(share) for share in [*sys.argv[5:7], "0", "0"][:2])
@@ -24,7 +25,7 @@ class Service(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     lock = threading.Lock()
-    answered: Counter[tuple[str, int]] = Counter()  # endpoint, status
+    answered: ClassVar[Counter[tuple[str, int]]] = Counter()  # endpoint, status
     slow = 0
     chance = random.Random(0)
 

@@ -388,10 +388,13 @@ HOSTS = set(
     conf/delivery.yaml
     deploy/gates.yaml
     deploy/hosts.yaml
+    deploy/hosts/haproxy.cfg
     deploy/service.env
     make/delivery.mk
     src/<package>/harness/delivery/__init__.py
     src/<package>/harness/delivery/gates.py
+    src/<package>/harness/delivery/host.py
+    src/<package>/harness/delivery/rollout.py
     src/<package>/harness/delivery/settings.py
     src/<package>/harness/delivery/wald.py
     src/<package>/harness/delivery/write.py
