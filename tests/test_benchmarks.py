@@ -116,6 +116,18 @@ def test_alarms_of_drift(reproduced_project: BakedProject, tmp_path: Path) -> No
             assert days["1d beyond its loudest hour"] == wanted, name
 
 
+def test_gates_of_rollouts(bake: Callable[..., BakedProject], tmp_path: Path) -> None:
+    """Nor do these; false aborts and power of 10,000 rollouts are in decision 52."""
+    project = bake(scope="production", deploy="ansible").path
+    found = figures(tmp_path, "judging.py", project, "--rollouts", "300")
+    for gate in ("errors", "slow"):
+        assert found[f"{gate}: tolerable"]["bad, %"] <= 1.2
+        assert found[f"{gate}: intolerable"]["bad, %"] >= 98
+        assert found[f"{gate}: always"]["bad after"] == 10
+    assert found["shift, 10 classes: same"]["bad, %"] <= 1.2
+    assert found["shift, 10 classes: one answer alone"]["bad after"] <= 20
+
+
 def test_a_sweep_against_the_basic_launcher(
     quick_project: BakedProject, copy: Callable[[BakedProject], BakedProject], tmp_path: Path
 ) -> None:

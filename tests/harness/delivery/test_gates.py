@@ -242,6 +242,24 @@ CASES: dict[str, tuple[list[Series], dict[int, dict[str, int]]]] = {
         [target(STABLE, minutes((5, MOST)), bad=minutes((5, MOST))), target(CANARY, minutes((5, FEW)))],
         {15: verdicts(slow=0), 300: verdicts()},
     ),
+    "both fail after the candidate got more": (
+        [
+            target(STABLE, minutes((2, MOST), (3, 50)), bad=minutes((3, 0), (1, 25), (1, 0))),
+            target(CANARY, minutes((2, FEW), (3, 50)), bad=minutes((3, 0), (1, 25), (1, 0))),
+        ],
+        {185: verdicts(errors=0), 240: verdicts(errors=0), 300: verdicts(errors=0)},
+    ),
+    "all at once, after some requests": (
+        [target(STABLE, minutes((1, 20), (4, 0))), target(CANARY, minutes((1, 0), (4, 20)))],
+        {300: verdicts()},
+    ),
+    "all at once, and one of twenty fails": (
+        [
+            target(STABLE, minutes((1, 20), (4, 0))),
+            target(CANARY, minutes((1, 0), (4, 20)), bad=minutes((1, 0), (4, 1))),
+        ],
+        {140: verdicts(errors=-1)},
+    ),
     "no stable one": ([target(CANARY, minutes((5, FEW)))], {300: verdicts()}),
     "no stable one, and it fails": (
         [target(CANARY, minutes((1, FEW)), bad=minutes((1, 1)))],
@@ -337,6 +355,8 @@ def test_formulas_in_promql_are_those_of_python(workspace: Path, promtool: Path,
             assert (got["stable_requests"], got["stable_bad"]) == (stable, broken)
             assert (got["tolerable"], got["intolerable"]) == pytest.approx((p0, p1))
             assert got["likelihood_ratio"] == pytest.approx(ratio)
+            traffic = requests / (requests + stable)
+            assert got["compared_ratio"] == pytest.approx(wald.compared(0, bad, broken, traffic, p1 / p0, good))
             assert got["needed"] == (wald.needed(ratio, good, p0, p1) if good < ratio < worst else 0)
             # It was not bad at the scrape before.
             assert got["verdict"] == (ratio <= good)

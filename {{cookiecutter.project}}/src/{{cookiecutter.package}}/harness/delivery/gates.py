@@ -18,6 +18,7 @@ INTERVAL = "1s"  # between evaluations: a candidate that fails is seen with its 
 # scraped from the candidate first would blame it.
 HOLD = "6s"
 LONGEST = "1h"
+RECENT = "1m"  # in which the candidate's share of the traffic is measured
 
 ROLLOUT = "job, namespace, release"
 TARGET = "job, namespace, track, instance"
@@ -27,7 +28,8 @@ ERRORS, SLOW, SHIFT, ALIVE = "errors", "slow", "shift", "alive"
 REQUESTS, BAD, NEEDED, VERDICT = (f"rollout:{name}" for name in ("requests", "bad", "needed", "verdict"))
 STABLE_REQUESTS, STABLE_BAD = "rollout:stable_requests", "rollout:stable_bad"
 TOLERABLE, INTOLERABLE = "rollout:tolerable", "rollout:intolerable"
-RATIO = "rollout:likelihood_ratio"
+RATIO, COMPARED, WORSE = "rollout:likelihood_ratio", "rollout:compared_ratio", "rollout:worse"
+NEW_BAD, STABLE_NEW_BAD, TRAFFIC = "rollout:new_bad", "rollout:stable_new_bad", "rollout:traffic"
 ROWS, STABLE_ROWS, BOTH_ROWS = "rollout:rows", "rollout:stable_rows", "rollout:both_rows"
 EVIDENCE, PSI = "rollout:shift_evidence", "rollout:shift_psi"
 
@@ -74,6 +76,7 @@ def _of_counts(latency: float) -> list[Rule]:
     answered = _total(f"{promql.DURATION}_count{{{promql.FAST}}}")
     fast = _total(f'{promql.DURATION}_bucket{{{promql.FAST},le="{latency}"}}')
     total = "rollout:total_requests"
+    ours, theirs = (f"increase({name}[{RECENT}])" for name in (REQUESTS, STABLE_REQUESTS))
     # Bins of numbers are deciles of each version's own test split: their numbers are compared, not their ends.
     bins = f'label_replace({metrics.ROWS}{{kind="answer"}}, "bin", "$1", "bin", "([0-9]{{2}}) .*")'
     return [
@@ -87,6 +90,9 @@ def _of_counts(latency: float) -> list[Rule]:
         Rule(BAD, f"sum by (gate, {ROLLOUT}) ({_counted('bad', CANARY)})"),
         Rule(STABLE_REQUESTS, f"sum by (gate, {ROLLOUT}) ({_counted('requests', STABLE)})\nor 0 * {REQUESTS}"),
         Rule(STABLE_BAD, f"sum by (gate, {ROLLOUT}) ({_counted('bad', STABLE)})\nor 0 * {REQUESTS}"),
+        Rule(NEW_BAD, _new(CANARY)),
+        Rule(STABLE_NEW_BAD, f"{_new(STABLE)}\nor 0 * {REQUESTS}"),
+        Rule(TRAFFIC, f"{ours} / ({ours} + {theirs} > 0)\nor 0 * {REQUESTS} + 1"),
         Rule("rollout:counted_rows", f"sum by ({ROLLOUT}, bin) ({_counted('rows', CANARY)})", {"track": "canary"}),
         Rule("rollout:counted_rows", f"sum by ({ROLLOUT}, bin) ({_counted('rows', STABLE)})", {"track": "stable"}),
     ]
@@ -121,6 +127,12 @@ def _counted(counted: str, track: str) -> str:
     return f"{total} - {start} >= 0 or {total}"
 
 
+def _new(track: str) -> str:
+    """Bad requests since the last evaluation."""
+    total, start = (f"rollout:{name}_bad{{{track}}}" for name in ("total", "start"))
+    return f"sum by (gate, {ROLLOUT}) (clamp_min({total} - ({total} offset {INTERVAL} or {start}), 0))"
+
+
 def _of_requests(gate: str, shares: Shares, ratio: float) -> list[Rule]:
     """Shares that a sequential test tells apart, relative to the stable release."""
     bad, requests, tolerable = (f'{name}{{gate="{gate}"}}' for name in (STABLE_BAD, STABLE_REQUESTS, TOLERABLE))
@@ -140,14 +152,22 @@ def _of_requests(gate: str, shares: Shares, ratio: float) -> list[Rule]:
 def _of_ratio(gates: Gates) -> list[Rule]:
     """The sequential test of requests: its state, its verdict, and how many requests more a good release needs."""
     good, bad = wald.bounds(gates)
+    times = f"({INTOLERABLE} / {TOLERABLE})"
     step = f"ln((1 - {INTOLERABLE}) / (1 - {TOLERABLE}))"
     return [
         Rule(RATIO, f"{BAD} * ln({INTOLERABLE} / {TOLERABLE})\n+ ({REQUESTS} - {BAD}) * {step}"),
         Rule(
-            VERDICT,
-            f"({RATIO} <= bool {good:.9g})\n- (min_over_time({RATIO}[{HOLD}]) >= bool {bad:.9g})",
+            COMPARED,
+            f"clamp_min(\n  ({COMPARED} or 0 * {RATIO})\n  + {NEW_BAD} * ln({times})\n"
+            f"  - ({NEW_BAD} + {STABLE_NEW_BAD}) * ln(1 + ({times} - 1) * {TRAFFIC}),\n  {good:.9g}\n)",
         ),
-        Rule(NEEDED, f"ceil(clamp_min(({good:.9g} - {RATIO}) / {step}, 0))\n* ({RATIO} < bool {bad:.9g})"),
+        Rule(
+            WORSE,
+            f"({RATIO} >= bool {bad:.9g})\n"
+            f"* clamp_max(({COMPARED} >= bool {bad:.9g}) + ({TRAFFIC} > bool {wald.ALONE}), 1)",
+        ),
+        Rule(VERDICT, f"({RATIO} <= bool {good:.9g})\n- min_over_time({WORSE}[{HOLD}])"),
+        Rule(NEEDED, f"ceil(clamp_min(({good:.9g} - {RATIO}) / {step}, 0))\n* (1 - {WORSE})"),
     ]
 
 
