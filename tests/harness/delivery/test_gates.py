@@ -293,6 +293,12 @@ CASES: dict[str, tuple[list[Series], dict[int, dict[str, int]]]] = {
         ],
         {120: verdicts(errors=0), 125: verdicts(errors=0, alive=-1), 300: verdicts(alive=-1)},
     ),
+    "tried again, and was not started again": (
+        [WELL, target(CANARY, [*rising((12, FEW)), *[None] * 12, *minutes((4, FEW), start=130)],
+            bad=[*rising((12, FEW)), *[None] * 12, *minutes((4, 0), start=120)],
+            up=[*[1] * 13, *[None] * 12, *[1] * 49])],
+        {60: verdicts(errors=-1), 110: {}, 140: verdicts(errors=0, slow=0), 300: verdicts(errors=0)},
+    ),
     "tried again after it was aborted": (
         [WELL, target(CANARY, [*rising((12, FEW)), *[None] * 12, *minutes((4, FEW))],
             bad=[*rising((12, FEW)), *[None] * 12, *minutes((4, 0))],

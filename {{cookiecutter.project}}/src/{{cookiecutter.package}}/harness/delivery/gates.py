@@ -18,6 +18,7 @@ INTERVAL = "1s"  # between evaluations: a candidate that fails is seen with its 
 # scraped from the candidate first would blame it.
 HOLD = "6s"
 LONGEST = "1h"
+REMEMBERED = "6h"  # what a candidate has counted, if it is tried again
 RECENT = "1m"  # in which the candidate's share of the traffic is measured
 
 ROLLOUT = "job, namespace, release"
@@ -56,14 +57,17 @@ def of_rollout(gates: Gates, latency: float) -> list[Rule]:
 
 def _of_targets() -> list[Rule]:
     """When a rollout began, and the targets of both releases, with the candidate's label `release`."""
-    known = f"group by ({ROLLOUT}) (up{{{CANARY}}})"
+    seen = f"({_SINCE} and on ({ROLLOUT}) up{{{CANARY}}})\nor time() * group by ({ROLLOUT}) (up{{{CANARY}}})"
+    # A Prometheus that is killed does not note that a target has ended: the last candidate counts.
+    last = f"group by ({ROLLOUT}) ({_SINCE} == on (job, namespace) group_left () max by (job, namespace) ({_SINCE}))"
+    candidate = f"max by ({TARGET}, release) (up{{{CANARY}}} == 1)"
     stable = f"max by ({TARGET}) (up{{{STABLE}}} == 1)"
     return [
-        Rule(_SINCE, f"({_SINCE} and on ({ROLLOUT}) up{{{CANARY}}})\nor time() * {known}"),
+        Rule(_SINCE, seen),
         Rule(
             _TARGETS,
-            f"max by ({TARGET}, release) (up{{{CANARY}}} == 1)\n"
-            f"or {stable} * on (job, namespace) group_left (release) {known}",
+            f"({candidate} and on ({ROLLOUT}) {last})\n"
+            f"or {stable} * on (job, namespace) group_left (release) {last}",
         ),
     ]
 
@@ -110,14 +114,17 @@ def _total(counter: str) -> str:
 
 
 def _start(counted: str) -> Rule:
-    """What a counter was when the rollout began, or an hour ago; those of a candidate began at 0."""
+    """What a counter was when the rollout began, or an hour ago.
+
+    Those of a candidate began at 0, unless it is tried again and has not been started again.
+    """
     name, total = f"rollout:start_{counted}", f"rollout:total_{counted}"
+    before = f"last_over_time({total}{{{CANARY}}}[{REMEMBERED}] offset {INTERVAL}) <= {total}{{{CANARY}}}"
     return Rule(
         name,
         f"({total} offset {LONGEST} and on ({ROLLOUT}) time() - {_SINCE} > 3600)\n"
         f"or ({name} and on ({ROLLOUT}) {_SINCE})\n"
-        f"or {total}{{{STABLE}}}\n"
-        f"or 0 * {total}",
+        f"or {total}{{{STABLE}}}\nor {before}\nor 0 * {total}",
     )
 
 
