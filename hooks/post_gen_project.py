@@ -136,6 +136,7 @@ PRODUCTION = [
 # Delivery to plain hosts, by either tool.
 HOSTS = [
     "conf/delivery.yaml",
+    "docs/delivery.md",
     "deploy",
     "make/delivery.mk",
     f"{HARNESS}/delivery",

@@ -390,12 +390,22 @@ HOSTS = set(
     deploy/hosts.yaml
     deploy/hosts/haproxy.cfg
     deploy/service.env
+    docs/delivery.md
     make/delivery.mk
     src/<package>/harness/delivery/__init__.py
+    src/<package>/harness/delivery/abort.py
+    src/<package>/harness/delivery/compare.py
+    src/<package>/harness/delivery/comparison.py
+    src/<package>/harness/delivery/deploy.py
+    src/<package>/harness/delivery/description.py
     src/<package>/harness/delivery/gates.py
     src/<package>/harness/delivery/host.py
+    src/<package>/harness/delivery/hosts.py
+    src/<package>/harness/delivery/release.py
     src/<package>/harness/delivery/rollout.py
     src/<package>/harness/delivery/settings.py
+    src/<package>/harness/delivery/status.py
+    src/<package>/harness/delivery/undo.py
     src/<package>/harness/delivery/wald.py
     src/<package>/harness/delivery/write.py
     src/<package>/tests/test_delivery.py
@@ -627,8 +637,8 @@ UNICODE = {
 }
 # Signs of Jinja that was not rendered; `${{ }}` is an expression of GitHub's.
 LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
-# Prometheus' templates, legends of Grafana and what writes them have braces, too.
-BRACES = re.compile(r"^(src/\w+/harness/)?monitoring/")
+# PromQL, Prometheus' templates, legends of Grafana and what writes them have braces, too.
+BRACES = re.compile(r"^(src/\w+/harness/)?(delivery|monitoring)/")
 CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 

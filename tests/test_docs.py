@@ -47,6 +47,15 @@ ELSEWHERE = {
     # keys in the home folder
     r"openssl .*": "harness/release/test_signing.py::test_a_signature_holds_for_its_files_and_its_key",
     r"MODEL_(SIGNING|VERIFY)_KEY=.*": "test_registry.py::test_the_bento_is_what_the_registry_says",
+    # an image in a registry, and hosts
+    r"make (image|push .*) BENTO=.*": "test_image.py::test_locked_down_it_answers_and_is_healthy",
+    r"make release": "harness/delivery/test_release.py::test_the_digest_is_that_of_the_registry",
+    r"git commit .* -- deploy/release.yaml|make deploy": (
+        "harness/delivery/test_verbs.py::test_a_release_is_deployed_and_the_next_one_undone"
+    ),
+    r"python -m my_experiment compare .*": (
+        "harness/delivery/test_comparison_classification.py::test_disagreements_shares_and_largest_changes_are_told"
+    ),
     # minutes
     r"make (test|lint)": "test_readme.py::test_tests_and_lint_pass_after_the_pipeline",
     r"make (coverage|reproduced)": "test_ci_github.py::test_a_good_commit_passes_and_nothing_runs_again",
@@ -141,11 +150,16 @@ def add_pictures(project: BakedProject) -> None:
 
 def release_a_worse_one(project: BakedProject) -> None:
     """Makes the model of the short training champion; the pipeline has a better one then, not yet committed."""
+    make_champion(project)
+    edit(project, "conf/train/default.yaml", "epochs: 1", "epochs: 60")
+    project.run("dvc", "repro")
+
+
+def make_champion(project: BakedProject) -> None:
+    """Makes the model of the short training champion."""
     project.commit("Short")
     project.run("make", "register")
     project.run("make", "promote", "ARGS=gates.calibration=null gates.absolute={}")
-    edit(project, "conf/train/default.yaml", "epochs: 1", "epochs: 60")
-    project.run("dvc", "repro")
 
 
 def explain_again(project: BakedProject) -> None:
@@ -161,6 +175,7 @@ def commit_results(project: BakedProject) -> None:
 # What a page takes for granted.
 BEFORE = {
     "docs/credit.md": explain_again,
+    "docs/delivery.md": make_champion,
     "docs/data-versioning.md": add_pictures,
     "docs/pictures.md": add_pictures,
     "docs/release.md": release_a_worse_one,
@@ -184,7 +199,7 @@ def typed_in(
     table = once(
         "table-typed",
         prepare,
-        lambda: bake(task="tabular-classification", scope="production", dvc_remote="s3", ci="none"),
+        lambda: bake(task="tabular-classification", scope="production", dvc_remote="s3", ci="none", deploy="ansible"),
     )
 
     def with_page(page: str) -> BakedProject | None:
@@ -263,6 +278,7 @@ ANSWERS = [
     {"task": "tabular-classification", "ci": "gitlab"},
     {"scope": "production", "task": "tabular-regression", "ci": "travis"},
     {"ci": "none"},
+    {"scope": "production", "deploy": "ansible"},
     {"scope": "production"},
 ]
 

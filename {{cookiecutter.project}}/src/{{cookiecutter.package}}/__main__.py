@@ -27,6 +27,12 @@ COMMANDS = {
     "monitoring": ("harness.monitoring.write", "Write rules, alerts and dashboard into monitoring/."),
     "gates": ("harness.delivery.write", "Write the gates of a rollout into deploy/gates.yaml."),
     "production": ("harness.feedback.production", "Report on production: drift and quality by week."),
+    "release": ("harness.delivery.release", "Write deploy/release.yaml for a version whose image is pushed."),
+    "deploy": ("harness.delivery.deploy", "Bring the committed release to production, by its steps."),
+    "status": ("harness.delivery.status", "Show champion, release and production, and how far a rollout is."),
+    "abort": ("harness.delivery.abort", "End a rollout: all requests go to the stable release."),
+    "undo": ("harness.delivery.undo", "Go back to the release before."),
+    "compare": ("harness.delivery.compare", "Compare two models on the same requests."),
     "retrain": ("harness.automation.retrain", "Retrain on new data, check the gates, and propose a branch."),
 }
 

@@ -74,7 +74,7 @@ def chain(name: str | None) -> list[tuple[str, str]]:
     elif labels := bentos.get(name) or engines.labels_of(name):
         origin = _of_labels(labels)
     else:
-        run = runs.get(versions.run_of(name) or name)
+        run = runs.get(versions.run_of(versions.of_release(name) or name) or name)
         matches = [run] if run else runs.search(name)
         if len(matches) > 1:
             return [("run", runs.summary(match)) for match in matches]
@@ -141,6 +141,7 @@ def _rows(origin: Origin, bentos: Bentos) -> list[tuple[str, str]]:
         ("run", origin.run.info.run_id if origin.run else f"none recorded: `python -m {NAME} log` logs it"),
         ("model", f"{lockfile.MODEL} md5 {training.model}" + (f" sha256 {sha256}" if sha256 else "")),
         ("version", ", ".join(registered) or "none registered"),
+        *(("deployed", each) for each in versions.deployments(training.model)),
         ("bento", ", ".join(packed) or "none built"),
         *(("image", stored) for stored in engines.describe(training.model) or ["none here"]),
     ]
@@ -186,7 +187,7 @@ def command(name: str | None) -> None:
       RUN              an MLflow run id
       MODEL/VERSION    a registered version, or MODEL@ALIAS, with or without models:/
       NAME:VERSION     a Bento, or an image by name, id or digest
-      HASH             of data, code or model (model_version of an answer), or a training key
+      HASH             of data, code or model (model_version of an answer), a training key, or a release
       KEY=VALUE        a parameter; if several trainings match, their runs are listed
     """  # noqa: D301  (click reads the backspace: the lines below it stay as they are)
     with store.in_one_line():

@@ -48,6 +48,9 @@ def _step(step: dict[str, Any]) -> dict[str, Any]:
     raise ValueError(f"{step} is none of these steps: {', '.join(STEPS)}")
 
 
+Step = Annotated[dict[str, Any], AfterValidator(_step)]
+
+
 class Shares(Section):
     """Shares of bad requests that a sequential test tells apart.
 
@@ -101,7 +104,7 @@ class Delivery(Section):
     repository: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9._-]+)+$")
     replicas: int = Field(ge=1, le=99)
     memory: str = Field(pattern=r"^[1-9]\d*(Mi|Gi)$")
-    steps: list[Annotated[dict[str, Any], AfterValidator(_step)]]
+    steps: list[Step]
     deadline: Duration
     gates: Gates
 

@@ -71,6 +71,35 @@ def inspect(builder: str, name: str) -> StoredImage | None:
     return StoredImage(f"sha256:{image['Id'].removeprefix('sha256:')}", image["Config"].get("Labels") or {}, digests)
 
 
+def pull(builder: str, name: str) -> StoredImage:
+    """An image of a registry, with its digest there.
+
+    Args:
+        builder: The engine.
+        name: Repository and tag.
+
+    Raises:
+        UserError: If the registry does not have it, or does not answer.
+    """
+    programs.run(builder, "pull", "--quiet", name)
+    image = inspect(builder, name)
+    assert image is not None  # it has just come
+    return image._replace(digests=_pulled(builder, name))
+
+
+def _pulled(builder: str, name: str) -> list[str]:
+    """`name@digest` of an image that was pulled; several if the registry has it under several digests."""
+    repository = name.rpartition(":")[0]
+    if builder == "buildah":
+        content: Any = json.loads(programs.run("buildah", "inspect", "--type", "image", name))
+        return [f"{repository}@{content['FromImageDigest']}"]
+    (content,) = json.loads(programs.run(builder, "image", "inspect", name))
+    digests = [digest for digest in content["RepoDigests"] if digest.startswith(f"{repository}@")]
+    # podman knows an image that it has built by the digest of its own manifest, too, which no registry has.
+    others = [digest for digest in digests if not digest.endswith(f"@{content.get('Digest')}")]
+    return others or digests
+
+
 def images(model: str = "") -> list[StoredImage]:
     """The images on this machine that serve a model.
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 MODEL = NAME  # of the registered model
 CHALLENGER, CHAMPION = "challenger", "champion"
+PRODUCTION = "production"  # alias: the version that is served, set at the end of a deployment
+# Version tags: when it was deployed last, as which release, and why a rollout of it was ended.
+DEPLOYED, RELEASE, ROLLED_BACK = "deployed", "release", "rolled_back"
 # Version tag: the previous champions, the latest last, as JSON. It is valid only while the version is champion.
 BEFORE = "champions_before"
 
@@ -75,6 +78,34 @@ def versions_of(model: str) -> dict[str, str]:
         label = f"{MODEL}/{registered.version}" + (f" ({given})" if given else "")
         commits[label] = registered.tags.get("git_commit", "")
     return commits
+
+
+def deployments(model: str) -> list[str]:
+    """What is known of the deployments of a model, a line each.
+
+    Args:
+        model: MD5 of models/model.onnx.
+    """
+    lines = []
+    for registered in search(store.client(), model_md5=model):
+        label, tags = f"{MODEL}/{registered.version}", registered.tags
+        if DEPLOYED in tags:
+            lines.append(f"{label} {tags[DEPLOYED]}, release {tags.get(RELEASE, 'unknown')}")
+        if ROLLED_BACK in tags:
+            lines.append(f"{label} rolled back: {tags[ROLLED_BACK]}")
+    return lines
+
+
+def of_release(name: str) -> str | None:
+    """A version that was deployed as a release, as `<model>/<version>`; None if none was.
+
+    Args:
+        name: Name of the release, twelve hexadecimal digits.
+    """
+    if not re.fullmatch("[0-9a-f]{12}", name):
+        return None
+    found = search(store.client(), **{RELEASE: name})
+    return f"{MODEL}/{found[0].version}" if found else None
 
 
 def aliases_of(names: Mapping[str, str], registered: "ModelVersion") -> str:

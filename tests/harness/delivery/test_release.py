@@ -1,0 +1,141 @@
+"""The command `release`, with a real registry of images and a real engine."""
+
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from debian import apt_install
+from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.delivery import description, release
+from my_experiment.harness.delivery.description import PATH
+from my_experiment.harness.release import versions
+from my_experiment.harness.tracking import store
+from processes import running
+from support import ROOT
+
+Client = Any  # mlflow.MlflowClient
+MODELS = {"1": "11" * 32, "2": "22" * 32, "3": "33" * 32}  # version -> SHA-256 of its model
+COMMIT = "c0ffee" * 7
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry on this machine with the images of versions 1 and 2; that of 3 holds the model of 2."""
+    missing = [name for name in ("docker-registry", "podman", "runc") if not shutil.which(name)]
+    if missing:
+        apt_install(*missing)
+    folder = tmp_path_factory.mktemp("registry")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{probe.getsockname()[1]}"
+    storage = f"{{filesystem: {{rootdirectory: {folder}/data}}}}"
+    for name, text in {
+        "registry.yml": f"version: 0.1\nstorage: {storage}\nhttp: {{addr: {place}}}\n",
+        "storage.conf": f'[storage]\ndriver = "vfs"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n',
+        "registries.conf": f'[[registry]]\nlocation = "{place}"\ninsecure = true\n',
+        # No more open files than this machine allows.
+        "containers.conf": '[containers]\ndefault_ulimits = ["nofile={0}:{0}"]\n[engine]\nruntime = "runc"\n'.format(
+            resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        ),
+        "Dockerfile": "FROM scratch\nCOPY Dockerfile /\n",
+    }.items():
+        (folder / name).write_text(text)
+    files = {
+        "CONTAINERS_STORAGE_CONF": "storage",
+        "CONTAINERS_REGISTRIES_CONF": "registries",
+        "CONTAINERS_CONF": "containers",
+    }
+    with pytest.MonkeyPatch.context() as patch, (folder / "log").open("wb") as log:
+        for variable, name in files.items():
+            patch.setenv(variable, f"{folder}/{name}.conf")
+        patch.setenv("BENTOML_CONTAINERIZE_BACKEND", "podman")
+        with running("docker-registry", "serve", folder / "registry.yml", stdout=log, stderr=log):
+            wait(f"http://{place}/v2/")
+            for version, model in {**MODELS, "3": MODELS["2"]}.items():
+                name = f"{place}/my_experiment:{version}-{COMMIT[:12]}"
+                podman(
+                    "build", "--quiet", "--format=docker", f"--label=model_sha256={model}", f"--tag={name}", str(folder)
+                )
+                podman("push", "--quiet", name)
+            yield f"{place}/my_experiment"
+
+
+def podman(*words: str) -> str:
+    """Runs podman."""
+    done = subprocess.run(["podman", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def wait(url: str) -> None:
+    """Waits until a server answers."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            httpx.get(url)
+        except httpx.HTTPError:
+            assert time.monotonic() < end, url
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.fixture
+def client(repository: str, empty_store: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """A registry of models with three versions, and a configuration that names the registry of images."""
+    shutil.copy(empty_store, workspace / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / 'mlflow.db'}")
+    monkeypatch.setenv("SERVICE_AUDIT", str(workspace / "audit"))
+    (workspace / "audit").mkdir()
+    settings = (ROOT / "conf/delivery.yaml").read_text()
+    (workspace / "conf/delivery.yaml").write_text(settings.replace("registry.example.org/my_experiment", repository))
+    registry = store.client()
+    registry.create_registered_model(versions.MODEL)
+    for number, model in MODELS.items():
+        registry.create_model_version(
+            versions.MODEL, f"file:///{number}", None, {"git_commit": COMMIT, "model_sha256": model}
+        )
+    registry.set_registered_model_alias(versions.MODEL, versions.CHAMPION, "1")
+    return registry
+
+
+def test_the_digest_is_that_of_the_registry(client: Client, repository: str) -> None:
+    told = release.release(versions.CHAMPION)
+    assert "describes my_experiment/1, release " in told
+    spec = description.require().spec
+    accepted = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
+    place, name = repository.split("/")
+    answer = httpx.get(f"http://{place}/v2/{name}/manifests/1-{COMMIT[:12]}", headers=accepted)
+    assert spec.image == f"{repository}@{answer.headers['docker-content-digest']}"
+    assert (spec.model.version, spec.model.sha256, spec.replicas) == ("1", MODELS["1"], 2)
+    events = [json.loads(line) for line in Path(os.environ["SERVICE_AUDIT"], "audit.jsonl").read_text().splitlines()]
+    assert [(each["event"], each["version"], each["release"]) for each in events] == [
+        ("release", "my_experiment/1", spec.release)
+    ]
+    before = PATH.stat()
+    assert release.release("1").endswith("nothing changed")
+    assert PATH.stat() == before
+    assert "my_experiment/1 and my_experiment/2 were not compared: " in release.release("2")
+
+
+def test_an_image_of_another_model_is_refused(client: Client) -> None:
+    with pytest.raises(UserError, match="holds 222222222222, and my_experiment/3 is 333333333333"):
+        release.release("3")
+    assert not PATH.exists()
+
+
+def test_an_image_that_was_not_pushed_is_one_line(client: Client) -> None:
+    tags = {"git_commit": "ab" * 20, "model_sha256": "44" * 32}
+    client.create_model_version(versions.MODEL, "file:///4", None, tags)
+    with pytest.raises(UserError, match=r"no image of my_experiment/4 .* `make push REGISTRY=127\.0\.0\.1:") as caught:
+        release.release("4")
+    assert "\n" not in str(caught.value) and not PATH.exists()

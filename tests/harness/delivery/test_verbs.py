@@ -1,0 +1,352 @@
+"""Deploy, status, abort and undo over a real SSH server, with the real controller and the real HAProxy.
+
+In place of containers and Prometheus, servers of this process answer: what these do is tested elsewhere.
+"""
+
+import contextlib
+import getpass
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+from debian import apt_install
+from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.delivery import abort, deploy, description, hosts, status, undo
+from my_experiment.harness.delivery.description import PATH, Model, Spec
+from my_experiment.harness.release import versions
+from my_experiment.harness.tracking import store
+from processes import running
+from support import HARNESS, commit, git
+
+Client = Any  # mlflow.MlflowClient
+ROLLOUT = HARNESS / "delivery/rollout.py"
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="sshd needs root to let another process log in")
+HAPROXY = """
+global
+    stats socket {root}/run/haproxy/admin.sock level admin
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 9s
+    timeout server 9s
+frontend slots
+    bind unix@{root}/run/haproxy/service.sock
+    http-request return status 200 content-type text/plain lf-string %[str(stable),map({root}/var/lib/model/slots.map)]
+"""
+
+
+class Servers:
+    """What answers in place of the containers of both slots, and of Prometheus.
+
+    Attributes:
+        address: Address of this stack alone: the ports of a host are fixed.
+        ready: Port -> release of the containers that are ready.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address, self.ready = address, dict[int, str]()
+        self._servers = [ThreadingHTTPServer((address, port), self._handler()) for port in (3101, 3201, 9090)]
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        ready = self.ready
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                port = int(self.server.server_address[1])  # type: ignore[index] # not of a Unix socket
+                release = ready.get(port)
+                self.send_response(200 if release or port == 9090 else 503)
+                if release:
+                    self.send_header("x-release", release)
+                self.end_headers()
+                self.wfile.write(b'{"data": {"result": []}}')
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[tuple[Path, Servers, list[str]]]:
+    """A balancer: its folder, the containers, and the variables of its SSH server for hosts.yaml."""
+    if not ROLLOUT.exists():
+        pytest.skip("there is no controller yet")
+    if missing := [
+        name for name, program in (("openssh-server", "sshd"), ("haproxy", "haproxy")) if not found(program)
+    ]:
+        apt_install(*missing)
+    with tempfile.TemporaryDirectory(prefix="verbs-") as folder:  # the path of a Unix socket has to be short
+        yield from balancer(Path(folder))
+
+
+def balancer(root: Path) -> Iterator[tuple[Path, Servers, list[str]]]:
+    """Runs the balancer in a folder; see `stack`."""
+    for name in ("etc/model", "var/lib/model", "run/haproxy"):
+        (root / name).mkdir(parents=True)
+    servers = Servers(f"127.88.{os.getpid() % 250}.{os.getpid() // 250 % 250 + 1}")
+    machines = {"all": {"children": {"servers": {"hosts": {"a": {"address": servers.address}}}}}}
+    (root / "etc/model/hosts.json").write_text(json.dumps(machines))
+    (root / "var/lib/model/slots.map").write_text("stable blue\nshare 0\nuntil 0\ncandidate -\nrefused -\n")
+    (root / "haproxy.cfg").write_text(HAPROXY.format(root=root))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for key in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / key], check=True)
+    shutil.copy(root / "user.pub", root / "authorized_keys")
+    (root / "known_hosts").write_text(f"[127.0.0.1]:{port} {(root / 'host.pub').read_text()}")
+    # The place of the controller on hosts belongs to root; here it is the file of the project.
+    force = root / "force"
+    force.write_text(
+        f"#!/bin/sh\nexport ROLLOUT_ROOT={root} ROLLOUT_PROMETHEUS=http://{servers.address}:9090\n"
+        f"exec {sys.executable} {ROLLOUT} ${{SSH_ORIGINAL_COMMAND#{hosts.PROGRAM}}}\n"
+    )
+    force.chmod(0o755)
+    (root / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {root}/host\nAuthorizedKeysFile {root}/authorized_keys\n"
+        f"StrictModes no\nUsePAM no\nPidFile none\nForceCommand {force}\nPermitRootLogin yes\n"
+    )
+    Path("/run/sshd").mkdir(exist_ok=True)
+    with (root / "log").open("wb") as log, contextlib.ExitStack() as resources:
+        resources.callback(servers.close)
+        for command in (
+            [found("sshd"), "-D", "-e", "-f", root / "sshd_config"],
+            [found("haproxy"), "-db", "-f", root / "haproxy.cfg"],
+        ):
+            resources.enter_context(running(*command, stdout=log, stderr=log))
+        try:
+            wait(lambda: (root / "run/haproxy/admin.sock").exists() and listens(port))
+        except AssertionError:
+            pytest.fail((root / "log").read_text())
+        variables = {
+            "ansible_host": "127.0.0.1",
+            "ansible_port": port,
+            "ansible_user": getpass.getuser(),
+            "ansible_ssh_private_key_file": f"{root}/user",
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={root}/known_hosts",
+        }
+        yield root, servers, [f"{name}: {json.dumps(value)}" for name, value in variables.items()]
+
+
+def found(program: str) -> str | None:
+    """A program, which may be in a folder of root's."""
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Waits until a condition holds."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+class Project:
+    """A project with two registered versions, whose playbook only runs the rollout.
+
+    Attributes:
+        registry: The MLflow store.
+        servers: The containers.
+    """
+
+    def __init__(self, root: Path, servers: Servers, variables: list[str], registry: Client) -> None:
+        self.root, self.servers, self.registry = root, servers, registry
+        hosts.PATH.parent.mkdir()
+        hosts.PATH.write_text(
+            "all:\n  children:\n    balancer:\n      hosts:\n        lb: {address: 127.0.0.1, "
+            + ", ".join(variables)
+            + "}\n"
+            f"    servers:\n      hosts:\n        a: {{address: {servers.address}}}\n"
+        )
+        deploy.ANSIBLE.parent.mkdir()
+        deploy.ANSIBLE.write_text("- hosts: balancer\n")
+        registry.create_registered_model(versions.MODEL)
+        for number in "123":
+            registry.create_model_version(versions.MODEL, "file:///1", None, {"model_sha256": number * 64})
+        git("init", "--quiet")
+
+    def release(self, number: str, deadline: int = 60) -> str:
+        """Commits the release of a version, whose containers are ready; gives its name."""
+        digest = number * 64
+        spec = Spec(
+            release=digest[:12],
+            image=f"registry.example.org/my_experiment@sha256:{digest}",
+            model=Model(name=versions.MODEL, version=number, sha256=digest),
+            replicas=1,
+            memory="512Mi",
+            deadlineSeconds=deadline,
+            steps=[{"setWeight": 100}],
+        )
+        PATH.write_text(description.text(description.release(spec)))
+        commit()
+        return spec.release
+
+    def alias(self) -> str | None:
+        return versions.aliases(self.registry).get(versions.PRODUCTION)
+
+    def tags(self, number: str) -> dict[str, str]:
+        tags: dict[str, str] = self.registry.get_model_version(versions.MODEL, number).tags
+        return tags
+
+
+@pytest.fixture
+def project(
+    stack: tuple[Path, Servers, list[str]],
+    empty_store: Path,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Project:
+    (root, servers, variables), beside = stack, tmp_path_factory.mktemp("beside")
+    for name in ("rollout.json", "history.jsonl"):
+        (root / "var/lib/model" / name).unlink(missing_ok=True)
+    servers.ready.clear()
+    shutil.copy(empty_store, beside / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{beside / 'mlflow.db'}")
+    # In place of Ansible: what it does is tested on hosts. It delivers the release, and follows the rollout.
+    playbook = beside / "ansible-playbook"
+    playbook.write_text(
+        f"#!{sys.executable}\nimport json, os, subprocess, sys, yaml\n"
+        "release = yaml.safe_load(open('deploy/release.yaml'))\n"
+        f"open('{root}/etc/model/release.json', 'w').write(json.dumps(release))\n"
+        f"os.environ.update(ROLLOUT_ROOT='{root}', ROLLOUT_PROMETHEUS='http://{servers.address}:9090')\n"
+        f"sys.exit(subprocess.call([sys.executable, '{ROLLOUT}', 'run', release['spec']['release']]))\n"
+    )
+    playbook.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{beside}{os.pathsep}{os.environ['PATH']}")
+    return Project(root, servers, variables, store.client())
+
+
+def told(command: click.Command) -> tuple[int, str]:
+    """Exit status and output of a command."""
+    done = CliRunner().invoke(command)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def test_a_release_is_deployed_and_the_next_one_undone(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    first = project.release("1")
+    project.servers.ready[3201] = first  # the slot that is idle at first
+    assert deploy.deploy() == f"my_experiment/1, release {first}, serves all requests: alias production"
+    assert project.alias() == "1"
+    assert project.tags("1")["release"] == first
+    code, report = told(status.command)
+    assert code == 0, report
+    assert f"serves        {first} (green)" in report
+
+    second = project.release("2")
+    assert told(status.command)[0] == 3
+    project.servers.ready[3101] = second
+    deploy.deploy()
+    assert project.alias() == "2"
+    assert told(status.command)[0] == 0
+    assert versions.of_release(second) == "my_experiment/2"
+
+    message = undo.undo()
+    assert message.startswith(f"{first} serves all requests instead of {second}; next")
+    assert description.require().spec.release == first
+    code, report = told(status.command)
+    assert code == 3
+    assert "differs: deploy/release.yaml is not committed" in report
+    with pytest.raises(UserError, match=r"deploy/release\.yaml is not committed: a deployment is a commit"):
+        deploy.deploy()
+    commit()
+    deploy.deploy()
+    assert project.alias() == "1"
+    assert told(status.command)[0] == 0
+    with pytest.raises(UserError, match="lb: nothing to undo"):
+        undo.undo()
+
+
+def test_a_rollout_is_aborted(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    first = project.release("1")
+    project.servers.ready[3201] = first
+    deploy.deploy()
+    assert abort.abort() == f"no rollout is under way: {first} serves all requests"
+    second = project.release("2")
+    failures: list[str] = []
+
+    def run() -> None:
+        try:
+            deploy.deploy()
+        except UserError as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()  # its container never gets ready
+    wait(lambda: told(status.command)[0] == 2)
+    report = told(status.command)[1]
+    assert f"candidate     {second}, 0.0% of the requests" in report
+    assert abort.abort() == f"the rollout of {second} is aborted: {first} serves all requests"
+    thread.join(20)
+    assert failures == [f"my_experiment/2, release {second}, was rolled back: aborted by hand"]
+    assert project.alias() == "1"
+    assert project.tags("2")["rolled_back"] == "aborted by hand"
+    code, report = told(status.command)
+    assert code == 3
+    assert "which was rolled back: aborted by hand" in report
+    with pytest.raises(UserError, match="was rolled back"):
+        deploy.deploy()
+    project.servers.ready[3101] = second
+    deploy.deploy(again=True)
+    assert project.alias() == "2"
+
+
+def test_a_release_that_is_not_the_registered_model_is_refused(project: Project) -> None:
+    project.release("1")
+    PATH.write_text(PATH.read_text().replace("1" * 64 + '"\n  replicas', "9" * 64 + '"\n  replicas'))
+    commit()
+    with pytest.raises(UserError, match=r"my_experiment/1 with the model 999999999999, and the registry 111111111111"):
+        deploy.deploy()
+
+
+def change(name: str, value: Any) -> None:
+    """Changes a variable of the balancer."""
+    content = yaml.safe_load(hosts.PATH.read_text())
+    content["all"]["children"]["balancer"]["hosts"]["lb"][name] = value
+    hosts.PATH.write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("ansible_port", 1, "Connection refused"),
+        ("ansible_ssh_private_key_file", "/dev/null", "Permission denied"),
+        ("ansible_ssh_common_args", "-o UserKnownHostsFile=/dev/null", "Host key verification failed"),
+        ("ansible_host", "nowhere.invalid", "Could not resolve hostname"),
+    ],
+)
+def test_a_host_that_cannot_be_reached_is_one_line(project: Project, name: str, value: Any, problem: str) -> None:
+    change(name, value)
+    for verb in (abort.abort, undo.undo, lambda: hosts.state(hosts.read().balancer)):
+        with pytest.raises(UserError) as caught:
+            verb()
+        line = str(caught.value)
+        assert line.startswith("lb (") and problem in line and "see deploy/hosts.yaml" in line and "\n" not in line

@@ -1,0 +1,133 @@
+"""The command `deploy`: production becomes the committed release.yaml, by its steps."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import audit
+from ..core.errors import UserError
+from ..release import mutex, versions
+from ..tracking import git, store
+from . import description, hosts
+from .description import Spec
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FOLDER = Path("deploy")
+ANSIBLE, PUPPET = FOLDER / "ansible" / "site.yml", FOLDER / "puppet" / "apply.sh"
+# In an environment of its own, unless there is one: Ansible is no dependency of the pipeline.
+ISOLATED = (sys.executable, "-m", "uv", "tool", "run", "--quiet", "--from", "ansible-core>=2.18", "ansible-playbook")
+
+
+def deploy(again: bool = False) -> str:
+    """Deploys the committed release, and moves the alias `production`.
+
+    Args:
+        again: Whether to try a release again that was rolled back.
+
+    Returns:
+        A message.
+
+    Raises:
+        UserError: If release.yaml is not committed, the tool fails, or the release was rolled back.
+    """
+    spec, everything = description.require().spec, hosts.read()
+    commit = _committed()
+    registry = store.client()
+    _require_registered(registry, spec)
+    command = tool()
+    audit.record("deploy", version=label(spec), release=spec.release, image=spec.image, commit=commit)
+    if again:
+        hosts.rollout(everything.balancer, "again")
+    print(f"+ {' '.join(map(str, command))}", flush=True)
+    failed = subprocess.run([str(word) for word in command], check=False).returncode
+    state = hosts.state(everything.balancer)
+    if state.get("refused") == spec.release:
+        reason = str(state.get("reason"))
+        audit.record("rolled back", version=label(spec), release=spec.release, reason=reason)
+        registry.set_model_version_tag(versions.MODEL, spec.model.version, versions.ROLLED_BACK, reason)
+        raise UserError(f"{label(spec)}, release {spec.release}, was rolled back: {reason}")
+    if failed:
+        raise UserError(f"`{Path(command[0]).name}` failed: its output above says why")
+    if (served := hosts.serving(state)) != spec.release:
+        raise UserError(f"{served or 'nothing'} serves, not {spec.release}: `python -m {versions.MODEL} status`")
+    _mark(registry, spec)
+    return f"{label(spec)}, release {spec.release}, serves all requests: alias {versions.PRODUCTION}"
+
+
+def label(spec: Spec) -> str:
+    """Name of the version of a release."""
+    return f"{spec.model.name}/{spec.model.version}"
+
+
+def _committed() -> str:
+    """The commit that is deployed.
+
+    Raises:
+        UserError: If files of deploy/ differ from it.
+    """
+    if changed := git.git("status", "--porcelain", "--", str(FOLDER)):
+        path = changed.splitlines()[0].split()[-1]
+        raise UserError(f"{path} is not committed: a deployment is a commit; commit {FOLDER}/, then deploy")
+    commit = git.git("rev-parse", "HEAD")
+    if commit is None:
+        raise UserError("there is no commit: a deployment is one; commit the project, then deploy")
+    return commit
+
+
+def _require_registered(registry: MlflowClient, spec: Spec) -> None:
+    version = versions.version(registry, spec.model.version)
+    if spec.model.name != versions.MODEL or version.tags.get("model_sha256") != spec.model.sha256:
+        raise UserError(
+            f"{description.PATH} has {label(spec)} with the model {spec.model.sha256[:12]}, and the registry "
+            f"{str(version.tags.get('model_sha256'))[:12]}: run `python -m {versions.MODEL} release`"
+        )
+
+
+def tool() -> list[str | Path]:
+    """The command that brings the release to the hosts, follows its rollout, and fails if it is rolled back.
+
+    Raises:
+        UserError: If the project has no tool.
+    """
+    if ANSIBLE.exists():
+        playbook = ["ansible-playbook"] if shutil.which("ansible-playbook") else [*ISOLATED]
+        return [*playbook, "-i", hosts.PATH, ANSIBLE]
+    if PUPPET.exists():
+        return ["bash", PUPPET]
+    raise UserError(f"there is neither {ANSIBLE} nor {PUPPET}: `cruft update` brings what the question `deploy` chose")
+
+
+def _mark(registry: MlflowClient, spec: Spec) -> None:
+    """Moves the alias, with tags that say when and as which release."""
+    tags: Mapping[str, str] = {
+        versions.DEPLOYED: f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        versions.RELEASE: spec.release,
+    }
+    with mutex.exclusive(registry) as require_lock:
+        for name, value in tags.items():
+            registry.set_model_version_tag(versions.MODEL, spec.model.version, name, value)
+        require_lock()
+        if versions.aliases(registry).get(versions.PRODUCTION) != spec.model.version:
+            audit.record("production", version=label(spec), release=spec.release)
+            registry.set_registered_model_alias(versions.MODEL, versions.PRODUCTION, spec.model.version)
+
+
+@click.command()
+@click.option("--again", is_flag=True, help="Try a release again that was rolled back or undone.")
+def command(again: bool) -> None:
+    """Deploy the committed release.
+
+    Ansible or Puppet prepares the hosts; then traffic moves by the steps of deploy/release.yaml.
+    """
+    with store.in_one_line():
+        print(deploy(again))
