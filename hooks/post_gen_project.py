@@ -133,14 +133,29 @@ PRODUCTION = [
     f"{SRC}/tests/test_monitoring.py",
 ]
 
-# Delivery to plain hosts, by either tool.
-HOSTS = [
+# Delivery: what a release and its rollout are, wherever they go.
+DELIVERY = [
     "conf/delivery.yaml",
     "docs/delivery.md",
     "deploy",
     "make/delivery.mk",
     f"{HARNESS}/delivery",
     f"{SRC}/tests/test_delivery.py",
+]
+# To plain hosts, by either tool.
+HOSTS = [
+    *DELIVERY,
+    "deploy/hosts",
+    "deploy/hosts.yaml",
+    f"{HARNESS}/delivery/host.py",
+    f"{HARNESS}/delivery/rollout.py",
+]
+KUBERNETES = [
+    *DELIVERY,
+    "deploy/kustomization.yaml",
+    "docs/gitops.md",
+    "docs/kubernetes.md",
+    "kubernetes",
 ]
 
 # Templates of issues and pull requests, for the CI providers of repositories on GitHub.
@@ -196,7 +211,7 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "jenkins": ["docs/ci-jenkins.md", "Jenkinsfile"],
         "travis": [*GITHUB, "docs/ci-travis.md", ".travis.yml"],
     },
-    "deploy": {"ansible": [*HOSTS], "puppet": [*HOSTS]},
+    "deploy": {"ansible": [*HOSTS], "puppet": [*HOSTS], "kubernetes": KUBERNETES},
 }
 MESSAGE = "Start from template"
 PROJECT = Path.cwd()

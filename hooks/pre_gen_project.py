@@ -42,8 +42,8 @@ REMOTE_PATTERNS = {
 
 # Folders of a generated project and of its tools: a package of that name would be confused with them.
 FOLDERS = set(
-    "build conf data deploy dist docs make mlartifacts mlruns models monitoring multirun notebooks outputs params"
-    " reports requirements src stages test tests venv".split()
+    "build conf data deploy dist docs kubernetes make mlartifacts mlruns models monitoring multirun notebooks"
+    " outputs params reports requirements src stages test tests venv".split()
 )
 # What the environment of a generated project can import, beside the standard library: a package of the same
 # name would shadow it. A test compares this with the environment and prints what is missing.

@@ -382,13 +382,11 @@ PRODUCTION = set(
     src/<package>/tests/test_monitoring.py
     """.split()
 )
-# What delivery to plain hosts adds, by either tool.
-HOSTS = set(
+# What delivery adds, wherever to.
+DELIVERY = set(
     """
     conf/delivery.yaml
     deploy/gates.yaml
-    deploy/hosts.yaml
-    deploy/hosts/haproxy.cfg
     deploy/service.env
     docs/delivery.md
     make/delivery.mk
@@ -399,10 +397,8 @@ HOSTS = set(
     src/<package>/harness/delivery/deploy.py
     src/<package>/harness/delivery/description.py
     src/<package>/harness/delivery/gates.py
-    src/<package>/harness/delivery/host.py
     src/<package>/harness/delivery/hosts.py
     src/<package>/harness/delivery/release.py
-    src/<package>/harness/delivery/rollout.py
     src/<package>/harness/delivery/settings.py
     src/<package>/harness/delivery/status.py
     src/<package>/harness/delivery/undo.py
@@ -411,8 +407,48 @@ HOSTS = set(
     src/<package>/tests/test_delivery.py
     """.split()
 )
+# To plain hosts, by either tool.
+HOSTS = set(
+    """
+    deploy/hosts.yaml
+    deploy/hosts/haproxy.cfg
+    src/<package>/harness/delivery/host.py
+    src/<package>/harness/delivery/rollout.py
+    """.split()
+)
 ANSIBLE: set[str] = set()
 PUPPET: set[str] = set()
+KUBERNETES = set(
+    """
+    deploy/kustomization.yaml
+    docs/gitops.md
+    docs/kubernetes.md
+    kubernetes/base/deployment.yaml
+    kubernetes/base/kustomization.yaml
+    kubernetes/base/namespace.yaml
+    kubernetes/base/network-policy.yaml
+    kubernetes/base/scaling.yaml
+    kubernetes/base/service-account.yaml
+    kubernetes/base/service.yaml
+    kubernetes/components/canary/analysis.yaml
+    kubernetes/components/canary/kustomization.yaml
+    kubernetes/components/canary/rollout.yaml
+    kubernetes/components/canary/route.yaml
+    kubernetes/components/keys/deployment.yaml
+    kubernetes/components/keys/kustomization.yaml
+    kubernetes/components/log/deployment.yaml
+    kubernetes/components/log/kustomization.yaml
+    kubernetes/components/log/volume.yaml
+    kubernetes/components/monitoring/kustomization.yaml
+    kubernetes/components/monitoring/pod-monitor.yaml
+    kubernetes/components/release/kustomization.yaml
+    kubernetes/components/tls/deployment.yaml
+    kubernetes/components/tls/kustomization.yaml
+    kubernetes/production/kustomization.yaml
+    kubernetes/staging/kustomization.yaml
+    """.split()
+)
+TARGETS = {"ansible": HOSTS | ANSIBLE, "puppet": HOSTS | PUPPET, "kubernetes": KUBERNETES}
 # What a task adds to them, by what comes in and what is answered.
 IMAGES = set(
     """
@@ -637,8 +673,8 @@ UNICODE = {
 }
 # Signs of Jinja that was not rendered; `${{ }}` is an expression of GitHub's.
 LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
-# PromQL, Prometheus' templates, legends of Grafana and what writes them have braces, too.
-BRACES = re.compile(r"^(src/\w+/harness/)?(delivery|monitoring)/")
+# PromQL, Prometheus' templates, legends of Grafana, what writes them, and Argo's analysis have braces, too.
+BRACES = re.compile(r"^(monitoring|src/\w+/harness/(delivery|monitoring)|kubernetes/components/canary)/")
 CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 
@@ -662,7 +698,7 @@ def expected_files(
         # The image has packages more.
         names = names - {f"requirements/serve-{kind}.lock"} | {f"requirements/serve-production-{kind}.lock"}
     if deploy != "none":
-        names |= HOSTS | {"ansible": ANSIBLE, "puppet": PUPPET}[deploy]
+        names |= DELIVERY | TARGETS[deploy]
     return {name.replace("<package>", package) for name in names}
 
 
@@ -706,7 +742,7 @@ def test_the_lists_of_choices_are_those_of_the_questions() -> None:
     assert CHOICES["ci"] == list(PROVIDERS)
     assert CHOICES["task"] == list(TASKS)
     assert CHOICES["scope"] == ["service", "experiment", "production"]
-    assert CHOICES["deploy"] == ["none", "ansible", "puppet"]
+    assert CHOICES["deploy"] == ["none", *TARGETS]
     assert {path.name for path in (ROOT / "templates" / "licenses").iterdir()} == set(LICENSES)
 
 
@@ -733,6 +769,7 @@ COMBINATIONS = [
     {"scope": "production"},
     {"scope": "production", "deploy": "ansible"},
     {"scope": "production", "deploy": "puppet", "task": "tabular-classification"},
+    {"scope": "production", "deploy": "kubernetes", "task": "tabular-regression"},
 ]
 
 

@@ -67,6 +67,8 @@ ELSEWHERE = {
     r"dvc exp run -S robustness=default.*": (
         "test_pipeline.py::test_attacks_find_what_noise_does_not_and_adversarial_training_helps"
     ),
+    # a release
+    r"kubectl kustomize .*": "test_kubernetes.py::test_the_cluster_gets_what_the_release_says",
     # an end
     r"make mlflow": "test_readme.py::test_make_mlflow_serves_the_runs",
     # docker, a registry, TensorFlow Serving
@@ -280,6 +282,7 @@ ANSWERS = [
     {"ci": "none"},
     {"scope": "production", "deploy": "ansible"},
     {"scope": "production"},
+    {"scope": "production", "deploy": "kubernetes"},
 ]
 
 

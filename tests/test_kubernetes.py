@@ -1,0 +1,348 @@
+"""Manifests for a cluster: rendered by the real kustomize, held against schemas, their queries asked of a Prometheus.
+
+There is no cluster here, and no controller: what these would do is not tested.
+"""
+
+import copy
+import http.server
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import manifests
+import pytest
+import yaml
+from clusters import wait_until
+from conftest import BakedProject
+from watching import watching
+
+DIGEST = "0123456789" * 6 + "abcd"
+RELEASE: dict[str, Any] = {
+    "apiVersion": "delivery/v1",
+    "kind": "Release",
+    "metadata": {"name": "release", "annotations": {"config.kubernetes.io/local-config": "true"}},
+    "spec": {
+        "release": DIGEST[:12],  # digits alone: it must stay a text
+        "image": f"registry.example.org/my-experiment@sha256:{DIGEST}",
+        "model": {"name": "my_experiment", "version": "7", "sha256": DIGEST[::-1]},
+        "replicas": 2,
+        "memory": "512Mi",
+        "deadlineSeconds": 3600,
+        "steps": [
+            {"setWeight": 10},
+            {"pause": {"duration": "2m"}},
+            {"analysis": {"templates": [{"templateName": "gates"}]}},
+        ],
+    },
+}
+OVERLAYS = ("kubernetes/staging", "kubernetes/production")
+POD = "Deployment model.spec.template"
+CONTAINER = f"{POD}.spec.containers.0"
+# Where each field of a release shows: in staging and production, then where there are canaries.
+PLACES: dict[str, tuple[Any, set[str], set[str]]] = {
+    "release": (
+        "abcdefabcdef",
+        {f"{POD}.metadata.labels.release", f"{CONTAINER}.env.0.value"},
+        {"AnalysisTemplate gates.spec.args.0.value", "AnalysisTemplate guard.spec.args.0.value"},
+    ),
+    "image": (f"registry.example.org/my-experiment@sha256:{'f' * 64}", {f"{CONTAINER}.image"}, set()),
+    "model": (
+        {"name": "my_experiment", "version": "8", "sha256": "f" * 64},
+        {f"{CONTAINER}.env.1.value"},
+        set(),
+    ),
+    "replicas": (3, {"HorizontalPodAutoscaler model.spec.minReplicas"}, set()),
+    "memory": ("1Gi", {f"{CONTAINER}.resources.{kind}.memory" for kind in ("limits", "requests")}, set()),
+    "deadlineSeconds": (
+        60,
+        set(),
+        {
+            f"AnalysisTemplate gates.spec.metrics.{number}.{limit}"
+            for number in (0, 1)
+            for limit in ("count", "inconclusiveLimit", "consecutiveErrorLimit")
+        },
+    ),
+    "steps": (  # blue-green
+        [{"setWeight": 100}, {"pause": {"duration": "10m"}}],
+        set(),
+        {f"Rollout model.spec.strategy.canary.steps.{number}" for number in range(3)},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def project(bake: Callable[..., BakedProject]) -> BakedProject:
+    made = bake(scope="production", deploy="kubernetes")
+    told = made.run(manifests.kubectl(), "kustomize", OVERLAYS[0], check=False)
+    assert told.returncode != 0 and "deploy/release.yaml: no such file" in told.stderr, "before the first release"
+    release(made)
+    return made
+
+
+def release(project: BakedProject, **changes: Any) -> None:
+    """Writes a release.yaml, as `make release` does."""
+    made = copy.deepcopy(RELEASE)
+    made["spec"].update(changes)
+    (project.path / "deploy/release.yaml").write_text(yaml.safe_dump(made, sort_keys=False), encoding="utf-8")
+
+
+def rendered(project: BakedProject, overlay: str) -> dict[str, dict[str, Any]]:
+    """The objects of an overlay, in their order, by kind and name."""
+    objects = manifests.rendered(project.path, overlay)
+    # A ConfigMap has the digest of its content behind its name.
+    return {f"{each['kind']} {re.sub('-[a-z0-9]{10}$', '', each['metadata']['name'])}": each for each in objects}
+
+
+@pytest.fixture(scope="module")
+def overlays(project: BakedProject) -> dict[str, dict[str, dict[str, Any]]]:
+    """What each overlay applies."""
+    return {overlay: rendered(project, overlay) for overlay in OVERLAYS}
+
+
+@pytest.fixture(scope="module")
+def everything(project: BakedProject) -> Iterator[dict[str, dict[str, Any]]]:
+    """What production applies with all components."""
+    file = project.path / OVERLAYS[1] / "kustomization.yaml"
+    before = file.read_text(encoding="utf-8")
+    file.write_text(before.replace("# - ../", "- ../"), encoding="utf-8")
+    try:
+        yield rendered(project, OVERLAYS[1])
+    finally:
+        file.write_text(before, encoding="utf-8")
+
+
+def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Each value with its path; the steps of a rollout as a whole."""
+    if isinstance(node, dict | list) and ".steps." not in path:
+        pairs = node.items() if isinstance(node, dict) else enumerate(node)
+        for name, value in pairs:
+            yield from leaves(value, f"{path}.{name}")
+    else:
+        yield path, node
+
+
+def flat(objects: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return dict(leaf for name, each in objects.items() for leaf in leaves(each, name))
+
+
+@pytest.mark.parametrize("field", PLACES)
+def test_a_field_of_the_release_shows_in_its_places_alone(
+    project: BakedProject, overlays: dict[str, dict[str, dict[str, Any]]], field: str
+) -> None:
+    value, everywhere, canaries = PLACES[field]
+    release(project, **{field: value})
+    try:
+        for overlay, places in zip(OVERLAYS, (everywhere, everywhere | canaries), strict=True):
+            before, after = flat(overlays[overlay]), flat(rendered(project, overlay))
+            assert {path for path in before | after if before.get(path) != after.get(path)} == places
+    finally:
+        release(project)
+
+
+def test_the_release_stands_in_one_file(project: BakedProject) -> None:
+    for value in (DIGEST, DIGEST[::-1]):
+        found = [file for file in project.files() if value in (project.path / file).read_text(errors="replace")]
+        assert found == ["deploy/release.yaml"]
+    assert yaml.safe_load(project.read("deploy/release.yaml")) == RELEASE
+
+
+def test_the_cluster_gets_what_the_release_says(overlays: dict[str, dict[str, dict[str, Any]]]) -> None:
+    for overlay, objects in overlays.items():
+        assert {each["metadata"].get("namespace") for each in objects.values()} == {
+            None,  # of the namespace itself
+            f"my-experiment-{Path(overlay).name}",
+        }
+        assert "Release release" not in objects
+        (container,) = objects["Deployment model"]["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == RELEASE["spec"]["image"]
+        told = {each["name"]: each["value"] for each in container["env"]}
+        assert told == {"SERVICE_RELEASE": DIGEST[:12], "SERVICE_MODEL_SHA256": DIGEST[::-1]}
+        assert container["resources"]["limits"] == {"memory": "512Mi"}
+        assert '"-"' not in json.dumps(objects), "nothing was copied there"
+    staging, production = overlays.values()
+    plain = {"v1", "apps/v1", "autoscaling/v2", "policy/v1", "networking.k8s.io/v1"}
+    assert {each["apiVersion"] for each in staging.values()} == plain
+    assert {each["apiVersion"] for each in production.values()} == plain | {
+        "argoproj.io/v1alpha1",
+        "gateway.networking.k8s.io/v1",
+        "monitoring.coreos.com/v1",
+    }
+    rollout = production["Rollout model"]["spec"]
+    assert rollout["strategy"]["canary"]["steps"] == RELEASE["spec"]["steps"]
+    assert production["HorizontalPodAutoscaler model"]["spec"]["scaleTargetRef"]["kind"] == "Rollout"
+    # The autoscaler owns the number of pods: what is applied must not set it back.
+    assert "replicas" not in rollout and "replicas" not in production["Deployment model"]["spec"]
+    # A rollout begins when the pods' template has changed: what it reads then must be there.
+    order = list(production)
+    assert order[-1] == "Deployment model" and order.index("AnalysisTemplate guard") < order.index("Rollout model")
+
+
+def test_names_agree(everything: dict[str, dict[str, Any]]) -> None:
+    """Names that Kubernetes would only miss in the pods, or in silence."""
+    deployment = everything["Deployment model"]["spec"]
+    pod = deployment["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+    (config,) = container["envFrom"]
+    assert config["configMapRef"]["name"] == everything["ConfigMap model"]["metadata"]["name"]
+    labels = deployment["template"]["metadata"]["labels"].items()
+    for name in ("Service model", "Service model-canary"):
+        assert everything[name]["spec"]["selector"].items() <= labels
+    for name in ("PodDisruptionBudget model", "PodMonitor model", "Rollout model", "Deployment model"):
+        assert everything[name]["spec"]["selector"]["matchLabels"].items() <= labels
+    assert everything["NetworkPolicy model"]["spec"]["podSelector"]["matchLabels"].items() <= labels
+    canary = everything["Rollout model"]["spec"]["strategy"]["canary"]
+    backends = everything["HTTPRoute model"]["spec"]["rules"][0]["backendRefs"]
+    services = canary["stableService"], canary["canaryService"]
+    assert [(each["name"], each["weight"]) for each in backends] == [*zip(services, (100, 0), strict=True)]
+    for each in backends:
+        assert each["port"] == everything[f"Service {each['name']}"]["spec"]["ports"][0]["port"]
+    assert canary["trafficRouting"]["plugins"]["argoproj-labs/gatewayAPI"] == {
+        "httpRoute": "model",
+        "namespace": everything["HTTPRoute model"]["metadata"]["namespace"],
+    }
+    used = [each["templateName"] for each in canary["analysis"]["templates"]]
+    used += [
+        each["templateName"] for step in canary["steps"] if "analysis" in step for each in step["analysis"]["templates"]
+    ]
+    assert {f"AnalysisTemplate {name}" for name in used} <= everything.keys()
+    assert all(
+        container[probe]["httpGet"]["scheme"] == "HTTPS"
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+    )
+    # 5 seconds until proxies know that it ends, then those of docs/image.md.
+    assert pod["terminationGracePeriodSeconds"] == 5 + 15
+
+
+def test_schemas_of_kubernetes_and_of_controllers(
+    project: BakedProject,
+    overlays: dict[str, dict[str, dict[str, Any]]],
+    everything: dict[str, dict[str, Any]],
+) -> None:
+    objects = [each for found in (*overlays.values(), everything) for each in found.values()]
+    manifests.check(objects)
+    wrong = copy.deepcopy(everything["Rollout model"])
+    wrong["spec"]["strategy"]["canary"]["trafficRouting"]["plugin"] = {}
+    with pytest.raises(AssertionError, match="'\"plugin\"' does not exist"):
+        manifests.check([wrong])
+
+
+def test_the_examples_of_the_page_are_objects_of_their_kind(project: BakedProject) -> None:
+    blocks = re.findall(r"(?ms)^```text\n(apiVersion: .*?)^```", project.read("docs/gitops.md"))
+    objects = [each for block in blocks for each in yaml.safe_load_all(block)]
+    kinds = [each["kind"] for each in objects]
+    assert kinds == ["Application", "GitRepository", "Kustomization", "InferenceService", "ScaledObject"]
+    manifests.check(
+        [each for each in objects if each["kind"] != "InferenceService"]
+    )  # KServe's schema is not to be had
+    (path,) = (
+        {each["spec"].get("path", each["spec"].get("source", {}).get("path")) for each in objects}
+        - {None}
+        - {"./kubernetes/production"}
+    )
+    assert (project.path / path / "kustomization.yaml").is_file()
+
+
+def test_checkov_has_nothing_against_them(
+    overlays: dict[str, dict[str, dict[str, Any]]], everything: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    for number, found in enumerate((overlays[OVERLAYS[0]], everything)):
+        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump_all(found.values()), encoding="utf-8")
+    # A limit of the processor stops a process that has work to do while the node has time.
+    assert manifests.checkov(tmp_path, ["CKV_K8S_11"]) == []
+
+
+class Pods(http.server.BaseHTTPRequestHandler):
+    """Two pods with the counters of a service: each scrape finds hundreds of requests more, all of them good.
+
+    (That services have these counters, and what the gates say of them, is tested elsewhere.)
+    """
+
+    scrapes = 0
+
+    def do_GET(self) -> None:
+        type(self).scrapes += 1
+        asked = 400 * self.scrapes
+        path = 'endpoint="/predict"'
+        lines = [
+            f'bentoml_service_request_total{{{path},http_response_code="200"}} {asked}',
+            f"bentoml_service_request_duration_seconds_count{{{path}}} {asked}",
+            f'bentoml_service_request_duration_seconds_bucket{{{path},le="0.1"}} {asked}',
+            *(f'model_rows_total{{kind="answer",column="answer",bin="0{n} x"}} {asked / 2}' for n in (1, 2)),
+        ]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write("".join(f"{line}\n" for line in lines).encode())
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+def holds(condition: str, result: list[float]) -> bool:
+    """Whether a condition of Argo's holds, in words that its language and Python share."""
+    return bool(eval(condition.replace("&&", "and"), {"len": len, "result": result}))
+
+
+def test_each_query_of_the_analysis_finds_its_verdict(
+    project: BakedProject, overlays: dict[str, dict[str, dict[str, Any]]], tools: Path, tmp_path: Path
+) -> None:
+    production = overlays[OVERLAYS[1]]
+    monitoring, folder = tmp_path / "monitoring", tmp_path / "run"
+    monitoring.mkdir()
+    folder.mkdir()
+    for name in ("prometheus.yml", "alertmanager.yml"):
+        (monitoring / name).write_text(project.read(f"monitoring/{name}"), encoding="utf-8")
+    rules = yaml.safe_dump(production["PrometheusRule gates"]["spec"])
+    (monitoring / "rules.yml").write_text(rules, encoding="utf-8")
+    monitor = production["PodMonitor model"]["spec"]
+    labels = production["Deployment model"]["spec"]["template"]["metadata"]["labels"]
+    namespace = production["Deployment model"]["metadata"]["namespace"]
+    canary = production["Rollout model"]["spec"]["strategy"]["canary"]
+    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Pod", (Pods,), {})) for _ in range(2)]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    targets = []
+    for server, track in zip(servers, ("canary", "stable"), strict=True):
+        # What Prometheus' operator makes of a pod.
+        pod = {**labels, **canary[f"{track}Metadata"]["labels"]}
+        found = {name: pod[name] for name in monitor["podTargetLabels"]}
+        job = pod[monitor["jobLabel"]]
+        targets.append((f"127.0.0.1:{server.server_address[1]}", {**found, "job": job, "namespace": namespace}))
+    try:
+        with watching(folder, tools, targets, monitoring) as watch:
+            for name in ("gates", "guard"):
+                template = production[f"AnalysisTemplate {name}"]["spec"]
+                arguments = {each["name"]: each["value"] for each in template["args"]}
+                for metric in template["metrics"]:
+                    query = metric["provider"]["prometheus"]["query"]
+                    for key, value in arguments.items():
+                        query = query.replace(f"{{{{args.{key}}}}}", value)
+                    assert "{{" not in query
+
+                    def decided(query: str = query) -> bool:
+                        return watch.value(query) == 1
+
+                    wait_until(decided, f"{name} {metric['name']}: {watch.query('rollout:verdict')}")
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+
+
+def test_the_conditions_of_the_analysis_know_three_verdicts_and_none(
+    overlays: dict[str, dict[str, dict[str, Any]]],
+) -> None:
+    production = overlays[OVERLAYS[1]]
+    nothing: list[float] = []
+    for metric in production["AnalysisTemplate guard"]["spec"]["metrics"]:
+        assert "successCondition" not in metric
+        told = [holds(metric["failureCondition"], found) for found in ([-1.0], [0.0], [1.0], [float("nan")], nothing)]
+        assert told == [True, False, False, False, False]
+    for metric in production["AnalysisTemplate gates"]["spec"]["metrics"]:
+        told = [holds(metric["successCondition"], found) for found in ([-1.0], [0.0], [1.0], [float("nan")], nothing)]
+        assert told == [False, False, True, False, False]
+        # What is undecided is neither, and may be so until the deadline; then it has failed (see the file).
+        assert (metric["interval"], metric["failureLimit"], metric["consecutiveSuccessLimit"]) == ("1s", -1, 1)
