@@ -138,6 +138,7 @@ DELIVERY = [
     "conf/delivery.yaml",
     "docs/delivery.md",
     "deploy",
+    "docs/judging.md",
     "make/delivery.mk",
     f"{HARNESS}/delivery",
     f"{SRC}/tests/test_delivery.py",

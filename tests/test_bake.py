@@ -389,6 +389,7 @@ DELIVERY = set(
     deploy/gates.yaml
     deploy/service.env
     docs/delivery.md
+    docs/judging.md
     make/delivery.mk
     src/<package>/harness/delivery/__init__.py
     src/<package>/harness/delivery/abort.py

@@ -56,6 +56,8 @@ ELSEWHERE = {
     r"python -m my_experiment compare .*": (
         "harness/delivery/test_comparison_classification.py::test_disagreements_shares_and_largest_changes_are_told"
     ),
+    # a project with a delivery
+    r"make gates": "test_monitoring.py::test_a_changed_objective_is_written_and_until_then_a_test_says_so",
     # minutes
     r"make (test|lint)": "test_readme.py::test_tests_and_lint_pass_after_the_pipeline",
     r"make (coverage|reproduced)": "test_ci_github.py::test_a_good_commit_passes_and_nothing_runs_again",

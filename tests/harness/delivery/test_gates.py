@@ -44,6 +44,7 @@ def target(
     *,
     bad: Counter = (),
     slow: Counter = (),
+    rejected: Counter = (),
     shed: Counter = (),
     rows: Mapping[str, Counter] | None = None,
     up: Counter = (),
@@ -57,6 +58,7 @@ def target(
         asked: Requests that it answered.
         bad: How many of these with 500.
         slow: How many of these late.
+        rejected: How many of these with 400.
         shed: Requests that it refused.
         rows: Rows of its answers by bin.
         up: Whether it answered the scrape.
@@ -70,15 +72,18 @@ def target(
         text = ",".join(f'{key}="{value}"' for key, value in told.items())
         found[f"{name}{{{text}}}"] = [*[None] * first, *values]
 
-    def less(counter: Counter) -> Counter:
-        taken = counter or [0] * len(asked)
-        return [None if a is None or b is None else a - b for a, b in zip(asked, taken, strict=True)]
+    def less(*counters: Counter) -> Counter:
+        left = asked
+        for taken in filter(None, counters):
+            left = [None if a is None or b is None else a - b for a, b in zip(left, taken, strict=True)]
+        return left
 
     path, fine = {"endpoint": "/predict"}, {"http_response_code": "200"}
     add("up", up or [1] * len(asked))
-    add(promql.REQUESTS, less(bad), **path, **fine)
+    add(promql.REQUESTS, less(bad, rejected), **path, **fine)
     # A status that never came has no series.
     add(promql.REQUESTS, [value or None for value in bad], **path, http_response_code="500")
+    add(promql.REQUESTS, [value or None for value in rejected], **path, http_response_code="400")
     beats = [None if value is None else count for count, value in enumerate(asked)]
     add(promql.REQUESTS, beats, endpoint="/readyz", **fine)
     add(f"{promql.DURATION}_count", asked, **path, **fine)
@@ -144,8 +149,10 @@ def policy(workspace: Path) -> Gates:
     return delivery().gates
 
 
-def verdicts(*, errors: int | None = 1, slow: int | None = 1, shift: int | None = 0, alive: int = 1) -> dict[str, int]:
-    told = {"errors": errors, "slow": slow, "shift": shift, "alive": alive}
+def verdicts(
+    *, errors: int | None = 1, slow: int | None = 1, rejected: int | None = None, shift: int = 0, alive: int = 1
+) -> dict[str, int]:
+    told = {"errors": errors, "slow": slow, "rejected": rejected, "shift": shift, "alive": alive}
     return {gate: verdict for gate, verdict in told.items() if verdict is not None}
 
 
@@ -178,6 +185,17 @@ CASES: dict[str, tuple[list[Series], dict[int, dict[str, int]]]] = {
         {20: verdicts(errors=0, slow=0), 60: verdicts(errors=-1)},
     ),
     "refuses": ([WELL, target(CANARY, minutes((1, FEW)), shed=minutes((1, 1)))], {60: verdicts(errors=-1)}),
+    "takes no request as it should be": (
+        [WELL, target(CANARY, minutes((5, FEW)), rejected=minutes((5, FEW)))],
+        {60: verdicts(errors=0, rejected=-1), 300: verdicts(rejected=-1)},
+    ),
+    "both are asked wrongly": (
+        [
+            target(STABLE, minutes((5, MOST)), rejected=minutes((5, 45))),
+            target(CANARY, minutes((5, FEW)), rejected=minutes((5, 5))),
+        ],
+        {60: verdicts(errors=0, rejected=1), 300: verdicts(rejected=1)},
+    ),
     "fails only later": (
         [WELL, target(CANARY, minutes((3, 100), (1, 100)), bad=minutes((3, 0), (1, 50)))],
         {180: verdicts(), 195: verdicts(errors=-1)},
@@ -321,7 +339,9 @@ def told(promtool: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple
 def test_verdicts(told: dict[tuple[str, int], Told], name: str) -> None:
     """Case 15 of the design."""
     for seconds, wanted in CASES[name][1].items():
-        assert told[name, seconds].get("verdict", {}) == wanted, f"after {seconds} s: {told[name, seconds]}"
+        found = told[name, seconds].get("verdict", {})
+        found = {gate: verdict for gate, verdict in found.items() if gate != "rejected" or gate in wanted}
+        assert found == wanted, f"after {seconds} s: {told[name, seconds]}"
 
 
 def test_an_outage_of_both_is_not_the_candidates_which_is_scraped_first(
@@ -388,3 +408,5 @@ def test_the_file_is_a_rule_of_prometheus_operator_and_its_spec_a_file_of_rules(
     assert b"SUCCESS" in done.stdout
     names = {rule["record"] for group in content["spec"]["groups"] for rule in group["rules"]}
     assert {gates.REQUESTS, gates.BAD, gates.NEEDED, gates.VERDICT} <= names
+    drawn = re.findall(r"rollout:\w+", (ROOT / "monitoring/dashboard.json").read_text(encoding="utf-8"))
+    assert {gates.VERDICT, gates.RATIO} <= {*drawn} <= names

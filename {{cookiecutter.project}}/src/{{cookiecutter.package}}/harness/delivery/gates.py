@@ -25,7 +25,7 @@ ROLLOUT = "job, namespace, release"
 TARGET = "job, namespace, track, instance"
 CANARY, STABLE = 'track="canary"', 'track="stable"'
 
-ERRORS, SLOW, SHIFT, ALIVE = "errors", "slow", "shift", "alive"
+ERRORS, SLOW, REJECTED, SHIFT, ALIVE = "errors", "slow", "rejected", "shift", "alive"
 REQUESTS, BAD, NEEDED, VERDICT = (f"rollout:{name}" for name in ("requests", "bad", "needed", "verdict"))
 STABLE_REQUESTS, STABLE_BAD = "rollout:stable_requests", "rollout:stable_bad"
 TOLERABLE, INTOLERABLE = "rollout:tolerable", "rollout:intolerable"
@@ -49,6 +49,7 @@ def of_rollout(gates: Gates, latency: float) -> list[Rule]:
         *_of_counts(latency),
         *_of_requests(ERRORS, gates.errors, gates.ratio),
         *_of_requests(SLOW, gates.slow, gates.ratio),
+        *_of_requests(REJECTED, gates.errors, gates.ratio),
         *_of_ratio(gates),
         *_of_shift(gates.shift),
         *_of_life(),
@@ -66,8 +67,7 @@ def _of_targets() -> list[Rule]:
         Rule(_SINCE, seen),
         Rule(
             _TARGETS,
-            f"({candidate} and on ({ROLLOUT}) {last})\n"
-            f"or {stable} * on (job, namespace) group_left (release) {last}",
+            f"({candidate} and on ({ROLLOUT}) {last})\nor {stable} * on (job, namespace) group_left (release) {last}",
         ),
     ]
 
@@ -76,18 +76,21 @@ def _of_counts(latency: float) -> list[Rule]:
     """Counters of each target, and what they were when the rollout began."""
     asked = _total(f"{promql.REQUESTS}{{{promql.ASKED}}}")
     good = _total(f"{promql.REQUESTS}{{{promql.ASKED},{promql.GOOD}}}")
+    accepted = _total(f"{promql.REQUESTS}{{{promql.ASKED},{promql.ACCEPTED}}}")
     shed = _total(f"{metrics.REFUSED}{{{promql.SHED}}}")
     answered = _total(f"{promql.DURATION}_count{{{promql.FAST}}}")
     fast = _total(f'{promql.DURATION}_bucket{{{promql.FAST},le="{latency}"}}')
-    total = "rollout:total_requests"
+    total, bad = "rollout:total_requests", "rollout:total_bad"
     ours, theirs = (f"increase({name}[{RECENT}])" for name in (REQUESTS, STABLE_REQUESTS))
     # Bins of numbers are deciles of each version's own test split: their numbers are compared, not their ends.
     bins = f'label_replace({metrics.ROWS}{{kind="answer"}}, "bin", "$1", "bin", "([0-9]{{2}}) .*")'
     return [
         Rule(total, f"{asked}\n+ {shed}", {"gate": ERRORS}),
-        Rule("rollout:total_bad", f'{total}{{gate="{ERRORS}"}}\n- ignoring (gate) {good}', {"gate": ERRORS}),
+        Rule(bad, f'{total}{{gate="{ERRORS}"}}\n- ignoring (gate) {good}', {"gate": ERRORS}),
         Rule(total, answered, {"gate": SLOW}),
-        Rule("rollout:total_bad", f'{total}{{gate="{SLOW}"}}\n- ignoring (gate) {fast}', {"gate": SLOW}),
+        Rule(bad, f'{total}{{gate="{SLOW}"}}\n- ignoring (gate) {fast}', {"gate": SLOW}),
+        Rule(total, asked, {"gate": REJECTED}),
+        Rule(bad, f'{total}{{gate="{REJECTED}"}}\n- ignoring (gate) {accepted}', {"gate": REJECTED}),
         Rule("rollout:total_rows", _of_candidate(bins, "bin")),
         *(_start(counted) for counted in ("requests", "bad", "rows")),
         Rule(REQUESTS, f"sum by (gate, {ROLLOUT}) ({_counted('requests', CANARY)})"),

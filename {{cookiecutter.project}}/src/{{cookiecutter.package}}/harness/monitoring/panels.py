@@ -79,6 +79,7 @@ def rows(settings: Monitoring) -> dict[str, list[Panel]]:
         "Requests": _requests(settings),
         "Model": _model(),
         "Drift": _drift(settings),
+        "Rollout": _rollout(),
         "Log": _log(),
         "Access": _access(),
     }
@@ -309,6 +310,58 @@ def _drift(settings: Monitoring) -> list[Panel]:
 def _most(name: str) -> str:
     """The five variables that have most at the end of the time shown, over all of it."""
     return f"{BY} ({chosen(name)}) and topk(5, {BY} ({chosen(name)} @ end()))"
+
+
+def _rollout() -> list[Panel]:
+    """What `delivery/gates.py` records, if there is a delivery."""
+
+    def recorded(name: str) -> str:  # these have no track
+        return f'rollout:{name}{{job=~"$job",release=~"$release"}}'
+
+    share = f"{recorded('bad')} / ({recorded('requests')} > 0)"
+    stable = f"{recorded('stable_bad')} / ({recorded('stable_requests')} > 0)"
+    return [
+        Panel(
+            "Verdicts",
+            "Of each gate on a new release: 1 good, 0 not known yet, -1 bad. A release goes on if `errors` and `slow` "
+            "are good and none is bad.",
+            "lines",
+            "none",
+            {"{{gate}} {{release}}": recorded("verdict")},
+            6,
+            zero=False,
+        ),
+        Panel(
+            "Judged by",
+            "Requests to both releases since the rollout began, an hour at most; those that a good one still needs.",
+            "lines",
+            "none",
+            {
+                "{{gate}} new": recorded("requests"),
+                "{{gate}} stable": recorded("stable_requests"),
+                "{{gate}} needed": recorded("needed"),
+            },
+            6,
+        ),
+        Panel(
+            "Bad requests",
+            "Their share since then. A new release may have as many as the stable one, or as are tolerable.",
+            "lines",
+            "percentunit",
+            {"{{gate}} new": share, "{{gate}} stable": stable},
+            6,
+        ),
+        Panel(
+            "Likelihood ratios",
+            "Logarithms, of an intolerable share of bad requests to a tolerable one. Below its bound, -4.6 with errors "
+            "of 1 %, a release is good; it is bad if this and the comparison with the stable release exceed 4.6.",
+            "lines",
+            "none",
+            {"{{gate}}": recorded("likelihood_ratio"), "{{gate}} compared": recorded("compared_ratio")},
+            6,
+            zero=False,
+        ),
+    ]
 
 
 def _log() -> list[Panel]:

@@ -27,8 +27,9 @@ _TECHNICAL = "/|/(livez|readyz|healthz|metrics)|/.*[.]json|/(ui|static).*"
 ASKED = f'endpoint!~"{_TECHNICAL}"'
 # An explanation asks the model hundreds of times: it has no objective.
 FAST = f'endpoint!~"{_TECHNICAL}|/explain"'
-# Answers other than those that say that the service failed, and refusals because there were too many requests.
+# Answers that do not say that the service failed, or that the request is wrong; refusals of too many requests.
 GOOD = 'http_response_code!~"5.."'
+ACCEPTED = 'http_response_code!~"4.."'
 SHED = 'reason=~"busy|bytes"'
 
 # Without the terms of Stirling's series that cancel in `evidence`.
