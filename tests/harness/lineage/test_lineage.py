@@ -10,6 +10,7 @@ from locks import git, record, training
 from my_experiment.harness import lineage
 from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.packaging import bento
+from my_experiment.harness.release import versions
 from my_experiment.harness.tracking import lockfile, log, machine, store
 
 Chain = Callable[[str | None], dict[str, str]]
@@ -63,6 +64,23 @@ def test_any_link_leads_to_the_others(chain: Chain) -> None:
     for name in ("train.epochs=5", "=", "'", "33abcd", "ff"):
         with pytest.raises(UserError, match="is not a commit, MLflow run"):
             chain(name)
+
+
+def test_a_deployment_is_a_link(chain: Chain) -> None:
+    client, first = store.client(), chain("HEAD")
+    assert "deployed" not in first
+    client.create_registered_model(versions.MODEL)
+    tags = {"model_md5": lockfile.training(git("show", "HEAD:dvc.lock")).model}
+    client.create_model_version(versions.MODEL, "file:///1", first["run"], tags)
+    for name, value in {"deployed": "2026-11-30 16:00:00 UTC", "release": "0123456789ab"}.items():
+        client.set_model_version_tag(versions.MODEL, "1", name, value)
+    found = chain("0123456789ab")
+    assert found["run"] == first["run"]
+    assert found["deployed"] == f"{versions.MODEL}/1 2026-11-30 16:00:00 UTC, release 0123456789ab"
+    client.set_model_version_tag(versions.MODEL, "1", "rolled_back", "errors bad: 12 of 300")
+    assert [value for link, value in lineage.chain("HEAD") if link == "deployed"][1] == (
+        f"{versions.MODEL}/1 rolled back: errors bad: 12 of 300"
+    )
 
 
 def test_uncommitted_changes_of_a_bento_or_the_workspace_are_said(chain: Chain) -> None:
