@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export BENTOML_DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo loop test portable lint site bench gpu bake unbake lock clean
+.PHONY: help setup demo loop test portable soak lint site bench gpu bake unbake lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: .venv/.installed ## Everything that CI checks; FAST=1: what takes seconds,
 portable: .venv/.installed ## All models on three emulated processors and on one core: the same bytes? An hour
 	python -m pytest -m portable tests/test_portable.py
 
+soak: .venv/.installed ## Ten minutes of rollouts on a host of the loopback interface, in which everybody is killed at times
+	python -m pytest -s -m soak tests/test_rollout.py
+
 lint: .venv/.installed ## pre-commit run --all-files
 	pre-commit run --all-files
 
@@ -63,6 +66,7 @@ bench: .venv/.installed ## The benchmarks: ratios, both sides in one run
 	python benchmarks/counting.py build/bench/my-experiment
 	python benchmarks/guarding.py build/bench/my-experiment
 	python benchmarks/drift.py build/bench/my-experiment
+	python benchmarks/proxy.py build/bench/my-experiment
 	python benchmarks/transfer.py build/bench/my-experiment
 	python benchmarks/tables.py
 	python benchmarks/boosting.py

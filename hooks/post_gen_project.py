@@ -148,6 +148,7 @@ HOSTS = [
     *DELIVERY,
     "deploy/hosts",
     "deploy/hosts.yaml",
+    "docs/operations.md",
     f"{HARNESS}/delivery/host.py",
     f"{HARNESS}/delivery/rollout.py",
 ]

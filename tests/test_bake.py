@@ -413,6 +413,7 @@ HOSTS = set(
     """
     deploy/hosts.yaml
     deploy/hosts/haproxy.cfg
+    docs/operations.md
     src/<package>/harness/delivery/host.py
     src/<package>/harness/delivery/rollout.py
     """.split()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, TEMPLATE, BakedProject, Copy, execute
+from debian import apt_install
 
 pytestmark = pytest.mark.pipeline
 
@@ -101,6 +102,14 @@ def test_guarding_the_service(reproduced_project: BakedProject, copy: Copy, tmp_
     shutil.copytree(TEMPLATE / "src/{{cookiecutter.package}}" / room, project.path / "src/my_experiment" / room)
     found = figures(tmp_path, "guarding.py", project.path, "--rounds", "1", "--seconds", "0.5")
     assert found["CPU, keys / open"] > 0 and found["CPU, limits / open"] > 0
+
+
+def test_haproxy_in_front_of_the_service(reproduced_project: BakedProject, tmp_path: Path) -> None:
+    if not shutil.which("haproxy", path="/usr/sbin:/usr/bin"):
+        apt_install("haproxy")
+    told = figures(tmp_path, "proxy.py", reproduced_project.path, "--rounds", "1", "--seconds", "0.3")
+    direct, through = (told[f"1 clients: p50 {way}, ms"] for way in ("direct", "proxy"))
+    assert told["1 clients: p50, proxy / direct"] == pytest.approx(through / direct) and through > 0
 
 
 def test_alarms_of_drift(reproduced_project: BakedProject, tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 Numbers of cases are those of the study of deliveries. Steps take seconds here, scrapes and rules one.
 """
 
+import io
+import itertools
 import json
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,14 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import yaml
 from clusters import wait_until
-from conftest import TEMPLATE, execute
+from conftest import TEMPLATE, VENV, BakedProject, execute
 from debian import apt_install
 from hammer import Hammer
+from PIL import Image
 from processes import kill, running
 from scipy.stats import binom
+from test_service import environment
 
 # What takes minutes on hosts takes seconds here: how long a candidate has to be bad (two scrapes), and how long the
 # share of a controller lasts that is away.
@@ -35,7 +41,7 @@ HOLD, EXPIRY = 2, 5
 DELIVERY = TEMPLATE / "src/{{cookiecutter.package}}/harness/delivery"
 ANALYSIS = {"analysis": {"templates": [{"templateName": "gates"}]}}
 CANARY = [{"setWeight": 10}, {"pause": {"duration": "2s"}}, ANALYSIS]
-BLUE, GREEN = 3101, 3201
+PORTS = {"blue": 3101, "green": 3201}
 JSON_HEAD = b"POST /predict HTTP/1.1\r\nContent-Type: application/json\r\n"
 PLANTED = [(JSON_HEAD, b'{"instances": [[0]]}')]
 
@@ -127,18 +133,17 @@ class Stack:
         """Runs a release in a slot, a new one unless it is named, with planted faults; gives its name."""
         self.releases += 1
         release = release or f"{self.releases:012x}"
-        port = {"blue": BLUE, "green": GREEN}[slot]
+        port = PORTS[slot]
         words = (self.address, str(port), release, release, str(fail), str(slow))
         self.contain(port, running(sys.executable, Path(__file__).parent / "planted.py", *words, cwd=self.root))
         return release
 
     def contain(self, port: int, process: Any) -> None:
         """Lets a process take the place of the container of a port."""
-        old = self.containers.pop(port, None)
-        if old is not None:
-            kill(old)
-            old.wait()
+        if port in self.containers:
+            stop(self.containers[port])
         self.containers[port] = self.resources.enter_context(process)
+        self.resources.callback(stop, self.containers[port])
         answers(f"http://{self.address}:{port}/readyz")
 
     @contextmanager
@@ -178,6 +183,12 @@ class Stack:
     def idle(self) -> str:
         """The slot that is not stable."""
         return {"blue": "green", "green": "blue"}[self.now()["stable"]]
+
+
+def stop(process: "subprocess.Popen[Any]") -> None:
+    """Ends a container as systemd does."""
+    kill(process, signal.SIGTERM)
+    process.wait(20)
 
 
 def answers(url: str) -> None:
@@ -221,6 +232,8 @@ def stack(tools: Path) -> Iterator[Stack]:
             config = config.replace(old, new)
         (root / "etc/haproxy/haproxy.cfg").write_text(config)
         gates = yaml.safe_load((TEMPLATE / "deploy/gates.yaml").read_text())["spec"]
+        nan = {"record": "rollout:verdict", "expr": "vector(0) / 0", "labels": {"gate": "errors", "release": "nan"}}
+        gates["groups"].append({"name": "nan", "rules": [nan]})
         (root / "gates.yml").write_text(yaml.safe_dump(gates).replace("[6s]", f"[{HOLD}s]"))
         program = (DELIVERY / "rollout.py").read_text()
         assert "\nEXPIRY = 15 " in program
@@ -267,6 +280,69 @@ def within(count: int, number: int, share: float) -> bool:
     return bool(binom.ppf(0.0005, number, share) <= count <= binom.ppf(0.9995, number, share))
 
 
+def requests(project: BakedProject) -> list[tuple[bytes, bytes]]:
+    """Requests with pictures of the test split, as JSON and as files in turn."""
+    made = []
+    for image in np.load(project.path / "data/prepared/test/images.npy")[:40]:
+        made.append((JSON_HEAD, json.dumps({"instances": [image.tolist()]}).encode()))
+        file = io.BytesIO()
+        Image.fromarray(image[..., 0]).save(file, "PNG")
+        form = httpx.Request("POST", "http://x", files={"file": ("x.png", file.getvalue())})
+        head = f"POST /predict_file HTTP/1.1\r\nContent-Type: {form.headers['content-type']}\r\n"
+        made.append((head.encode(), form.read()))
+    return made
+
+
+@pytest.mark.pipeline
+@pytest.mark.service
+def test_1_ten_thousand_requests_during_a_canary_and_a_blue_green(
+    stack: Stack, reproduced_project: BakedProject, quick_project: BakedProject, tmp_path: Path
+) -> None:
+    """The real service with two models; each half of the clients keeps its connections."""
+
+    def serve(slot: str, project: BakedProject) -> str:
+        stack.releases += 1
+        release = f"{stack.releases:012x}"
+        (home := tmp_path / release).mkdir()
+        env = {**environment(home), "SERVICE_RELEASE": release}
+        port = PORTS[slot]
+        words = (VENV / "bin/bentoml", "serve", ".", "--host", stack.address, "--port", str(port))
+        with (home / "log").open("wb") as log:
+            stack.contain(port, running(*words, cwd=project.path, env=env, stdout=log, stderr=subprocess.STDOUT))
+        return release
+
+    def roll(release: str, steps: Sequence[object]) -> tuple[list[tuple[float, float]], float]:
+        stack.describe(release, steps)
+        begun = time.time()
+        told = stack.command("run", release).stdout
+        assert f"warm: {release} serves all requests" in told
+        return stack.shares(begun), time.time()
+
+    old, new = (
+        json.loads((project.path / "models/model.json").read_text())["sha256"][:12]
+        for project in (reproduced_project, quick_project)
+    )
+    roll(serve(stack.idle(), reproduced_project), [{"setWeight": 100}])
+    steps = [
+        step for share in (10, 50, 100) for step in ({"setWeight": share}, {"pause": {"duration": "2s"}}, ANALYSIS)
+    ]
+    with Hammer(stack.service, requests(reproduced_project), 32, pause=0.03).running() as hammer:
+        changes, ended = roll(serve(stack.idle(), quick_project), steps)
+        for (begun, share), (end, _) in itertools.pairwise([*changes, (ended, 0)]):
+            asked = served(hammer, begun + 0.2, end)  # what was decided then is in HAProxy soon after
+            if 0 < share < 1 and sum(asked.values()):
+                assert within(asked[new], sum(asked.values()), share), (share, asked)
+        blue_green = serve(stack.idle(), reproduced_project)
+        begun = time.time()
+        changes, ended = roll(blue_green, [{"setWeight": 100}, {"pause": {"duration": "1s"}}, ANALYSIS])
+        asked = served(hammer, begun, ended)
+        first = min(answer.ended for answer in hammer.answers if answer.version == old and answer.begun > begun)
+        wait_until(lambda: len(hammer.answers) > 10_000, "10,000 answers")
+    print(f"{len(hammer.answers)} requests; blue-green: first answer after {first - begun:.2f} s, {asked}")
+    assert failed(hammer) == []
+    assert set(served(hammer)) == {old, new}
+
+
 @pytest.mark.parametrize(
     ("fail", "slow", "pause", "limit", "gate"),
     [(1, 0, 0.4, 15, "errors"), (0.05, 0, 0.02, 60, "errors"), (0, 0.5, 0.02, 60, "slow")],
@@ -301,7 +377,7 @@ def test_3_a_killed_canary_costs_no_request(stack: Stack) -> None:
         candidate = stack.idle()
         stack.until(share=5000)
         wait_until(lambda: len(served(hammer)) == 2, "an answer of the canary")
-        kill(stack.containers[{"blue": BLUE, "green": GREEN}[candidate]])
+        kill(stack.containers[PORTS[candidate]])
         killed = time.time()
         code, told = ended(process, 15)
         assert time.time() - killed < 15
@@ -411,7 +487,7 @@ def test_6_abort_and_undo(stack: Stack) -> None:
         assert "which has run on" in stack.command("run", stable).stdout
         assert time.time() - begun < 2
     assert failed(hammer) == []
-    port = {"blue": BLUE, "green": GREEN}[stack.idle()]
+    port = PORTS[stack.idle()]
     kill(stack.containers[port])
     stack.containers[port].wait()
     assert "does not run: `systemctl start model@" in stack.command("undo", check=False).stderr
@@ -419,6 +495,8 @@ def test_6_abort_and_undo(stack: Stack) -> None:
 
 def test_7_without_evidence_the_share_never_rises(stack: Stack) -> None:
     steps = [{"setWeight": 10}, ANALYSIS, {"setWeight": 90}]
+    code = "import rollout; print(rollout.worded(rollout.judge('nan')))"
+    assert execute(sys.executable, "-c", code, cwd=stack.root, env=dict(stack.env)).stdout == "errors undecided\n"
     with stack.hammer(clients=1, pause=0.05).running(), stack.rollout(steps, deadline=8) as process:
         stack.until(step=1)
         words = r"10 % of requests, step 2 of 3\n.*errors undecided: \d+ of \d+ requests needed, 0 bad"
@@ -460,6 +538,39 @@ def test_14_a_broken_release_does_not_block_its_fix(stack: Stack) -> None:
         code, told = ended(process)
         assert code == 0, told
     assert len(failed(hammer)) > 100
+
+
+@pytest.mark.soak
+def test_ten_minutes_of_rollouts_in_which_everybody_is_killed_at_times(stack: Stack) -> None:
+    """Good and bad releases in turn, and a kill at a random moment of each: what was in flight is lost at most."""
+    chance, end, ended_so = random.Random(20), time.time() + 600, Counter[tuple[str, int]]()
+    lost = 0
+    while time.time() < end:
+        fault, victim = chance.choice([0, 0, 0, 1]), chance.choice(["nobody", "controller", "haproxy", "canary"])
+        release, old = stack.plant(slot := stack.idle(), fail=fault), stack.now()["release"][stack.now()["stable"]]
+        stack.describe(release, [{"setWeight": 30}, {"pause": {"duration": "2s"}}, ANALYSIS])
+        with stack.hammer(clients=32, pause=0.05, most=100_000).running() as hammer:
+            with stack.controller(release) as process:
+                killed = time.time() + chance.uniform(0.2, 4)
+                wait_until(lambda at=killed: time.time() > at, "the moment")  # type: ignore[misc]
+                if victim == "controller":
+                    process.kill()
+                elif victim != "nobody":
+                    kill(stack.programs[victim] if victim == "haproxy" else stack.containers[PORTS[slot]])
+                if victim == "haproxy":
+                    stack.start("haproxy")
+                process.wait(90)
+            code = stack.command("run", release, check=False).returncode
+            if stack.now()["refused"]:
+                stack.command("again")
+        broken = [answer for answer in failed(hammer) if answer.status in (0, 502, 503)]
+        assert len(broken) <= (64 if victim == "haproxy" else 32 if victim == "canary" else 0), (victim, broken[:3])
+        assert set(served(hammer)) <= {old, release} | {""}
+        assert code == 0 or victim == "canary" or fault, (victim, fault, stack.now())
+        lost += len(broken)
+        ended_so[victim, code] += 1
+    print(f"{ended_so}; {lost} requests were in flight to somebody who was killed")
+    assert len(ended_so) >= 6
 
 
 def test_7_without_prometheus_the_share_never_rises(stack: Stack) -> None:

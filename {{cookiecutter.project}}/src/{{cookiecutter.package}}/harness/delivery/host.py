@@ -71,14 +71,14 @@ def servers() -> str:
     names = [(f"{name}-{n}", host, n) for name, host in addresses("servers").items() for n in range(1, replicas + 1)]
     lines = ["# Written by `host.py configure`."]
     for slot, other in OTHER.items():
+        own, others = ([(name, f"{host}:{PORTS[at] + n}") for name, host, n in names] for at in (slot, other))
         lines += ["", f"backend {slot} from slot"]
-        lines += [f"    server {name} {host}:{PORTS[slot] + n}" for name, host, n in names]
+        lines += [f"    server {name} {address}" for name, address in own]
+        # If checks find nobody, anybody is tried: they may be too slow for a check, and still answer.
+        lines += [f"    server {name}-anyway {address} no-check backup" for name, address in own]
         lines += ["", f"backend {slot}-canary from canary"]
-        lines += [f"    server {name} {host}:{PORTS[slot] + n} track {slot}/{name}" for name, host, n in names]
-        lines += [
-            f"    server {other}-{name} {host}:{PORTS[other] + n} track {other}/{name} backup"
-            for name, host, n in names
-        ]
+        lines += [f"    server {name} {address} track {slot}/{name}" for name, address in own]
+        lines += [f"    server {other}-{name} {address} backup" for name, address in others]
     return "\n".join(lines) + "\n"
 
 

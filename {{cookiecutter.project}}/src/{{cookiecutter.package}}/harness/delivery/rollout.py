@@ -23,6 +23,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -104,7 +105,7 @@ def worded(verdicts: list[dict[str, Any]] | None) -> str:
     texts = []
     for each in verdicts:
         lacks = f" of {each['requests'] + each['needed']} requests needed" if each["needed"] > 0 else " requests"
-        numbers = f": {each['requests']}{lacks}, {each['bad']} bad" if each["requests"] else ""
+        numbers = f": {each['requests']}{lacks}, {each['bad']} bad" if each["requests"] or each["needed"] else ""
         texts.append(each["gate"] + {1: " good", 0: " undecided", -1: " bad"}[each["verdict"]] + numbers)
     return "; ".join(texts) or "no verdicts"
 
@@ -182,7 +183,9 @@ class Rollout:
     def lacking(self, release: str) -> list[str]:
         """The containers of the other slot that are not ready with a release."""
         asked = containers(OTHER[self.stable], self.replicas).items()
-        return [name for name, address in asked if get(f"http://{address}/readyz")[0] != release]
+        with ThreadPoolExecutor(32) as pool:  # a host that is gone costs the time of one, not of all its containers
+            answers = {name: pool.submit(get, f"http://{address}/readyz") for name, address in asked}
+            return [name for name, answer in answers.items() if answer.result()[0] != release]
 
     def swap(self, event: str) -> str:
         """Makes the other slot the stable one; gives the event."""
