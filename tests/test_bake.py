@@ -335,6 +335,7 @@ PRODUCTION = set(
     docs/encryption.md
     docs/feedback.md
     docs/keys.md
+    docs/proxy.md
     docs/monitoring.md
     docs/runbook.md
     docs/security.md
