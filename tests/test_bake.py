@@ -315,6 +315,7 @@ SERVICE = set(
     src/<package>/harness/serving/protocol.py
     src/<package>/harness/serving/refusal.py
     src/<package>/harness/serving/routes.py
+    src/<package>/harness/serving/rows.py
     src/<package>/harness/serving/serve.py
     src/<package>/harness/serving/server.py
     src/<package>/harness/serving/sockets.py

@@ -11,6 +11,7 @@ from my_experiment.harness.capture.contracts import Feedback
 from my_experiment.harness.serving import feedback, http
 from my_experiment.harness.serving.feedback import Receiver
 from my_experiment.harness.serving.model import ModelInfo
+from my_experiment.harness.serving.rows import Rows
 from my_experiment.harness.serving.refusal import Refusal
 
 INFO = ModelInfo.model_validate(
@@ -41,7 +42,7 @@ def log() -> Log:
 
 @pytest.fixture
 def receiver(log: Log) -> Receiver:
-    return Receiver(INFO, 256, log)  # type: ignore[arg-type]
+    return Receiver(INFO, 256, log, Rows(INFO.version, None))  # type: ignore[arg-type]
 
 
 def tell(receiver: Receiver, *items: Any, **headers: str) -> list[str]:

@@ -122,6 +122,8 @@ class ModelService:
         import numpy as np
         import onnxruntime as ort
 
+        from .rows import Rows  # here, because it imports NumPy
+
         self._numpy = np
         self.info = read_model_info()
         self._description = self.info.model_dump()
@@ -155,12 +157,14 @@ class ModelService:
         vars(self).update({name: getattr(self, name) for name in ("predict", "predict_file", "explain", "feedback")})
         self._warm_up()
         log = open_log(self.info)
-        self._feedback = feedback.Receiver(self.info, self.limits.instances, log) if feedback.enabled() else None
         # Python's 5 ms would let a request wait that long for a scrape of /metrics, which takes several turns.
         sys.setswitchinterval(SWITCH)
         reference = counting.reference(self.info)
         self._facts = counting.facts(self.info, reference)
-        counts = counting.Counting(reference, self.info.version) if reference else None
+        self._rows = Rows(self.info.version, reference)
+        counts = counting.Counting(reference, self._rows) if reference else None
+        receives = partial(feedback.Receiver, self.info, self.limits.instances, log, self._rows)
+        self._feedback = receives() if feedback.enabled() else None
         auditing.start(self.info, self.limits)
         self._observer = Observer([consumer for consumer in (counts, log) if consumer])
 
@@ -175,7 +179,7 @@ class ModelService:
         """The answer to /metrics: what BentoML has collected, and what does not change."""
         from . import tls
 
-        return text + self._facts + tls.facts(self.info.version)
+        return text + self._facts + self._rows.text() + tls.facts(self.info.version)
 
     def _warm_up(self) -> None:
         # The first run allocates memory and is slow; no client should wait for it.
