@@ -11,8 +11,8 @@ from my_experiment.harness.capture.contracts import Feedback
 from my_experiment.harness.serving import feedback, http
 from my_experiment.harness.serving.feedback import Receiver
 from my_experiment.harness.serving.model import ModelInfo
-from my_experiment.harness.serving.rows import Rows
 from my_experiment.harness.serving.refusal import Refusal
+from my_experiment.harness.serving.rows import Rows
 
 INFO = ModelInfo.model_validate(
     {"input": "any", "target": "classification", "sha256": "0123456789abcdef", "classes": ["1", "two", "3"]}

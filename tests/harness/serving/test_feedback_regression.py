@@ -8,8 +8,8 @@ import pytest
 from my_experiment.harness.capture.answered import Answered, new_id
 from my_experiment.harness.serving.feedback import Receiver
 from my_experiment.harness.serving.model import ModelInfo
-from my_experiment.harness.serving.rows import Rows
 from my_experiment.harness.serving.refusal import Refusal
+from my_experiment.harness.serving.rows import Rows
 
 
 def outcome(actual: Any, half: float | None = 1.0) -> str:
