@@ -276,6 +276,7 @@ SERVICE = set(
     src/<package>/harness/packaging/engines.py
     src/<package>/harness/packaging/image.py
     src/<package>/harness/packaging/licenses.py
+    src/<package>/harness/packaging/provenance.py
     src/<package>/harness/packaging/savedmodel.py
     src/<package>/harness/packaging/sbom.py
     src/<package>/harness/packaging/signatures.py
@@ -284,6 +285,7 @@ SERVICE = set(
     src/<package>/harness/packaging/tensorflow_trees.py
     src/<package>/harness/packaging/warm_up.py
     src/<package>/harness/release/__init__.py
+    src/<package>/harness/release/envelope.py
     src/<package>/harness/release/gates.py
     src/<package>/harness/release/judge.py
     src/<package>/harness/release/mutex.py

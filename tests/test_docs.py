@@ -46,6 +46,9 @@ ELSEWHERE = {
     r"SERVICE_LOG_IDENTITY=.* erase .*": "test_loop.py::check_erased",
     # keys in the home folder
     r"openssl .*": "harness/release/test_signing.py::test_a_signature_holds_for_its_files_and_its_key",
+    r"python -m my_experiment provenance verify .*": (
+        "harness/packaging/test_provenance.py::test_it_holds_for_its_key_and_its_image_alone"
+    ),
     r"MODEL_(SIGNING|VERIFY)_KEY=.*": "test_registry.py::test_the_bento_is_what_the_registry_says",
     # minutes
     r"make (test|lint)": "test_readme.py::test_tests_and_lint_pass_after_the_pipeline",

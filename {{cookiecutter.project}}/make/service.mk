@@ -1,5 +1,5 @@
 # Service and release.
-.PHONY: news retrain register promote rollback serve bento image audit licenses push savedmodel
+.PHONY: news retrain register promote rollback serve bento sign verify image audit licenses push savedmodel
 
 news: ## Is there anything to retrain? Needs Python and git, nothing installed
 	@PYTHONPATH=src $(or $(PYTHON),python3) -m $(PACKAGE).harness.automation.retrain_news $(ARGS)
@@ -27,6 +27,12 @@ bento: ## bentoml build: pack service and model
 
 image: ## bentoml build, bentoml containerize: the Bento as a container image
 	PYTHONPATH=src python -m $(PACKAGE) image $(BENTO)
+
+sign: ## Sign the Bento BENTO=name:version of the local store with the key MODEL_SIGNING_KEY
+	PYTHONPATH=src python -m $(PACKAGE) bento --sign "$(BENTO)"
+
+verify: ## Verify the signature of BENTO=name:version with the key MODEL_VERIFY_KEY
+	PYTHONPATH=src python -m $(PACKAGE) bento --verify "$(BENTO)"
 
 AUDIT := uvx pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
   --requirement requirements/serve-{{ "production-" if cookiecutter.scope == "production" else "" }}{{ "images" if cookiecutter.task.startswith("image") else "tables" }}.lock
