@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..capture.segments import ENCRYPTED, SUFFIX
 from ..capture.settings import IDENTITY
-from ..core.errors import UserError, one_line
+from ..core.errors import UNREADABLE, UserError, one_line
 from .contracts import UNKNOWN, Labeled
 
 if TYPE_CHECKING:
@@ -108,12 +108,14 @@ def _checked(line: bytes, place: str) -> dict[str, Any]:
         datetime.fromtimestamp(content["time"], UTC)
         if "request" in content:
             ((_, examples),) = content["request"].items()
-            _ = content["id"], content["answer"]["model_version"], content["answer"]["predictions"][: len(examples)]
+            answer = content["answer"]
+            _ = hash(content["id"]), answer["model_version"], answer["predictions"][: len(examples)]
         else:
-            _ = content["contributor"], [(item["id"], item["index"], item["actual"]) for item in content["feedback"]]
+            str.strip(content["contributor"])
+            _ = {(item["id"], item["index"]): item["actual"] for item in content["feedback"]}
     except json.JSONDecodeError as error:
         raise UserError(f"{place}: is not JSON: {one_line(error)}") from None
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, OSError):
+    except (OSError, *UNREADABLE):
         raise UserError(f"{place}: is no line of the service's log: bring the file again, or remove it") from None
     return dict(content)
 
