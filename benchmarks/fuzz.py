@@ -117,7 +117,8 @@ class Fuzzed:
         return read, [json.dumps({"instances": rows}).encode() for rows in ([row], [row, row], [])]
 
     def _feedback(self) -> Target:
-        receiver = self._module("serving.feedback").Receiver(self._info, 4, None)
+        rows = self._module("serving.rows").Rows(self._info.version, None)
+        receiver = self._module("serving.feedback").Receiver(self._info, 4, None, rows)
         item = {"id": "0" * 32, "index": 0, "actual": self._description.get("classes", [1.5])[0]}
         lists: list[Any] = [[item], [item, {"id": "f" * 32, "actual": None}]]
         return (lambda data: receiver.take(data, {})), [json.dumps({"feedback": items}).encode() for items in lists]
