@@ -5,6 +5,7 @@ import collections
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import os
 import re
@@ -308,6 +309,60 @@ def test_bad_request_is_told_why(client: httpx.Client, path: str, name: str, cas
     message = answer.json()["error"]
     assert 10 < len(message) < 300
     assert "\n" not in message
+
+
+def raw(port: int, *requests: bytes) -> bytes:
+    """All answers to requests, each on a connection of its own, which no client has corrected."""
+    found = b""
+    for request in requests:
+        with socket.create_connection(("127.0.0.1", port), 10) as connection:
+            connection.sendall(request + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+            while part := connection.recv(MIB):
+                found += part
+    return found
+
+
+def test_nothing_is_read_from_elsewhere(client: httpx.Client) -> None:
+    """Addresses, paths and entities in place of pictures; paths that lead out of a folder; lines in a header."""
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        address = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/x.png"
+        svg = (
+            f'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "{address}">]><svg><image href="{address}"/>&b;</svg>'
+        )
+        for text in (address, "file:///etc/passwd", "/etc/passwd", "models/model.json", svg):
+            for body in ({"instances": [text]}, {"instances": text}, {"instances": [{"url": text}]}, {"file": text}):
+                for path in ("/predict", "/predict_file"):
+                    assert client.post(path, json=body).status_code in (400, 413, 415)
+            for form in (
+                {"files": {"file": ("a.png", text)}},
+                {"data": {"file": text}},
+                {"files": {"file": (text, b"")}},
+            ):
+                assert client.post("/predict_file", **form).status_code in (400, 415)
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody has connected
+            elsewhere.accept()
+    port = client.base_url.port
+    assert port is not None
+    up = [b"/../" * 6, b"/..%2f" * 6, b"/%2e%2e/" * 6, b"/..%5c" * 6, b"/....//" * 6, b"//", b"/%00/", b"/..%c0%af" * 6]
+    paths = [b"/ui", b"/static_content", b""]
+    files = [b"etc/passwd", b"models/model.json", b"src/../models/model.json"]
+    told = raw(port, *(b"GET %s%s%s HTTP/1.1" % each for each in itertools.product(paths, up, files)))
+    assert (
+        told.count(b"HTTP/1.1 404") + told.count(b"HTTP/1.1 400") == 72
+        and b"root:" not in told
+        and b"sha256" not in told
+    )
+    lines = [
+        b"%0d%0aX-Planted: 1",
+        b"%0aX-Planted:%201",
+        b"%E5%98%8AX-Planted:%201",
+        b"\rX-Planted: 1",
+        b"\x00X-Planted: 1",
+    ]
+    told = raw(port, *(b"GET %s%s/ HTTP/1.1" % each for each in itertools.product((b"/predict", b"/ui", b"/"), lines)))
+    told += raw(port, *(b"GET /%s/ HTTP/1.1\r\nAccept: a%s" % (b"livez", line) for line in lines))
+    assert not re.search(rb"^x-planted", told, re.MULTILINE | re.IGNORECASE) and b"HTTP/1.1 5" not in told
 
 
 def test_schemathesis_finds_nothing(client: httpx.Client, tmp_path: Path) -> None:
