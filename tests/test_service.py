@@ -382,6 +382,51 @@ def test_schemathesis_finds_nothing(client: httpx.Client, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout[-6000:]
 
 
+def test_schemathesis_finds_nothing_with_a_key(table_project: BakedProject, tmp_path: Path) -> None:
+    """All endpoints of a table's service that is switched on as far as it goes."""
+    keys = {"SERVICE_KEYS": str(tmp_path / "keys.yaml")}
+    roles = [word for role in ("predict", "explain", "feedback", "metrics") for word in ("--role", role)]
+    command = ("python", "-m", "my_experiment")
+    made = table_project.run(*command, "keys", "new", "tester", *roles, env={"PYTHONPATH": "src", **keys})
+    header = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    (key,) = (f"{name}: {value}" for name, value in header.items())
+    env = {**keys, "SERVICE_EXPLAIN": "on", "SERVICE_FEEDBACK": "on", "SERVICE_AUDIT": str(tmp_path)}
+    with serving(table_project.path, tmp_path / "home", *command, "serve", env=env) as client:
+        assert client.get("/docs.json").status_code == 401
+        document = tmp_path / "openapi.json"
+        document.write_text(client.get("/docs.json", headers=header).text)
+        done = subprocess.run(
+            [
+                VENV / "bin" / "schemathesis",
+                *(
+                    "run",
+                    document,
+                    "--url",
+                    str(client.base_url),
+                    "--header",
+                    key,
+                    "--max-examples",
+                    "10",
+                    "--seed",
+                    "1",
+                ),
+                # No schema can say which bytes are a table. BentoML's document cannot say that a key is needed.
+                *("--exclude-checks", "positive_data_acceptance,ignored_auth"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, done.stdout[-6000:]
+        counted = client.get("/metrics", headers=header).text
+    assert "Traceback" not in (tmp_path / "home/serve.log").read_text()
+    labels = r'endpoint="/(\w+)",http_response_code="(\d+)"'
+    answers = re.findall(rf"^bentoml_service_request_total\{{{labels}.* ([\d.]+)$", counted, re.MULTILINE)
+    given = {(path, status) for path, status, count in answers if float(count)}
+    assert given >= {("predict", "200"), ("explain", "200"), ("feedback", "200")}
+    assert not {status for _, status in given if status.startswith("5")}
+
+
 def test_an_encoded_request_is_answered_as_a_plain_one(client: httpx.Client, images: np.ndarray) -> None:
     body = json.dumps({"instances": images[:2].tolist()}).encode()
     plain = client.post("/predict", content=body, headers=JSON)

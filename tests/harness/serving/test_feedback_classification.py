@@ -114,6 +114,12 @@ def test_what_is_wrong_is_refused_as_a_whole(receiver: Receiver, log: Log, items
     assert tell(receiver, {"id": known.id, "actual": "1"}) == ["right"]  # nothing was counted before
 
 
+def test_numbers_of_classes_that_are_numbers_are_documented() -> None:
+    assert INFO.answers.actual_schema(INFO.model_dump()) == {"enum": [*INFO.model_dump()["classes"], 1, 3]}
+    names = {"type": "string", "enum": ["a", "01", "\u0661"]}
+    assert INFO.answers.actual_schema({"classes": names["enum"]}) == names
+
+
 def test_the_last_answers_are_remembered_within_a_bound(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feedback, "MOST_ANSWERS", 10)
     items = [answered() for _ in range(11)]
