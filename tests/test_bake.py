@@ -279,6 +279,7 @@ SERVICE = set(
     src/<package>/harness/packaging/provenance.py
     src/<package>/harness/packaging/savedmodel.py
     src/<package>/harness/packaging/sbom.py
+    src/<package>/harness/packaging/secret_scan.py
     src/<package>/harness/packaging/signatures.py
     src/<package>/harness/packaging/symbols.py
     src/<package>/harness/packaging/tensorflow_model.py

@@ -90,7 +90,7 @@ ELSEWHERE = {
 # Commands that are typed with other arguments.
 REPLACED = {
     # They install, ask a package index, or need an engine or a registry: what make would run is there.
-    r"make (setup.*|lock.*|image|audit|push .*)": r"make --dry-run \1",
+    r"make (setup.*|lock.*|image|audit|secrets|push .*)": r"make --dry-run \1",
     # As short as can be: these trials take minutes.
     r"(.* sweep sweep=(?:tpe|random|pareto).*)": r"\1 sweep.trials=2 debug=limit",
     # A folder that is there.

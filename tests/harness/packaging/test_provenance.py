@@ -48,7 +48,7 @@ def made(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> provenance.Stateme
     git("commit", "--quiet", "--message", "First")
     for file, text in {
         "bento/src/requirements/serve.lock": "x==1",
-        "bento/env/docker/Dockerfile.template": "ARG PYTHON=3.11\nARG BASE=docker.io/library/python:3.11-slim\n",
+        "bento/env/docker/Dockerfile.template": "ARG TAG=3.11-slim\nFROM docker.io/library/python:${TAG}\n",
         "build/sbom.cdx.json": "{}",
         "docker": '#!/bin/sh\ncase "$*" in "image inspect docker.io/library/python:3.11-slim") echo "$TOLD";; '
         "--version) echo Docker version 29.1.2, build 1;; *) exit 1;; esac\n",

@@ -118,14 +118,25 @@ def _locks(bento: Path) -> Iterator[Descriptor]:
         yield _file(lock.relative_to(source).as_posix(), lock)
 
 
-def _base(builder: str, bento: Path) -> Iterator[Descriptor]:
-    """Yields the base image that the Dockerfile names, if the engine still has it."""
+def base_name(bento: Path) -> str | None:
+    """The base image that the Dockerfile of a Bento names, if it does by `ARG TAG=`.
+
+    Args:
+        bento: The folder of the Bento.
+    """
     dockerfile = bento / "env/docker/Dockerfile.template"
     text = dockerfile.read_text(encoding="utf-8") if dockerfile.exists() else ""
-    named = re.search(r"^ARG BASE=(\S+)$", text, re.M)
-    if not named:
+    tag = re.search(r"^ARG TAG=(\S+)$", text, re.M)
+    repository = re.search(r"^FROM (\S+:)\$\{TAG\}$", text, re.M)
+    if not (tag and repository):
+        return None
+    return repository[1] + tag[1].replace("${PYTHON}", f"{sys.version_info.major}.{sys.version_info.minor}")
+
+
+def _base(builder: str, bento: Path) -> Iterator[Descriptor]:
+    """Yields the base image, if the engine still has it."""
+    if not (name := base_name(bento)):
         return
-    name = named[1].replace("${PYTHON}", f"{sys.version_info.major}.{sys.version_info.minor}")
     pinned = name.partition("@")[2]
     image = engines.inspect(builder, name)
     if pinned or image:
