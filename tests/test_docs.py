@@ -90,7 +90,7 @@ ELSEWHERE = {
 # Commands that are typed with other arguments.
 REPLACED = {
     # They install, ask a package index, or need an engine or a registry: what make would run is there.
-    r"make (setup.*|lock.*|image|audit|secrets|push .*)": r"make --dry-run \1",
+    r"make (setup.*|lock.*|image|audit|scan|push .*)": r"make --dry-run \1",
     # As short as can be: these trials take minutes.
     r"(.* sweep sweep=(?:tpe|random|pareto).*)": r"\1 sweep.trials=2 debug=limit",
     # A folder that is there.
@@ -252,7 +252,7 @@ def test_what_is_not_typed_is_known() -> None:
         file, _, name = test.partition("::")
         assert re.search(rf"^def {name}\b", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.M), test
     for text in texts:
-        assert {*re.findall(r"^```(\w+)$", text, re.M)} <= {"sh", "mermaid", "text", "python"}, (
+        assert {*re.findall(r"^```(\w+)$", text, re.M)} <= {"sh", "mermaid", "text", "python", "nginx"}, (
             "commands stand in blocks of sh"
         )
         for block in blocks(text):

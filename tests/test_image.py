@@ -213,7 +213,7 @@ def test_provenance(engine: Engine, image: Image) -> None:
 
 
 def test_no_secret_is_in_bento_and_image(image: Image) -> None:
-    told = image.project.run("make", "--silent", "secrets", f"BENTO={image.tag}", env=image.env).stdout
+    told = image.project.run("make", "--silent", "scan", f"BENTO={image.tag}", env=image.env).stdout
     assert told == f"{image.tag}: no secret in the Bento and its image\n"
 
 

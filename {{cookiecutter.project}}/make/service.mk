@@ -1,5 +1,5 @@
 # Service and release.
-.PHONY: news retrain register promote rollback serve bento sign verify image audit secrets licenses push savedmodel
+.PHONY: news retrain register promote rollback serve bento sign verify image audit scan licenses push savedmodel
 
 news: ## Is there anything to retrain? Needs Python and git, nothing installed
 	@PYTHONPATH=src $(or $(PYTHON),python3) -m $(PACKAGE).harness.automation.retrain_news $(ARGS)
@@ -41,8 +41,8 @@ audit: ## uvx pip-audit: known vulnerabilities of the Python packages in the ima
 	if grep 'known vulnerabilit' build/audit.log; then exit $$status; fi; \
 	echo "error: not audited, no advisory source could be reached: $$(tail -n 1 build/audit.log)" >&2; exit 1
 
-secrets: ## python -m {{cookiecutter.package}} secrets: are there secrets in Bento and image?
-	PYTHONPATH=src python -m $(PACKAGE) secrets $(BENTO)
+scan: ## python -m {{cookiecutter.package}} scan: are there secrets in Bento and image?
+	PYTHONPATH=src python -m $(PACKAGE) scan $(BENTO)
 
 licenses: ## python -m {{cookiecutter.package}} licenses: are the licenses of all packages allowed? Without a network
 	PYTHONPATH=src python -m $(PACKAGE) licenses

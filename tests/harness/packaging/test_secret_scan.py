@@ -14,7 +14,7 @@ from my_experiment.harness.packaging import bento, secret_scan
 
 AWS = "AKIA" + "Z7QX3M5PB2KD9R4T"
 PRIVATE = "-----BEGIN " + "PRIVATE KEY-----\nMIGHAgEA\n"
-PASSWORD = "https://me:" + "f8Kd02ms@example.org"
+ADDRESS = "https://me:" + "f8Kd02ms@example.org"
 BEARER = "curl -H 'Authorization: Bearer " + "aZ3_" * 10 + "xyz'"
 AGE = "AGE-SECRET-KEY-1" + "QZRY9X8GF2" * 5
 HASHES = json.dumps({"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "md5": "ab" * 16})
@@ -61,7 +61,7 @@ def test_planted_secrets_are_named_and_not_shown(tmp_path: Path) -> None:
         {
             "src/x/service.py": f'import os\nKEY = "{AWS}"\n',
             "src/key.pem": PRIVATE,
-            "src/notes.txt": f"{PASSWORD}\n{BEARER}\n{AGE}\n",
+            "src/notes.txt": f"{ADDRESS}\n{BEARER}\n{AGE}\n",
             "src/.netrc": "machine example.org login me\n",
             "src/models/model.json": HASHES,
             "src/models/page.json": json.dumps({"picture": base64.b64encode(bytes(range(90, 190))).decode()}),
@@ -84,7 +84,7 @@ def test_planted_secrets_are_named_and_not_shown(tmp_path: Path) -> None:
 def test_layers_variables_and_history_of_an_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site, example = "app/venv/lib/python3.11/site-packages", f"# {PASSWORD}\n"
+    site, example = "app/venv/lib/python3.11/site-packages", f"# {ADDRESS}\n"
     digest = base64.urlsafe_b64encode(hashlib.sha256(example.encode()).digest()).rstrip(b"=").decode()
     base: Files = {"etc/example": AWS}
     package = {
@@ -96,7 +96,7 @@ def test_layers_variables_and_history_of_an_image(
     }
     deleted = {"root/.aws/.wh.credentials": ""}
     archive = write(tmp_path, {}) / "saved.tar"
-    archive.write_bytes(saved([base, package, deleted], ["PATH=/bin", f"TOKEN={AWS}"], ["COPY x", f"RUN x {PASSWORD}"]))
+    archive.write_bytes(saved([base, package, deleted], ["PATH=/bin", f"TOKEN={AWS}"], ["COPY x", f"RUN x {ADDRESS}"]))
     # No engine: what it would save is what matters here. test_image.py has a real one.
     layer = hashlib.sha256(tar(base)).hexdigest()
     told = json.dumps([{"Id": "ab" * 32, "Config": {"Labels": {}}, "RootFS": {"Layers": [f"sha256:{layer}"]}}])
@@ -112,7 +112,7 @@ def test_layers_variables_and_history_of_an_image(
     assert found == [*where, "layer 2/root/.aws/credentials:1"]
     assert any(line.startswith("layer 1/etc/example:1") for line in secret_scan.in_image("docker", "x:1", None))
     # The command, with the Bento; without a line in its Dockerfile, all layers are read.
-    monkeypatch.setattr(bento, "folder_of", lambda tag: write(tmp_path / "bento", {"src/a.py": f"# {PASSWORD}\n"}))
+    monkeypatch.setattr(bento, "folder_of", lambda tag: write(tmp_path / "bento", {"src/a.py": f"# {ADDRESS}\n"}))
     done = CliRunner().invoke(secret_scan.command, ["x:1"])
     assert isinstance(done.exception, UserError) and "x:1 holds what looks like secrets, 6: " in str(done.exception)
     assert done.stdout.splitlines()[0] == "Bento x:1: src/a.py:1: Basic Auth Credentials"

@@ -21,7 +21,7 @@ COMMANDS = {
     "image": ("harness.packaging.image", "Build or push the container image of the service."),
     "provenance": ("harness.packaging.provenance", "Verify from what an image was built, and by whom."),
     "licenses": ("harness.packaging.licenses", "Check the licenses of the locked packages."),
-    "secrets": ("harness.packaging.secret_scan", "Look for secrets in a Bento and its image."),
+    "scan": ("harness.packaging.secret_scan", "Look for secrets in a Bento and its image."),
     "savedmodel": ("harness.packaging.savedmodel", "Export the model for TensorFlow Serving, or as a Keras file."),
     "audit": ("harness.audit.verify", "Verify the audit log: who did what."),
     "collect": ("harness.feedback.collect", "Add labeled examples from production to the data."),
