@@ -252,6 +252,7 @@ def test_what_is_not_typed_is_known() -> None:
         file, _, name = test.partition("::")
         assert re.search(rf"^def {name}\b", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.M), test
     for text in texts:
+        # Those of nginx are run by harness/protection/test_proxy.py.
         assert {*re.findall(r"^```(\w+)$", text, re.M)} <= {"sh", "mermaid", "text", "python", "nginx"}, (
             "commands stand in blocks of sh"
         )
