@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export BENTOML_DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo loop test portable soak lint site bench gpu bake unbake lock clean
+.PHONY: help setup demo loop test portable soak lint site bench fuzz gpu bake unbake lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,18 @@ bench: .venv/.installed ## The benchmarks: ratios, both sides in one run
 	python benchmarks/tables.py
 	python benchmarks/boosting.py
 	python benchmarks/sweep.py
+
+fuzz: .venv/.installed ## A million malformed inputs for decoders and parsers
+	rm -rf build/fuzz
+	@# At random, then with atheris, which mutates what reaches new lines.
+	@for task in image-classification tabular-classification; do \
+	  cookiecutter . --no-input --output-dir build/fuzz/$$task task=$$task scope=production >/dev/null && \
+	  ln -s $(CURDIR)/.venv build/fuzz/$$task/my-experiment/.venv && \
+	  (cd build/fuzz/$$task/my-experiment && dvc repro --quiet) && \
+	  python benchmarks/fuzz.py build/fuzz/$$task/my-experiment --cases 10 && \
+	  VIRTUAL_ENV=$(CURDIR)/.venv uv run --no-project --active --with atheris python benchmarks/fuzz.py \
+	    build/fuzz/$$task/my-experiment --guided || exit 1; \
+	done
 
 gpu: .venv/.installed ## On a machine with an NVIDIA GPU: what its owner relies on, in ten minutes; downloads 2.7 GB
 	rm -rf build/gpu

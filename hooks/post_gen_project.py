@@ -122,6 +122,7 @@ PRODUCTION = [
     "docs/runbook.md",
     "docs/feedback.md",
     "docs/keys.md",
+    "docs/proxy.md",
     "docs/security.md",
     "make/production.mk",
     "monitoring",

@@ -23,17 +23,26 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
     file: Path
 
-    def issue(self, name: str, days: int = 1) -> tuple[Path, Path]:
-        """Files of a certificate for this machine, and of its key. Negative days: it has expired."""
+    def issue(self, name: str, days: int = 1, organization: str = "", file: str = "") -> tuple[Path, Path]:
+        """Files of a certificate for this machine, and of its key. Negative days: it has expired.
+
+        Args:
+            name: The common name.
+            days: Until it expires.
+            organization: The organization; none if it is empty.
+            file: Name of the files; the common name if it is empty.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        within = [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization)] if organization else []
+        subject = x509.Name([*within, x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         addresses = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1")]
         certificate = (
             _builder(subject, self.name, key, self.key, days)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses]), critical=False)
             .sign(self.key, hashes.SHA256())
         )
-        return _write(self.folder / f"{name}.pem", certificate), write_key(self.folder / f"{name}.key", key)
+        path = self.folder / (file or name)
+        return _write(Path(f"{path}.pem"), certificate), write_key(Path(f"{path}.key"), key)
 
 
 def authority(folder: Path, name: str) -> Authority:

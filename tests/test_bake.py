@@ -277,14 +277,17 @@ SERVICE = set(
     src/<package>/harness/packaging/engines.py
     src/<package>/harness/packaging/image.py
     src/<package>/harness/packaging/licenses.py
+    src/<package>/harness/packaging/provenance.py
     src/<package>/harness/packaging/savedmodel.py
     src/<package>/harness/packaging/sbom.py
+    src/<package>/harness/packaging/secret_scan.py
     src/<package>/harness/packaging/signatures.py
     src/<package>/harness/packaging/symbols.py
     src/<package>/harness/packaging/tensorflow_model.py
     src/<package>/harness/packaging/tensorflow_trees.py
     src/<package>/harness/packaging/warm_up.py
     src/<package>/harness/release/__init__.py
+    src/<package>/harness/release/envelope.py
     src/<package>/harness/release/gates.py
     src/<package>/harness/release/judge.py
     src/<package>/harness/release/mutex.py
@@ -317,6 +320,7 @@ SERVICE = set(
     src/<package>/harness/serving/refusal.py
     src/<package>/harness/serving/release.py
     src/<package>/harness/serving/routes.py
+    src/<package>/harness/serving/rows.py
     src/<package>/harness/serving/serve.py
     src/<package>/harness/serving/server.py
     src/<package>/harness/serving/sockets.py
@@ -337,6 +341,7 @@ PRODUCTION = set(
     docs/encryption.md
     docs/feedback.md
     docs/keys.md
+    docs/proxy.md
     docs/monitoring.md
     docs/runbook.md
     docs/security.md

@@ -48,6 +48,15 @@ def test_the_checks_of_a_gpu_as_far_as_a_processor_goes(reproduced_project: Bake
     assert lines[1] == "used        not possible here: there is no GPU"
 
 
+def test_malformed_input_is_refused(quick_project: BakedProject, table_project: BakedProject, tmp_path: Path) -> None:
+    """As `make fuzz` does, with few cases: no error but a refusal in one line, soon, in little memory."""
+    found = figures(tmp_path, "fuzz.py", quick_project.path, "--cases", "0.4")
+    assert {"json", "feedback", "form", "audit", "model.json", "model.onnx", "pictures", "arrays"} < found.keys()
+    found |= figures(tmp_path, "fuzz.py", table_project.path, "--cases", "0.4")
+    assert {"tables", "keys", "segments"} < found.keys()
+    assert all(each["refused"] < each["cases"] > 50 for each in found.values())
+
+
 def test_one_plain_script(reproduced_project: BakedProject, tmp_path: Path) -> None:
     told = figures(tmp_path, "plain.py", reproduced_project.path, tmp_path / "out", "2")
     assert 0.1 < told["accuracy"] < 1

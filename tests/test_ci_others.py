@@ -866,7 +866,7 @@ bento:
 	@$$BUILT
 
 image:
-	@echo '{}' > build/sbom.cdx.json
+	@echo '{}' | tee build/sbom.cdx.json >build/provenance.json
 	@$$BUILT
 
 push:

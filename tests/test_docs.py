@@ -46,6 +46,9 @@ ELSEWHERE = {
     r"SERVICE_LOG_IDENTITY=.* erase .*": "test_loop.py::check_erased",
     # keys in the home folder
     r"openssl .*": "harness/release/test_signing.py::test_a_signature_holds_for_its_files_and_its_key",
+    r"python -m my_experiment provenance verify .*": (
+        "harness/packaging/test_provenance.py::test_it_holds_for_its_key_and_its_image_alone"
+    ),
     r"MODEL_(SIGNING|VERIFY)_KEY=.*": "test_registry.py::test_the_bento_is_what_the_registry_says",
     # an image in a registry, and hosts
     r"make (image|push .*) BENTO=.*": "test_image.py::test_locked_down_it_answers_and_is_healthy",
@@ -100,7 +103,7 @@ ELSEWHERE = {
 # Commands that are typed with other arguments.
 REPLACED = {
     # They install, ask a package index, or need an engine or a registry: what make would run is there.
-    r"make (setup.*|lock.*|image|audit|push .*)": r"make --dry-run \1",
+    r"make (setup.*|lock.*|image|audit|scan|push .*)": r"make --dry-run \1",
     # As short as can be: these trials take minutes.
     r"(.* sweep sweep=(?:tpe|random|pareto).*)": r"\1 sweep.trials=2 debug=limit",
     # A folder that is there.
@@ -268,7 +271,8 @@ def test_what_is_not_typed_is_known() -> None:
         file, _, name = test.partition("::")
         assert re.search(rf"^def {name}\b", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.M), test
     for text in texts:
-        assert {*re.findall(r"^```(\w+)$", text, re.M)} <= {"sh", "mermaid", "text", "python"}, (
+        # Those of nginx are run by harness/protection/test_proxy.py.
+        assert {*re.findall(r"^```(\w+)$", text, re.M)} <= {"sh", "mermaid", "text", "python", "nginx"}, (
             "commands stand in blocks of sh"
         )
         for block in blocks(text):

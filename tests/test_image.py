@@ -199,6 +199,35 @@ def test_sbom(image: Image) -> None:
     assert model["hashes"][0]["content"] == json.loads(image.project.read("models/model.json"))["sha256"]
 
 
+def test_provenance(engine: Engine, image: Image) -> None:
+    told = json.loads(image.project.read("build/provenance.json"))
+    assert told["subject"] == [{"name": image.tag, "digest": {"sha256": image.id.removeprefix("sha256:")}}]
+    materials = {each["name"]: each for each in told["predicate"]["buildDefinition"]["resolvedDependencies"]}
+    assert materials["commit"]["digest"]["gitCommit"].startswith(image.tag.partition(":")[2])
+    lock = execute("sha256sum", "requirements/serve-images.lock", cwd=image.project.path).stdout.split()[0]
+    assert materials["requirements/serve-images.lock"]["digest"] == {"sha256": lock}
+    base = engine.inspect(materials["base"]["uri"])
+    known = {base["Id"], *(digest.rpartition("@")[2] for digest in base.get("RepoDigests") or [])}
+    assert materials["base"]["digest"]["sha256"] in {digest.removeprefix("sha256:") for digest in known}
+    assert {"models/model.onnx", "model", "run", "dvc.lock"} <= set(materials)
+
+
+def test_no_secret_is_in_bento_and_image(image: Image) -> None:
+    told = image.project.run("make", "--silent", "scan", f"BENTO={image.tag}", env=image.env).stdout
+    assert told == f"{image.tag}: no secret in the Bento and its image\n"
+
+
+def test_a_secret_that_a_later_layer_deletes_is_found(engine: Engine, image: Image, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("aws_access_key_id = AKIA" + "Z7QX3M5PB2KD9R4T\n")
+    remove = '["python", "-c", "import os; os.remove(\'/token\')"]'
+    (tmp_path / "Dockerfile").write_text(f"FROM {image.tag}\nUSER 0\nCOPY token /token\nRUN {remove}\n")
+    engine("build", "--tag", "planted:1", tmp_path)
+    look = "import sys; from my_experiment.harness.packaging import secret_scan as s; print(*s.in_image(*sys.argv[1:]))"
+    command = ["python", "-c", look, engine.program, "planted:1", image.tag]
+    told = image.project.run(*command, env={**image.env, "PYTHONPATH": "src"}).stdout
+    assert told.strip().endswith("/token:1: AWS Access Key") and told.count(":1:") == 1
+
+
 def test_locked_down_it_answers_and_is_healthy(engine: Engine, image: Image) -> None:
     images = np.load(image.project.path / "data/prepared/test/images.npy")[:20]
     with running(engine, image.tag) as (container, port):

@@ -214,7 +214,8 @@ def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Pa
     )
     # The registry follows a project that is moved, into a folder whose name has a meaning in addresses.
     moved = BakedProject(project.path.rename(project.path.with_name("a%2Fb ü?#")))
-    built = moved.run(*command, env=env).stdout
+    signing = {**env, "MODEL_SIGNING_KEY": str(project.path.parent / "signing.pem")}
+    built = moved.run(*command, env=signing).stdout
     keys = {"signing.pem", "signing.pub", "other.pem", "other.pub"}
     assert {path.name for path in moved.path.parent.iterdir()} == {moved.path.name, *keys}
     moved.path.rename(project.path)
@@ -224,6 +225,11 @@ def test_the_bento_is_what_the_registry_says(project: BakedProject, tmp_path: Pa
     assert built == f"Built my_experiment:1-{commit[:12]}\n"
     project.run("git", "checkout", "src")
     (bento,) = (tmp_path / "bentos/my_experiment").glob("*/bento.yaml")
+    verify = (*command[:-2], "--verify", f"my_experiment:1-{commit[:12]}")
+    assert project.run(*verify, env=env).stdout == f"{verify[-1]}: the signature holds\n"
+    (bento.parent / "src/sitecustomize.py").touch()
+    refused = project.run(*verify, env=env, check=False)
+    assert refused.returncode == 1 and "does not hold" in refused.stderr and "sitecustomize.py" in refused.stderr
     packed = (bento.parent / "src/models/model.onnx").read_bytes()
     assert all((bento.parent / "src/models" / name).is_file() for name in ("page.json", "decision.json"))
     assert packed != ours

@@ -5,6 +5,7 @@ import collections
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import os
 import re
@@ -54,6 +55,8 @@ print(*(name for name in unwanted if name in sys.modules))
 OBSERVED = """
 import sys, threading, time
 class Consumer:
+    def wants(self, answered):
+        return True
     def take(self, batch, dropped):
         open({file!r}, "a").writelines(answered.id + chr(10) for answered in batch)
     def close(self):
@@ -308,6 +311,60 @@ def test_bad_request_is_told_why(client: httpx.Client, path: str, name: str, cas
     assert "\n" not in message
 
 
+def raw(port: int, *requests: bytes) -> bytes:
+    """All answers to requests, each on a connection of its own, which no client has corrected."""
+    found = b""
+    for request in requests:
+        with socket.create_connection(("127.0.0.1", port), 10) as connection:
+            connection.sendall(request + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+            while part := connection.recv(MIB):
+                found += part
+    return found
+
+
+def test_nothing_is_read_from_elsewhere(client: httpx.Client) -> None:
+    """Addresses, paths and entities in place of pictures; paths that lead out of a folder; lines in a header."""
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        address = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/x.png"
+        svg = (
+            f'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "{address}">]><svg><image href="{address}"/>&b;</svg>'
+        )
+        for text in (address, "file:///etc/passwd", "/etc/passwd", "models/model.json", svg):
+            for body in ({"instances": [text]}, {"instances": text}, {"instances": [{"url": text}]}, {"file": text}):
+                for path in ("/predict", "/predict_file"):
+                    assert client.post(path, json=body).status_code in (400, 413, 415)
+            for form in (
+                {"files": {"file": ("a.png", text)}},
+                {"data": {"file": text}},
+                {"files": {"file": (text, b"")}},
+            ):
+                assert client.post("/predict_file", **form).status_code in (400, 415)
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody has connected
+            elsewhere.accept()
+    port = client.base_url.port
+    assert port is not None
+    up = [b"/../" * 6, b"/..%2f" * 6, b"/%2e%2e/" * 6, b"/..%5c" * 6, b"/....//" * 6, b"//", b"/%00/", b"/..%c0%af" * 6]
+    paths = [b"/ui", b"/static_content", b""]
+    files = [b"etc/passwd", b"models/model.json", b"src/../models/model.json"]
+    told = raw(port, *(b"GET %s%s%s HTTP/1.1" % each for each in itertools.product(paths, up, files)))
+    assert (
+        told.count(b"HTTP/1.1 404") + told.count(b"HTTP/1.1 400") == 72
+        and b"root:" not in told
+        and b"sha256" not in told
+    )
+    lines = [
+        b"%0d%0aX-Planted: 1",
+        b"%0aX-Planted:%201",
+        b"%E5%98%8AX-Planted:%201",
+        b"\rX-Planted: 1",
+        b"\x00X-Planted: 1",
+    ]
+    told = raw(port, *(b"GET %s%s/ HTTP/1.1" % each for each in itertools.product((b"/predict", b"/ui", b"/"), lines)))
+    told += raw(port, *(b"GET /%s/ HTTP/1.1\r\nAccept: a%s" % (b"livez", line) for line in lines))
+    assert not re.search(rb"^x-planted", told, re.MULTILINE | re.IGNORECASE) and b"HTTP/1.1 5" not in told
+
+
 def test_schemathesis_finds_nothing(client: httpx.Client, tmp_path: Path) -> None:
     document = tmp_path / "openapi.json"
     document.write_text(client.get("/docs.json").text)
@@ -323,6 +380,51 @@ def test_schemathesis_finds_nothing(client: httpx.Client, tmp_path: Path) -> Non
         encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout[-6000:]
+
+
+def test_schemathesis_finds_nothing_with_a_key(table_project: BakedProject, tmp_path: Path) -> None:
+    """All endpoints of a table's service that is switched on as far as it goes."""
+    keys = {"SERVICE_KEYS": str(tmp_path / "keys.yaml")}
+    roles = [word for role in ("predict", "explain", "feedback", "metrics") for word in ("--role", role)]
+    command = ("python", "-m", "my_experiment")
+    made = table_project.run(*command, "keys", "new", "tester", *roles, env={"PYTHONPATH": "src", **keys})
+    header = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    (key,) = (f"{name}: {value}" for name, value in header.items())
+    env = {**keys, "SERVICE_EXPLAIN": "on", "SERVICE_FEEDBACK": "on", "SERVICE_AUDIT": str(tmp_path)}
+    with serving(table_project.path, tmp_path / "home", *command, "serve", env=env) as client:
+        assert client.get("/docs.json").status_code == 401
+        document = tmp_path / "openapi.json"
+        document.write_text(client.get("/docs.json", headers=header).text)
+        done = subprocess.run(
+            [
+                VENV / "bin" / "schemathesis",
+                *(
+                    "run",
+                    document,
+                    "--url",
+                    str(client.base_url),
+                    "--header",
+                    key,
+                    "--max-examples",
+                    "10",
+                    "--seed",
+                    "1",
+                ),
+                # No schema can say which bytes are a table. BentoML's document cannot say that a key is needed.
+                *("--exclude-checks", "positive_data_acceptance,ignored_auth"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, done.stdout[-6000:]
+        counted = client.get("/metrics", headers=header).text
+    assert "Traceback" not in (tmp_path / "home/serve.log").read_text()
+    labels = r'endpoint="/(\w+)",http_response_code="(\d+)"'
+    answers = re.findall(rf"^bentoml_service_request_total\{{{labels}.* ([\d.]+)$", counted, re.MULTILINE)
+    given = {(path, status) for path, status, count in answers if float(count)}
+    assert given >= {("predict", "200"), ("explain", "200"), ("feedback", "200")}
+    assert not {status for _, status in given if status.startswith("5")}
 
 
 def test_an_encoded_request_is_answered_as_a_plain_one(client: httpx.Client, images: np.ndarray) -> None:

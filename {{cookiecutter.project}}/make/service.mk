@@ -1,5 +1,5 @@
 # Service and release.
-.PHONY: news retrain register promote rollback serve bento image audit licenses push savedmodel
+.PHONY: news retrain register promote rollback serve bento sign verify image audit scan licenses push savedmodel
 
 news: ## Is there anything to retrain? Needs Python and git, nothing installed
 	@PYTHONPATH=src $(or $(PYTHON),python3) -m $(PACKAGE).harness.automation.retrain_news $(ARGS)
@@ -28,12 +28,21 @@ bento: ## bentoml build: pack service and model
 image: ## bentoml build, bentoml containerize: the Bento as a container image
 	PYTHONPATH=src python -m $(PACKAGE) image $(BENTO)
 
+sign: ## Sign the Bento BENTO=name:version of the local store with the key MODEL_SIGNING_KEY
+	PYTHONPATH=src python -m $(PACKAGE) bento --sign "$(BENTO)"
+
+verify: ## Verify the signature of BENTO=name:version with the key MODEL_VERIFY_KEY
+	PYTHONPATH=src python -m $(PACKAGE) bento --verify "$(BENTO)"
+
 AUDIT := uvx pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
   --requirement requirements/serve-{{ "production-" if cookiecutter.scope == "production" else "" }}{{ "images" if cookiecutter.task.startswith("image") else "tables" }}.lock
 audit: ## uvx pip-audit: known vulnerabilities of the Python packages in the image
 	@echo '$(AUDIT)'; mkdir -p build; ($(AUDIT)) 2>build/audit.log; status=$$?; \
 	if grep 'known vulnerabilit' build/audit.log; then exit $$status; fi; \
 	echo "error: not audited, no advisory source could be reached: $$(tail -n 1 build/audit.log)" >&2; exit 1
+
+scan: ## python -m {{cookiecutter.package}} scan: are there secrets in Bento and image?
+	PYTHONPATH=src python -m $(PACKAGE) scan $(BENTO)
 
 licenses: ## python -m {{cookiecutter.package}} licenses: are the licenses of all packages allowed? Without a network
 	PYTHONPATH=src python -m $(PACKAGE) licenses

@@ -138,7 +138,11 @@ def test_a_file_is_read_or_refused_in_one_line(tmp_path: Path, content: dict[str
     file.write_text(json.dumps({**content, "variables": []}))
     assert reference.read(tmp_path, DESCRIPTION) is None
     wrong = [{**content, "model": "cd" * 32}, {"model": DESCRIPTION["sha256"]}, [], {**content, "variables": [{}]}]
-    for text in ("{", *map(json.dumps, wrong)):
+    large = (
+        json.dumps(content).replace('"rows": [', '"rows": [1e999, ', 1),
+        json.dumps(content).replace("[", f"[{10**30},"),
+    )
+    for text in ("{", "[" * 100_000, *large, *map(json.dumps, wrong)):
         file.write_text(text)
         with pytest.raises(UserError, match=r"reference.json cannot be used \(.*\): run `dvc repro` or") as told:
             reference.read(tmp_path, DESCRIPTION)

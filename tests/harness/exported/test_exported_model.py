@@ -14,6 +14,8 @@ from onnx import helper
 
 EMPTY = helper.make_model(helper.make_graph([], "empty", [], [])).SerializeToString()
 DECISION: dict[str, Any] = {"class": "yes", "threshold": 0.3}
+LONG = b"\x42" + b"\xff" * 8 + b"\x01"  # a field of more bytes than a file can have
+DEEP = "[" * 100_000  # of which Python's parser makes an error of its own
 
 
 @pytest.fixture
@@ -38,12 +40,21 @@ def test_a_model_without_a_decision_is_as_it_was(tmp_path: Path, description: di
     assert model.served(tmp_path) == description
 
 
-@pytest.mark.parametrize("content", [json.dumps({**DECISION, "model": "0" * 64}), json.dumps(DECISION), "{", "[1]"])
+@pytest.mark.parametrize(
+    "content", [json.dumps({**DECISION, "model": "0" * 64}), json.dumps(DECISION), "{", "[1]", DEEP]
+)
 def test_the_decision_of_another_model_is_refused(tmp_path: Path, description: dict[str, Any], content: str) -> None:
     """After `dvc repro train`, the decision is still that of the model before."""
     (tmp_path / "decision.json").write_text(content)
     with pytest.raises(UserError, match=r"decision\.json is not that of .*model\.onnx: run `dvc repro`"):
         model.served(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", DEEP])
+def test_a_description_of_no_model_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "model.json").write_text(content)
+    with pytest.raises(UserError, match=r"model\.json does not describe a model: run `dvc repro`"):
+        model.read(tmp_path)
 
 
 def written(folder: Path, content: bytes) -> Path:
@@ -77,7 +88,10 @@ def test_a_model_that_exists_has_the_domains_that_onnx_reads(workspace: Path) ->
     assert model.domains(Path("models/model.onnx")) == read == {"", "ai.onnx.ml"}
 
 
-@pytest.mark.parametrize("content", [b"", b"model", b"\xff" * 20, EMPTY[:-1], b"\x42\x7f\x10", b"\x42\x02\x0a\x05\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"model", b"\xff" * 20, EMPTY[:-1], b"\x42\x7f\x10", b"\x42\x02\x0a\x05\xff", LONG, b"\x3a" + LONG[1:]],
+)
 def test_what_is_no_model_is_one_line(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UserError, match=r"model\.onnx is no ONNX model: run `dvc repro`"):
         model.read(written(tmp_path, content))

@@ -1,6 +1,7 @@
 """Labeled rows become a file of the table: real segments, real git, real DVC, the real `prepare`."""
 
 import csv
+import gzip
 import shutil
 from pathlib import Path
 from typing import Any
@@ -269,4 +270,10 @@ def test_what_a_person_can_do_wrong_is_one_line(
 def test_a_damaged_plain_segment_is_named(tmp_path: Path) -> None:
     (tmp_path / "1.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(UserError, match=r"1.jsonl.gz: is damaged: "):
+        reading.open_segments(tmp_path, {}).labels()
+
+
+def test_a_segment_that_would_fill_the_memory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "1.jsonl.gz").write_bytes(gzip.compress(bytes(reading.MOST + 1)))
+    with pytest.raises(UserError, match=r"1.jsonl.gz: has more than the 32 MiB that a service writes: remove it"):
         reading.open_segments(tmp_path, {}).labels()

@@ -145,6 +145,9 @@ def test_labels_are_judged_although_the_test_split_is_too_small_for_an_estimate(
         b'{"time": 1, "id": "x", "request": {"instances": [{}]}, "answer": {"model_version": "1"}}',
         b'{"time": 1e300, "contributor": "x", "feedback": []}',
         b'{"time": 1, "contributor": "x", "feedback": [{"id": "a"}]}',
+        b'{"time": 1, "contributor": "x", "feedback": [{"id": [], "index": 0, "actual": "a"}]}',
+        b'{"time": 1, "contributor": [], "feedback": []}',
+        b'{"time": 1, "id": {}, "request": {"instances": [{}]}, "answer": {"model_version": "1", "predictions": [{}]}}',
         b"",
     ],
 )

@@ -115,6 +115,8 @@ def test_a_quoted_cell_is_kept_but_for_blanks_at_its_ends() -> None:
         (b"\n\n", "it is empty: a header and at least one row are expected"),
         (HEADER, "it has a header only: at least one row is expected"),
         ("age,class,sex\n1,2,3\n", "the header lacks the model's mean radius; it has age, class, sex"),
+        ('"a\n\x1b[2J","b\r"\n1,2\n', "the header lacks the model's age, mean radius, class; it has a??[2J, b?"),
+        ("b" * 1000 + ",a\n", f"the header lacks the model's age, mean radius, class; it has {'b' * 80}..., a"),
         ("63,1.5,f\n", "the header lacks the model's age, mean radius, class; it has 63, 1.5, f"),
         ("age,mean radius,class,age\n1,2,3,4\n", "the header names column 'age' more than once"),
         (HEADER + "63,1.5,f\n63,x,f\n", "row 2, column 'mean radius': 'x' is not a finite number"),

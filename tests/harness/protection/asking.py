@@ -16,10 +16,12 @@ from my_experiment.harness.serving.interfaces import ANSWERS
 from my_experiment.harness.serving.metrics import refused
 from my_experiment.harness.serving.protocol import LimitedProtocol
 from my_experiment.harness.serving.server import Server
+from prometheus_client import Counter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 PATHS = ("/predict", "/explain", "/feedback", "/metrics", "/readyz", "/ui")
 
@@ -38,12 +40,21 @@ async def answer(request: Request) -> Response:
     return JSONResponse({"who": who, "bytes": len(await request.body())})
 
 
-@contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[str]:
-    """Runs the service with the guard of the environment until the block ends; gives its address."""
+def refusals(reason: str) -> Counter:
+    """The counter of a reason."""
+    return refused(reason, "test")
+
+
+def guarded() -> ASGIApp:
+    """An application behind the guard of the environment."""
     routes = [Route(path, answer, methods=["GET", "POST"]) for path in PATHS]
-    app = guard.guarded(Starlette(routes=routes), lambda reason: refused(reason, "test"), "test")
-    config = uvicorn.Config(app, http=LimitedProtocol, log_config=None)
+    return guard.guarded(Starlette(routes=routes), refusals, "test")
+
+
+@contextlib.asynccontextmanager
+async def serving(made: Callable[[], ASGIApp] = guarded) -> AsyncIterator[str]:
+    """Runs an application as the service is run until the block ends; gives its address."""
+    config = uvicorn.Config(made(), http=LimitedProtocol, log_config=None)
     server, listening = Server(config), sockets.listen("127.0.0.1", 0)
     running = asyncio.create_task(server.serve([listening]))
     try:

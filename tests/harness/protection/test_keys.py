@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,18 @@ def test_a_client_changes_to_a_new_key_before_the_old_one_ends(file: Path) -> No
     assert run(file, "revoke", "ward").stdout == "1 key(s) of ward revoked\n"
     assert [client.name for client in clients.read(file)] == ["other"]
     assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_commands_at_once_lose_no_key(file: Path) -> None:
+    def add(name: str) -> None:
+        assert keys.new.callback
+        keys.new.callback(name=name, roles=("predict",), rate=None, answers=None, file=file)
+
+    names = {f"client-{number}" for number in range(16)}
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(add, names))
+    assert {client.name for client in clients.read(file)} == names
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import shutil
 import subprocess
 import time
@@ -122,6 +123,19 @@ def test_one_limit_for_all_processes_in_redis(
             asked = [await first.post("/predict") for _ in range(7)]
             assert [each.status_code for each in asked] == [200] * 6 + [429]
             assert "Redis does not answer" in caplog.text
+
+    run(main)
+
+
+def test_a_process_takes_a_share_of_a_rate_from_redis(redis: "subprocess.Popen[bytes]") -> None:
+    limit, address = rates.rate("500/hour"), os.environ["SERVICE_RATE_STORAGE"]
+
+    async def main() -> None:
+        processes = [rates.Rates(address) for _ in range(2)]
+        allowed = [0, 0]
+        for number in range(800):
+            allowed[number % 2] += await processes[number % 2].spend(limit, "client") == 0
+        assert 490 <= sum(allowed) <= 501 and min(allowed) >= 240  # not exactly, should an hour end here
 
     run(main)
 

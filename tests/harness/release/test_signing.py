@@ -52,6 +52,29 @@ def test_a_signature_holds_for_its_files_and_its_key(version: Any, monkeypatch: 
         signing.sign(private)
 
 
+def test_a_bento_is_what_was_signed_and_nothing_beside(version: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bento = Path("bento")
+    (bento / "src").mkdir(parents=True)
+    (bento / "bento.yaml").write_text("name: x")
+    (bento / "src/service.py").write_text("pass")
+    signing.verify_bento("x:1", bento)  # nothing is asked for
+    monkeypatch.setenv("MODEL_VERIFY_KEY", "ours.pub")
+    with pytest.raises(UserError, match=r"^x:1 is not signed, and MODEL_VERIFY_KEY is set: .*BENTO=x:1`$"):
+        signing.verify_bento("x:1", bento)
+    signing.sign_bento(Path("ours.pem"), bento)
+    signing.verify_bento("x:1", Path(shutil.copytree(bento, "elsewhere")))  # it is there, too
+    added = (bento / ".gitignore", bento / "src/more.py")
+    for file in added:
+        file.write_text("pass")
+    with pytest.raises(UserError, match=r"its signature does not hold for ours\.pub: .*\.gitignore.*src/more\.py"):
+        signing.verify_bento("x:1", bento)
+    for file in added:
+        file.unlink()
+    monkeypatch.setenv("MODEL_VERIFY_KEY", "other.pub")
+    with pytest.raises(UserError, match=r"^x:1: its signature does not hold for other\.pub: .*Key mismatch"):
+        signing.verify_bento("x:1", bento)
+
+
 def test_a_wrong_key_is_one_line(version: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert signing.key(signing.SIGNING) is None
     monkeypatch.setenv("MODEL_SIGNING_KEY", "gone.pem")

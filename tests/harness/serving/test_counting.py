@@ -17,6 +17,7 @@ from my_experiment.harness.serving.feedback import Receiver
 from my_experiment.harness.serving.metrics import FEEDBACK, REFERENCE_ROWS, ROWS
 from my_experiment.harness.serving.model import ModelInfo
 from my_experiment.harness.serving.observer import Observer
+from my_experiment.harness.serving.rows import Rows
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -49,22 +50,38 @@ def known() -> Reference:
     return Reference(reference.build(DESCRIPTION, [all_.feeds], (all_.output, true), columns), DESCRIPTION)
 
 
-def total(name: str, version: str, kind: str) -> float:
-    samples = (sample for metric in REGISTRY.collect() for sample in metric.samples if sample.name == name)
-    labels = {"model_version": version, "kind": kind}
-    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+def counts(rows: Rows, kind: str) -> dict[tuple[str, str], float]:
+    """Column and bin -> number of rows, of a kind of variables."""
+    (family,) = text_string_to_metric_families(rows.text())
+    assert f"{family.name}_total" == ROWS and family.type == "counter"
+    samples = [sample for sample in family.samples if sample.labels["kind"] == kind]
+    return {(sample.labels["column"], sample.labels["bin"]): sample.value for sample in samples}
+
+
+def total(rows: Rows, kind: str) -> float:
+    return sum(counts(rows, kind).values())
 
 
 def test_all_bins_are_shown_before_a_row_is_counted(known: Reference) -> None:
-    Counting(known, "first")
+    rows = Rows("first", known)
     (answer,) = (each for each in known.variables if each.kind == "answer")
-    labels = [
-        sample.labels["bin"]
-        for metric in REGISTRY.collect()
-        for sample in metric.samples
-        if sample.name == ROWS and sample.labels["model_version"] == "first" and sample.labels["kind"] == "answer"
-    ]
-    assert sorted(labels) == sorted(answer.labels) and total(ROWS, "first", "answer") == 0
+    assert counts(rows, "answer") == {("answer", label): 0 for label in answer.labels}
+    assert counts(Rows("old", None), "outcome") == {("outcome", "right"): 0, ("outcome", "wrong"): 0}
+
+
+def test_the_rows_of_all_workers_are_added_up(
+    known: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    others = Rows("another version", known)
+    others.add_outcomes(100, 100)
+    for worker in (1, 2, 3):  # the first of them has ended, and its file is left
+        monkeypatch.setattr("os.getpid", lambda worker=worker: worker)
+        rows = Rows("shared", known)
+        rows.add_outcomes(worker, 0)
+        rows.add_outcomes(worker, 1)
+    assert counts(rows, "outcome") == {("outcome", "right"): 12, ("outcome", "wrong"): 3}
+    assert total(rows, "answer") == 0
 
 
 def test_the_reference_and_the_origin_are_lines_of_their_own(
@@ -97,45 +114,57 @@ def test_the_reference_and_the_origin_are_lines_of_their_own(
     ("requests", "least", "most"), [([1] * 30, 30, 30), ([256], 16, 16), ([1000] * 3, 48, 48), ([1] * 1500, 55, 64)]
 )
 def test_a_sample_of_the_rows_is_counted(known: Reference, requests: list[int], least: int, most: int) -> None:
-    rng, version = np.random.default_rng(1), f"of {len(requests)} times {requests[0]}"
-    counter = Counting(known, version)
+    rng, counted = np.random.default_rng(1), Rows("sample", known)
+    counter = Counting(known, counted)
     counter.take([answered(rng, rows) for rows in requests], 0)
-    assert total(ROWS, version, "answer") == 0
+    assert total(counted, "answer") == 0
     for _ in range(counting.TOGETHER - 1):
         counter.take([], 0)
-    assert least <= total(ROWS, version, "answer") <= most
-    assert total(ROWS, version, "confidence") == total(ROWS, version, "answer")
+    assert least <= total(counted, "answer") <= most
+    assert total(counted, "confidence") == total(counted, "answer")
     columns = len([each for each in known.variables if each.kind == "input"])
-    assert total(ROWS, version, "input") == columns * total(ROWS, version, "answer")
+    assert total(counted, "input") == columns * total(counted, "answer")
+
+
+def test_a_busy_second_makes_the_next_one_keep_fewer_answers(known: Reference) -> None:
+    rng = np.random.default_rng(5)
+    counter = Counting(known, Rows("busy", known))
+    answers = [answered(rng, rows) for rows in (1, 300) * 50]
+    kept = [each for each in answers if counter.wants(each)]
+    assert kept == answers  # nobody knows yet how many there are
+    counter.take(kept, 0)
+    for _ in range(2):
+        kept = [each for each in answers if counter.wants(each)]
+        assert len(kept) in (7, 8) and {each.rows for each in kept} == {1, 300}  # every thirteenth of 100
+        counter.take(kept, 0)
+    counter.take([], 0)
+    assert all(counter.wants(each) for each in answers)
 
 
 def test_identical_rows_count_once_over_the_batches(known: Reference) -> None:
-    rng, counter = np.random.default_rng(2), Counting(known, "loop")
+    rng, counted = np.random.default_rng(2), Rows("loop", known)
+    counter = Counting(known, counted)
     same = answered(rng, 1)
     for _ in range(5):
         counter.take([same] * 20, 0)
     counter.take([], 7)
     counter.close()
-    assert total(ROWS, "loop", "answer") == 1
+    assert total(counted, "answer") == 1
 
 
-def outcomes(version: str) -> dict[str, dict[str, float]]:
-    """Name of a metric -> outcome -> number of answers."""
-    found: dict[str, dict[str, float]] = {}
-    for sample in (sample for metric in REGISTRY.collect() for sample in metric.samples):
-        if sample.labels.get("model_version") == version and sample.labels.get("kind", "outcome") == "outcome":
-            outcome = sample.labels.get("outcome") or sample.labels.get("bin", "")
-            found.setdefault(sample.name, {})[outcome] = sample.value
-    return {name: found[name] for name in (ROWS, FEEDBACK)}
+def outcomes(version: str) -> dict[str, float]:
+    """Outcome -> number of answers."""
+    samples = [sample for metric in REGISTRY.collect() for sample in metric.samples if sample.name == FEEDBACK]
+    return {each.labels["outcome"]: each.value for each in samples if each.labels["model_version"] == version}
 
 
 def test_feedback_is_counted_in_the_bins_of_outcomes(known: Reference) -> None:
     sha256 = "feedback".ljust(64, "0")
     info, rng = ModelInfo.model_validate(DESCRIPTION | {"sha256": sha256}), np.random.default_rng(4)
-    receiver = Receiver(info, 256, None)
-    nothing = dict.fromkeys(("right", "wrong", "unmatched", "repeated"), 0.0)
-    assert outcomes(info.version) == {ROWS: {"right": 0, "wrong": 0}, FEEDBACK: nothing}
-    observer = Observer([Counting(known, info.version)])
+    counted = Rows(info.version, known)
+    receiver = Receiver(info, 256, None, counted)
+    assert outcomes(info.version) == dict.fromkeys(("right", "wrong", "unmatched", "repeated"), 0.0)
+    observer = Observer([Counting(known, counted)])
     asked = answered(rng, 3)
     right: list[Any] = asked.output[:, 0].tolist()
     wrong: list[Any] = [10.0] * 3
@@ -148,16 +177,17 @@ def test_feedback_is_counted_in_the_bins_of_outcomes(known: Reference) -> None:
     told = receiver.take(json.dumps({"feedback": items}).encode(), {})
     observer.close()
     assert told == ["right", "right", "repeated", "wrong", "unmatched"]
-    counted = {"right": 2, "wrong": 1}
-    assert outcomes(info.version) == {ROWS: counted, FEEDBACK: counted | {"unmatched": 1, "repeated": 1}}
-    assert total(ROWS, info.version, "answer") == 3
+    assert outcomes(info.version) == {"right": 2, "wrong": 1, "unmatched": 1, "repeated": 1}
+    assert counts(counted, "outcome") == {("outcome", "right"): 2, ("outcome", "wrong"): 1}
+    assert total(counted, "answer") == 3
 
 
 def test_it_takes_few_milliseconds_of_a_second(known: Reference) -> None:
-    rng, counter = np.random.default_rng(3), Counting(known, "time")
+    rng, counted = np.random.default_rng(3), Rows("time", known)
+    counter = Counting(known, counted)
     batches = [[answered(rng, 1) for _ in range(1000)] for _ in range(5)]
     start = time.process_time()
     for batch in batches:
         counter.take(batch, 0)
     assert time.process_time() - start < 0.05
-    assert total(ROWS, "time", "answer") > 0
+    assert total(counted, "answer") > 0

@@ -12,6 +12,7 @@ from my_experiment.harness.serving import feedback, http
 from my_experiment.harness.serving.feedback import Receiver
 from my_experiment.harness.serving.model import ModelInfo
 from my_experiment.harness.serving.refusal import Refusal
+from my_experiment.harness.serving.rows import Rows
 
 INFO = ModelInfo.model_validate(
     {"input": "any", "target": "classification", "sha256": "0123456789abcdef", "classes": ["1", "two", "3"]}
@@ -41,7 +42,7 @@ def log() -> Log:
 
 @pytest.fixture
 def receiver(log: Log) -> Receiver:
-    return Receiver(INFO, 256, log)  # type: ignore[arg-type]
+    return Receiver(INFO, 256, log, Rows(INFO.version, None))  # type: ignore[arg-type]
 
 
 def tell(receiver: Receiver, *items: Any, **headers: str) -> list[str]:
@@ -111,6 +112,12 @@ def test_what_is_wrong_is_refused_as_a_whole(receiver: Receiver, log: Log, items
         tell(receiver, *sent)
     assert refused.value.status in (400, 413) and "\n" not in str(refused.value) and not log.kept
     assert tell(receiver, {"id": known.id, "actual": "1"}) == ["right"]  # nothing was counted before
+
+
+def test_numbers_of_classes_that_are_numbers_are_documented() -> None:
+    assert INFO.answers.actual_schema(INFO.model_dump()) == {"enum": [*INFO.model_dump()["classes"], 1, 3]}
+    names = {"type": "string", "enum": ["a", "01", "\u0661"]}
+    assert INFO.answers.actual_schema({"classes": names["enum"]}) == names
 
 
 def test_the_last_answers_are_remembered_within_a_bound(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,13 @@ from my_experiment.harness.capture.answered import Answered, new_id
 from my_experiment.harness.serving.feedback import Receiver
 from my_experiment.harness.serving.model import ModelInfo
 from my_experiment.harness.serving.refusal import Refusal
+from my_experiment.harness.serving.rows import Rows
 
 
 def outcome(actual: Any, half: float | None = 1.0) -> str:
     described = {"calibration": {"half_widths": {"0.9": half}}, "target_name": "price"}
     info = ModelInfo.model_validate({"input": "any", "target": "regression", "sha256": "0123456789abcdef"} | described)
-    receiver = Receiver(info, 256, None)
+    receiver = Receiver(info, 256, None, Rows(info.version, None))
     answered = Answered(0.0, new_id(), "application/json", b"", {}, np.array([[2.5]], np.float32), b"")
     receiver.append(answered)
     body = json.dumps({"feedback": [{"id": answered.id, "actual": actual}]}).encode()

@@ -18,6 +18,9 @@ def answered(rows: int = 1, size: int = 2) -> Answered:
     return Answered(time.time(), new_id(), "application/json", bytes(size), feeds, output, b"{}")
 
 
+UNWANTED = 7  # rows
+
+
 class Consumer:
     """A consumer that remembers; told to wait, it keeps the thread until it is released."""
 
@@ -28,6 +31,9 @@ class Consumer:
         self.error = error
         if not waits:
             self.free.set()
+
+    def wants(self, answered: Answered) -> bool:
+        return answered.rows != UNWANTED
 
     def take(self, batch: Sequence[Answered], dropped: int) -> None:
         if batch:  # each second brings one, also without answers
@@ -59,6 +65,7 @@ def test_answers_are_handed_on_once_and_the_last_ones_at_the_end(monkeypatch: py
     observing = Observer(consumers)
     for _ in range(5):
         observing.append(answered())
+        observing.append(answered(UNWANTED))
     deadline = time.monotonic() + 10
     while len(consumers[1].taken) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)

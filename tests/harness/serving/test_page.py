@@ -69,7 +69,7 @@ def test_the_description_joins_the_model_with_what_evaluate_wrote(tmp_path: Path
     assert "content-security-policy" in answer.headers
 
 
-@pytest.mark.parametrize("content", ['{"examples": [', "[1]", "3"])
+@pytest.mark.parametrize("content", ['{"examples": [', "[1]", "3", "[" * 100_000])
 def test_a_damaged_description_of_the_page_is_told_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:

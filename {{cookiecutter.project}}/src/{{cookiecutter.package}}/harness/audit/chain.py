@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..core.errors import UNREADABLE
+
 FILE = "audit.jsonl"
 START = "0" * 64  # stands in the first line for the hash of a line before
 TAIL = 2**16  # bytes that are read to find the last line
 TEXT = 200  # characters of a fact
-# Errors of reading a line that somebody has written.
-UNREADABLE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 Fact = str | int | float | bool | None
 
 

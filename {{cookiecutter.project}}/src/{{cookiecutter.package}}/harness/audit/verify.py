@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import click
 
 from ..core.commands import FILE as PATH
-from ..core.errors import UserError
+from ..core.errors import UNREADABLE, UserError
 from ..core.paths import NAME
 from . import FOLDER, chain
 from . import folder as configured
-from .chain import START, UNREADABLE, Head
+from .chain import START, Head
 
 HEAD = re.compile(r"(?:([1-9]\d*):)?([0-9a-f]{64})")
 MOST_NUMBERS = 10**6  # of lines that are missing at one place; more are a number that somebody has written

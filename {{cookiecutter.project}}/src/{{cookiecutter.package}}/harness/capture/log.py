@@ -31,6 +31,14 @@ class Log:
         self._segments = Segments(settings, counts)
         self._feedback: deque[bytes] = deque()
 
+    def wants(self, answered: Answered) -> bool:
+        """Whether an answer is in the sample.
+
+        Args:
+            answered: The answer.
+        """
+        return sampled(answered.id, self._sample)
+
     def take(self, batch: Sequence[Answered], dropped: int) -> None:
         """Keeps requests and their answers; to be called every second, also without any.
 

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+# Errors of reading a file that somebody else may have written: not JSON, other content, lists in lists in lists, 1e999.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+
 
 class UserError(Exception):
     """An error that a user can fix.

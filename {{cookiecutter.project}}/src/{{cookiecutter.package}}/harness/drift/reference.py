@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import Description
-from ..core.errors import UserError
+from ..core.errors import UNREADABLE, UserError
 from . import bins, subject, verdicts
 from .recent import RARE, Recent
 
@@ -153,7 +153,7 @@ def read(folder: Path, description: Description) -> Reference | None:
         if content["model"] != description["sha256"]:
             raise ValueError("it is that of another model")
         return Reference(content, description) if content["variables"] else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         problem = error if isinstance(error, ValueError) else "it is damaged"
         raise UserError(f"{path} cannot be used ({problem}): run `dvc repro` or `dvc checkout`") from None
 

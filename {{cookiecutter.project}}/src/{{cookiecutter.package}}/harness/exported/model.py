@@ -8,11 +8,12 @@ from typing import Any, BinaryIO
 
 from ..contracts import Description
 from ..core import files
-from ..core.errors import UserError
+from ..core.errors import UNREADABLE, UserError
 
 DECISION = "decision.json"  # written by `evaluate`, because an edit of its settings must not train anew
 # Of operators: those of ONNX, and those that ONNX Runtime adds. Others run code of a library, which nothing here loads.
 DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
+CUT = "the last field is cut"
 OPERATOR_SETS, DOMAIN = 8, 1  # numbers of fields in https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 
 
@@ -33,7 +34,7 @@ def read(folder: Path) -> dict[str, Any]:
         actual = files.digest(model)
     except FileNotFoundError as error:
         raise UserError(f"there is no {error.filename}: run `dvc repro` or `dvc pull`") from None
-    except (ValueError, KeyError, TypeError):
+    except UNREADABLE:
         raise UserError(f"{description} does not describe a model: run `dvc repro`") from None
     if actual != recorded:
         raise UserError(f"{model} differs from model.json: run `dvc repro` or `dvc checkout`")
@@ -76,7 +77,8 @@ def _contents(file: BinaryIO, size: int, wanted: int) -> Iterator[bytes]:
     while file.tell() < size:
         field, kind = divmod(_number(file), 8)
         if kind == 2:
-            length = _number(file)
+            if (length := _number(file)) > size - file.tell():  # more than a file of this size can be asked for
+                raise ValueError(CUT)
             if field == wanted:
                 yield file.read(length)
             else:
@@ -88,7 +90,7 @@ def _contents(file: BinaryIO, size: int, wanted: int) -> Iterator[bytes]:
         else:
             raise ValueError("no type of a field")
     if file.tell() > size:
-        raise ValueError("the last field is cut")
+        raise ValueError(CUT)
 
 
 def _number(file: BinaryIO) -> int:
@@ -115,7 +117,7 @@ def served(folder: Path) -> dict[str, Any]:
     content, path = read(folder), folder / DECISION
     try:
         return with_decision(content, json.loads(path.read_bytes()) if path.exists() else {})
-    except (ValueError, TypeError, KeyError):
+    except UNREADABLE:
         raise UserError(f"{path} is not that of {folder / 'model.onnx'}: run `dvc repro` or `dvc checkout`") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import zlib
@@ -11,13 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..capture.segments import ENCRYPTED, SUFFIX
+from ..capture.segments import BYTES, ENCRYPTED, SUFFIX
 from ..capture.settings import IDENTITY
-from ..core.errors import UserError, one_line
+from ..core.errors import UNREADABLE, UserError, one_line
 from .contracts import UNKNOWN, Labeled
 
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity
+
+MOST = 2 * BYTES  # of a segment: a line of BYTES may follow nearly as many
 
 
 class Label(NamedTuple):
@@ -65,9 +68,13 @@ class Segments(NamedTuple):
         try:
             if not data:
                 raise EOFError("it is empty")
-            return gzip.decompress(data)
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as unpacked:
+                text = unpacked.read(MOST + 1)
         except (EOFError, OSError, zlib.error) as error:
             raise UserError(f"{file}: is damaged: {one_line(error)}: bring it again, or remove it") from None
+        if len(text) > MOST:  # whoever may write to the folder could otherwise fill the memory by a small file
+            raise UserError(f"{file}: has more than the {MOST / 2**20:.0f} MiB that a service writes: remove it")
+        return text
 
     def requests(self) -> Iterator[tuple[dict[str, Any], list[tuple[Any, dict[str, Any]]]]]:
         """Yields the line of each request, and its examples with their predictions."""
@@ -108,12 +115,14 @@ def _checked(line: bytes, place: str) -> dict[str, Any]:
         datetime.fromtimestamp(content["time"], UTC)
         if "request" in content:
             ((_, examples),) = content["request"].items()
-            _ = content["id"], content["answer"]["model_version"], content["answer"]["predictions"][: len(examples)]
+            answer = content["answer"]
+            _ = hash(content["id"]), answer["model_version"], answer["predictions"][: len(examples)]
         else:
-            _ = content["contributor"], [(item["id"], item["index"], item["actual"]) for item in content["feedback"]]
+            str.strip(content["contributor"])
+            _ = {(item["id"], item["index"]): item["actual"] for item in content["feedback"]}
     except json.JSONDecodeError as error:
         raise UserError(f"{place}: is not JSON: {one_line(error)}") from None
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, OSError):
+    except (OSError, *UNREADABLE):
         raise UserError(f"{place}: is no line of the service's log: bring the file again, or remove it") from None
     return dict(content)
 

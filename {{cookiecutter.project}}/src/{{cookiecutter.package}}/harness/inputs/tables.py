@@ -28,6 +28,7 @@ FILE = "A CSV file in UTF-8 with a header; other columns than the model's are ig
 MAX_ROWS = 100_000  # of a CSV file, empty lines included
 MAX_LINE = 2**20  # characters of a line of a CSV file: cells of a row are split without a pause
 MAX_TEXT = 4096  # bytes of a category in JSON
+MAX_SHOWN = 80  # characters of a name in a message
 DELIMITERS = (",", ";", "\t", "|")
 # First bytes of a file -> what it is, for those that are taken for CSV files.
 _OTHER = {
@@ -282,7 +283,10 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
+    """Names in one line of a message: a cell of a header may be anything."""
+    shown = (f"{name[:MAX_SHOWN]}..." if len(name) > MAX_SHOWN else name for name in names[:30])
+    text = ", ".join("".join(each if each.isprintable() else "?" for each in name) for name in shown)
+    return text + (f" and {len(names) - 30} more" if len(names) > 30 else "")
 
 
 def _feeds(columns: Sequence[Sequence[float | str]], description: Description) -> dict[str, NDArray[Any]]:

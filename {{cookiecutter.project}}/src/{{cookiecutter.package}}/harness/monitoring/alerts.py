@@ -17,6 +17,7 @@ WHICH = (
     "{{ $labels.job }}{{ with $labels.release }}, release {{ . }}{{ end }}"
     "{{ with $labels.track }}, track {{ . }}{{ end }}"
 )
+TRIED = 100  # requests without a right key in ten minutes: a client that has lost its key, or somebody who tries
 EXPIRING = 14  # days: renewals that work come earlier
 VERSION = f"model {{{{ $labels.model_version }}}} of {WHICH}"
 
@@ -76,6 +77,9 @@ def of_requests(settings: Monitoring) -> Iterator[Alert]:
         f"{WHICH}: {{{{ $value | humanizePercentage }}}} of requests are refused, it is asked more than it can answer"
     )
     yield Alert("Refusing", f"{rules.REFUSED} > 0.01\nand {enough}", "ticket", summary, "5m")
+    tried = f'sum by ({promql.SERVICE}) (increase({metrics.REFUSED}{{reason=~"key|role"}}[10m]))'
+    summary = f"{WHICH}: {{{{ $value | humanize }}}} requests in ten minutes had no key that opens what they asked"
+    yield Alert("KeysRefused", f"{tried} >= {TRIED}", "ticket", summary)
     dropped = f"sum by ({promql.MODEL}, reason) (increase({metrics.LOG_DROPPED}[10m]))"
     yield Alert(
         "LogDropping",

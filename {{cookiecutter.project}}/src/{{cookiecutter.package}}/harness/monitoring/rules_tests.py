@@ -137,6 +137,14 @@ def _of_requests(settings: Monitoring) -> Scenarios:
         "a process does not answer": ([info, series("up", {}, 0)], expected({"alertname": "ServiceDown"})),
         "no process is left": ([info], expected({"alertname": "ServiceDown"})),
         "another job is down": ([info, series("up", {}, 1), series("up", {"job": "other"}, 0)], expected()),
+        "keys are tried": (
+            [series(metrics.REFUSED, {"reason": why, **VERSION}, 0, alerts.TRIED / 16) for why in ("key", "role")],
+            expected({"alertname": "KeysRefused"}),
+        ),
+        "a client has a wrong key now and then": (
+            [series(metrics.REFUSED, {"reason": "key", **VERSION}, 0, alerts.TRIED / 20)],
+            expected(),
+        ),
         "rows are not kept": (
             [series(metrics.LOG_DROPPED, {"reason": "disk", **VERSION}, 0, 1)],
             expected({"alertname": "LogDropping"}),

@@ -1,4 +1,4 @@
-"""The Bento of a registered version, whatever the workspace holds.
+"""Bentos: that of a registered version, whatever the workspace holds, and their signatures.
 
 Code, configuration and locked requirements come from the version's commit, the model comes from the registry:
 `bentoml build` runs in a temporary git work tree that holds both.
@@ -31,8 +31,37 @@ def stored_bentos() -> dict[str, dict[str, str]]:
     return {str(bento.tag): dict(bento.info.labels) for bento in bentoml.bentos.list()}
 
 
+def folder_of(tag: str) -> Path:
+    """The folder of a Bento in the local store.
+
+    Args:
+        tag: Its name and version.
+
+    Raises:
+        UserError: If there is none.
+    """
+    import bentoml
+
+    if tag not in stored_bentos():
+        raise UserError(f"there is no Bento {tag!r}: `bentoml list` lists them")
+    return Path(bentoml.bentos.get(tag).path)
+
+
+def sign_built(tag: str) -> None:
+    """Signs a Bento that was built just now, if there is a key.
+
+    Args:
+        tag: Its name and version.
+
+    Raises:
+        UserError: If it cannot be signed.
+    """
+    if private := signing.key(signing.SIGNING):
+        signing.sign_bento(private, folder_of(tag))
+
+
 def build(name: str) -> None:
-    """Builds the Bento of a registered version, unless it exists.
+    """Builds the Bento of a registered version, unless it exists, and signs it if there is a key.
 
     Args:
         name: Alias or number of the version.
@@ -48,7 +77,7 @@ def build(name: str) -> None:
         )
     number = f"{version.version}-{commit[:12]}"
     if (tag := f"{versions.MODEL}:{number}") in stored_bentos():
-        signing.verify(version, _models(tag))
+        signing.verify(version, folder_of(tag) / "src" / "models")
         print(f"{tag} is built already")
         return
     with tempfile.TemporaryDirectory() as temporary, git.work_tree(commit, label, Path(temporary) / "tree") as tree:
@@ -79,14 +108,8 @@ def build(name: str) -> None:
     if done.returncode:
         sys.stderr.write(done.stdout)
         raise UserError(f"bentoml build failed for {label} at commit {commit[:12]}: its output above says why")
+    sign_built(tag)
     print(f"Built {tag}")
-
-
-def _models(tag: str) -> Path:
-    """The folder of the model in a Bento of the local store."""
-    import bentoml
-
-    return Path(bentoml.bentos.get(tag).path) / "src" / "models"
 
 
 def packed_by(tree: Path) -> list[str]:
@@ -116,11 +139,48 @@ def _fetch(version: "ModelVersion", packed: Sequence[str], temporary: Path, tree
         shutil.copy(file, tree / path)
 
 
+def sign(tag: str) -> None:
+    """Signs a Bento of the local store.
+
+    Args:
+        tag: Its name and version.
+
+    Raises:
+        UserError: If there is no key, no such Bento, or it cannot be signed.
+    """
+    private = signing.key(signing.SIGNING)
+    if private is None:
+        raise UserError(f"{signing.SIGNING} is not set: it names the PEM file of a private key")
+    signing.sign_bento(private, folder_of(tag))
+    audit.record("bento signed", bento=tag)
+    print(f"Signed {tag}")
+
+
+def verify(tag: str) -> None:
+    """Verifies the signature of a Bento.
+
+    Args:
+        tag: Its name and version in the local store.
+
+    Raises:
+        UserError: If there is no key, no such Bento, no signature, or it does not hold.
+    """
+    if signing.key(signing.VERIFYING) is None:
+        raise UserError(f"{signing.VERIFYING} is not set: it names the PEM file of a public key")
+    signing.verify_bento(tag, folder_of(tag))
+    print(f"{tag}: the signature holds")
+
+
 @click.command()
-@click.option(
-    "--from", "name", required=True, metavar="ALIAS|VERSION", help="The registered version, for instance champion."
-)
-def command(name: str) -> None:
-    """Build the Bento of a registered version, with its commit's code."""
+@click.option("--from", "version", metavar="ALIAS|VERSION", help="Build that of a registered version, champion or 2.")
+@click.option("--sign", "signed", metavar="NAME:VERSION", help="Sign a Bento with MODEL_SIGNING_KEY.")
+@click.option("--verify", "verified", metavar="NAME:VERSION", help="Verify its signature with MODEL_VERIFY_KEY.")
+def command(version: str | None, signed: str | None, verified: str | None) -> None:
+    """Build the Bento of a registered version, with its commit's code; or sign or verify a Bento."""
+    wanted = {build: version, sign: signed, verify: verified}
+    asked = [(act, name) for act, name in wanted.items() if name is not None]
+    if len(asked) != 1:
+        raise click.UsageError("name one of --from ALIAS|VERSION, --sign NAME:VERSION and --verify NAME:VERSION")
+    ((act, name),) = asked
     with store.in_one_line():
-        build(name)
+        act(name)

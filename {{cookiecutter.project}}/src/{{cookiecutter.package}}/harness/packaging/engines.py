@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import programs
@@ -138,6 +139,40 @@ def describe(model: str) -> list[str]:
         name, version = (image.labels.get(f"org.opencontainers.image.{key}", "?") for key in ("title", "version"))
         lines.add(" ".join([f"{name}:{version}", image.id, *image.digests]))
     return sorted(lines)
+
+
+def layers(builder: str, name: str) -> list[str]:
+    """Digests of the layers of an image, the lowest first; none if the engine has no such image.
+
+    Args:
+        builder: The engine.
+        name: Name and tag of the image.
+    """
+    command = ["buildah", "inspect", "--type", "image"] if builder == "buildah" else [builder, "image", "inspect"]
+    output = programs.answer(*command, name)
+    if output is None:
+        return []
+    content: Any = json.loads(output)
+    digests = content["OCIv1"]["rootfs"]["diff_ids"] if builder == "buildah" else content[0]["RootFS"]["Layers"]
+    return list(digests)
+
+
+def save(builder: str, name: str, archive: Path) -> None:
+    """Writes an image, with all layers, as an archive in Docker's format.
+
+    Args:
+        builder: The engine.
+        name: Name and tag of the image.
+        archive: The file to write.
+
+    Raises:
+        UserError: If that fails.
+    """
+    if builder == "buildah":
+        programs.run("buildah", "push", "--quiet", name, f"docker-archive:{archive}:{name}")
+    else:
+        option = ["--format=docker-archive"] if builder == "podman" else []
+        programs.run(builder, "save", *option, f"--output={archive}", name)
 
 
 def run_python(builder: str, image: str, code: str) -> str:

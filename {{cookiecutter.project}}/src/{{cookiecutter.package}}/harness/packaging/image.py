@@ -1,4 +1,4 @@
-"""The container image of the service, and its SBOM in build/.
+"""The container image of the service; its SBOM and provenance in build/.
 
 `bentoml build` and `bentoml containerize`, with the project's Dockerfile, make the image. Every command is shown before
 it runs. A clean commit always gives the same Bento tag and the same layers.
@@ -22,8 +22,9 @@ from .. import audit
 from ..core import files
 from ..core.errors import UserError
 from ..core.paths import NAME
+from ..release import signing
 from ..tracking import git, lockfile
-from . import bento, engines, sbom
+from . import bento, engines, provenance, sbom
 
 SBOM = Path("build/sbom.cdx.json")
 
@@ -64,7 +65,7 @@ def commit_tag() -> str | None:
 
 
 def build_bento() -> str:
-    """Builds the workspace's Bento.
+    """Builds the workspace's Bento, and signs it if there is a key.
 
     Without uncommitted changes, the commit is the Bento's version, and the Bento is built once; otherwise BentoML
     generates a version.
@@ -85,6 +86,7 @@ def build_bento() -> str:
     before = set(bento.stored_bentos())
     show_and_run("bentoml", "build", "--output", "tag", *version)
     (built,) = set(bento.stored_bentos()) - before
+    bento.sign_built(built)
     return built
 
 
@@ -148,15 +150,36 @@ def push(builder: str, tag: str, registry: str) -> list[str]:
     revision = image.labels.get("org.opencontainers.image.revision", "")
     tags = "" if not revision or revision.endswith("-dirty") else git.git("tag", "--points-at", revision) or ""
     audit.record("push", image=tag, id=image.id, registry=registry, commit=revision)
-    names = []
+    pushed = {}
     for git_tag in [version, *tags.split()]:
         # A git tag may hold characters that an image tag may not.
-        names.append(f"{registry.rstrip('/').lower()}/{name}:{re.sub(r'[^A-Za-z0-9_.-]', '-', git_tag)}")
-        for command in ([builder, "tag", tag, names[-1]], [builder, "push", names[-1]]):
+        pushed_as = f"{registry.rstrip('/').lower()}/{name}:{re.sub(r'[^A-Za-z0-9_.-]', '-', git_tag)}"
+        pushed[pushed_as] = _push(builder, tag, pushed_as)
+    known = {pushed_as: digest for pushed_as, digest in pushed.items() if digest}
+    if known and provenance.add_names(image.id, known):
+        print(f"{provenance.PROVENANCE} names what was pushed: {', '.join(sorted({*known.values()}))}")
+    return [*pushed]
+
+
+def _push(builder: str, tag: str, name: str) -> str | None:
+    """Pushes an image under a name.
+
+    Returns:
+        The digest that the registry gave to it, if the engine tells.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        digest = Path(folder, "digest")
+        # Docker has no such option: it remembers what a registry told.
+        option = [] if builder == "docker" else ["--digestfile", str(digest)]
+        for command in ([builder, "tag", tag, name], [builder, "push", *option, name]):
             print(f"+ {shlex.join(command)}", flush=True)
             if subprocess.run(command, check=False).returncode != 0:
                 raise UserError(f"`{builder} {command[1]}` failed: its output above says why")
-    return names
+        if digest.exists():
+            return digest.read_text(encoding="utf-8").strip()
+    image, repository = engines.inspect(builder, name), name.rpartition(":")[0]
+    digests = [found.partition("@") for found in (image.digests if image else [])]
+    return next((digest for where, _, digest in digests if where == repository), None)
 
 
 @click.command()
@@ -178,21 +201,27 @@ def command(bento_tag: str | None, registry: str | None) -> None:
 
 
 def build(builder: str, tag: str) -> None:
-    """Builds the image of a Bento, and its SBOM.
+    """Builds the image of a Bento, its SBOM and its provenance.
 
     Args:
         builder: The engine.
         tag: The Bento's tag.
 
     Raises:
-        UserError: If there is no such Bento, or the build fails.
+        UserError: If there is no such Bento, its signature does not hold, or the build fails.
     """
     bentos = bento.stored_bentos()
     if tag not in bentos:
         raise UserError(f"there is no Bento {tag!r}: `bentoml list` lists them")
+    folder = bento.folder_of(tag)
+    signing.verify_bento(tag, folder)
     image_labels = labels(tag, bentos[tag])
     containerize(builder, tag, image_labels, commit_time(bentos[tag].get("git_commit", "")))
     packages = sbom.packages(builder, tag)
     files.write_text(SBOM, json.dumps(sbom.document(tag, image_labels, packages), indent=2) + "\n")
     image = engines.inspect(builder, tag)
-    print(f"image {tag} {image.id if image else ''}\nSBOM  {SBOM}: {len(packages)} Python packages")
+    if image is None:
+        raise UserError(f"{builder} has built {tag}, and does not know it: another process has removed it")
+    signed = provenance.write(provenance.statement(builder, tag, image, folder, SBOM))
+    print(f"image {tag} {image.id}\nSBOM  {SBOM}: {len(packages)} Python packages")
+    print(f"from  {provenance.PROVENANCE}: provenance, {'signed' if signed else 'not signed'}")

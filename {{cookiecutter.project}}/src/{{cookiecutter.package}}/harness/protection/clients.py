@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
 import secrets
 from collections import Counter
@@ -81,6 +83,34 @@ def read(file: Path) -> list[Client]:
 
 def _repeated(names: Sequence[str]) -> Iterator[str]:
     return (name for name, count in Counter(names).items() if count > 1)
+
+
+@contextlib.contextmanager
+def exclusive(file: Path) -> Iterator[None]:
+    """Keeps other commands from changing the file of clients meanwhile; the system ends it with the process.
+
+    The folder is locked, because the file is replaced, and no other file is left there.
+
+    Args:
+        file: The file.
+
+    Raises:
+        UserError: If there is no such folder.
+    """
+    try:
+        import fcntl  # here, because Windows has none
+    except ImportError:
+        yield
+        return
+    try:
+        folder = os.open(file.parent, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def write(file: Path, clients: Sequence[Client]) -> None:

@@ -44,22 +44,23 @@ def new(name: str, roles: Sequence[Role], rate: str | None, answers: int | None,
     """
     if not clients.is_name(name):
         raise UserError(f"{name[:80]!r}: a name has at most 64 letters, digits, dots, hyphens, underscores and @")
-    known = clients.read(file) if file.exists() else []
-    before = next((client for client in known if client.name == name), None)
-    token, digest = clients.new_key()
-    if before and (roles or rate or answers):
-        raise UserError(f"{name} is in {file}: leave out the options to make one more key, or edit the file")
     if rate and not re.fullmatch(clients.RATE, rate):
         raise UserError(f"--rate {rate[:40]}: a number of requests in a time is expected, 100/second, /minute or /hour")
-    if not (before or roles):
-        raise UserError(f"{name} is not in {file}: say what it may do, --role {' or --role '.join(get_args(Role))}")
-    if before:
-        added = before.model_copy(update={"sha256": (*before.sha256, digest)})
-    else:
-        added = Client(name=name, sha256=(digest,), roles=tuple(roles), rate=rate, answers=answers)
-    audit.record("key new", client=name, roles=", ".join(added.roles), file=str(file))
-    others = [added if client is before else client for client in known]
-    clients.write(file, others if before else [*known, added])
+    token, digest = clients.new_key()
+    with clients.exclusive(file):
+        known = clients.read(file) if file.exists() else []
+        before = next((client for client in known if client.name == name), None)
+        if before and (roles or rate or answers):
+            raise UserError(f"{name} is in {file}: leave out the options to make one more key, or edit the file")
+        if not (before or roles):
+            raise UserError(f"{name} is not in {file}: say what it may do, --role {' or --role '.join(get_args(Role))}")
+        if before:
+            added = before.model_copy(update={"sha256": (*before.sha256, digest)})
+        else:
+            added = Client(name=name, sha256=(digest,), roles=tuple(roles), rate=rate, answers=answers)
+        audit.record("key new", client=name, roles=", ".join(added.roles), file=str(file))
+        others = [added if client is before else client for client in known]
+        clients.write(file, others if before else [*known, added])
     print(f"The key of {name}, which is not printed again:", file=sys.stderr)
     print(token)
 
@@ -80,11 +81,12 @@ def list_(file: Path) -> None:
 @FILE_OPTION
 def revoke(name: str, old: bool, file: Path) -> None:
     """Remove the client NAME and its keys."""
-    known = clients.read(file)
-    client = next((client for client in known if client.name == name), None)
-    if client is None:
-        raise UserError(f"{file}: there is no client {name[:80]!r}")
-    audit.record("key revoked", client=name, old=old, file=str(file))
-    kept = [client.model_copy(update={"sha256": client.sha256[-1:]})] if old else []
-    clients.write(file, [each for other in known for each in (kept if other is client else [other])])
+    with clients.exclusive(file):
+        known = clients.read(file)
+        client = next((client for client in known if client.name == name), None)
+        if client is None:
+            raise UserError(f"{file}: there is no client {name[:80]!r}")
+        audit.record("key revoked", client=name, old=old, file=str(file))
+        kept = [client.model_copy(update={"sha256": client.sha256[-1:]})] if old else []
+        clients.write(file, [each for other in known for each in (kept if other is client else [other])])
     print(f"{len(client.sha256) - len(kept and client.sha256[-1:])} key(s) of {name} revoked")

@@ -1,6 +1,7 @@
-"""Signatures of registered models, by model-signing: https://github.com/sigstore/model-transparency.
+"""Signatures of registered models, Bentos and statements, by model-signing: https://github.com/sigstore/model-transparency.
 
-A signature covers the files of models/ that a Bento holds. It is an artifact of the version's run, `model.sig`.
+A model's signature covers the files of models/ that a Bento holds. It is an artifact of the version's run, `model.sig`.
+A Bento's covers all its files. It lies among them, so that it goes wherever the Bento does; the image has none.
 """
 
 import os
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 SIGNING, VERIFYING = "MODEL_SIGNING_KEY", "MODEL_VERIFY_KEY"  # variables: PEM files of the private and the public key
-SIGNATURE = "model.sig"
+SIGNATURE, BENTO_SIGNATURE = "model.sig", "bento.sig"
 # In an environment of its own: sigstore and its dependencies have no place beside the pipeline.
 PACKAGES = ("--from", "model-signing==1.1.1", "--with", "pyopenssl==26.4.0")
-TOOL = (sys.executable, "-m", "uv", "tool", "run", "--quiet", *PACKAGES, "model_signing")
+ENVIRONMENT = (sys.executable, "-m", "uv", "tool", "run", "--quiet", *PACKAGES)
+TOOL = (*ENVIRONMENT, "model_signing")
+ENVELOPE = (*ENVIRONMENT, "python", "-I", str(Path(__file__).with_name("envelope.py")))
 
 
 def key(variable: str) -> Path | None:
@@ -90,3 +93,76 @@ def verify(version: "ModelVersion", folder: Path) -> None:
         told = programs.complete(*TOOL, "verify", "key", "--public_key", public, "--signature", signature, folder)
     if told.returncode:
         raise UserError(f"{label}: its signature does not hold for {public}: {one_line(programs.reason(told), 150)}")
+
+
+def sign_bento(private: Path, folder: Path) -> None:
+    """Signs a Bento.
+
+    Args:
+        private: The private key.
+        folder: Its folder.
+
+    Raises:
+        UserError: If it cannot be signed.
+    """
+    programs.run(*TOOL, "sign", "key", "--private_key", private, *_all_but_signature(folder))
+
+
+def verify_bento(tag: str, folder: Path) -> None:
+    """Verifies the signature of a Bento, if a key is named.
+
+    Args:
+        tag: How it is called.
+        folder: Its folder.
+
+    Raises:
+        UserError: If there is none, or it does not hold.
+    """
+    public = key(VERIFYING)
+    if public is None:
+        return
+    if not (folder / BENTO_SIGNATURE).is_file():
+        raise UserError(
+            f"{tag} is not signed, and {VERIFYING} is set: build it where {SIGNING} is set, or `make sign BENTO={tag}`"
+        )
+    told = programs.complete(*TOOL, "verify", "key", "--public_key", public, *_all_but_signature(folder))
+    if told.returncode:
+        raise UserError(f"{tag}: its signature does not hold for {public}: {one_line(programs.reason(told), 150)}")
+
+
+def sealed(private: Path, statement: str) -> str:
+    """A statement in a signed envelope.
+
+    Args:
+        private: The private key.
+        statement: The statement.
+
+    Raises:
+        UserError: If it cannot be signed.
+    """
+    told = programs.complete(*ENVELOPE, "sign", private, text=statement)
+    if told.returncode:
+        raise UserError(f"{private}: {programs.reason(told).removeprefix('error: ')}")
+    return told.stdout
+
+
+def opened(key: Path, envelope: str) -> str:
+    """The statement in an envelope.
+
+    Args:
+        key: The public key, or the private one.
+        envelope: The envelope.
+
+    Raises:
+        UserError: If its signature does not hold.
+    """
+    told = programs.complete(*ENVELOPE, "verify", key, text=envelope)
+    if told.returncode:
+        raise UserError(f"its signature does not hold for {key}: {programs.reason(told).removeprefix('error: ')}")
+    return told.stdout
+
+
+def _all_but_signature(folder: Path) -> list[str | Path]:
+    """Arguments that name a Bento and its signature; without the option, files of git could be added."""
+    signature = folder / BENTO_SIGNATURE
+    return ["--no-ignore-git-paths", "--ignore-paths", signature, "--signature", signature, folder]

@@ -10,13 +10,14 @@ import yaml
 from bentoml.exceptions import BentoMLException
 
 from ..core.errors import UserError
-from .metrics import INFO, REFERENCE_ROWS, RIGHT_ROWS, ROWS, constants, counter
+from .metrics import INFO, REFERENCE_ROWS, RIGHT_ROWS, family
 from .model import FOLDER, ROOTS
 
 if TYPE_CHECKING:
     from ..capture.answered import Answered
     from ..drift.reference import Reference
     from .model import ModelInfo
+    from .rows import Rows
 
 OF_REQUEST = 16  # rows of a request that are counted: more of one client say little
 OF_BATCH = 64  # rows of a second that are counted, about: 200,000 of an hour say as much as all
@@ -56,29 +57,39 @@ def facts(info: ModelInfo, reference: Reference | None) -> str:
         if each.right is not None:
             right += [((name,), count) for name, count in zip(each.labels, each.right, strict=True)]
     origin = [labels.get(name, "") for name in LABELS]
-    return constants(info.version, {INFO: [(origin, 1)], REFERENCE_ROWS: rows, RIGHT_ROWS: right})
+    samples = (INFO, [(origin, 1)]), (REFERENCE_ROWS, rows), (RIGHT_ROWS, right)
+    return "".join(family(name, info.version, each) for name, each in samples)
 
 
 class Counting:
     """Counts rows; a consumer of the observer."""
 
-    def __init__(self, reference: Reference, version: str) -> None:
-        """Shows all counters at 0: bins without a row count, too.
+    def __init__(self, reference: Reference, rows: Rows) -> None:
+        """Begins without rows.
 
         Args:
             reference: The reference of the model.
-            version: The model's version.
+            rows: What counts.
         """
         from ..drift.recent import Recent
 
-        self._reference = reference
+        self._reference, self._rows = reference, rows
+        self._stride, self._requests, self._rows_asked = 1, 0, 0
         self._recent = Recent()
         self._chosen: list[tuple[Mapping[str, Any], Any]] = []  # inputs and outputs that are not counted yet
         self._seconds = 0
-        self._counters = {
-            (each.kind, each.column): [counter(ROWS, version, each.kind, each.column, name) for name in each.labels]
-            for each in reference.variables
-        }
+
+    def wants(self, answered: Answered) -> bool:
+        """Whether an answer may be in the sample: every second, third... if the last second had too many.
+
+        To keep an answer costs more than to count it: its arrays, in place of which the next request needs others.
+
+        Args:
+            answered: The answer.
+        """
+        self._requests += 1
+        self._rows_asked += min(len(answered.output), OF_REQUEST)
+        return self._requests % self._stride == 0
 
     def take(self, batch: Sequence[Answered], dropped: int) -> None:
         """Chooses a sample of rows, each request's evenly spaced, and counts it every TOGETHER seconds.
@@ -87,6 +98,7 @@ class Counting:
             batch: The answers of a second.
             dropped: Number of rows that are not in the batch; a sample does without them.
         """
+        self._stride, self._rows_asked = max(1, self._rows_asked // OF_BATCH), 0
         rows = sum(min(len(answered.output), OF_REQUEST) for answered in batch)
         # Every second, third... request, so that all of the time is seen.
         for answered in batch[:: max(1, math.ceil(rows / OF_BATCH))]:
@@ -108,10 +120,8 @@ class Counting:
             return
         feeds = {name: np.concatenate([part[name] for part, _ in chosen]) for name in chosen[0][0]}
         outputs = np.concatenate([output for _, output in chosen])
-        for name, counts in self._reference.count(feeds, outputs, self._recent).items():
-            counters = self._counters[name]
-            for index in counts.nonzero()[0].tolist():
-                counters[index].inc(int(counts[index]))
+        for (kind, column), counts in self._reference.count(feeds, outputs, self._recent).items():
+            self._rows.add(kind, column, counts)
 
 
 def _thinned(answered: Answered) -> tuple[Mapping[str, Any], Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bentoml.exceptions import BentoMLException
 
-from ..core.errors import one_line
+from ..core.errors import UNREADABLE, one_line
 from .model import FOLDER
 from .refusal import Refusal
 from .switches import is_on
@@ -47,7 +47,7 @@ def explainer(info: ModelInfo, run: Any) -> Explainer:
         return Explainer(run, info.model_dump(), json.loads(REFERENCE.read_bytes()))
     except FileNotFoundError:
         raise BentoMLException(f"there is no {REFERENCE}, which SERVICE_EXPLAIN=on needs: run `dvc repro`") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise BentoMLException(f"{REFERENCE} does not fit the model ({one_line(error)}): run `dvc repro`") from None
 
 

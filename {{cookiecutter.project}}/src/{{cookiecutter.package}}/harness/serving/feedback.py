@@ -20,7 +20,7 @@ from ..capture.contracts import Feedback
 from ..drift import verdicts
 from ..inputs.contracts import JsonLimits
 from .body import check_size
-from .metrics import FEEDBACK, ROWS, counter
+from .metrics import FEEDBACK, counter
 from .refusal import Refusal, first_error
 from .switches import is_on
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..capture.answered import Answered
     from ..capture.log import Log
     from .model import ModelInfo
+    from .rows import Rows
 
 ID = "^[0-9a-f]{32}$"
 CONTRIBUTOR = "x-forwarded-user"  # header
@@ -52,22 +53,20 @@ class Item(pydantic.BaseModel, extra="forbid", strict=True):
 class Receiver:
     """Receiver of feedback, with the outputs of the last answers."""
 
-    def __init__(self, info: ModelInfo, most: int, log: Log | None) -> None:
+    def __init__(self, info: ModelInfo, most: int, log: Log | None, rows: Rows) -> None:
         """Begins without answers.
 
         Args:
             info: The model.
             most: Maximum number of items in a request.
             log: The log, which keeps feedback; None if nothing is kept.
+            rows: What counts outcomes.
         """
-        from ..drift.reference import OUTCOME  # here, because it imports NumPy
-
         self._description, self._target, self._version = info.model_dump(), info.answers, info.version
         self._verdicts = verdicts(self._description)
         # All at 0: Prometheus does not see the first increase of a counter that appears with it.
-        self._counters = {outcome: [counter(FEEDBACK, self._version, outcome)] for outcome in OUTCOMES}
-        for outcome in (RIGHT, WRONG):
-            self._counters[outcome].append(counter(ROWS, self._version, OUTCOME, OUTCOME, outcome))
+        self._counters = {outcome: counter(FEEDBACK, self._version, outcome) for outcome in OUTCOMES}
+        self._rows = rows
         config = pydantic.ConfigDict(extra="forbid", strict=True)
         items: Any = Annotated[list[Item], Len(1, most), pydantic.FailFast()]
         self._body: Any = pydantic.create_model("Body", __config__=config, feedback=(items, ...))
@@ -107,8 +106,8 @@ class Receiver:
             raise Refusal(400, first_error(invalid)[0]) from None
         outcomes = self._judged(items)
         for outcome in outcomes:
-            for counted in self._counters[outcome]:
-                counted.inc()
+            self._counters[outcome].inc()
+        self._rows.add_outcomes(outcomes.count(RIGHT), outcomes.count(WRONG))
         if self._log:
             self._log.take_feedback(time.time(), contributor(headers), [self._kept(item) for item in items])
         return outcomes

@@ -121,6 +121,8 @@ class ModelService:
         import numpy as np
         import onnxruntime as ort
 
+        from .rows import Rows  # here, because it imports NumPy
+
         self._numpy = np
         self.info = read_model_info()
         self._description = self.info.model_dump()
@@ -155,11 +157,13 @@ class ModelService:
         reference = counting.reference(self.info)
         self._warm_up()
         log = open_log(self.info)
-        self._feedback = feedback.Receiver(self.info, self.limits.instances, log) if feedback.enabled() else None
         # Python's 5 ms would let a request wait that long for a scrape of /metrics, which takes several turns.
         sys.setswitchinterval(SWITCH)
         self._facts = counting.facts(self.info, reference)
-        counts = counting.Counting(reference, self.info.version) if reference else None
+        self._rows = Rows(self.info.version, reference)
+        counts = counting.Counting(reference, self._rows) if reference else None
+        receives = partial(feedback.Receiver, self.info, self.limits.instances, log, self._rows)
+        self._feedback = receives() if feedback.enabled() else None
         auditing.start(self.info, self.limits)
         self._observer = Observer([consumer for consumer in (counts, log) if consumer])
 
@@ -174,7 +178,7 @@ class ModelService:
         """The answer to /metrics: what BentoML has collected, and what does not change."""
         from . import tls
 
-        return text + self._facts + tls.facts(self.info.version)
+        return text + self._facts + self._rows.text() + tls.facts(self.info.version)
 
     def _warm_up(self) -> None:
         from ..exported import golden  # here, because it imports NumPy

@@ -11,7 +11,7 @@ from bentoml.exceptions import BentoMLException
 
 from ..capture import settings
 from ..contracts import Description
-from ..core.errors import UserError
+from ..core.errors import UNREADABLE, UserError
 from .metrics import LOG_BYTES, LOG_DROPPED, LOG_ROWS, counter
 from .model import FOLDER
 
@@ -53,10 +53,10 @@ def private(folder: Path, description: Description) -> Mapping[str, str]:
         return {}
     try:
         properties = json.loads((folder / SCHEMA).read_bytes())["properties"]
-    except (OSError, ValueError, KeyError):
+        return {name: facts["private"] for name, facts in properties.items() if "private" in facts}
+    except (OSError, *UNREADABLE):
         path = folder / SCHEMA
         raise UserError(f"{path}, which says what columns are private, is missing: run `dvc repro`") from None
-    return {name: facts["private"] for name, facts in properties.items() if "private" in facts}
 
 
 def open_log(info: ModelInfo) -> Log | None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -74,25 +74,25 @@ def counter(name: str, version: str, *values: str) -> Counter:
     return _counter(name).labels(*values, version)
 
 
-def constants(version: str, values: Mapping[str, Sequence[tuple[Sequence[str], float]]]) -> str:
-    """Lines of /metrics for gauges that do not change.
+def family(name: str, version: str, samples: Sequence[tuple[Sequence[str], float]]) -> str:
+    """Lines of /metrics for a metric.
 
     Values in files of prometheus_client, which it needs for several workers, would be parsed again for each scrape.
 
     Args:
+        name: Name of the metric, a key of COUNTERS or GAUGES.
         version: The model's version.
-        values: Name of a metric, a key of GAUGES -> values of its other labels, and its value.
+        samples: Values of the other labels, and the value.
     """
     from prometheus_client import generate_latest
-    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    families = []
-    for name, samples in values.items():
-        text, labels = GAUGES[name]
-        families.append(GaugeMetricFamily(name, text, labels=[*labels, VERSION]))
-        for others, value in samples:
-            families[-1].add_metric([*others, version], value)
-    registry = SimpleNamespace(collect=lambda: families)  # all that is asked of it
+    kind = CounterMetricFamily if name in COUNTERS else GaugeMetricFamily
+    text, labels = (COUNTERS | GAUGES)[name]
+    collected = kind(name, text, labels=[*labels, VERSION])
+    for others, value in samples:
+        collected.add_metric([*others, version], value)
+    registry = SimpleNamespace(collect=lambda: [collected])  # all that is asked of it
     return generate_latest(registry).decode()
 
 

@@ -27,8 +27,17 @@ _LOG = logging.getLogger("bentoml")  # BentoML shows the messages of this one
 class Consumer(Protocol):
     """One use of the answers."""
 
+    def wants(self, answered: Answered) -> bool:
+        """Whether it has a use for an answer; called for each, while clients wait.
+
+        Args:
+            answered: The answer.
+        """
+
     def take(self, batch: Sequence[Answered], dropped: int) -> None:
         """Uses the answers of a second, in the order in which they were given; called every second.
+
+        What another consumer wants is in the batch, too.
 
         Args:
             batch: The answers; perhaps none.
@@ -59,8 +68,9 @@ class Observer:
         self._thread.start()
 
     def append(self, answered: Answered) -> None:
-        """Hands an answer on; drops it if too many wait."""
-        if not self._consumers:
+        """Hands an answer on, if it is wanted; drops it if too many wait."""
+        # A list, not a generator: each consumer is asked about each answer.
+        if not any([consumer.wants(answered) for consumer in self._consumers]):
             return
         first = next(iter(answered.feeds.values()))
         inputs = len(answered.feeds) * max(first.nbytes, CELL * len(first))

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from ..core.errors import UNREADABLE
 from . import explain
 from .model import FOLDER, read_model_info
 from .switches import is_on
@@ -58,7 +59,7 @@ def read(content: Path) -> dict[str, Any]:
     """
     try:
         return dict(json.loads(content.read_bytes())) if content.exists() else {}
-    except (ValueError, TypeError):
+    except UNREADABLE:
         raise BentoMLException(f"{content} does not describe the page: run `dvc repro` or `dvc checkout`") from None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn.config
 
 from ..core.errors import UserError, one_line
-from .metrics import CERTIFICATE_DAYS, constants
+from .metrics import CERTIFICATE_DAYS, family
 from .watch import watch
 
 _MAKE = uvicorn.config.create_ssl_context
@@ -79,4 +79,4 @@ def facts(version: str) -> str:
         version: The model's version.
     """
     days = [(served.expires - time.time()) / 86400 for served in _served]
-    return constants(version, {CERTIFICATE_DAYS: [((), days[0])]}) if days else ""
+    return family(CERTIFICATE_DAYS, version, [((), days[0])]) if days else ""

@@ -165,7 +165,9 @@ def actual(value: object, description: Description) -> int:
 
 def actual_schema(description: Description) -> dict[str, Any]:
     """JSON schema of what `actual` takes."""
-    return {"type": "string", "enum": description["classes"]}
+    names: list[str] = description["classes"]
+    numbers = [int(name) for name in names if name.isascii() and name.isdigit() and str(int(name)) == name]
+    return {"enum": [*names, *numbers]} if numbers else {"type": "string", "enum": names}
 
 
 def answer_schema(description: Description) -> dict[str, Any]:
