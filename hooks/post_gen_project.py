@@ -152,6 +152,7 @@ HOSTS = [
     "docs/operations.md",
     f"{HARNESS}/delivery/host.py",
     f"{HARNESS}/delivery/rollout.py",
+    f"{HARNESS}/delivery/shadow.py",
 ]
 KUBERNETES = [
     *DELIVERY,

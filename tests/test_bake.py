@@ -421,6 +421,7 @@ HOSTS = set(
     docs/operations.md
     src/<package>/harness/delivery/host.py
     src/<package>/harness/delivery/rollout.py
+    src/<package>/harness/delivery/shadow.py
     """.split()
 )
 ANSIBLE: set[str] = set()

@@ -59,6 +59,9 @@ ELSEWHERE = {
     r"python -m my_experiment compare .*": (
         "harness/delivery/test_comparison_classification.py::test_disagreements_shares_and_largest_changes_are_told"
     ),
+    r"(SERVICE_LOG_IDENTITY=.* )?make shadow .*": (
+        "harness/delivery/test_shadow_images.py::test_answers_are_compared_with_the_recorded_ones"
+    ),
     # a project with a delivery
     r"make gates": "test_monitoring.py::test_a_changed_objective_is_written_and_until_then_a_test_says_so",
     # minutes

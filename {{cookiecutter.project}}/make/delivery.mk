@@ -1,5 +1,5 @@
 # Delivery: how a release reaches production.
-.PHONY: gates release deploy status abort undo compare
+.PHONY: gates release deploy status abort undo compare{% if cookiecutter.deploy in ["ansible", "puppet"] %} shadow{% endif %}
 
 gates: ## python -m {{cookiecutter.package}} gates: what a new release must show, in deploy/gates.yaml
 	PYTHONPATH=src python -m $(PACKAGE) gates
@@ -24,3 +24,8 @@ undo: ## python -m {{cookiecutter.package}} undo: back to the release before
 
 compare: ## python -m {{cookiecutter.package}} compare $(ARGS): two models on the same requests
 	PYTHONPATH=src python -m $(PACKAGE) compare $(ARGS)
+{%- if cookiecutter.deploy in ["ansible", "puppet"] %}
+
+shadow: ## python -m {{cookiecutter.package}} shadow $(ARGS): a new release answers kept requests, before it gets any
+	PYTHONPATH=src python -m $(PACKAGE) shadow $(ARGS)
+{%- endif %}

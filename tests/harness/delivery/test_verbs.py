@@ -120,6 +120,7 @@ def balancer(root: Path) -> Iterator[tuple[Path, Servers, list[str]]]:
     force = root / "force"
     force.write_text(
         f"#!/bin/sh\nexport ROLLOUT_ROOT={root} ROLLOUT_PROMETHEUS=http://{servers.address}:9090\n"
+        f'case "$SSH_ORIGINAL_COMMAND" in podman*) PATH={root}:$PATH; eval exec "$SSH_ORIGINAL_COMMAND" ;; esac\n'
         f"exec {sys.executable} {ROLLOUT} ${{SSH_ORIGINAL_COMMAND#{hosts.PROGRAM}}}\n"
     )
     force.chmod(0o755)
@@ -183,7 +184,7 @@ class Project:
             "all:\n  children:\n    balancer:\n      hosts:\n        lb: {address: 127.0.0.1, "
             + ", ".join(variables)
             + "}\n"
-            f"    servers:\n      hosts:\n        a: {{address: {servers.address}}}\n"
+            f"    servers:\n      hosts:\n        a: {{address: {servers.address}, {', '.join(variables)}}}\n"
         )
         deploy.ANSIBLE.parent.mkdir()
         deploy.ANSIBLE.write_text("- hosts: balancer\n")
@@ -192,13 +193,13 @@ class Project:
             registry.create_model_version(versions.MODEL, "file:///1", None, {"model_sha256": number * 64})
         git("init", "--quiet")
 
-    def release(self, number: str, deadline: int = 60) -> str:
+    def release(self, number: str, deadline: int = 60, sha256: str = "") -> str:
         """Commits the release of a version, whose containers are ready; gives its name."""
         digest = number * 64
         spec = Spec(
             release=digest[:12],
             image=f"registry.example.org/my_experiment@sha256:{digest}",
-            model=Model(name=versions.MODEL, version=number, sha256=digest),
+            model=Model(name=versions.MODEL, version=number, sha256=sha256 or digest),
             replicas=1,
             memory="512Mi",
             deadlineSeconds=deadline,

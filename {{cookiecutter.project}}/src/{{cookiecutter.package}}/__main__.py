@@ -35,6 +35,7 @@ COMMANDS = {
     "abort": ("harness.delivery.abort", "End a rollout: all requests go to the stable release."),
     "undo": ("harness.delivery.undo", "Go back to the release before."),
     "compare": ("harness.delivery.compare", "Compare two models on the same requests."),
+    "shadow": ("harness.delivery.shadow", "Ask a new release what was asked last, before it gets traffic."),
     "retrain": ("harness.automation.retrain", "Retrain on new data, check the gates, and propose a branch."),
 }
 

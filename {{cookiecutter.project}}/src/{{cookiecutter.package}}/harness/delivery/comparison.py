@@ -131,8 +131,8 @@ def difference(both: Pair) -> Difference:
     return Difference((before, after), distance > half, distance)
 
 
-def share(count: int, total: int) -> str:
-    """A share with its interval by Clopper and Pearson (Biometrika 26, 1934), in words.
+def interval(count: int, total: int) -> tuple[float, float]:
+    """The interval of a share by Clopper and Pearson (Biometrika 26, 1934).
 
     Args:
         count: Number of cases.
@@ -141,6 +141,17 @@ def share(count: int, total: int) -> str:
     from scipy import stats
 
     low, high = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="exact")
+    return float(low), float(high)
+
+
+def share(count: int, total: int) -> str:
+    """A share with its interval, in words.
+
+    Args:
+        count: Number of cases.
+        total: Number of all.
+    """
+    low, high = interval(count, total)
     return (
         f"{count:,} of {total:,} ({text.percent(count / total)}, {CONFIDENCE:.0%} interval {text.percent(low)} to "
         f"{text.percent(high)})"
