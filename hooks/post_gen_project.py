@@ -150,7 +150,9 @@ HOSTS = [
     "deploy/hosts",
     "deploy/hosts.yaml",
     "docs/operations.md",
+    f"{HARNESS}/delivery/fleet.py",
     f"{HARNESS}/delivery/host.py",
+    f"{HARNESS}/delivery/hosts.py",
     f"{HARNESS}/delivery/rollout.py",
     f"{HARNESS}/delivery/shadow.py",
 ]
@@ -160,6 +162,7 @@ KUBERNETES = [
     "docs/gitops.md",
     "docs/kubernetes.md",
     "kubernetes",
+    f"{HARNESS}/delivery/kubernetes.py",
 ]
 
 # Templates of issues and pull requests, for the CI providers of repositories on GitHub.

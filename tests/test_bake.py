@@ -403,10 +403,10 @@ DELIVERY = set(
     src/<package>/harness/delivery/deploy.py
     src/<package>/harness/delivery/description.py
     src/<package>/harness/delivery/gates.py
-    src/<package>/harness/delivery/hosts.py
     src/<package>/harness/delivery/release.py
     src/<package>/harness/delivery/settings.py
     src/<package>/harness/delivery/status.py
+    src/<package>/harness/delivery/target.py
     src/<package>/harness/delivery/undo.py
     src/<package>/harness/delivery/wald.py
     src/<package>/harness/delivery/write.py
@@ -419,7 +419,9 @@ HOSTS = set(
     deploy/hosts.yaml
     deploy/hosts/haproxy.cfg
     docs/operations.md
+    src/<package>/harness/delivery/fleet.py
     src/<package>/harness/delivery/host.py
+    src/<package>/harness/delivery/hosts.py
     src/<package>/harness/delivery/rollout.py
     src/<package>/harness/delivery/shadow.py
     """.split()
@@ -454,6 +456,7 @@ KUBERNETES = set(
     kubernetes/components/tls/kustomization.yaml
     kubernetes/production/kustomization.yaml
     kubernetes/staging/kustomization.yaml
+    src/<package>/harness/delivery/kubernetes.py
     """.split()
 )
 TARGETS = {"ansible": HOSTS | ANSIBLE, "puppet": HOSTS | PUPPET, "kubernetes": KUBERNETES}

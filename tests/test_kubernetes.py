@@ -1,22 +1,25 @@
 """Manifests for a cluster: rendered by the real kustomize, held against schemas, their queries asked of a Prometheus.
 
-There is no cluster here, and no controller: what these would do is not tested.
+There is no cluster here, and no controller: what these would do is not tested. For the verbs, `Argo` below says what
+Argo Rollouts writes at each step, and the real kubectl reads it.
 """
 
 import copy
 import http.server
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apiserver
 import manifests
 import pytest
 import yaml
 from clusters import wait_until
-from conftest import BakedProject
+from conftest import BakedProject, execute
 from watching import watching
 
 DIGEST = "0123456789" * 6 + "abcd"
@@ -337,6 +340,9 @@ def test_the_conditions_of_the_analysis_know_three_verdicts_and_none(
 ) -> None:
     production = overlays[OVERLAYS[1]]
     nothing: list[float] = []
+    rules = production["PrometheusRule gates"]["spec"]["groups"][0]["rules"]
+    gates = {each["labels"]["gate"] for each in rules if "gate" in each.get("labels", {})}
+    assert {metric["name"] for metric in production["AnalysisTemplate guard"]["spec"]["metrics"]} == gates
     for metric in production["AnalysisTemplate guard"]["spec"]["metrics"]:
         assert "successCondition" not in metric
         told = [holds(metric["failureCondition"], found) for found in ([-1.0], [0.0], [1.0], [float("nan")], nothing)]
@@ -346,3 +352,153 @@ def test_the_conditions_of_the_analysis_know_three_verdicts_and_none(
         assert told == [False, False, True, False, False]
         # What is undecided is neither, and may be so until the deadline; then it has failed (see the file).
         assert (metric["interval"], metric["failureLimit"], metric["consecutiveSuccessLimit"]) == ("1s", -1, 1)
+
+
+VERBS = """
+import sys
+from my_experiment.harness.delivery import abort, kubernetes, status, target, undo
+kubernetes.POLL = 0.05
+match sys.argv[1]:
+    case "bring":
+        print("exit", kubernetes.bring(again="again" in sys.argv))
+    case "status":
+        known = status.Known(None, None, "not asked", None, True)
+        print(*status.lines(known, target.chosen().state()), sep="\\n")
+    case verb:
+        print({"abort": abort.abort, "undo": undo.undo}[verb]())
+"""
+HASH = "rollouts-pod-template-hash"
+
+
+class Argo:
+    """What Argo Rollouts writes: its status after each look of kubectl is the next one of a rollout, or the last."""
+
+    def __init__(self) -> None:
+        self.cluster = apiserver.Cluster(changed=self.changed, read=self.read)
+        self.coming: list[dict[str, Any]] = []
+        self.ends = "promoted"
+
+    def changed(self, each: dict[str, Any]) -> None:
+        if each["kind"] == "Rollout" and each.get("status", {}).get("abort") is True and not self.aborted(each):
+            self.coming = [{**each["status"], "canary": {}, "message": "RolloutAborted: aborted by hand"}]
+        elif each["kind"] == "Deployment":
+            self.update(each)
+
+    @staticmethod
+    def aborted(rollout: dict[str, Any]) -> bool:
+        return str(rollout["status"].get("message", "")).startswith("RolloutAborted")
+
+    def update(self, deployment: dict[str, Any]) -> None:
+        """Begins a rollout, or goes back without steps."""
+        rollout = self.cluster.objects["Rollout", "model"]
+        before = rollout.get("status", {})
+        template = copy.deepcopy(deployment["spec"]["template"])
+        release = template["metadata"]["labels"]["release"]
+        name = f"hash-{release}"
+        generation = str(deployment["metadata"]["generation"])
+        known = self.cluster.objects.get(("ReplicaSet", name))
+        if known:  # the template is the same, so that the ReplicaSet is
+            labels = known["spec"]["template"]["metadata"]["labels"]
+            assert labels == {**template["metadata"]["labels"], HASH: name, "track": labels["track"]}
+        template["metadata"]["labels"] |= {HASH: name, "track": "canary"}
+        revision = 1 + sum(kind == "ReplicaSet" for kind, _ in self.cluster.objects) + bool(known)
+        labels = {"app.kubernetes.io/name": "model", HASH: name}
+        metadata = {
+            "name": name,
+            "labels": labels,
+            "annotations": {"rollout.argoproj.io/revision": str(revision)},
+            "ownerReferences": [{"kind": "Rollout", "name": "model"}],
+        }
+        made = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": {"template": template}}
+        self.cluster.objects["ReplicaSet", name] = made
+        stable = before.get("stableRS", name)
+        status = {"stableRS": stable, "currentPodHash": name, "workloadObservedGeneration": generation}
+        promoted = {**status, "stableRS": name, "phase": "Healthy"}
+        self.coming = [promoted]
+        if name != stable and not known:
+            steps = [{**status, "currentStepIndex": 0, "message": "more replicas need to be updated"}]
+            steps += [
+                {**status, "currentStepIndex": at, "canary": {"weights": {"canary": {"weight": 10}}}} for at in (1, 2)
+            ]
+            reason = 'RolloutAborted: Metric "errors" assessed Failed due to failed (1) > failureLimit (0)'
+            bad = {**status, "abort": True, "phase": "Degraded", "message": reason}
+            self.coming = [*steps, *{"promoted": [promoted], "aborted": [bad], "stays": []}[self.ends]]
+
+    def read(self, each: dict[str, Any]) -> None:
+        if each["kind"] == "Rollout" and self.coming:
+            each["status"] = self.coming.pop(0)
+
+
+def test_verbs_by_kubectl(project: BakedProject, tmp_path: Path) -> None:
+    argo = Argo()
+    config = tmp_path / "config"
+    releases = {name: name * 12 for name in "abc"}
+
+    def verb(*arguments: str, check: bool = True) -> str:
+        path = f"{manifests.kubectl().parent}:{project.path / '.venv/bin'}:{os.environ['PATH']}"
+        env = {"KUBECONFIG": str(config), "PYTHONPATH": "src", "PATH": path}
+        done = project.run("python", "-c", VERBS, *arguments, env=env, check=check)
+        return done.stdout + done.stderr
+
+    def bring(name: str, *arguments: str) -> str:
+        image = f"registry.example.org/my-experiment@sha256:{name * 64}"
+        release(project, release=releases[name], image=image)
+        project.run("git", "add", "deploy/release.yaml")
+        project.run("git", "commit", "--quiet", "--no-verify", "--allow-empty", "--message", f"Release {name}")
+        return verb("bring", *arguments)
+
+    try:
+        with apiserver.serving(argo.cluster, config):
+            told = bring("a")
+            assert "+ kubectl apply --kustomize kubernetes/production" in told
+            assert "deployment.apps/model created" in told and told.endswith(f"idle: {releases['a']}, 0 %\nexit 0\n")
+            assert re.search(rf"serves +{releases['a']} \(stable\)", verb("status"))
+            told = bring("b")
+            assert f"step: {releases['b']}, 10 %\n  idle: {releases['b']}, 0 %\nexit 0\n" in told
+
+            argo.ends = "aborted"
+            told = bring("c")
+            assert told.endswith(f"aborted: {releases['b']}, 0 %\nexit 1\n")
+            told = verb("status")
+            assert f"serves        {releases['b']}" in told
+            assert 'state         aborted: RolloutAborted: Metric "errors" assessed Failed' in told
+
+            # Not the one that was aborted, but the one before.
+            told = verb("undo")
+            assert f"{releases['a']} serves all requests instead of {releases['b']}; next" in told
+            assert yaml.safe_load(project.read("deploy/release.yaml"))["spec"]["release"] == releases["a"]
+
+            argo.ends = "stays"
+            argo.cluster.objects.pop(("ReplicaSet", f"hash-{releases['c']}"))
+            image = f"registry.example.org/my-experiment@sha256:{'c' * 64}"
+            release(project, release=releases["c"], image=image)
+            argo.cluster.objects["AnalysisRun", "guard"] = {
+                "apiVersion": "argoproj.io/v1alpha1",
+                "kind": "AnalysisRun",
+                "metadata": {"name": "guard", "labels": {HASH: f"hash-{releases['c']}"}},
+                "status": {
+                    "metricResults": [
+                        {"name": "errors", "measurements": [{"value": "[0]"}, {"value": "[1]"}]},
+                        {"name": "shift", "measurements": [{"value": "[]"}]},
+                    ]
+                },
+            }
+            execute(
+                manifests.kubectl(),
+                "apply",
+                "--kustomize",
+                "kubernetes/production",
+                cwd=project.path,
+                env={"KUBECONFIG": str(config)},
+            )
+            for _ in range(3):
+                told = verb("status")
+            assert f"candidate     {releases['c']}, 10.0% of the requests, step 3 of 3" in told
+            assert re.search(r"errors +good", told) and re.search(r"shift +undecided", told)
+            told = verb("abort")
+            assert "+ kubectl patch rollouts.argoproj.io model --subresource=status --type=merge" in told
+            assert f"the rollout of {releases['c']} is aborted: {releases['a']} serves all requests" in told
+        told = verb("status", check=False)
+        assert "`kubectl get` failed: The connection to the server" in told
+    finally:
+        release(project)

@@ -25,7 +25,7 @@ import yaml
 from click.testing import CliRunner
 from debian import apt_install
 from my_experiment.harness.core.errors import UserError
-from my_experiment.harness.delivery import abort, deploy, description, hosts, status, undo
+from my_experiment.harness.delivery import abort, deploy, description, fleet, hosts, status, undo
 from my_experiment.harness.delivery.description import PATH, Model, Spec
 from my_experiment.harness.release import versions
 from my_experiment.harness.tracking import store
@@ -186,8 +186,8 @@ class Project:
             + "}\n"
             f"    servers:\n      hosts:\n        a: {{address: {servers.address}, {', '.join(variables)}}}\n"
         )
-        deploy.ANSIBLE.parent.mkdir()
-        deploy.ANSIBLE.write_text("- hosts: balancer\n")
+        fleet.ANSIBLE.parent.mkdir()
+        fleet.ANSIBLE.write_text("- hosts: balancer\n")
         registry.create_registered_model(versions.MODEL)
         for number in "123":
             registry.create_model_version(versions.MODEL, "file:///1", None, {"model_sha256": number * 64})

@@ -3,7 +3,7 @@
 import click
 
 from .. import audit
-from . import hosts
+from .target import chosen, serving
 
 
 def abort() -> str:
@@ -13,16 +13,16 @@ def abort() -> str:
         A message.
 
     Raises:
-        UserError: If the balancer cannot be asked.
+        UserError: If the balancer or the cluster cannot be asked.
     """
-    balancer = hosts.read().balancer
-    state = hosts.state(balancer)
+    place = chosen()
+    state = place.state()
     candidate = state.get("candidate")
     if not candidate:
-        return f"no rollout is under way: {hosts.serving(state) or 'nothing'} serves all requests"
+        return f"no rollout is under way: {serving(state) or 'nothing'} serves all requests"
     audit.record("abort", release=candidate)
-    hosts.rollout(balancer, "abort")
-    return f"the rollout of {candidate} is aborted: {hosts.serving(hosts.state(balancer))} serves all requests"
+    place.abort()
+    return f"the rollout of {candidate} is aborted: {serving(place.state())} serves all requests"
 
 
 @click.command()

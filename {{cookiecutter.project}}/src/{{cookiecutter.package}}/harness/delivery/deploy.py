@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,16 +13,13 @@ from .. import audit
 from ..core.errors import UserError
 from ..release import mutex, versions
 from ..tracking import git, store
-from . import description, hosts
+from . import description, target
 from .description import Spec
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FOLDER = Path("deploy")
-ANSIBLE, PUPPET = FOLDER / "ansible" / "site.yml", FOLDER / "puppet" / "apply.sh"
-# In an environment of its own, unless there is one: Ansible is no dependency of the pipeline.
-ISOLATED = (sys.executable, "-m", "uv", "tool", "run", "--quiet", "--from", "ansible-core>=2.18", "ansible-playbook")
+FOLDERS = Path("deploy"), target.CLUSTER
 
 
 def deploy(again: bool = False) -> str:
@@ -40,25 +34,22 @@ def deploy(again: bool = False) -> str:
     Raises:
         UserError: If release.yaml is not committed, the tool fails, or the release was rolled back.
     """
-    spec, everything = description.require().spec, hosts.read()
+    spec, place = description.require().spec, target.chosen()
+    place.state()  # it answers, or nothing is done
     commit = _committed()
     registry = store.client()
     _require_registered(registry, spec)
-    command = tool()
     audit.record("deploy", version=label(spec), release=spec.release, image=spec.image, commit=commit)
-    if again:
-        hosts.rollout(everything.balancer, "again")
-    print(f"+ {' '.join(map(str, command))}", flush=True)
-    failed = subprocess.run([str(word) for word in command], check=False).returncode
-    state = hosts.state(everything.balancer)
+    failed = place.bring(again)
+    state = place.state()
     if state.get("refused") == spec.release:
         reason = str(state.get("reason"))
         audit.record("rolled back", version=label(spec), release=spec.release, reason=reason)
         registry.set_model_version_tag(versions.MODEL, spec.model.version, versions.ROLLED_BACK, reason)
         raise UserError(f"{label(spec)}, release {spec.release}, was rolled back: {reason}")
     if failed:
-        raise UserError(f"`{Path(command[0]).name}` failed: its output above says why")
-    if (served := hosts.serving(state)) != spec.release:
+        raise UserError(f"{label(spec)}, release {spec.release}, did not arrive: the output above says why")
+    if (served := target.serving(state)) != spec.release:
         raise UserError(f"{served or 'nothing'} serves, not {spec.release}: `python -m {versions.MODEL} status`")
     _mark(registry, spec)
     return f"{label(spec)}, release {spec.release}, serves all requests: alias {versions.PRODUCTION}"
@@ -73,11 +64,12 @@ def _committed() -> str:
     """The commit that is deployed.
 
     Raises:
-        UserError: If files of deploy/ differ from it.
+        UserError: If files of the deployment differ from it.
     """
-    if changed := git.git("status", "--porcelain", "--", str(FOLDER)):
-        path = changed.splitlines()[0].split()[-1]
-        raise UserError(f"{path} is not committed: a deployment is a commit; commit {FOLDER}/, then deploy")
+    folders = [str(each) for each in FOLDERS if each.is_dir()]
+    if changed := git.git("status", "--porcelain", "--", *folders):
+        path, all_of_it = changed.splitlines()[0].split()[-1], "/ and ".join(folders)
+        raise UserError(f"{path} is not committed: a deployment is a commit; commit {all_of_it}/, then deploy")
     commit = git.git("rev-parse", "HEAD")
     if commit is None:
         raise UserError("there is no commit: a deployment is one; commit the project, then deploy")
@@ -91,20 +83,6 @@ def _require_registered(registry: MlflowClient, spec: Spec) -> None:
             f"{description.PATH} has {label(spec)} with the model {spec.model.sha256[:12]}, and the registry "
             f"{str(version.tags.get('model_sha256'))[:12]}: run `python -m {versions.MODEL} release`"
         )
-
-
-def tool() -> list[str | Path]:
-    """The command that brings the release to the hosts, follows its rollout, and fails if it is rolled back.
-
-    Raises:
-        UserError: If the project has no tool.
-    """
-    if ANSIBLE.exists():
-        playbook = ["ansible-playbook"] if shutil.which("ansible-playbook") else [*ISOLATED]
-        return [*playbook, "-i", hosts.PATH, ANSIBLE]
-    if PUPPET.exists():
-        return ["bash", PUPPET]
-    raise UserError(f"there is neither {ANSIBLE} nor {PUPPET}: `cruft update` brings what the question `deploy` chose")
 
 
 def _mark(registry: MlflowClient, spec: Spec) -> None:
@@ -127,7 +105,7 @@ def _mark(registry: MlflowClient, spec: Spec) -> None:
 def command(again: bool) -> None:
     """Deploy the committed release.
 
-    Ansible or Puppet prepares the hosts; then traffic moves by the steps of deploy/release.yaml.
+    Ansible, Puppet or kubectl brings it; then traffic moves by the steps of deploy/release.yaml.
     """
     with store.in_one_line():
         print(deploy(again))

@@ -171,13 +171,3 @@ def state(balancer: Host) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, AttributeError):
         raise UserError(f"{balancer.name}: {PROGRAM} answers {one_line(told, 100)!r}, which is no state") from None
     return content
-
-
-def serving(state: Mapping[str, Any]) -> str:
-    """The release that serves all requests; "" if none does.
-
-    Args:
-        state: Result of `state`.
-    """
-    found: str = state["release"].get(state["stable"]) or ""
-    return found

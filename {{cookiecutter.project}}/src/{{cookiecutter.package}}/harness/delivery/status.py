@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import click
 
@@ -11,10 +11,10 @@ from ..core import text
 from ..core.errors import UserError
 from ..release import versions
 from ..tracking import git, store
-from . import description, hosts
+from . import description
+from .target import RESTING, State, chosen, serving
 
 AGREE, UNDER_WAY, DIFFER = 0, 2, 3
-RESTING = ("idle", "warm", "aborted")  # states without a rollout
 WORDS = {1: "good", 0: "undecided", -1: "bad"}
 
 
@@ -58,14 +58,14 @@ def known() -> Known:
     )
 
 
-def judge(found: Known, state: Mapping[str, Any]) -> tuple[int, list[str]]:
+def judge(found: Known, state: State) -> tuple[int, list[str]]:
     """The exit status, and what differs in words.
 
     Args:
         found: What should be served.
-        state: What is: result of `hosts.state`.
+        state: What is: what the target tells.
     """
-    served, wanted = hosts.serving(state), found.release
+    served, wanted = serving(state), found.release
     if state["state"] not in RESTING:
         return UNDER_WAY, []
     reasons = []
@@ -84,12 +84,12 @@ def judge(found: Known, state: Mapping[str, Any]) -> tuple[int, list[str]]:
     return (DIFFER if reasons else AGREE), reasons
 
 
-def lines(found: Known, state: Mapping[str, Any]) -> Iterator[str]:
+def lines(found: Known, state: State) -> Iterator[str]:
     """Yields the lines of the report.
 
     Args:
         found: What should be served.
-        state: What is: result of `hosts.state`.
+        state: What is: what the target tells.
     """
     yield from text.aligned(list(_rows(found, state)))
     verdicts = state.get("verdicts") or []
@@ -101,7 +101,7 @@ def lines(found: Known, state: Mapping[str, Any]) -> Iterator[str]:
         yield from text.aligned([("gate", "verdict", "requests", "bad", "still needed"), *rows])
 
 
-def _rows(found: Known, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _rows(found: Known, state: State) -> Iterator[tuple[str, str]]:
     def version(number: str | None) -> str:
         return f"{versions.MODEL}/{number}" if number else "none"
 
@@ -111,7 +111,7 @@ def _rows(found: Known, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "release.yaml", f"{version(spec.model.version)}, release {spec.release}{kept}" if spec else "none"
     if not found.registry:
         yield "production", version(found.production)
-    yield "serves", f"{hosts.serving(state) or 'nothing'} ({state['stable']})"
+    yield "serves", f"{serving(state) or 'nothing'} ({state['stable']})"
     if candidate := state.get("candidate"):
         steps, step = state.get("steps") or [], int(state.get("step") or 0)
         at = f", step {step + 1} of {len(steps)}" if state["state"] == "step" else ""
@@ -123,9 +123,9 @@ def _rows(found: Known, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def command() -> None:
     """Show champion, release and production.
 
-    Exit codes: 0 all agree, 2 a rollout is under way, 3 something differs, 1 the balancer cannot be asked.
+    Exit codes: 0 all agree, 2 a rollout is under way, 3 something differs, 1 who serves cannot be asked.
     """
-    found, state = known(), hosts.state(hosts.read().balancer)
+    found, state = known(), chosen().state()
     code, reasons = judge(found, state)
     print("\n".join(lines(found, state)))
     for reason in reasons:

@@ -5,8 +5,9 @@ import click
 from .. import audit
 from ..core import files
 from ..core.paths import NAME
-from . import description, hosts
+from . import description
 from .description import PATH
+from .target import chosen, serving
 
 
 def undo() -> str:
@@ -16,13 +17,13 @@ def undo() -> str:
         A message, with what is next.
 
     Raises:
-        UserError: If there is nothing to go back to, or the balancer cannot be asked.
+        UserError: If there is nothing to go back to, or the balancer or the cluster cannot be asked.
     """
-    balancer = hosts.read().balancer
-    undone = hosts.serving(hosts.state(balancer))
+    place = chosen()
+    undone = serving(place.state())
     audit.record("undo", release=undone)
-    hosts.rollout(balancer, "undo")
-    served = hosts.serving(hosts.state(balancer))
+    place.undo()
+    served = serving(place.state())
     told = f"{served} serves all requests instead of {undone}"
     written = description.earlier(served)
     if written is None:

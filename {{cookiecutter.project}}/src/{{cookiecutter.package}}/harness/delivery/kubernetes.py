@@ -1,0 +1,252 @@
+"""A cluster as the target of a delivery, by kubectl: Argo's Rollout where production has one, else the Deployment."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from ..core import programs
+from ..core.errors import UserError, one_line
+from .target import CLUSTER, RESTING, State, serving
+
+OVERLAY = CLUSTER / "production"
+NAME = "model"  # of all objects
+PODS = f"app.kubernetes.io/name={NAME}"
+EMPTY: State = {"stable": "stable", "share": 0, "state": "idle", "release": {}, "candidate": None}
+POLL = 1.0  # seconds between two looks at a rollout
+PATIENCE = 60.0  # seconds for a controller to begin
+# Labels that controllers add to the pods of a template: it has none of them.
+ADDED = ("rollouts-pod-template-hash", "pod-template-hash", "track")
+ABORT, RETRY = (json.dumps({"status": {"abort": wish}}) for wish in (True, False))
+Object = Mapping[str, Any]
+
+
+def bring(again: bool) -> int:
+    """The exit status of applying production, at the end of its rollout.
+
+    Args:
+        again: Whether to try a release again that was rolled back.
+
+    Raises:
+        UserError: If the cluster does not answer, or no controller begins.
+    """
+    before = state()
+    _show("apply", "--kustomize", str(OVERLAY))
+    if again and before["state"] == "aborted" and _has_rollout():
+        _show(*_patch(RETRY))
+    wanted = _wanted()
+    _wait(lambda told: wanted in (told["candidate"], serving(told)) and told["observed"], "no controller has begun")
+    ended = _follow()
+    if ended["state"] == "aborted" and not _has_rollout():  # a Deployment would try for ever
+        print(f"  {ended['reason']}", flush=True)
+        abort()
+    return 0 if serving(ended) == wanted else 1
+
+
+def state() -> State:
+    """Where the rollout is; see `rollout.py status --json`."""
+    deployment = _get("deployment", NAME)
+    if deployment is None:
+        return {**EMPTY, "observed": False}
+    rollout = _get("rollouts.argoproj.io", NAME) if _has_rollout() else None
+    return _of_rollout(rollout, deployment) if rollout else _of_deployment(deployment)
+
+
+def abort() -> None:
+    """Gives all requests to the stable release."""
+    if _has_rollout():
+        _show(*_patch(ABORT))
+    else:
+        _show("rollout", "undo", f"deployment/{NAME}", *_namespace())
+    _follow()
+
+
+def undo() -> None:
+    """Gives all requests to the release before: its pods' template takes the place of the present one.
+
+    Raises:
+        UserError: If the cluster has no release before.
+    """
+    served = serving(state())
+    owner, key = ("Rollout", "rollout.argoproj.io") if _has_rollout() else ("Deployment", "deployment.kubernetes.io")
+    sets = _sets(owner, key)
+    places = [number for number, each in enumerate(sets) if _release(each) == served]
+    # Not what was tried and aborted after it.
+    earlier = [each for each in sets[: places[-1]] if _release(each) != served] if places else []
+    if not earlier:
+        raise UserError("nothing to undo: the cluster has no release before")
+    template = json.loads(json.dumps(earlier[-1]["spec"]["template"]))
+    for label in ADDED:
+        template["metadata"]["labels"].pop(label, None)
+    patch = [{"op": "replace", "path": "/spec/template", "value": template}]
+    _show("patch", "deployment", NAME, "--type=json", f"--patch={json.dumps(patch)}", *_namespace())
+    wanted = _release(earlier[-1])
+    _wait(lambda told: wanted in (told["candidate"], serving(told)) and told["observed"], "no controller has begun")
+    if serving(_follow()) != wanted:
+        raise UserError(f"{wanted} did not get ready: `kubectl get pods{''.join(f' {each}' for each in _namespace())}`")
+
+
+def _of_rollout(rollout: Object, deployment: Object) -> State:
+    """The state of Argo's Rollout, whose pods' template is that of a Deployment."""
+    status: Object = rollout.get("status", {})
+    releases = {
+        each["metadata"]["labels"].get(ADDED[0]): _release(each) for each in _sets("Rollout", "rollout.argoproj.io")
+    }
+    stable, current = status.get("stableRS", ""), status.get("currentPodHash", "")
+    weights = status.get("canary", {}).get("weights") or {}
+    share, step = weights.get("canary", {}).get("weight", 0), status.get("currentStepIndex")
+    candidate = releases.get(current) if current != stable else None
+    aborted = bool(status.get("abort")) and current != stable
+    observed = status.get("workloadObservedGeneration") == str(deployment["metadata"].get("generation"))
+    name = "step" if share or step else "preparing"
+    if aborted or (candidate is None and observed):
+        name = "aborted" if aborted else "idle"
+    return {
+        "stable": "stable",
+        "release": {"stable": releases.get(stable, ""), "canary": releases.get(current, "")},
+        "candidate": None if aborted else candidate,
+        "share": 0 if aborted else share * 100,
+        "state": name,
+        "step": step or 0,
+        "steps": rollout["spec"]["strategy"]["canary"].get("steps", []),
+        "reason": status.get("message", "") if name != "idle" else "",
+        "refused": candidate if aborted else None,
+        "verdicts": [] if name in RESTING else list(_verdicts(current)),
+        "observed": observed,
+    }
+
+
+def _verdicts(candidate: str) -> Iterator[Object]:
+    """Yields the last verdict of each gate, as the newest analyses of a candidate have it."""
+    found: dict[str, int] = {}
+    runs = _list("analysisruns.argoproj.io", f"{ADDED[0]}={candidate}")
+    for run in sorted(runs, key=lambda each: str(each["metadata"].get("creationTimestamp"))):
+        for metric in run.get("status", {}).get("metricResults", []):
+            values = json.loads((metric.get("measurements") or [{}])[-1].get("value") or "[]")
+            found[metric["name"]] = int(values[0]) if values else 0
+    for gate, verdict in found.items():
+        yield {"gate": gate, "verdict": verdict, "requests": "", "bad": "", "needed": ""}
+
+
+def _of_deployment(deployment: Object) -> State:
+    """The state of a rolling update: the newest pods are the candidate until all are of that kind."""
+    status: Object = deployment.get("status", {})
+    sets = _sets("Deployment", "deployment.kubernetes.io")
+    live = [each for each in sets if each.get("status", {}).get("availableReplicas")]
+    wanted = _release(deployment)
+    observed = status.get("observedGeneration") == deployment["metadata"].get("generation")
+    ready, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
+    done = observed and ready == total == status.get("availableReplicas", 0) and bool(ready)
+    (failure,) = [
+        str(each.get("message", ""))
+        for each in status.get("conditions", [])
+        if each.get("reason") == "ProgressDeadlineExceeded"
+    ] or [""]
+    old = [_release(each) for each in live if _release(each) != wanted]
+    served = wanted if done or not old else old[-1]
+    failed = observed and bool(failure) and not done
+    return {
+        "stable": "stable",
+        "release": {"stable": served if done or live else "", "canary": wanted},
+        "candidate": None if done or failed else wanted,
+        "share": 0 if done or failed or not total else round(10000 * ready / total),
+        "state": "idle" if done else "aborted" if failed else "preparing",
+        "reason": failure if failed else "",
+        "refused": wanted if failed else None,
+        "observed": observed,
+    }
+
+
+def _release(each: Object) -> str:
+    """The release that an object's template of pods is of."""
+    return str(each["spec"]["template"]["metadata"]["labels"].get("release", ""))
+
+
+def _sets(owner: str, key: str) -> Sequence[Object]:
+    """The ReplicaSets of a Deployment or a Rollout, the newest last."""
+    owned = [
+        each
+        for each in _list("replicasets", PODS)
+        if any(by["kind"] == owner for by in each["metadata"].get("ownerReferences", []))
+    ]
+    return sorted(owned, key=lambda each: int(each["metadata"].get("annotations", {}).get(f"{key}/revision", 0)))
+
+
+def _follow() -> State:
+    """The state at the end of a rollout, each change of which is a line."""
+    shown = ""
+    while True:
+        told = state()
+        line = f"{told['state']}: {told['candidate'] or serving(told) or 'nothing'}, {told['share'] / 100:g} %"
+        if line != shown:
+            print(f"  {line}", flush=True)
+            shown = line
+        if told["observed"] and told["state"] in RESTING:
+            return told
+        time.sleep(POLL)
+
+
+def _wait(condition: Callable[[State], bool], problem: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition(state()):
+        if time.monotonic() > deadline:
+            raise UserError(f"{problem} within {PATIENCE:g} s: does Argo Rollouts run in this cluster?")
+        time.sleep(POLL)
+
+
+@cache
+def _kustomized() -> Sequence[Object]:
+    """What production is."""
+    import yaml
+
+    return list(yaml.safe_load_all(_kubectl("kustomize", str(OVERLAY))))
+
+
+def _has_rollout() -> bool:
+    return any(each["kind"] == "Rollout" for each in _kustomized())
+
+
+def _wanted() -> str:
+    (found,) = (_release(each) for each in _kustomized() if each["kind"] == "Deployment")
+    return found
+
+
+def _namespace() -> list[str]:
+    (found,) = (each["metadata"]["namespace"] for each in _kustomized() if each["kind"] == "Deployment")
+    return ["--namespace", str(found)]
+
+
+def _patch(content: str) -> list[str]:
+    """The command that `kubectl argo rollouts` has an own program for, which not everybody has."""
+    what = ["patch", "rollouts.argoproj.io", NAME, "--subresource=status", "--type=merge", f"--patch={content}"]
+    return [*what, *_namespace()]
+
+
+def _get(kind: str, name: str) -> Object | None:
+    told = _kubectl("get", kind, name, "--output=json", "--ignore-not-found", *_namespace())
+    found: Object | None = json.loads(told) if told else None
+    return found
+
+
+def _list(kind: str, selector: str) -> Sequence[Object]:
+    found: Object = json.loads(_kubectl("get", kind, f"--selector={selector}", "--output=json", *_namespace()))
+    items: Sequence[Object] = found["items"]
+    return items
+
+
+def _show(*arguments: str) -> None:
+    """Runs a command that changes the cluster, which is printed first."""
+    print(f"+ kubectl {' '.join(arguments)}", flush=True)
+    if told := _kubectl(*arguments):
+        print(told, flush=True)
+
+
+def _kubectl(*arguments: str) -> str:
+    done = programs.complete("kubectl", *arguments)
+    if done.returncode:
+        reason = one_line(programs.reason(done)).removeprefix("error: ")
+        raise UserError(f"`kubectl {arguments[0]}` failed: {reason}")
+    return done.stdout.rstrip()
