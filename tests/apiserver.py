@@ -1,7 +1,7 @@
 """What kubectl needs of an API server: objects that it reads, applies and patches, over HTTP.
 
-A real API server is in no package that a clean machine can get, and to build one from its source takes five minutes. The
-client is the real one; a test plays the controllers.
+A real API server is in no package that a clean machine can get, and to build one from its source takes five minutes.
+The client is the real one; a test plays the controllers.
 """
 
 import copy

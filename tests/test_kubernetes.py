@@ -106,13 +106,13 @@ def overlays(project: BakedProject) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def everything(project: BakedProject) -> Iterator[dict[str, dict[str, Any]]]:
+def everything(project: BakedProject) -> dict[str, dict[str, Any]]:
     """What production applies with all components."""
     file = project.path / OVERLAYS[1] / "kustomization.yaml"
     before = file.read_text(encoding="utf-8")
     file.write_text(before.replace("# - ../", "- ../"), encoding="utf-8")
     try:
-        yield rendered(project, OVERLAYS[1])
+        return rendered(project, OVERLAYS[1])
     finally:
         file.write_text(before, encoding="utf-8")
 
