@@ -65,7 +65,7 @@ class Cluster:
             key = each["kind"], each["metadata"]["name"]
             before = self.objects.get(key, {})
             generation = before.get("metadata", {}).get("generation", 0) + (before.get("spec") != each.get("spec"))
-            each["metadata"]["generation"] = generation
+            each["metadata"] |= {"generation": generation, "uid": "-".join(key)}
             self.objects[key] = each
             self.changed(each)
             return each
@@ -157,7 +157,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             group, kind, parts = known
             if parts["name"]:
                 return self.one((kind, parts["name"]))
-            items = [copy.deepcopy(each) for (each_kind, _), each in cluster.objects.items() if each_kind == kind]
+            items = [each for (each_kind, _), each in cluster.objects.items() if each_kind == kind]
+            for each in items:
+                cluster.read(each)
             for wanted in query.get("labelSelector", []):
                 key, _, value = wanted.partition("=")
                 items = [each for each in items if each["metadata"].get("labels", {}).get(key) == value]
@@ -184,9 +186,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return self.missing(path)
             each = copy.deepcopy(self.cluster.objects[key])
             if self.headers["Content-Type"] == "application/json-patch+json":
-                (change,) = body
-                assert (change["op"], change["path"]) == ("replace", "/spec/template")
-                each["spec"]["template"] = change["value"]
+                for change in body:
+                    assert change["op"] == "replace"
+                    *parents, last = change["path"].strip("/").split("/")
+                    node = each
+                    for parent in parents:
+                        node = node[parent]
+                    node[last] = change["value"]
             else:
                 each = merged(each, body)
             return self.answer(self.cluster.put(each))

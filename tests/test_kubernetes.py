@@ -429,16 +429,66 @@ class Argo:
             each["status"] = self.coming.pop(0)
 
 
+def run_verb(project: BakedProject, config: Path, *arguments: str, check: bool = True) -> str:
+    path = f"{manifests.kubectl().parent}:{project.path / '.venv/bin'}:{os.environ['PATH']}"
+    env = {"KUBECONFIG": str(config), "PYTHONPATH": "src", "PATH": path}
+    done = project.run("python", "-c", VERBS, *arguments, env=env, check=check)
+    return done.stdout + done.stderr
+
+
+def test_verbs_without_canaries(project: BakedProject, tmp_path: Path) -> None:
+    """A Deployment, whose controller is played: pods of a bad release never get ready."""
+    config, bad = tmp_path / "config", "b" * 12
+
+    def controller(each: dict[str, Any]) -> None:
+        if each["kind"] != "Deployment":
+            return
+        template = copy.deepcopy(each["spec"]["template"])
+        name = template["metadata"]["labels"]["release"]
+        revision = str(1 + sum(kind == "ReplicaSet" for kind, _ in cluster.objects))
+        metadata = {
+            "name": name,
+            "labels": template["metadata"]["labels"] | {"pod-template-hash": name},
+            "annotations": {"deployment.kubernetes.io/revision": revision},
+            "ownerReferences": [{"kind": "Deployment", "name": "model", "uid": "Deployment-model", "controller": True}],
+        }
+        made = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": {"template": template}}
+        cluster.objects["ReplicaSet", name] = {**made, "status": {"availableReplicas": 0 if name == bad else 2}}
+        each["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = revision
+        late = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "too late"}]
+        each["status"] = {
+            "observedGeneration": each["metadata"]["generation"],
+            "replicas": 3 if name == bad else 2,
+            "updatedReplicas": 1 if name == bad else 2,
+            "availableReplicas": 2,
+            "conditions": late if name == bad else [],
+        }
+
+    cluster = apiserver.Cluster(changed=controller)
+    overlay = project.path / OVERLAYS[1] / "kustomization.yaml"
+    before = overlay.read_text(encoding="utf-8")
+    overlay.write_text(project.read(f"{OVERLAYS[0]}/kustomization.yaml"), encoding="utf-8")
+    try:
+        with apiserver.serving(cluster, config):
+            for name, code in (("a", 0), ("b", 1)):
+                image = f"registry.example.org/my-experiment@sha256:{name * 64}"
+                release(project, release=name * 12, image=image)
+                told = run_verb(project, config, "bring")
+                assert told.splitlines()[-1] == f"exit {code}"
+            assert "too late\n+ kubectl patch deployment model" in told
+            assert re.search(r"serves +a{12} \(stable\)", run_verb(project, config, "status"))
+    finally:
+        overlay.write_text(before, encoding="utf-8")
+        release(project)
+
+
 def test_verbs_by_kubectl(project: BakedProject, tmp_path: Path) -> None:
     argo = Argo()
     config = tmp_path / "config"
     releases = {name: name * 12 for name in "abc"}
 
     def verb(*arguments: str, check: bool = True) -> str:
-        path = f"{manifests.kubectl().parent}:{project.path / '.venv/bin'}:{os.environ['PATH']}"
-        env = {"KUBECONFIG": str(config), "PYTHONPATH": "src", "PATH": path}
-        done = project.run("python", "-c", VERBS, *arguments, env=env, check=check)
-        return done.stdout + done.stderr
+        return run_verb(project, config, *arguments, check=check)
 
     def bring(name: str, *arguments: str) -> str:
         image = f"registry.example.org/my-experiment@sha256:{name * 64}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,7 @@ PATIENCE = 60.0  # seconds for a controller to begin
 # Labels that controllers add to the pods of a template: it has none of them.
 ADDED = ("rollouts-pod-template-hash", "pod-template-hash", "track")
 ABORT, RETRY = (json.dumps({"status": {"abort": wish}}) for wish in (True, False))
+REVISIONS = ("deployment.kubernetes.io/revision", "rollout.argoproj.io/revision")
 Object = Mapping[str, Any]
 
 
@@ -38,7 +39,7 @@ def bring(again: bool) -> int:
     if again and before["state"] == "aborted" and _has_rollout():
         _show(*_patch(RETRY))
     wanted = _wanted()
-    _wait(lambda told: wanted in (told["candidate"], serving(told)) and told["observed"], "no controller has begun")
+    _wait(wanted)
     ended = _follow()
     if ended["state"] == "aborted" and not _has_rollout():  # a Deployment would try for ever
         print(f"  {ended['reason']}", flush=True)
@@ -48,20 +49,30 @@ def bring(again: bool) -> int:
 
 def state() -> State:
     """Where the rollout is; see `rollout.py status --json`."""
-    deployment = _get("deployment", NAME)
-    if deployment is None:
+    objects = _objects()
+    found = {each["kind"]: each for each in objects if each["metadata"]["name"] == NAME}
+    if "Deployment" not in found:
         return {**EMPTY, "observed": False}
-    rollout = _get("rollouts.argoproj.io", NAME) if _has_rollout() else None
-    return _of_rollout(rollout, deployment) if rollout else _of_deployment(deployment)
+    if "Rollout" in found:
+        return _of_rollout(found["Rollout"], found["Deployment"], objects)
+    return _of_deployment(found["Deployment"], objects)
 
 
 def abort() -> None:
-    """Gives all requests to the stable release."""
+    """Gives all requests to the stable release.
+
+    Raises:
+        UserError: If the cluster has none.
+    """
     if _has_rollout():
         _show(*_patch(ABORT))
-    else:
-        _show("rollout", "undo", f"deployment/{NAME}", *_namespace())
-    _follow()
+        _follow()
+        return
+    stable = serving(state())
+    sets = [each for each in _sets("Deployment", _objects()) if _release(each) == stable]
+    if not sets:
+        raise UserError("nothing to abort: the cluster has no release that serves")
+    _back(sets[-1])
 
 
 def undo() -> None:
@@ -70,35 +81,37 @@ def undo() -> None:
     Raises:
         UserError: If the cluster has no release before.
     """
-    served = serving(state())
-    owner, key = ("Rollout", "rollout.argoproj.io") if _has_rollout() else ("Deployment", "deployment.kubernetes.io")
-    sets = _sets(owner, key)
+    served, sets = serving(state()), _sets("Rollout" if _has_rollout() else "Deployment", _objects())
     places = [number for number, each in enumerate(sets) if _release(each) == served]
     # Not what was tried and aborted after it.
     earlier = [each for each in sets[: places[-1]] if _release(each) != served] if places else []
     if not earlier:
         raise UserError("nothing to undo: the cluster has no release before")
-    template = json.loads(json.dumps(earlier[-1]["spec"]["template"]))
+    _back(earlier[-1])
+
+
+def _back(known: Object) -> None:
+    """Puts the template of a ReplicaSet in the place of the Deployment's, so that its pods serve."""
+    template = json.loads(json.dumps(known["spec"]["template"]))
     for label in ADDED:
         template["metadata"]["labels"].pop(label, None)
     patch = [{"op": "replace", "path": "/spec/template", "value": template}]
     _show("patch", "deployment", NAME, "--type=json", f"--patch={json.dumps(patch)}", *_namespace())
-    wanted = _release(earlier[-1])
-    _wait(lambda told: wanted in (told["candidate"], serving(told)) and told["observed"], "no controller has begun")
+    wanted = _release(known)
+    _wait(wanted)
     if serving(_follow()) != wanted:
-        raise UserError(f"{wanted} did not get ready: `kubectl get pods{''.join(f' {each}' for each in _namespace())}`")
+        raise UserError(f"{wanted} did not get ready: `kubectl get pods {' '.join(_namespace())}`")
 
 
-def _of_rollout(rollout: Object, deployment: Object) -> State:
+def _of_rollout(rollout: Object, deployment: Object, objects: Sequence[Object]) -> State:
     """The state of Argo's Rollout, whose pods' template is that of a Deployment."""
     status: Object = rollout.get("status", {})
-    releases = {
-        each["metadata"]["labels"].get(ADDED[0]): _release(each) for each in _sets("Rollout", "rollout.argoproj.io")
-    }
+    releases = {each["metadata"]["labels"].get(ADDED[0]): _release(each) for each in _sets("Rollout", objects)}
     stable, current = status.get("stableRS", ""), status.get("currentPodHash", "")
     weights = status.get("canary", {}).get("weights") or {}
     share, step = weights.get("canary", {}).get("weight", 0), status.get("currentStepIndex")
-    candidate = releases.get(current) if current != stable else None
+    # Its ReplicaSet may be younger than the list of them.
+    candidate = releases.get(current, current) if current != stable else None
     aborted = bool(status.get("abort")) and current != stable
     observed = status.get("workloadObservedGeneration") == str(deployment["metadata"].get("generation"))
     name = "step" if share or step else "preparing"
@@ -131,11 +144,10 @@ def _verdicts(candidate: str) -> Iterator[Object]:
         yield {"gate": gate, "verdict": verdict, "requests": "", "bad": "", "needed": ""}
 
 
-def _of_deployment(deployment: Object) -> State:
+def _of_deployment(deployment: Object, objects: Sequence[Object]) -> State:
     """The state of a rolling update: the newest pods are the candidate until all are of that kind."""
     status: Object = deployment.get("status", {})
-    sets = _sets("Deployment", "deployment.kubernetes.io")
-    live = [each for each in sets if each.get("status", {}).get("availableReplicas")]
+    live = [each for each in _sets("Deployment", objects) if each.get("status", {}).get("availableReplicas")]
     wanted = _release(deployment)
     observed = status.get("observedGeneration") == deployment["metadata"].get("generation")
     ready, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
@@ -165,14 +177,15 @@ def _release(each: Object) -> str:
     return str(each["spec"]["template"]["metadata"]["labels"].get("release", ""))
 
 
-def _sets(owner: str, key: str) -> Sequence[Object]:
+def _sets(owner: str, objects: Sequence[Object]) -> Sequence[Object]:
     """The ReplicaSets of a Deployment or a Rollout, the newest last."""
-    owned = [
-        each
-        for each in _list("replicasets", PODS)
-        if any(by["kind"] == owner for by in each["metadata"].get("ownerReferences", []))
-    ]
-    return sorted(owned, key=lambda each: int(each["metadata"].get("annotations", {}).get(f"{key}/revision", 0)))
+
+    def revision(each: Object) -> int:
+        notes: Mapping[str, str] = each["metadata"].get("annotations", {})
+        return max((int(value) for key, value in notes.items() if key in REVISIONS), default=0)
+
+    owned = [each for each in objects if any(by["kind"] == owner for by in each["metadata"].get("ownerReferences", []))]
+    return sorted(owned, key=revision)
 
 
 def _follow() -> State:
@@ -189,11 +202,15 @@ def _follow() -> State:
         time.sleep(POLL)
 
 
-def _wait(condition: Callable[[State], bool], problem: str) -> None:
+def _wait(wanted: str) -> None:
+    """Waits until the controller knows of a release."""
     deadline = time.monotonic() + PATIENCE
-    while not condition(state()):
+    while True:
+        told = state()
+        if told["observed"] and wanted in (told["candidate"], told.get("refused"), serving(told)):
+            return
         if time.monotonic() > deadline:
-            raise UserError(f"{problem} within {PATIENCE:g} s: does Argo Rollouts run in this cluster?")
+            raise UserError(f"no controller has begun within {PATIENCE:g} s: does Argo Rollouts run in this cluster?")
         time.sleep(POLL)
 
 
@@ -225,10 +242,9 @@ def _patch(content: str) -> list[str]:
     return [*what, *_namespace()]
 
 
-def _get(kind: str, name: str) -> Object | None:
-    told = _kubectl("get", kind, name, "--output=json", "--ignore-not-found", *_namespace())
-    found: Object | None = json.loads(told) if told else None
-    return found
+def _objects() -> Sequence[Object]:
+    """What the cluster has of the service, at one time."""
+    return _list("deployments,replicasets" + (",rollouts.argoproj.io" if _has_rollout() else ""), PODS)
 
 
 def _list(kind: str, selector: str) -> Sequence[Object]:
