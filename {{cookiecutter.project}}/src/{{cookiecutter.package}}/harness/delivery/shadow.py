@@ -34,6 +34,7 @@ from ..tracking import store
 from . import comparison, description, hosts
 from .description import Spec
 from .hosts import Host
+from .target import serving
 
 MARGIN = 0.05  # of the rows, by which disagreements may exceed those on the test split
 LAST = 1000  # requests
@@ -282,7 +283,7 @@ def shadow(folder: Path, last: int) -> tuple[list[str], str]:
             f"{spec.release} is in no slot yet, or serves already: `python -m {NAME} deploy` with the first steps "
             "{setWeight: 0} and {pause: {duration: 30m}} leaves time for a shadow, see docs/delivery.md"
         )
-    served = hosts.serving(state)
+    served = serving(state)
     before = versions.of_release(served)
     if before is None:
         raise UserError(f"no version was deployed as {served or 'a stable release'}: there is nothing to compare with")
