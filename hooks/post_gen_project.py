@@ -149,6 +149,7 @@ HOSTS = [
     *DELIVERY,
     "deploy/hosts",
     "deploy/hosts.yaml",
+    "docs/hosts.md",
     "docs/operations.md",
     f"{HARNESS}/delivery/fleet.py",
     f"{HARNESS}/delivery/host.py",
@@ -218,7 +219,11 @@ FEATURES: dict[str, dict[str, list[str]]] = {
         "jenkins": ["docs/ci-jenkins.md", "Jenkinsfile"],
         "travis": [*GITHUB, "docs/ci-travis.md", ".travis.yml"],
     },
-    "deploy": {"ansible": [*HOSTS], "puppet": [*HOSTS], "kubernetes": KUBERNETES},
+    "deploy": {
+        "ansible": [*HOSTS, "deploy/ansible"],
+        "puppet": [*HOSTS, "deploy/puppet"],
+        "kubernetes": KUBERNETES,
+    },
 }
 MESSAGE = "Start from template"
 PROJECT = Path.cwd()

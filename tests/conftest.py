@@ -6,6 +6,7 @@ the template and of generated projects, the one that runs pytest unless TEMPLATE
 
 import atexit
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -29,6 +30,9 @@ from filelock import FileLock
 from processes import kill, running, session
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from engine import Engine, Image
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "{{cookiecutter.project}}"
@@ -436,3 +440,34 @@ def tools(shared: Path) -> Path:
             return watching.tools(shared / "prometheus")
         except SystemExit as missing:
             pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def engine(shared: Path) -> "Engine":
+    """Builds and runs containers."""
+    from engine import find
+
+    with FileLock(shared / "engine.lock"):
+        return find()
+
+
+@pytest.fixture(scope="session")
+def image(
+    reproduced_project: BakedProject,
+    copy: Copy,
+    engine: "Engine",
+    shared: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> "Image":
+    """The image of the default project, built once for all processes of the suite. Do not change its project."""
+    from engine import Image, make_image
+
+    made = shared / "image.json"
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            project = copy(reproduced_project)
+            project.run("git", "remote", "add", "origin", "https://me:" + "secret@git.example.org/team/experiment.git")
+            built = make_image(project, engine, tmp_path_factory.mktemp("bentos"))
+            made.write_text(json.dumps({**vars(built), "project": str(project.path), "env": dict(built.env)}))
+    found = json.loads(made.read_text())
+    return Image(**{**found, "project": BakedProject(Path(found["project"]))})

@@ -417,7 +417,17 @@ DELIVERY = set(
 HOSTS = set(
     """
     deploy/hosts.yaml
+    deploy/hosts/container
     deploy/hosts/haproxy.cfg
+    deploy/hosts/haproxy.default
+    deploy/hosts/journald.conf
+    deploy/hosts/model-rollout@.service
+    deploy/hosts/model@.service
+    deploy/hosts/nftables.conf
+    deploy/hosts/prometheus-alertmanager.default
+    deploy/hosts/prometheus.default
+    deploy/hosts/prometheus.yml
+    docs/hosts.md
     docs/operations.md
     src/<package>/harness/delivery/fleet.py
     src/<package>/harness/delivery/host.py
@@ -426,8 +436,19 @@ HOSTS = set(
     src/<package>/harness/delivery/shadow.py
     """.split()
 )
-ANSIBLE: set[str] = set()
-PUPPET: set[str] = set()
+ANSIBLE = set(
+    """
+    deploy/ansible/handlers.yml
+    deploy/ansible/site.yml
+    deploy/ansible/tasks/balancer.yml
+    deploy/ansible/tasks/base.yml
+    deploy/ansible/tasks/packages.yml
+    deploy/ansible/tasks/rollout.yml
+    deploy/ansible/tasks/server.yml
+    deploy/ansible/vars.yml
+    """.split()
+)
+PUPPET = {"deploy/puppet/apply.sh", "deploy/puppet/hiera.yaml", "deploy/puppet/site.pp"}
 KUBERNETES = set(
     """
     deploy/kustomization.yaml
@@ -685,7 +706,7 @@ UNICODE = {
 # Signs of Jinja that was not rendered; `${{ }}` is an expression of GitHub's.
 LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
 # PromQL, Prometheus' templates, legends of Grafana, what writes them, and Argo's analysis have braces, too.
-BRACES = re.compile(r"^(monitoring|src/\w+/harness/(delivery|monitoring)|kubernetes/components/canary)/")
+BRACES = re.compile(r"^(deploy/ansible|monitoring|src/\w+/harness/(delivery|monitoring)|kubernetes/components/canary)/")
 CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 

@@ -165,13 +165,17 @@ def prepare(check: bool) -> int:
         values.update(SERVICE_RELEASE=release, SERVICE_MODEL_SHA256=spec["model"]["sha256"])
         put(ETC / f"{slot}.env", "".join(f"{name}={value}\n" for name, value in values.items()))
         print(ETC / f"{slot}.env")
+    begun = int(time.time())
     try:
         for unit in start:
             run("systemctl", "enable", "--now", unit)
             print(f"started {unit}")
     except Refused as failed:
-        told = run("journalctl", "--unit", unit, "--output", "cat", "--lines", "100").splitlines()
-        reasons = [line for line in told if line.startswith("error: ")] or [f"error: {failed}"]
+        instance = unit[len("model@") : -len(".service")]
+        told = run("journalctl", f"--identifier=model-{instance}", f"--since=@{begun}", "--output=cat").splitlines()
+        told = [line for line in told if line.startswith("error: ")]
+        own = f"error: {instance} "  # begins what `ready` says, who knows less
+        reasons = [line for line in told if not line.startswith(own)] or told or [f"error: {failed}"]
         if not having:
             run("systemctl", "disable", "--now", *start)
             (ETC / f"{slot}.env").unlink()
@@ -197,8 +201,10 @@ def ready(instance: str) -> int:
     slot, number = instance.split("-")
     values = environment(slot)
     url = f"http://{values['ADDRESS']}:{PORTS[slot] + int(number)}/readyz"
-    end, told = time.monotonic() + START, ""
+    end, told, process = time.monotonic() + START, "", Path("/proc", os.environ.get("MAINPID", ""))  # of the container
     while time.monotonic() < end:
+        if not process.exists():
+            raise Refused(f"{instance} has ended before it was ready with {values['SERVICE_RELEASE']}")
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 if answer.headers.get("x-release") == values["SERVICE_RELEASE"]:

