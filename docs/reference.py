@@ -212,7 +212,7 @@ def rooms(project: Path) -> str:
         rows.append([f"`{name}`", doc.partition("\n")[0], ", ".join(f"`{module}`" for module in sorted(modules))])
     lead = (
         "A room of `src/<package>/harness/` imports the rooms below it and none above: `make lint` checks it. These\n"
-        "are the modules of a project for regression of tables.\n"
+        "are the modules of a project for regression of tables on plain hosts.\n"
     )
     return "\n".join(["# Rooms of the harness\n", lead, table(["room", "reason to exist", "modules"], rows)])
 
@@ -264,8 +264,9 @@ def main() -> None:
     shutil.copytree(DOCS, site, ignore=shutil.ignore_patterns("*.py", "*.md", "__pycache__"))
     choices = json.loads(QUESTIONS.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
-        projects = {task: bake(Path(folder) / task, task=task) for task in choices["task"]}
+        projects = {task: bake(Path(folder) / task, task=task, deploy="ansible") for task in choices["task"]}
         others = [bake(Path(folder) / ci, ci=ci, dvc_remote="s3") for ci in choices["ci"][1:]]
+        others += [bake(Path(folder) / deploy, deploy=deploy) for deploy in choices["deploy"][2:]]
         tables = projects["tabular-regression"]  # has a command more than the others
         pages = {
             "reference/questions.md": questions(),
