@@ -10,10 +10,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export BENTOML_DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo loop test portable soak lint site bench fuzz gpu bake unbake lock clean
+.PHONY: help setup demo loop demo-delivery test portable soak lint site bench fuzz gpu bake unbake lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Make .venv: the generated project's locked tools, and the template's own
 
@@ -37,6 +37,10 @@ demo: .venv/.installed ## Generate a project (TASK=...) in build/demo, reproduce
 loop: .venv/.installed ## In build/loop, a model in production: drift, alarm, feedback, retraining, promotion; dashboard
 	rm -rf build/loop
 	python docs/loop.py build/loop
+
+demo-delivery: .venv/.installed ## In build/demo-delivery, releases by canary and blue-green, one rolled back, one undone; pictures
+	rm -rf build/demo-delivery
+	python docs/delivery.py build/demo-delivery
 
 test: .venv/.installed ## Everything that CI checks; FAST=1: what takes seconds, for daily work
 	pre-commit run --all-files

@@ -49,8 +49,8 @@ def until(condition: Callable[[], object], what: str, seconds: float = 60) -> No
 @contextlib.contextmanager
 def answering(
     *command: str | Path, url: str, cwd: Path, log: Path, env: Mapping[str, str] | None = None
-) -> Iterator[None]:
-    """Runs a program until the end of the block, which begins when it answers.
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Runs a program until the end of the block, which begins when it answers; gives its process.
 
     Args:
         *command: The program and its arguments.
@@ -84,7 +84,7 @@ def answering(
                 printed.join()
                 file.flush()
                 raise SystemExit(f"error: `{' '.join(words)}` has ended:\n{log.read_text(errors='replace')}")
-            yield
+            yield process
         finally:
             for sent in (signal.SIGTERM, signal.SIGKILL):
                 with contextlib.suppress(ProcessLookupError, PermissionError):

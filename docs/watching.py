@@ -131,21 +131,7 @@ def tools(folder: Path) -> Path:
     if all(map(shutil.which, PACKAGES)):
         return Path(str(shutil.which(PACKAGES[0]))).parent
     missing = f"error: Prometheus is not here: install {' and '.join(PACKAGES)} (Debian, Ubuntu)"
-    if not shutil.which("apt-get"):
-        raise SystemExit(missing)
-    if not (folder / "usr").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        commands = [["apt-get", "download", "--quiet", *PACKAGES]]
-        if os.geteuid() == 0:  # the lists may be older than the packages
-            commands += [["apt-get", "update", "--quiet"], commands[0]]
-        for command in commands:
-            done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
-            if command is commands[0] and done.returncode == 0:
-                break
-        else:
-            raise SystemExit(f"{missing}: {done.stderr[-300:]}")
-        for package in sorted(folder.glob("*.deb")):
-            subprocess.run(["dpkg", "-x", package, folder], check=True, capture_output=True, timeout=300)
+    unpack(folder, PACKAGES, missing)
     for template in (folder / TEMPLATES.relative_to("/")).glob("*.tmpl"):
         if not (TEMPLATES / template.name).exists():
             if os.geteuid() != 0:
@@ -153,3 +139,52 @@ def tools(folder: Path) -> Path:
             TEMPLATES.mkdir(parents=True, exist_ok=True)
             shutil.copy(template, TEMPLATES)
     return folder / "usr/bin"
+
+
+def unpack(folder: Path, packages: Sequence[str], missing: str) -> None:
+    """Unpacks packages of Debian in a folder, unless they are there.
+
+    Args:
+        folder: Where to unpack them.
+        packages: Their names.
+        missing: What to tell if they are not to be had.
+
+    Raises:
+        SystemExit: If they are not to be had.
+    """
+    if not shutil.which("apt-get"):
+        raise SystemExit(missing)
+    if (folder / "usr").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    commands = [["apt-get", "download", "--quiet", *packages]]
+    if os.geteuid() == 0:  # the lists may be older than the packages
+        commands += [["apt-get", "update", "--quiet"], commands[0]]
+    for command in commands:
+        done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
+        if command is commands[0] and done.returncode == 0:
+            break
+    else:
+        raise SystemExit(f"{missing}: {done.stderr[-300:]}")
+    for package in sorted(folder.glob("*.deb")):
+        subprocess.run(["dpkg", "-x", package, folder], check=True, capture_output=True, timeout=300)
+
+
+def program(name: str, folder: Path) -> Path:
+    """A program of the Debian package of the same name, unpacked in a folder if it is not installed.
+
+    Raises:
+        SystemExit: If it is neither here nor to be had, or does not run.
+    """
+    places = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"  # which a person's PATH lacks
+    missing = f"error: {name} is not here: install {name} (Debian, Ubuntu)"
+    found = shutil.which(name, path=places)
+    if found is None:
+        unpack(folder, [name], missing)
+        found = shutil.which(name, path=f"{folder / 'usr/bin'}{os.pathsep}{folder / 'usr/sbin'}")
+    runs = found and subprocess.run(
+        [found, "-v" if name == "haproxy" else "--version"], check=False, capture_output=True
+    )
+    if not found or not runs or runs.returncode:
+        raise SystemExit(missing)
+    return Path(found)

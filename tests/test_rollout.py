@@ -6,11 +6,9 @@ Numbers of cases are those of the study of deliveries. Steps take seconds here, 
 import io
 import itertools
 import json
-import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,142 +16,47 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import delivery
 import httpx
 import numpy as np
 import pytest
-import yaml
 from clusters import wait_until
 from conftest import TEMPLATE, VENV, BakedProject, execute
 from debian import apt_install
 from hammer import Hammer
+from hosting import ANALYSIS, EXPIRY, JSON_HEAD, PORTS, Host, loopback
 from PIL import Image
-from processes import kill, running
+from processes import kill
 from scipy.stats import binom
 from test_service import environment
 
-# What takes minutes on hosts takes seconds here: how long a candidate has to be bad (two scrapes), and how long the
-# share of a controller lasts that is away.
-HOLD, EXPIRY = 2, 5
 DELIVERY = TEMPLATE / "src/{{cookiecutter.package}}/harness/delivery"
-ANALYSIS = {"analysis": {"templates": [{"templateName": "gates"}]}}
 CANARY = [{"setWeight": 10}, {"pause": {"duration": "2s"}}, ANALYSIS]
-PORTS = {"blue": 3101, "green": 3201}
-JSON_HEAD = b"POST /predict HTTP/1.1\r\nContent-Type: application/json\r\n"
 PLANTED = [(JSON_HEAD, b'{"instances": [[0]]}')]
 
 
 @dataclass
-class Stack:
-    """A balancer and a server on one address of the loopback interface.
+class Stack(Host):
+    """A host whose releases have planted faults."""
 
-    Attributes:
-        root: What ROLLOUT_ROOT names.
-        address: The address, of this stack alone: the ports of a host are fixed.
-        containers: What runs in place of containers, by port.
-    """
-
-    root: Path
-    address: str
-    resources: ExitStack
-    containers: dict[int, "subprocess.Popen[Any]"] = field(default_factory=dict)
-    programs: dict[str, "subprocess.Popen[Any]"] = field(default_factory=dict)
     releases: int = 0
-
-    @property
-    def service(self) -> tuple[str, int]:
-        return self.address, 8080
-
-    @property
-    def state(self) -> Path:
-        return self.root / "var/lib/model"
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {**os.environ, "ROLLOUT_ROOT": str(self.root), "ROLLOUT_PROMETHEUS": f"http://{self.address}:9090"}
-
-    def command(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        """Runs a command of rollout.py or host.py, as the host does."""
-        file = "host.py" if words[0] in ("configure", "prepare", "ready") else "rollout.py"
-        done = execute(sys.executable, self.root / file, *words, cwd=self.root, env=dict(self.env), check=check)
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
 
     def status(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
         return content
 
-    def now(self) -> dict[str, Any]:
-        """What `status` tells, from its files: it is asked often."""
-        content: dict[str, Any] = json.loads((self.state / "rollout.json").read_text())
-        content["release"] = content.pop("releases")
-        served = dict(line.split() for line in (self.state / "slots.map").read_text().splitlines())
-        until = int(served["until"])
-        return {**content, "until": until, "share": int(served["share"]) if until > time.time() else 0}
-
-    def describe(self, release: str, steps: Sequence[object], deadline: int = 60, replicas: int = 1) -> None:
-        """Writes release.json, as Ansible and Puppet do."""
-        spec = {
-            "release": release,
-            "image": "x@sha256:0",
-            "model": {"sha256": "0" * 64},
-            "replicas": replicas,
-            "memory": "512Mi",
-            "deadlineSeconds": deadline,
-            "steps": steps,
-        }
-        (self.root / "etc/model/release.json").write_text(json.dumps({"kind": "Release", "spec": spec}))
-
-    def start(self, name: str) -> None:
-        """Starts a program of the balancer, again if it has run."""
-        if name == "haproxy":
-            command: tuple[str | Path, ...] = ("/usr/sbin/haproxy", "-db", "-f", self.root / "etc/haproxy")
-            url = f"http://{self.address}:8404/slots"
-        else:
-            command = (
-                "prometheus",
-                "--config.file=prometheus.yml",
-                "--storage.tsdb.path=series",
-                f"--web.listen-address={self.address}:9090",
-            )
-            url = f"http://{self.address}:9090/-/ready"
-        log = (self.root / f"{name}.log").open("ab")
-        self.programs[name] = self.resources.enter_context(
-            running(*command, cwd=self.root, stdout=log, stderr=subprocess.STDOUT)
-        )
-        try:
-            answers(url)
-        except AssertionError:
-            pytest.fail((self.root / f"{name}.log").read_text()[-3000:])
-
     def plant(self, slot: str, fail: float = 0, slow: float = 0, release: str = "") -> str:
         """Runs a release in a slot, a new one unless it is named, with planted faults; gives its name."""
         self.releases += 1
         release = release or f"{self.releases:012x}"
-        port = PORTS[slot]
-        words = (self.address, str(port), release, release, str(fail), str(slow))
-        self.contain(port, running(sys.executable, Path(__file__).parent / "planted.py", *words, cwd=self.root))
+        words = (self.address, str(PORTS[slot]), release, release, str(fail), str(slow))
+        self.contain(slot, sys.executable, Path(__file__).parent / "planted.py", *words, cwd=self.root)
         return release
-
-    def contain(self, port: int, process: Any) -> None:
-        """Lets a process take the place of the container of a port."""
-        if port in self.containers:
-            stop(self.containers[port])
-        self.containers[port] = self.resources.enter_context(process)
-        self.resources.callback(stop, self.containers[port])
-        answers(f"http://{self.address}:{port}/readyz")
-
-    @contextmanager
-    def controller(self, release: str) -> Iterator["subprocess.Popen[str]"]:
-        """Runs the controller, as its unit does."""
-        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with running(
-            sys.executable, self.root / "rollout.py", "run", release, cwd=self.root, env=self.env, **options
-        ) as process:
-            yield process
 
     @contextmanager
     def rollout(
@@ -173,34 +76,11 @@ class Stack:
 
     def shares(self, since: float) -> list[tuple[float, float]]:
         """When which share began, of 1, as the history tells."""
-        lines = map(json.loads, (self.state / "history.jsonl").read_text().splitlines())
-        return [(line["time"], line["share"] / 10_000) for line in lines if line["time"] >= since]
+        return [(line["time"], line["share"] / 10_000) for line in self.history(since)]
 
     def hammer(self, clients: int = 8, pause: float = 0.01, most: int = 20_000) -> Hammer:
         """Clients of the service: a few hundred requests a second, unless said otherwise."""
         return Hammer(self.service, PLANTED, clients, most, pause)
-
-    def idle(self) -> str:
-        """The slot that is not stable."""
-        return {"blue": "green", "green": "blue"}[self.now()["stable"]]
-
-
-def stop(process: "subprocess.Popen[Any]") -> None:
-    """Ends a container as systemd does."""
-    kill(process, signal.SIGTERM)
-    process.wait(20)
-
-
-def answers(url: str) -> None:
-    """Waits until an address answers 200."""
-
-    def asked() -> bool:
-        try:
-            return httpx.get(url, timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    wait_until(asked, url, 10)
 
 
 @pytest.fixture(scope="module")
@@ -208,46 +88,12 @@ def stack(tools: Path) -> Iterator[Stack]:
     """A running balancer with Prometheus; the first release serves all requests."""
     if not shutil.which("haproxy", path="/usr/sbin:/usr/bin"):
         apt_install("haproxy")
-    parts = random.SystemRandom()
-    address = f"127.{parts.randint(1, 254)}.{parts.randint(0, 255)}.{parts.randint(1, 254)}"
+    programs = {"haproxy": Path("/usr/sbin/haproxy"), "prometheus": tools / "prometheus"}
     with ExitStack() as resources:
         root = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="rollout-")))
-        for folder in ("etc/model", "etc/haproxy", "var/lib/model", "run/haproxy"):
-            (root / folder).mkdir(parents=True)
-        children = {
-            "balancer": {"hosts": {"lb": {"address": address}}},
-            "servers": {"hosts": {"app": {"address": address}}},
-        }
-        (root / "etc/model/hosts.json").write_text(json.dumps({"all": {"children": children}}))
-        config = (TEMPLATE / "deploy/hosts/haproxy.cfg").read_text()
-        for old, new in (
-            ("/var/lib/model", f"{root}/var/lib/model"),
-            ("/run/haproxy", f"{root}/run/haproxy"),
-            ("bind :80\n", f"bind {address}:8080\n"),
-            ("bind :8404\n", f"bind {address}:8404\n"),
-            ("    user haproxy\n    group haproxy\n", ""),
-            ("    log /dev/log local0 notice\n", ""),
-        ):
-            assert old in config
-            config = config.replace(old, new)
-        (root / "etc/haproxy/haproxy.cfg").write_text(config)
-        gates = yaml.safe_load((TEMPLATE / "deploy/gates.yaml").read_text())["spec"]
+        made = Stack(root, loopback(), resources, programs)
         nan = {"record": "rollout:verdict", "expr": "vector(0) / 0", "labels": {"gate": "errors", "release": "nan"}}
-        gates["groups"].append({"name": "nan", "rules": [nan]})
-        (root / "gates.yml").write_text(yaml.safe_dump(gates).replace("[6s]", f"[{HOLD}s]"))
-        program = (DELIVERY / "rollout.py").read_text()
-        assert "\nEXPIRY = 15 " in program
-        (root / "rollout.py").write_text(program.replace("\nEXPIRY = 15 ", f"\nEXPIRY = {EXPIRY} "))
-        shutil.copy(DELIVERY / "host.py", root)
-        scrape = {
-            "job_name": "model",
-            "file_sd_configs": [{"files": ["var/lib/model/targets.json"], "refresh_interval": "1s"}],
-        }
-        times = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-        (root / "prometheus.yml").write_text(
-            yaml.safe_dump({"global": times, "rule_files": ["gates.yml"], "scrape_configs": [scrape]})
-        )
-        made = Stack(root, address, resources)
+        made.lay(TEMPLATE, [{"name": "nan", "rules": [nan]}])
         told = made.command("configure").stdout.split()
         assert [Path(path).name for path in told] == ["certificate.cfg", "servers.cfg", "slots.map", "targets.json"]
         assert made.command("configure").stdout == ""
@@ -305,10 +151,8 @@ def test_1_ten_thousand_requests_during_a_canary_and_a_blue_green(
         release = f"{stack.releases:012x}"
         (home := tmp_path / release).mkdir()
         env = {**environment(home), "SERVICE_RELEASE": release}
-        port = PORTS[slot]
-        words = (VENV / "bin/bentoml", "serve", ".", "--host", stack.address, "--port", str(port))
-        with (home / "log").open("wb") as log:
-            stack.contain(port, running(*words, cwd=project.path, env=env, stdout=log, stderr=subprocess.STDOUT))
+        words = (VENV / "bin/bentoml", "serve", ".", "--host", stack.address, "--port", str(PORTS[slot]))
+        stack.contain(slot, *words, cwd=project.path, env=env)
         return release
 
     def roll(release: str, steps: Sequence[object]) -> tuple[list[tuple[float, float]], float]:
@@ -341,6 +185,35 @@ def test_1_ten_thousand_requests_during_a_canary_and_a_blue_green(
     print(f"{len(hammer.answers)} requests; blue-green: first answer after {first - begun:.2f} s, {asked}")
     assert failed(hammer) == []
     assert set(served(hammer)) == {old, new}
+
+
+def test_what_make_demo_delivery_plays(stack: Stack, tmp_path: Path) -> None:
+    """Its acts and pictures, with planted releases in place of trained ones."""
+
+    def planted(host: Host, slot: str, fail: float = 0) -> delivery.Release:
+        release = stack.plant(slot, fail)
+        return release, release
+
+    def stage() -> delivery.Stage:
+        return delivery.Stage(stack, stack.hammer(), after=0.1)
+
+    steps: list[dict[str, Any]] = [{"setWeight": 50}, ANALYSIS, {"setWeight": 100}]
+    acts = partial(delivery.canary, good=planted, failing=partial(planted, fail=0.5), other=planted, steps=steps)
+    good, failing, undone = delivery.play(stage(), "Canary", tmp_path / "canary.png", acts)
+    assert stack.now()["reason"] == "undone by hand" and stack.now()["refused"] == undone.release
+
+    def at_once(on: delivery.Stage) -> list[delivery.Act]:
+        return [on.act("All at once", planted, [{"setWeight": 100}, ANALYSIS])]
+
+    (blue_green,) = delivery.play(stage(), "Blue-green", tmp_path / "blue-green.png", at_once)
+    for act in (good, undone, blue_green):
+        assert act.failed == 0 < act.requests and act.reason == ""
+        assert act.full is not None and 0 < act.first < act.full + 1 and act.full <= act.ended - act.begun
+    assert re.match(r"errors bad: \d+ requests, \d+ bad", failing.reason)
+    assert failing.failed > 0 and failing.full is None
+    assert undone.undone is not None and undone.undone < 2
+    for name in ("canary", "blue-green"):
+        assert np.ptp(np.asarray(Image.open(tmp_path / f"{name}.png"))[..., :3]) == 255
 
 
 @pytest.mark.parametrize(
@@ -439,7 +312,7 @@ def test_5_a_killed_balancer_is_back_with_the_same_share(stack: Stack) -> None:
         stack.rollout([{"setWeight": 50}, {"pause": {"duration": "60s"}}]),
     ):
         stack.until(share=5000)
-        kill(stack.programs["haproxy"])
+        kill(stack.processes["haproxy"])
         killed = time.time()
         stack.start("haproxy")
         back = time.time()
@@ -556,7 +429,7 @@ def test_ten_minutes_of_rollouts_in_which_everybody_is_killed_at_times(stack: St
                 if victim == "controller":
                     process.kill()
                 elif victim != "nobody":
-                    kill(stack.programs[victim] if victim == "haproxy" else stack.containers[PORTS[slot]])
+                    kill(stack.processes[victim] if victim == "haproxy" else stack.containers[PORTS[slot]])
                 if victim == "haproxy":
                     stack.start("haproxy")
                 process.wait(90)
@@ -578,7 +451,7 @@ def test_7_without_prometheus_the_share_never_rises(stack: Stack) -> None:
     steps, begun = [{"setWeight": 10}, ANALYSIS, {"setWeight": 90}], time.time()
     with stack.hammer(clients=2).running() as hammer, stack.rollout(steps, deadline=4) as process:
         stack.until(share=1000)
-        kill(stack.programs["prometheus"])
+        kill(stack.processes["prometheus"])
         code, told = ended(process)
         assert code == 1 and "undecided after 4 s: Prometheus does not answer at http" in told
         assert {share for _, share in stack.shares(begun)} <= {0, 0.1}
