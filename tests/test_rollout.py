@@ -197,6 +197,10 @@ def test_what_make_demo_delivery_plays(stack: Stack, tmp_path: Path) -> None:
     def stage() -> delivery.Stage:
         return delivery.Stage(stack, stack.hammer(), after=0.1)
 
+    # A release that knows the requests, whatever the test before has left.
+    first = stack.plant(stack.idle())
+    stack.describe(first, [{"setWeight": 100}])
+    stack.command("run", first)
     steps: list[dict[str, Any]] = [{"setWeight": 50}, ANALYSIS, {"setWeight": 100}]
     acts = partial(delivery.canary, good=planted, failing=partial(planted, fail=0.5), other=planted, steps=steps)
     good, failing, undone = delivery.play(stage(), "Canary", tmp_path / "canary.png", acts)
