@@ -117,10 +117,10 @@ class Stage:
                     told_before += 1
                     self.say(f"   {line['event']}")
                 if self.live:
-                    told = self.host.command("status").stdout.replace("\n", "; ")[
-                        : shutil.get_terminal_size().columns - 4
-                    ]
-                    print(f"\r\x1b[2K   {told}", end="", flush=True)
+                    told = self.host.command("status").stdout.strip().replace("\n", "; ")
+                    told = told.partition(f"{release}: ")[2] or told  # a terminal has room for the numbers alone
+                    width = shutil.get_terminal_size().columns - 4
+                    print(f"\r\x1b[2K   {told[:width]}", end="", flush=True)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.5 if self.live else 0.1)
             _, errors = process.communicate()
