@@ -198,8 +198,9 @@ def problems(answers: dict[str, str]) -> list[str]:
         wrong = spelling(answer) or checks.get(question, lambda _: None)(answer)
         if wrong:
             lines.append(f"{question}: {answer!r} {wrong}; a right answer: {example}")
-    if answers["deploy"] != "none" and answers["scope"] != "production":
-        lines.append(f"deploy: {answers['deploy']!r} needs scope: 'production'; a right answer: none")
+    deploy, scope = answers["deploy"], answers["scope"]
+    if deploy != "none" and scope != "production":
+        lines.append(f"deploy: {deploy!r} needs scope=production, and scope is {scope!r}: choose that, or deploy=none")
     return lines
 
 

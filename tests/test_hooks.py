@@ -105,7 +105,7 @@ def test_a_bad_answer_is_refused_with_one_line(question: str, answer: str) -> No
 
 def test_a_delivery_without_monitoring_is_refused() -> None:
     (line,) = problems(deploy="ansible", scope="service")
-    assert line == "deploy: 'ansible' needs scope: 'production'; a right answer: none"
+    assert line == "deploy: 'ansible' needs scope=production, and scope is 'service': choose that, or deploy=none"
     assert problems(deploy="ansible", scope="production") == []
 
 

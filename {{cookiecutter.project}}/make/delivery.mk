@@ -14,7 +14,7 @@ deploy: ## python -m {{cookiecutter.package}} deploy: production becomes the com
 
 # 2: a rollout is under way, 3: something differs, which make would call an error.
 status: ## python -m {{cookiecutter.package}} status: champion, release and production, a rollout's step and verdicts
-	@PYTHONPATH=src python -m $(PACKAGE) status || test $$? -gt 1
+	@PYTHONPATH=src python -m $(PACKAGE) status || case $$? in 2 | 3) ;; *) exit 1 ;; esac
 
 abort: ## python -m {{cookiecutter.package}} abort: end a rollout
 	PYTHONPATH=src python -m $(PACKAGE) abort

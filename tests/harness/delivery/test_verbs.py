@@ -120,7 +120,8 @@ def balancer(root: Path) -> Iterator[tuple[Path, Servers, list[str]]]:
     force = root / "force"
     force.write_text(
         f"#!/bin/sh\nexport ROLLOUT_ROOT={root} ROLLOUT_PROMETHEUS=http://{servers.address}:9090\n"
-        f'case "$SSH_ORIGINAL_COMMAND" in podman*) PATH={root}:$PATH; eval exec "$SSH_ORIGINAL_COMMAND" ;; esac\n'
+        f'case "$SSH_ORIGINAL_COMMAND" in true) exit ;; podman*)'
+        f' PATH={root}:$PATH; eval exec "$SSH_ORIGINAL_COMMAND" ;; esac\n'
         f"exec {sys.executable} {ROLLOUT} ${{SSH_ORIGINAL_COMMAND#{hosts.PROGRAM}}}\n"
     )
     force.chmod(0o755)

@@ -35,20 +35,24 @@ def deploy(again: bool = False) -> str:
         UserError: If release.yaml is not committed, the tool fails, or the release was rolled back.
     """
     spec, place = description.require().spec, target.chosen()
-    place.state()  # it answers, or nothing is done
+    place.reach()  # or nothing is done
     commit = _committed()
     registry = store.client()
     _require_registered(registry, spec)
     audit.record("deploy", version=label(spec), release=spec.release, image=spec.image, commit=commit)
+    missed = UserError(f"{label(spec)}, release {spec.release}, did not arrive: the output above says why")
     failed = place.bring(again)
-    state = place.state()
+    try:
+        state = place.state()
+    except UserError as error:  # the tool failed before there was anything to ask
+        raise (missed if failed else error) from None
     if state.get("refused") == spec.release:
         reason = str(state.get("reason"))
         audit.record("rolled back", version=label(spec), release=spec.release, reason=reason)
         registry.set_model_version_tag(versions.MODEL, spec.model.version, versions.ROLLED_BACK, reason)
         raise UserError(f"{label(spec)}, release {spec.release}, was rolled back: {reason}")
     if failed:
-        raise UserError(f"{label(spec)}, release {spec.release}, did not arrive: the output above says why")
+        raise missed
     if (served := target.serving(state)) != spec.release:
         raise UserError(f"{served or 'nothing'} serves, not {spec.release}: `python -m {versions.MODEL} status`")
     _mark(registry, spec)

@@ -17,6 +17,15 @@ ANSIBLE, PUPPET = FOLDER / "ansible" / "site.yml", FOLDER / "puppet" / "apply.sh
 ISOLATED = (sys.executable, "-m", "uv", "tool", "run", "--quiet", "--from", "ansible-core>=2.18", "ansible-playbook")
 
 
+def reach() -> None:
+    """Returns if the balancer answers; a bare host has nothing else to say.
+
+    Raises:
+        UserError: If it cannot be reached.
+    """
+    hosts.run(hosts.read().balancer, "true")
+
+
 def bring(again: bool) -> int:
     """The exit status of the tool, which follows the rollout.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core import programs
 from ..core.errors import UserError, one_line
+from . import description
 from .target import CLUSTER, RESTING, State, serving
 
 OVERLAY = CLUSTER / "production"
@@ -45,6 +46,11 @@ def bring(again: bool) -> int:
         print(f"  {ended['reason']}", flush=True)
         abort()
     return 0 if serving(ended) == wanted else 1
+
+
+def reach() -> None:
+    """Returns if the cluster answers."""
+    state()
 
 
 def state() -> State:
@@ -219,6 +225,7 @@ def _kustomized() -> Sequence[Object]:
     """What production is."""
     import yaml
 
+    description.require()  # kustomize would name it amid its own words
     return list(yaml.safe_load_all(_kubectl("kustomize", str(OVERLAY))))
 
 
@@ -264,5 +271,5 @@ def _kubectl(*arguments: str) -> str:
     done = programs.complete("kubectl", *arguments)
     if done.returncode:
         reason = one_line(programs.reason(done)).removeprefix("error: ")
-        raise UserError(f"`kubectl {arguments[0]}` failed: {reason}")
+        raise UserError(f"`kubectl {arguments[0]}` failed: {reason} (`kubectl config current-context` names the cluster)")
     return done.stdout.rstrip()

@@ -15,6 +15,9 @@ State = Mapping[str, Any]  # what `rollout.py status --json` prints on the balan
 class Target(Protocol):
     """A module for one kind of place. All of them raise UserError where the place does not answer."""
 
+    def reach(self) -> None:
+        """Returns if the place answers, whatever is there."""
+
     def bring(self, again: bool) -> int:
         """The exit status of bringing the committed release there, at the end of its rollout.
 
