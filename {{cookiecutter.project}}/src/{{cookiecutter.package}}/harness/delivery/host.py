@@ -12,12 +12,14 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +34,47 @@ class Refused(Exception):
     """A reason, in one line, for which a command does not do what it was asked for."""
 
 
+def load(path: Path, expected: str, taken: Callable[[str], Any]) -> Any:
+    """What is taken from the text of a file, which a person may have changed.
+
+    Raises:
+        Refused: If it is not there, or not as expected.
+    """
+    try:
+        return taken(path.read_text())
+    except FileNotFoundError:
+        raise Refused(f"{path} does not exist: deploy first") from None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise Refused(f"{path} is wrong: {expected}") from None
+
+
 def described() -> dict[str, Any]:
     """The release that these hosts are to serve."""
-    spec: dict[str, Any] = json.loads((ETC / "release.json").read_text())["spec"]
+
+    def taken(text: str) -> dict[str, Any]:
+        spec: dict[str, Any] = json.loads(text)["spec"]
+        words = [spec["release"], spec["image"], spec["memory"], spec["model"]["sha256"]]
+        if not all(isinstance(word, str) for word in words) or not range(spec["replicas"]):
+            raise ValueError
+        return spec
+
+    expected = "spec has to have release, image, memory, model.sha256 and replicas (1 or more)"
+    spec: dict[str, Any] = load(ETC / "release.json", expected, taken)
     return spec
 
 
 def addresses(group: str) -> dict[str, str]:
     """Names and addresses of the hosts of a group."""
-    groups = json.loads((ETC / "hosts.json").read_text())["all"]["children"]
-    return {name: host["address"] for name, host in groups[group]["hosts"].items()}
+
+    def taken(text: str) -> dict[str, str]:
+        hosts = json.loads(text)["all"]["children"][group]["hosts"]
+        if not hosts or not all(host["address"] and isinstance(host["address"], str) for host in hosts.values()):
+            raise ValueError
+        return {name: host["address"] for name, host in hosts.items()}
+
+    expected = f"all.children.{group}.hosts has to name hosts, each with an address"
+    found: dict[str, str] = load(ETC / "hosts.json", expected, taken)
+    return found
 
 
 def put(path: Path, text: str) -> None:
@@ -103,7 +136,12 @@ def configure(check: bool) -> int:
 def environment(slot: str) -> dict[str, str]:
     """The variables of a slot on this server; none if it is empty."""
     path = ETC / f"{slot}.env"
-    return dict(line.split("=", 1) for line in path.read_text().splitlines()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    found: dict[str, str] = load(
+        path, "each line has to be NAME=value", lambda text: dict(line.split("=", 1) for line in text.splitlines())
+    )
+    return found
 
 
 def own_address() -> str:
@@ -124,7 +162,7 @@ def idle(release: str) -> str:
     Raises:
         Refused: If the release was rolled back, or another one is on its way.
     """
-    (balancer,) = addresses("balancer").values()
+    balancer = next(iter(addresses("balancer").values()))
     url = f"http://{balancer}:8404/slots"
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
@@ -198,8 +236,13 @@ def pull(image: str) -> None:
 
 def ready(instance: str) -> int:
     """Waits until a container answers that it is ready with the release of its slot."""
-    slot, number = instance.split("-")
+    match = re.fullmatch("(blue|green)-([1-9][0-9]?)", instance)
+    if match is None:
+        raise Refused(f"{instance!r} is no container: blue-1 and green-1 are the first ones of the slots")
+    slot, number = match.groups()
     values = environment(slot)
+    if not {"ADDRESS", "SERVICE_RELEASE"} <= set(values):
+        raise Refused(f"{ETC / f'{slot}.env'} does not say which release runs there: deploy first")
     url = f"http://{values['ADDRESS']}:{PORTS[slot] + int(number)}/readyz"
     end, told, process = time.monotonic() + START, "", Path("/proc", os.environ.get("MAINPID", ""))  # of the container
     while time.monotonic() < end:

@@ -22,12 +22,12 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = os.environ.get("ROLLOUT_ROOT", "")
 ETC, STATE, SOCKET = Path(f"{ROOT}/etc/model"), Path(f"{ROOT}/var/lib/model"), f"{ROOT}/run/haproxy/admin.sock"
@@ -37,6 +37,9 @@ PORTS, OTHER = {"blue": 3100, "green": 3200}, {"blue": "green", "green": "blue"}
 EXPIRY = 15  # seconds after which the share of a release ends whose controller is away
 TICK = 1.0  # seconds between two looks at the verdicts
 PATIENCE = 10.0  # seconds that a command waits for HAProxy or for the controller
+WAITS = r'"pause": {"duration": "(?P<number>\d+)(?P<unit>[smh])"}'
+STEP = re.compile(f'{{("setWeight": (\\d\\d?|100)|{WAITS}|"analysis": {{[^}}]+}}[^}}]+}})}}')  # as JSON
+T = TypeVar("T")
 NUMBERS = ("verdict", "requests", "bad", "needed")
 
 
@@ -44,12 +47,22 @@ class Refused(Exception):
     """A reason, in one line, for which a command does not do what it was asked for."""
 
 
+def load(path: Path, expected: str, taken: Callable[[Any], T | None]) -> T:
+    """What is taken from a JSON file, which a person may have changed."""
+    with contextlib.suppress(FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+        if (found := taken(json.loads(path.read_text()))) is not None:
+            return found
+    raise Refused(f"{path} is missing or wrong: {expected}")
+
+
 def containers(slot: str, replicas: int) -> dict[str, str]:
     """Names and addresses of the containers of a slot, on all servers."""
-    hosts = json.loads((ETC / "hosts.json").read_text())["all"]["children"]["servers"]["hosts"].items()
-    return {
-        f"{name}-{n}": f"{host['address']}:{PORTS[slot] + n}" for name, host in hosts for n in range(1, replicas + 1)
-    }
+
+    def taken(content: Any) -> dict[str, str] | None:
+        hosts, numbers = content["all"]["children"]["servers"]["hosts"].items(), range(1, replicas + 1)
+        return {f"{name}-{n}": f"{at['address']:s}:{PORTS[slot] + n}" for name, at in hosts for n in numbers} or None
+
+    return load(ETC / "hosts.json", "all.children.servers.hosts has to name servers, each with an address", taken)
 
 
 def get(url: str) -> tuple[str, str]:
@@ -112,10 +125,18 @@ def worded(verdicts: list[dict[str, Any]] | None) -> str:
 
 def pause(step: dict[str, Any]) -> int:
     """How many seconds a step takes at least."""
-    match = re.fullmatch(r"(\d+)([smh])", step.get("pause", {}).get("duration", "0s"))
-    if len(step) != 1 or not {"setWeight", "pause", "analysis"} >= set(step) or match is None:
+    match = STEP.fullmatch(json.dumps(step))
+    if match is None:
         raise Refused(f"{json.dumps(step)} in release.json is none of the steps setWeight, pause and analysis")
-    return int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    return int(match["number"] or 0) * {"s": 1, "m": 60, "h": 3600}[match["unit"] or "s"]
+
+
+def described(content: Any) -> dict[str, Any] | None:
+    """The release that is described, if all of it can be done."""
+    spec: dict[str, Any] = content["spec"]
+    kinds = {"release": str, "steps": list, "replicas": int, "deadlineSeconds": int}
+    fits = all(type(spec[name]) is kind for name, kind in kinds.items()) and spec["replicas"] > 0
+    return spec if fits and all(pause(step) >= 0 for step in spec["steps"]) else None
 
 
 @dataclass
@@ -139,20 +160,27 @@ class Rollout:
     @classmethod
     def load(cls) -> Rollout:
         """The state as it was decided last."""
+
+        def taken(content: Any) -> Rollout | None:
+            made, usual = cls(**content), vars(cls())
+            typed = all(isinstance(value, type(usual[name])) for name, value in vars(made).items())
+            steps = all(STEP.fullmatch(json.dumps(each)) for each in made.steps) and made.step <= len(made.steps)
+            return made if typed and steps and {made.stable, *made.releases} <= {*PORTS} else None
+
         path = STATE / "rollout.json"
-        return cls(**json.loads(path.read_text())) if path.exists() else cls()
+        return load(path, "it has to be what rollout.py wrote last", taken) if path.exists() else cls()
 
     def save(self, event: str) -> None:
         """Writes a decision down. After a crash the history may hold it twice, but does not miss it."""
-        line = {"time": round(time.time(), 3), "state": self.state, "share": self.share, "event": event}
-        with (STATE / "history.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        write(STATE / "rollout.json", json.dumps(asdict(self), indent=2) + "\n")
         tracks = {self.stable: "stable", OTHER[self.stable]: "canary" if self.candidate else "idle"}
         targets = [
             {"targets": [*containers(slot, self.replicas).values()], "labels": {"release": name, "track": tracks[slot]}}
             for slot, name in self.releases.items()
         ]
+        line = {"time": round(time.time(), 3), "state": self.state, "share": self.share, "event": event}
+        with (STATE / "history.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        write(STATE / "rollout.json", json.dumps(asdict(self), indent=2) + "\n")
         write(STATE / "targets.json", json.dumps(targets, indent=2) + "\n")
         print(event, flush=True)
 
@@ -170,10 +198,12 @@ class Rollout:
 
     def settle(self, limit: float = math.inf) -> None:
         """Waits until HAProxy has what was decided, then ends the rollout."""
-        end = time.monotonic() + limit
+        end, waits = time.monotonic() + limit, f"waiting for HAProxy at {SOCKET}\n"
         while not self.publish():
             if time.monotonic() > end:
                 raise Refused(f"HAProxy does not answer at {SOCKET}: it will follow when it starts")
+            print(waits, end="", flush=True)
+            waits = ""
             time.sleep(0.1)
         if self.state in ("promoting", "aborting"):
             self.state = {"promoting": "warm", "aborting": "aborted"}[self.state]
@@ -185,7 +215,7 @@ class Rollout:
         asked = containers(OTHER[self.stable], self.replicas).items()
         with ThreadPoolExecutor(32) as pool:  # a host that is gone costs the time of one, not of all its containers
             answers = {name: pool.submit(get, f"http://{address}/readyz") for name, address in asked}
-            return [name for name, answer in answers.items() if answer.result()[0] != release]
+            return [name for name, answer in answers.items() if not release or answer.result()[0] != release]
 
     def swap(self, event: str) -> str:
         """Makes the other slot the stable one; gives the event."""
@@ -239,8 +269,10 @@ class Rollout:
             return self.save(self.swap(f"promoting: {release}, which has run on"))
         if release == self.refused:
             raise Refused(f"{release} was rolled back: {self.reason}; release another one, or run `rollout.py again`")
-        spec = json.loads((ETC / "release.json").read_text())["spec"]
-        if release != spec["release"] or not all(pause(step) >= 0 for step in spec["steps"]):
+        expected = "spec has to have release, a list of steps, and the numbers replicas and deadlineSeconds"
+        spec = load(ETC / "release.json", expected, described)
+        containers("blue", 1)  # no server, no rollout
+        if release != spec["release"]:
             raise Refused(f"release.json describes {spec['release']}, not {release}")
         self.state, self.candidate, self.previous, self.reason = "preparing", release, "", ""
         self.steps, self.deadline, self.replicas = spec["steps"], spec["deadlineSeconds"], spec["replicas"]
@@ -252,6 +284,8 @@ class Rollout:
 @contextlib.contextmanager
 def alone(work: str, patience: float = 0) -> Iterator[Rollout]:
     """Holds the lock of everything that changes the state; waits for it as long as is said."""
+    if not STATE.exists():
+        raise Refused(f"{STATE} does not exist: deploy first")
     end = time.monotonic() + patience
     with (STATE / "lock").open("a+") as lock:
         lock.seek(0)
@@ -271,6 +305,8 @@ def alone(work: str, patience: float = 0) -> Iterator[Rollout]:
 
 def run(release: str, check: bool) -> None:
     """Rolls a release out, or goes on with it."""
+    if not release:
+        raise Refused("no release is named: `rollout.py run RELEASE`")
     expired, now = float(slots().get("until", 0)) < time.time(), Rollout.load()
     if check:
         sys.exit(release not in (now.releases.get(now.stable), "" if expired else now.candidate))
@@ -294,12 +330,15 @@ def run(release: str, check: bool) -> None:
 
 def abort() -> None:
     """Takes the share of a rollout away, by its controller or without one."""
-    if Rollout.load().candidate:
-        write(ASKED, "")
-        with alone("abort", PATIENCE) as rollout:
-            if rollout.candidate:
-                rollout.save(rollout.back("aborted by hand"))
-            rollout.settle(PATIENCE)
+    if not Rollout.load().candidate:
+        return print("no rollout is under way")
+    write(ASKED, "")
+    with alone("abort", PATIENCE) as rollout:
+        if rollout.candidate:
+            rollout.save(rollout.back("aborted by hand"))
+        else:
+            print(f"its controller has ended it, {rollout.state}: {rollout.releases.get(rollout.stable)} serves")
+        rollout.settle(PATIENCE)
 
 
 def undo() -> None:
@@ -319,6 +358,10 @@ def undo() -> None:
 def again() -> None:
     """Lets the release be tried again that was rolled back last."""
     with alone("again") as rollout:
+        if rollout.candidate:  # its share stays as it is, and ends if its controller stays away
+            raise Refused(f"a rollout of {rollout.candidate} is under way: wait for its end, or abort it")
+        if not rollout.refused:
+            return print("no release was rolled back: there is nothing to try again")
         rollout.refused = ""
         rollout.save("the release that was rolled back may be tried again")
         rollout.settle(PATIENCE)
@@ -343,21 +386,21 @@ def status(as_json: bool) -> None:
 def main() -> int:
     """Runs a command; 1 if it is refused or the release was rolled back, 3 if a controller is to be started again."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("command", choices=("run", "status", "abort", "undo", "again"))
-    parser.add_argument("release", nargs="?", default="", help="of `run`")
-    parser.add_argument("--check", action="store_true", help="of `run`: change nothing; 1 if there is something to do")
-    parser.add_argument("--json", action="store_true", help="of `status`: all of it, for a program")
-    given = parser.parse_args()
+    commands: dict[str, Callable[..., None]] = {each.__name__: each for each in (run, status, abort, undo, again)}
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    parsers = {name: subparsers.add_parser(name, help=each.__doc__) for name, each in commands.items()}
+    parsers["run"].add_argument("release")
+    parsers["run"].add_argument("--check", action="store_true", help="change nothing; 1 if there is something to do")
+    parsers["status"].add_argument("--json", action="store_true", dest="as_json", help="all of it, for a program")
+    given = vars(parser.parse_args())
     try:
-        if given.command in ("run", "status"):
-            run(given.release, given.check) if given.command == "run" else status(given.json)
-        else:
-            {"abort": abort, "undo": undo, "again": again}[given.command]()
+        commands[given.pop("command")](**given)
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except (OSError, ValueError, KeyError) as error:
-        print(f"error: {error!r}: the controller goes on when it is started again", file=sys.stderr)
+        told = error if isinstance(error, OSError) else repr(error)
+        print(f"error: {told}: the controller goes on when it is started again", file=sys.stderr)
         return 3
     return 0
 
