@@ -410,6 +410,7 @@ DELIVERY = set(
     src/<package>/harness/delivery/undo.py
     src/<package>/harness/delivery/wald.py
     src/<package>/harness/delivery/write.py
+    src/<package>/harness/delivery/written.py
     src/<package>/tests/test_delivery.py
     """.split()
 )

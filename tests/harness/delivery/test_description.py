@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import yaml
+from my_experiment.harness.core import config
 from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.delivery import description
 from my_experiment.harness.delivery.description import PATH, Model, Spec
-from support import commit, git
+from my_experiment.harness.delivery.settings import ANALYSIS, Delivery
+from support import ROOT, commit, git
 
 DIGEST = f"1234567890e1{0:052}"  # to Ruby, its first twelve digits are a number
 
@@ -41,10 +43,14 @@ def test_what_is_written_is_read_again() -> None:
     [
         ("kind: ", "kin: ", "release.kin: unknown key; did you mean 'kind'"),
         ("replicas: 2", "replicas: 0", "release.spec.replicas"),
-        ("setWeight: 10", "setHeight: 10", "is none of these steps"),
+        ("setWeight: 10", "setHeight: 10", "this is none of the steps"),
         ('"2m"', '"2 minutes"', "a duration such as 30s"),
         (f'release: "{DIGEST[:12]}"', 'release: "7"', "the digest of the image begins with 1234567890e1"),
-        ("@sha256:", ":latest@", "release.spec.image"),
+        ("setWeight: 10", "setWeight: true", "this is none of the steps"),
+        ('"512Mi"', '"512MB"', "a whole number of Mi or Gi is expected, such as 512Mi, got '512MB'"),
+        ('"7"', "2020-01-01", "the number of a registered version is expected"),
+        ("replicas: 2", "replicas: 2\n  replicas: 3", "replicas is there twice, again in line"),
+        ("@sha256:", ":latest@", "release.spec.image: repository and digest is expected"),
         ("spec:", "spec: [", "is not YAML"),
     ],
 )
@@ -52,7 +58,36 @@ def test_what_is_wrong_is_named(old: str, new: str, problem: str) -> None:
     text = description.text(description.release(spec())).replace(old, new, 1)
     with pytest.raises(UserError) as caught:
         description.parse(text)
-    assert str(PATH) in str(caught.value) and problem in str(caught.value)
+    told = str(caught.value)
+    assert str(PATH) in told and problem in told and "pattern" not in told and len(told) < 500
+
+
+def test_a_file_that_is_no_text_is_one_line(workspace: Path) -> None:
+    PATH.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^deploy/release\.yaml is a folder"):
+        description.read()
+    PATH.rmdir()
+    PATH.write_bytes(b"name: M\xfcller\n")
+    with pytest.raises(UserError, match=r"^deploy/release\.yaml is no text in UTF-8"):
+        description.read()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("repository", "https://registry.example.org/model:7", "without https://, tag and digest"),
+        ("deadline", "0s", "such as 1h, got '0s'"),
+        ("steps", [], "no step asks the gates"),
+        ("steps", [{"setWeight": 50}, {"setWeight": 10}, {"analysis": ANALYSIS}], "lower than the one before"),
+    ],
+)
+def test_a_policy_that_cannot_work_is_named(key: str, value: Any, problem: str) -> None:
+    settings = yaml.safe_load((ROOT / "conf/delivery.yaml").read_text())
+    config.check(settings, {"delivery": Delivery})
+    settings["delivery"][key] = value
+    with pytest.raises(UserError) as caught:
+        config.check(settings, {"delivery": Delivery})
+    assert f"delivery.{key}: " in str(caught.value) and problem in str(caught.value)
 
 
 def test_the_last_commit_of_a_release_is_found(workspace: Path) -> None:

@@ -182,10 +182,10 @@ class Project:
         self.root, self.servers, self.registry = root, servers, registry
         hosts.PATH.parent.mkdir()
         hosts.PATH.write_text(
-            "all:\n  children:\n    balancer:\n      hosts:\n        lb: {address: 127.0.0.1, "
+            "all:\n  children:\n    balancer:\n      hosts:\n        lb: {address: 10.0.0.1, "
             + ", ".join(variables)
             + "}\n"
-            f"    servers:\n      hosts:\n        a: {{address: {servers.address}, {', '.join(variables)}}}\n"
+            f"    servers:\n      hosts:\n        a: {{address: 10.0.0.2, {', '.join(variables)}}}\n"
         )
         fleet.ANSIBLE.parent.mkdir()
         fleet.ANSIBLE.write_text("- hosts: balancer\n")

@@ -7,32 +7,37 @@ cd "$(dirname "$0")/../.."
 python=$(command -v .venv/bin/python || command -v python3)
 [[ -f deploy/release.yaml ]] || { echo "error: deploy/release.yaml is missing: \`make release\` writes it" >&2; exit 1; }
 
-# NAME ROLES USER@HOST PORT: one line a host, the balancer first; the same variables as Ansible reads.
+# NAME ROLES USER@HOST root|sudo OPTIONS OF SSH: words for the shell, one line a host, the balancer first; read and checked
+# as `make deploy` does it.
 hosts() {
-  "$python" - <<'PYTHON'
-import yaml
+  PYTHONPATH=src "$python" - src/*/harness <<'PYTHON'
+import shlex
+import sys
+from importlib import import_module
+from pathlib import Path
 
-described = yaml.safe_load(open("deploy/hosts.yaml"))["all"]
-found = {}
-for role in ("balancer", "servers"):
-    for name, host in described["children"][role]["hosts"].items():
-        found.setdefault(name, ({**described.get("vars", {}), **host}, []))[1].append(role)
-for name, (host, roles) in found.items():
-    where = f"{host.get('ansible_user', 'root')}@{host.get('ansible_host', name)}"
-    key = host.get("ansible_ssh_private_key_file", "")
-    options = f"{host.get('ansible_ssh_common_args', '')} {f'-i {key}' if key else ''}".split()
-    print(name, ",".join(roles), where, host.get("ansible_port", 22), *options)
+package = f"{Path(sys.argv[1]).parent.name}.harness"
+try:
+    balancer, servers = import_module(f"{package}.delivery.hosts").read()
+except import_module(f"{package}.core.errors").UserError as error:
+    sys.exit(f"error: {error}")
+roles = {}
+for role, host in (("balancer", balancer), *(("servers", each) for each in servers)):
+    roles.setdefault(host.name, (host, []))[1].append(role)
+for host, own in roles.values():
+    print(shlex.join([host.name, ",".join(own), host.place, "root" if host.is_root else "sudo", *host.options]))
 PYTHON
 }
 
-on() { # USER@HOST PORT OPTIONS... -- COMMAND: as root
-  local where=$1 port=$2 options=(); shift 2
+on() { # USER@HOST root|sudo OPTIONS... -- COMMAND: as root
+  local where=$1 user=$2 options=(); shift 2
   while [[ $1 != -- ]]; do options+=("$1"); shift; done; shift
-  [[ $where == root@* ]] || set -- "sudo bash -c $(printf %q "$1")"
-  ssh -o BatchMode=yes -p "$port" "${options[@]}" "$where" "$1"
+  [[ $user == root ]] || set -- "sudo -n bash -c $(printf %q "$1")"
+  # shellcheck disable=SC2029 # expanded here
+  ssh "${options[@]}" "$where" "$1"
 }
 
-apply() { # NAME ROLES USER@HOST PORT OPTIONS...
+apply() { # NAME ROLES USER@HOST root|sudo OPTIONS...
   local name=$1 roles=$2 secrets=(); shift 2
   for role in ${roles//,/ }; do [[ ! -d deploy/secrets/$role ]] || secrets+=("deploy/secrets/$role"); done
   tar --create --exclude=deploy/secrets --transform='s|^src/[^/]*/harness/||' deploy monitoring/{rules,alertmanager}.yml \
@@ -51,9 +56,9 @@ puppet=("$@")
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 hosts >"$work/hosts"
 mapfile -t lines <"$work/hosts"
-first=() running=()
+host=() first=() running=()
 for line in "${lines[@]}"; do
-  read -ra host <<<"$line"
+  eval "host=($line)" # quoted by Python
   [[ ${host[1]} != balancer* ]] || { apply "${host[@]}"; first=("${host[@]:2}"); continue; }
   apply "${host[@]}" & running+=($!)
 done

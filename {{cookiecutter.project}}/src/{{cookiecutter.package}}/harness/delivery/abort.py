@@ -19,7 +19,8 @@ def abort() -> str:
     state = place.state()
     candidate = state.get("candidate")
     if not candidate:
-        return f"no rollout is under way: {serving(state) or 'nothing'} serves all requests"
+        served = serving(state)
+        return f"no rollout is under way: {f'{served} serves all requests' if served else 'nothing was deployed yet'}"
     audit.record("abort", release=candidate)
     place.abort()
     return f"the rollout of {candidate} is aborted: {serving(place.state())} serves all requests"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import audit
-from ..core.errors import UserError
+from ..core.errors import UserError, one_line
 from ..release import mutex, versions
 from ..tracking import git, store
 from . import description, target
@@ -71,8 +71,8 @@ def _committed() -> str:
         UserError: If files of the deployment differ from it.
     """
     folders = [str(each) for each in FOLDERS if each.is_dir()]
-    if changed := git.git("status", "--porcelain", "--", *folders):
-        path, all_of_it = changed.splitlines()[0].split()[-1], "/ and ".join(folders)
+    if changed := git.git("status", "--porcelain", "-z", "--", *folders):
+        path, all_of_it = one_line(changed.split("\0")[0][3:]), "/ and ".join(folders)
         raise UserError(f"{path} is not committed: a deployment is a commit; commit {all_of_it}/, then deploy")
     commit = git.git("rev-parse", "HEAD")
     if commit is None:

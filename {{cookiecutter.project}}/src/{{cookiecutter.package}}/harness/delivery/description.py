@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ..core import config
 from ..core.config import Section
-from ..core.errors import UserError, one_line
+from ..core.errors import UserError
 from ..core.paths import NAME
 from ..tracking import git
-from .settings import Step
+from . import written as yaml_text
+from .settings import Memory, Step
+from .settings import text as matching
 
 PATH = Path("deploy/release.yaml")
 SHORT = 12  # hex digits of the image's digest that name a release
@@ -29,8 +31,8 @@ class Model(Section):
     """
 
     name: str
-    version: str = Field(pattern=r"^\d+$")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    version: Annotated[str, matching("[0-9]+", "the number of a registered version", '"7"')]
+    sha256: Annotated[str, matching("[0-9a-f]{64}", "SHA-256 of model.onnx, 64 digits of 0-9a-f,", "0123...")]
 
 
 class Spec(Section):
@@ -47,18 +49,25 @@ class Spec(Section):
     """
 
     release: str
-    image: str = Field(pattern="^[^@ ]+@sha256:[0-9a-f]{64}$")
+    image: Annotated[
+        str,
+        matching("[^@ ]+@sha256:[0-9a-f]{64}", "repository and digest", "registry.example.org/model@sha256:0123..."),
+    ]
     model: Model
     replicas: int = Field(ge=1, le=99)
-    memory: str = Field(pattern=r"^[1-9]\d*(Mi|Gi)$")
+    memory: Memory
     deadlineSeconds: int = Field(ge=0)
     steps: list[Step]
 
-    @model_validator(mode="after")
-    def _named(self) -> Spec:
-        if self.release != name(self.image):
-            raise ValueError(f"release is {self.release}, and the digest of the image begins with {name(self.image)}")
-        return self
+    @field_validator("image")
+    @classmethod
+    def _named(cls, image: str, before: ValidationInfo) -> str:
+        if before.data.get("release", name(image)) != name(image):
+            raise ValueError(
+                f"release is {before.data['release']}, and the digest of the image begins with {name(image)}: "
+                "`make release` writes both"
+            )
+        return image
 
 
 class Metadata(Section):
@@ -139,12 +148,7 @@ def parse(written: str, origin: str = str(PATH)) -> Release:
     Raises:
         UserError: If it is no release.
     """
-    import yaml
-
-    try:
-        content: Any = yaml.safe_load(written)
-    except yaml.YAMLError as error:
-        raise UserError(f"{origin} is not YAML: {one_line(error)}") from None
+    content: Any = yaml_text.content(written, origin)
     config.check({"release": content}, {"release": Release}, origin=origin)
     return Release.model_validate(content)
 
@@ -155,7 +159,7 @@ def read() -> Release | None:
     Raises:
         UserError: If it is not valid.
     """
-    return parse(PATH.read_text(encoding="utf-8")) if PATH.exists() else None
+    return parse(yaml_text.text(PATH)) if PATH.exists() else None
 
 
 def require() -> Release:

@@ -271,5 +271,7 @@ def _kubectl(*arguments: str) -> str:
     done = programs.complete("kubectl", *arguments)
     if done.returncode:
         reason = one_line(programs.reason(done)).removeprefix("error: ")
-        raise UserError(f"`kubectl {arguments[0]}` failed: {reason} (`kubectl config current-context` names the cluster)")
+        raise UserError(
+            f"`kubectl {arguments[0]}` failed: {reason} (`kubectl config current-context` names the cluster)"
+        )
     return done.stdout.rstrip()

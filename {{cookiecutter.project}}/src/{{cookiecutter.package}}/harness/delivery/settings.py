@@ -24,28 +24,64 @@ def seconds(duration: str) -> int:
     """
     match = re.fullmatch(r"(\d+)([smh])", duration)
     if match is None:
-        raise ValueError(f"a duration such as 30s, 2m or 1h is expected, not {duration!r}")
+        raise ValueError("a duration such as 30s, 2m or 1h is expected")
     return int(match[1]) * UNITS[match[2]]
 
 
-def _duration(text: str) -> str:
-    seconds(text)
-    return text
+def text(pattern: str, expected: str, example: str) -> AfterValidator:
+    """A validator whose message is in words: pydantic would show the pattern.
+
+    Args:
+        pattern: Regular expression of the whole text.
+        expected: What it describes.
+        example: A text that it accepts.
+    """
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(f"{expected} is expected, such as {example}")
+        return value
+
+    return AfterValidator(check)
 
 
-Duration = Annotated[str, AfterValidator(_duration)]
+def _deadline(duration: str) -> str:
+    if seconds(duration) == 0:
+        raise ValueError("a time in which the gates can decide is expected, such as 1h")
+    return duration
+
+
+Deadline = Annotated[str, AfterValidator(_deadline)]
+Memory = Annotated[str, text("[1-9][0-9]*(Mi|Gi)", "a whole number of Mi or Gi", "512Mi")]
+Repository = Annotated[
+    str,
+    text(
+        r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9._-]+)+",
+        "a repository in lower case, without https://, tag and digest,",
+        "registry.example.org/model",
+    ),
+]
 
 
 def _step(step: dict[str, Any]) -> dict[str, Any]:
     match step:
-        case {"setWeight": int(weight)} if len(step) == 1 and 0 <= weight <= 100:
+        case {"setWeight": int(weight)} if len(step) == 1 and not isinstance(weight, bool) and 0 <= weight <= 100:
             return step
         case {"pause": {"duration": str(duration), **more}} if len(step) == 1 and not more:
             seconds(duration)
             return step
         case {"analysis": analysis} if len(step) == 1 and analysis == ANALYSIS:
             return step
-    raise ValueError(f"{step} is none of these steps: {', '.join(STEPS)}")
+    raise ValueError(f"this is none of the steps {', '.join(STEPS)}")
+
+
+def _steps(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    weights = [step["setWeight"] for step in steps if "setWeight" in step]
+    if weights != sorted(weights):
+        raise ValueError("a setWeight is lower than the one before it: only `abort` takes requests back")
+    if {"analysis": ANALYSIS} not in steps:
+        raise ValueError(f"no step asks the gates, so that any release would pass: add {STEPS[-1]}")
+    return steps
 
 
 Step = Annotated[dict[str, Any], AfterValidator(_step)]
@@ -101,11 +137,11 @@ class Delivery(Section):
         gates: Gates of a rollout.
     """
 
-    repository: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9._-]+)+$")
+    repository: Repository
     replicas: int = Field(ge=1, le=99)
-    memory: str = Field(pattern=r"^[1-9]\d*(Mi|Gi)$")
-    steps: list[Step]
-    deadline: Duration
+    memory: Memory
+    steps: Annotated[list[Step], AfterValidator(_steps)]
+    deadline: Deadline
     gates: Gates
 
 
