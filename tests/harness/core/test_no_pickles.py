@@ -15,8 +15,12 @@ LOADERS = set(
     pickle.Unpickler pickle.load pickle.loads shelve.open torch.load yaml.full_load yaml.load yaml.unsafe_load
     """.split()
 )
-# Work and results between processes of one cluster, which run each other's code anyway; never a file.
-ALLOWED = {"harness/executors/ray.py": {"pickle.loads"}}
+ALLOWED = {
+    # A subclass of SafeLoader, which takes fewer types than that.
+    "harness/delivery/written.py": {"yaml.load"},
+    # Work and results between processes of one cluster, which run each other's code anyway; never a file.
+    "harness/executors/ray.py": {"pickle.loads"},
+}
 
 
 def calls(file: Path) -> Iterator[tuple[str, bool]]:
