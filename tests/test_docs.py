@@ -53,7 +53,7 @@ ELSEWHERE = {
     # an image in a registry, and hosts
     r"make (image|push .*) BENTO=.*": "test_image.py::test_locked_down_it_answers_and_is_healthy",
     r"make release": "harness/delivery/test_release_verb.py::test_the_digest_is_that_of_the_registry",
-    r"git commit .* -- deploy/release.yaml|make deploy": (
+    r"git add deploy/release.yaml|git commit --message .Release 7.|make deploy": (
         "harness/delivery/test_verbs.py::test_a_release_is_deployed_and_the_next_one_undone"
     ),
     r"python -m my_experiment compare .*": (
