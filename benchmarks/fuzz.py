@@ -318,7 +318,7 @@ def mutated(seeds: Sequence[bytes], cases: int, seed: int = 1) -> Iterator[bytes
 
 
 def guided(judge: Judge, seeds: Sequence[bytes], cases: int, scratch: Path, result: Path) -> None:
-    """Runs cases that atheris makes; it ends the process, so the result is told before."""
+    """Runs cases that atheris makes; the result is written first, because atheris ends the process."""
     import atheris
 
     corpus = scratch / "corpus"

@@ -205,7 +205,7 @@ class Drawing:
         """
         self.host, self.acts = stage.host, acts
         self.start, self.end = acts[0].begun - stage.after, time.time()
-        # Answers are counted together in so many seconds; what is left at the end is not drawn.
+        # Answers are counted in bins of this many seconds; an incomplete last bin is not drawn.
         width = 1.0 if self.end - self.start > 60 else 0.5
         self.edges = np.arange(0, self.end - self.start, width)
         self.width = width

@@ -32,7 +32,7 @@ Process = subprocess.Popen[bytes]
 
 
 def loopback() -> str:
-    """An address of the loopback interface that nobody else is likely to use: the ports of a host are fixed."""
+    """A random address of the loopback interface: a host's ports are fixed, so each host needs its own address."""
     parts = random.SystemRandom()
     return f"127.{parts.randint(1, 254)}.{parts.randint(0, 255)}.{parts.randint(1, 254)}"
 

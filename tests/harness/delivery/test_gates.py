@@ -54,7 +54,7 @@ def target(
     """What is scraped of a target.
 
     Args:
-        track: Its label, by which its release is told.
+        track: Its label `track`, which tells the candidate from the stable release.
         asked: Requests that it answered.
         bad: How many of these with 500.
         slow: How many of these late.
@@ -104,7 +104,7 @@ def _written(values: Counter) -> Iterator[str]:
 def evaluate(
     program: Path, folder: Path, cases: Mapping[str, Iterable[Series]], times: Iterable[int], interval: int = SCRAPE
 ) -> dict[tuple[str, int], Told]:
-    """What the gates of the configuration say in each case, a job of its own, at some seconds."""
+    """The verdicts of the configured gates at some seconds of each case; each case is a job in Prometheus."""
     rules = write.content(delivery(), monitoring())["spec"]
     (folder / "rules.yml").write_text(yaml.safe_dump(rules))
     series = [

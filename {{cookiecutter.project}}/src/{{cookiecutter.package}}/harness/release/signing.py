@@ -90,9 +90,7 @@ def verify(version: "ModelVersion", folder: Path) -> None:
         signature = mlflow.artifacts.download_artifacts(
             run_id=version.run_id, artifact_path=SIGNATURE, dst_path=temporary
         )
-        told = programs.complete(*TOOL, "verify", "key", "--public_key", public, "--signature", signature, folder)
-    if told.returncode:
-        raise UserError(f"{label}: its signature does not hold for {public}: {one_line(programs.reason(told), 150)}")
+        _require_signature(label, public, "--signature", signature, folder)
 
 
 def sign_bento(private: Path, folder: Path) -> None:
@@ -125,9 +123,7 @@ def verify_bento(tag: str, folder: Path) -> None:
         raise UserError(
             f"{tag} is not signed, and {VERIFYING} is set: build it where {SIGNING} is set, or `make sign BENTO={tag}`"
         )
-    told = programs.complete(*TOOL, "verify", "key", "--public_key", public, *_all_but_signature(folder))
-    if told.returncode:
-        raise UserError(f"{tag}: its signature does not hold for {public}: {one_line(programs.reason(told), 150)}")
+    _require_signature(tag, public, *_all_but_signature(folder))
 
 
 def sealed(private: Path, statement: str) -> str:
@@ -160,6 +156,13 @@ def opened(key: Path, envelope: str) -> str:
     if told.returncode:
         raise UserError(f"its signature does not hold for {key}: {programs.reason(told).removeprefix('error: ')}")
     return told.stdout
+
+
+def _require_signature(label: str, public: Path, *signed: str | Path) -> None:
+    """Raises if a signature does not hold; `signed` are the arguments that name it and the folder."""
+    told = programs.complete(*TOOL, "verify", "key", "--public_key", public, *signed)
+    if told.returncode:
+        raise UserError(f"{label}: its signature does not hold for {public}: {one_line(programs.reason(told), 150)}")
 
 
 def _all_but_signature(folder: Path) -> list[str | Path]:
