@@ -380,10 +380,12 @@ PRODUCTION = set(
     src/<package>/harness/monitoring/write.py
     src/<package>/harness/protection/__init__.py
     src/<package>/harness/protection/clients.py
+    src/<package>/harness/protection/document.py
     src/<package>/harness/protection/guard.py
     src/<package>/harness/protection/keys.py
     src/<package>/harness/protection/rates.py
     src/<package>/harness/protection/settings.py
+    src/<package>/harness/protection/windows.py
     src/<package>/tests/test_monitoring.py
     """.split()
 )

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import random
 import shutil
 import subprocess
 import time
@@ -14,7 +15,7 @@ import pytest
 from asking import asking, new_client, run, serving, write
 from debian import apt_install
 from my_experiment.harness.core.errors import UserError
-from my_experiment.harness.protection import guard, rates, settings
+from my_experiment.harness.protection import guard, rates, settings, windows
 from processes import running
 
 
@@ -97,6 +98,44 @@ def test_answers_of_a_day_are_counted_by_rows(file: Path) -> None:
     run(main)
 
 
+def test_who_waits_as_long_as_told_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock of the test's own: a limit of a day takes days."""
+    clock, chance = 1e6, random.Random(0)
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    for limit in (rates.rate("10/second"), rates.rate("1/minute"), rates.answers(1000)):
+        counted, length, refused = windows.Windows(), limit.get_expiry(), 0
+        allowed: list[tuple[float, int]] = []
+        for _ in range(2000):
+            clock += chance.expovariate(20 / length)
+            cost = chance.randint(0, limit.amount // 3) or 1
+            wait = counted.spend(limit, "client", cost)
+            if wait:
+                refused += 1
+                assert wait <= 2 * length
+                before, clock = clock, clock + wait - 1
+                if wait > 1:  # told exactly, up to a second
+                    assert counted.spend(limit, "client", cost)
+                clock = before + wait
+                assert counted.spend(limit, "client", cost) == 0
+            allowed.append((clock, cost))
+            assert counted.spend(limit, "another", 0) == 0
+        assert refused > 50
+        first, last = allowed[0][0], allowed[-1][0]
+        assert sum(each for _, each in allowed) <= limit.amount * ((last - first) / length + 2)
+
+
+def test_clients_of_the_past_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, limit = 1e6, rates.rate("10/second")
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    counted = windows.Windows()
+    for number in range(100_000):
+        clock += 0.001  # so that about 2,000 of them count
+        assert counted.spend(limit, f"client {number}", 10) == 0
+    assert len(counted._counts) <= 8000
+    assert counted.spend(limit, f"client {number}", 1)
+    assert counted.spend(limit, "much", 11) == 1  # never all at once
+
+
 def test_one_limit_for_all_processes_in_redis(
     file: Path, redis: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -136,6 +175,11 @@ def test_a_process_takes_a_share_of_a_rate_from_redis(redis: "subprocess.Popen[b
         for number in range(800):
             allowed[number % 2] += await processes[number % 2].spend(limit, "client") == 0
         assert 490 <= sum(allowed) <= 501 and min(allowed) >= 240  # not exactly, should an hour end here
+        # Nothing of a share is lost if rows do not divide it, or if two requests take shares at once.
+        spent, many = rates.Rates(address), rates.answers(10_000)
+        asked = [await asyncio.gather(*(spent.spend(many, "client", 70) for _ in range(2))) for _ in range(100)]
+        assert 140 <= sum(seconds == 0 for each in asked for seconds in each) <= 142
+        assert await spent.spend(many, "client", 0) == 0 or await spent.spend(many, "client", 1)
 
     run(main)
 

@@ -15,16 +15,17 @@ from ..serving.metrics import CLIENTS, counter
 from ..serving.protocol import PEER
 from ..serving.refusal import Refusal
 from ..serving.watch import watch
-from . import clients, rates, settings
+from . import clients, document, rates, settings
 from .clients import ANYBODY, Client, Role
+from .document import OPEN
 
 if TYPE_CHECKING:
+    from bentoml._internal.service.openapi.specification import OpenAPISpecification
     from prometheus_client import Counter
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from .settings import Settings
 
-OPEN = {"/livez", "/readyz", "/healthz"}  # paths for all: who restarts a service has no key
 ROLES: dict[str, Role] = {"/explain": "explain", "/feedback": "feedback", "/metrics": "metrics"}  # others: predict
 ANSWERED: tuple[Role, ...] = ("predict", "explain")  # roles with answers, which `answers` limits
 USER = CONTRIBUTOR.encode()
@@ -229,6 +230,18 @@ def guarded(app: ASGIApp, refused: Callable[[str], Counter], version: str) -> AS
     """
     found = settings.read()
     return Guard(app, found, refused, version) if found else app
+
+
+def documented(spec: OpenAPISpecification) -> OpenAPISpecification:
+    """An OpenAPI document that says where a key is needed; the document itself if anybody may ask.
+
+    Args:
+        spec: The document.
+
+    Raises:
+        UserError: If the settings are wrong.
+    """
+    return document.documented(spec) if settings.read() else spec
 
 
 def check() -> str | None:

@@ -79,7 +79,7 @@ class _Service(bentoml.Service[Any]):
     def openapi_spec(self) -> Any:
         """The complete OpenAPI document."""
         spec = bentoml.Service.openapi_spec.fget(self)
-        return complete(spec, read_model_info(), self.inner.limits, str(self.inner.__doc__))
+        return protected.documented(complete(spec, read_model_info(), self.inner.limits, str(self.inner.__doc__)))
 
 
 def _idle(middleware: Middleware) -> bool:

@@ -69,10 +69,10 @@ def complete(spec: Any, info: ModelInfo, limits: Limits, description: str) -> An
         described["/feedback"] = {JSON: _feedback(info, limits.instances)}, {JSON: answer}
     for path, (body, answer) in described.items():
         operation = spec.paths[path].post
-        operation["requestBody"] = {"required": True, "content": _content(body)}
+        operation["requestBody"] = {"required": True, "content": content(body)}
         operation["responses"] = _responses(body, answer, limits)
         if tells_labels_only() and answer is predictions:
-            operation["responses"]["406"] = {"description": brief.NO_ARRAY, "content": _content(ERROR)}
+            operation["responses"]["406"] = {"description": brief.NO_ARRAY, "content": content(ERROR)}
     return attrs.evolve(spec, info=attrs.evolve(spec.info, version=info.version, description=description))
 
 
@@ -126,14 +126,19 @@ def _responses(body: dict[str, Any], answer: dict[str, Any], limits: Limits) -> 
         "503": ("Too many requests are waiting: try again after the seconds in Retry-After", ERROR),
     }
     responses: dict[str, Any] = {
-        status: {"description": text, "content": _content(schemas)} for status, (text, schemas) in described.items()
+        status: {"description": text, "content": content(schemas)} for status, (text, schemas) in described.items()
     }
     if NPY in answer:
         responses["200"]["headers"] = _HEADERS
     return responses
 
 
-def _content(schemas: dict[str, Any]) -> dict[str, Any]:
+def content(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Content of a body or a response.
+
+    Args:
+        schemas: Media type -> schema.
+    """
     return {media_type: {"schema": schema} for media_type, schema in schemas.items()}
 
 

@@ -14,6 +14,7 @@ from bentoml.exceptions import BentoMLException
 from ..core.errors import UserError
 
 if TYPE_CHECKING:
+    from bentoml._internal.service.openapi.specification import OpenAPISpecification
     from prometheus_client import Counter
     from starlette.types import ASGIApp
 
@@ -32,6 +33,16 @@ class Protection(Protocol):
             app: The application.
             refused: The counter of the requests that are refused for a reason.
             version: The model's version.
+
+        Raises:
+            UserError: If the settings are wrong.
+        """
+
+    def documented(self, spec: OpenAPISpecification) -> OpenAPISpecification:
+        """An OpenAPI document that says where a key is needed; the document itself if anybody may ask.
+
+        Args:
+            spec: The document.
 
         Raises:
             UserError: If the settings are wrong.
@@ -68,6 +79,16 @@ def guarded(app: ASGIApp, refused: Callable[[str], Counter], version: str) -> AS
     """
     room = protection()
     return room.guarded(app, refused, version) if room else app
+
+
+def documented(spec: OpenAPISpecification) -> OpenAPISpecification:
+    """An OpenAPI document that says where a key is needed, if there is a guard.
+
+    Args:
+        spec: The document.
+    """
+    room = protection()
+    return room.documented(spec) if room else spec
 
 
 def check() -> None:
