@@ -137,3 +137,27 @@ def test_a_client_that_reads_no_answer_is_answered_no_more() -> None:
 
     # What the buffers of both sides hold, of answers of 9 kB.
     assert talk(speak) < 1500
+
+
+def test_malformed_requests_do_not_fill_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    auto = uvicorn.protocols.http.auto
+    monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # to be put back
+    protocol.install()
+
+    async def main() -> None:
+        async with serving(Answers()) as (port, _):
+            for number in range(50):
+                if number == 49:
+                    monkeypatch.setattr(protocol._SELDOM, "_again", {})  # as if a minute had passed
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GARBAGE\r\n\r\n")
+                assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+                writer.close()
+
+    asyncio.run(main())
+    told = [record.getMessage() for record in caplog.records if "Invalid HTTP request" in record.getMessage()]
+    first, last = told
+    assert first == "Invalid HTTP request received."
+    assert last == f"{first} And 48 more since the last line of this text."

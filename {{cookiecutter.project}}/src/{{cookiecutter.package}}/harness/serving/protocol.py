@@ -7,6 +7,9 @@ that arrive before earlier ones are answered.
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
+from collections import Counter
 from typing import Any
 
 import uvicorn.protocols.http.auto
@@ -17,6 +20,7 @@ HEAD_SECONDS = 10.0  # from the first byte of a connection or of a request to th
 HEADERS = 100
 REFUSAL = f"The head of a request has at most {HEAD_BYTES} bytes, {HEADERS} headers and {HEAD_SECONDS:.0f} seconds."
 PEER = "peer"  # in the state of a request: the address that has connected, whatever X-Forwarded-For says
+SELDOM = 60.0  # seconds from one warning of uvicorn to the next one of the same text
 WAITING = 64  # requests of a connection that wait for the answer to an earlier one
 
 
@@ -121,9 +125,34 @@ class LimitedProtocol(HttpToolsProtocol):
             self.send_400_response(REFUSAL)
 
 
+class _Seldom(logging.Filter):
+    """Lets a warning pass once in a while: each malformed request causes one, and would fill the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._again: dict[str, float] = {}  # text -> when it passes again
+        self._omitted: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text, now = record.getMessage(), time.monotonic()
+        if record.levelno != logging.WARNING:
+            return True
+        if now < self._again.get(text, 0.0):
+            self._omitted[text] += 1
+            return False
+        self._again[text] = now + SELDOM
+        if omitted := self._omitted.pop(text, 0):
+            record.msg, record.args = f"{text} And {omitted} more since the last line of this text.", ()
+        return True
+
+
+_SELDOM = _Seldom()
+
+
 def install() -> None:
     """Makes uvicorn use the protocol, in this process.
 
     `bentoml serve` has no option for it.
     """
     uvicorn.protocols.http.auto.AutoHTTPProtocol = LimitedProtocol
+    logging.getLogger("uvicorn.error").addFilter(_SELDOM)
