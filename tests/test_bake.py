@@ -96,6 +96,7 @@ FILES = set(
     src/<package>/harness/core/config.py
     src/<package>/harness/core/errors.py
     src/<package>/harness/core/files.py
+    src/<package>/harness/core/imports.py
     src/<package>/harness/core/paths.py
     src/<package>/harness/core/programs.py
     src/<package>/harness/core/stages.py

@@ -86,6 +86,7 @@ RERUNS = {
     "harness/contracts.py": {"prepare", "train", "explain", "robustness", "evaluate"},
     "harness/core/text.py": {"explain", "robustness", "evaluate"},
     "harness/core/commands.py": set(),
+    "harness/core/imports.py": {"train", "explain", "robustness"},
     "harness/core/programs.py": {"config"},
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.imports import permanent
 from ..exported.inference import Predict
 from .contracts import Answers, Examples, Game
 from .plan import EXACT, orders, samples
@@ -82,7 +83,8 @@ def library() -> Any:
     Other libraries in this process keep the compiler: ART cannot be imported without it.
     """
     compile_with_numba(False)
-    import shap
+    with permanent():
+        import shap
 
     compile_with_numba(True)
     return shap

@@ -14,6 +14,7 @@ from urllib.request import url2pathname
 from filelock import FileLock
 
 from ..core.errors import UserError, one_line
+from ..core.imports import permanent
 from ..core.paths import NAME, project_root
 
 if TYPE_CHECKING:
@@ -64,10 +65,11 @@ def client() -> "MlflowClient":
         logging.getLogger(logger).setLevel(logging.WARNING)
     # MLflow warns that an environment of uv has no pip, which does not matter: `log` lists the requirements itself.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
-    import mlflow
+    with permanent():
+        import mlflow
 
     mlflow.set_tracking_uri(uri())
-    with one_at_a_time():
+    with one_at_a_time(), permanent():  # the first search imports SQLAlchemy
         if (file := database()) and not file.exists():
             _create(file)
         store = mlflow.MlflowClient()

@@ -1,4 +1,4 @@
-"""Keras and TensorFlow, imported without their start-up messages, in two thirds of the time.
+"""Keras and TensorFlow, imported without their start-up messages, in half of the time.
 
 Modules import them from here, because the first import decides what is printed and loaded.
 """
@@ -8,6 +8,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+
+from ..core.imports import permanent
 
 __all__ = ["keras", "tf"]
 
@@ -53,7 +55,7 @@ def hidden(*names: str) -> Iterator[None]:
 # Keras imports them, if installed, for its galleries of pictures and its scikit-learn wrappers alone: a third of the
 # CPU time of this import (8.9 s to 5.5 s).
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # otherwise, one process takes all memory of all GPUs
-with quiet_import(), hidden("matplotlib", "sklearn"):
+with quiet_import(), hidden("matplotlib", "sklearn"), permanent():
     import keras
     import tensorflow as tf
 
