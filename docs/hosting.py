@@ -113,7 +113,8 @@ class Host:
         program = (delivery / "rollout.py").read_text()
         assert "\nEXPIRY = 15 " in program
         (self.root / "rollout.py").write_text(program.replace("\nEXPIRY = 15 ", f"\nEXPIRY = {EXPIRY} "))
-        shutil.copy(delivery / "host.py", self.root)
+        for name in ("host.py", "layout.py", "peers.py"):
+            shutil.copy(delivery / name, self.root)
         scrape = {
             "job_name": "model",
             "file_sd_configs": [{"files": ["var/lib/model/targets.json"], "refresh_interval": "1s"}],

@@ -154,6 +154,8 @@ HOSTS = [
     f"{HARNESS}/delivery/fleet.py",
     f"{HARNESS}/delivery/host.py",
     f"{HARNESS}/delivery/hosts.py",
+    f"{HARNESS}/delivery/layout.py",
+    f"{HARNESS}/delivery/peers.py",
     f"{HARNESS}/delivery/rollout.py",
     f"{HARNESS}/delivery/shadow.py",
 ]

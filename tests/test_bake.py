@@ -436,6 +436,8 @@ HOSTS = set(
     src/<package>/harness/delivery/fleet.py
     src/<package>/harness/delivery/host.py
     src/<package>/harness/delivery/hosts.py
+    src/<package>/harness/delivery/layout.py
+    src/<package>/harness/delivery/peers.py
     src/<package>/harness/delivery/rollout.py
     src/<package>/harness/delivery/shadow.py
     """.split()

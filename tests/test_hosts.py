@@ -35,12 +35,13 @@ SAME = """
     /etc/haproxy/haproxy.cfg /etc/model/release.json /etc/model/secrets/metrics.key /etc/model/service.env
     /etc/nftables.conf /etc/prometheus/alertmanager.yml /etc/prometheus/model/gates.yml
     /etc/prometheus/model/rules.yml /etc/prometheus/prometheus.yml /etc/systemd/journald.conf.d/model.conf
-    /etc/systemd/system/model-rollout@.service /usr/local/lib/model/host.py /usr/local/lib/model/rollout.py
+    /etc/systemd/system/model-rollout@.service /usr/local/lib/model/host.py /usr/local/lib/model/layout.py
+    /usr/local/lib/model/peers.py /usr/local/lib/model/rollout.py
     """.split()
 SAME_ON_SERVERS = """
     /etc/model/release.json /etc/model/secrets/keys.yaml /etc/model/service.env /etc/nftables.conf
     /etc/systemd/journald.conf.d/model.conf /etc/systemd/system/model@.service /usr/local/lib/model/container
-    /usr/local/lib/model/host.py
+    /usr/local/lib/model/host.py /usr/local/lib/model/layout.py
     """.split()
 
 

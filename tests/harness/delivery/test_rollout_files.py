@@ -152,6 +152,26 @@ BROKEN = [
 
 
 @pytest.mark.usefixtures("haproxy")
+def test_a_broken_line_is_named(root: Path) -> None:
+    """What a crash has left unfinished is no line; the next event takes its place."""
+    for line in ("stable red", "share", "share 5 %", "until 1.5", "candidate", "unknown x", ""):
+        put(root, "var/lib/model/slots.map", f"stable blue\n{line}\n")
+        for words in (["run", RELEASE], ["run", RELEASE, "--check"], ["status"], ["status", "--json"]):
+            assert f"{root}/var/lib/model/slots.map, line 2, is wrong: `stable blue`" in refused(root, *words), line
+    mapped(root)
+    for line in ("", "{", "time"):
+        put(root, "var/lib/model/history.jsonl", f'{{"event": "x"}}\n{line}\n{{"event": "y"}}\n')
+        assert f"{root}/var/lib/model/history.jsonl, line 2, is wrong: " in refused(root, "status", "--json"), line
+    put(root, "var/lib/model/history.jsonl", '{"event": "x"}\n{"event": "unfini')
+    code, output, _ = told(root, "status", "--json")
+    assert code == 0 and json.loads(output)["history"] == [{"event": "x"}]
+    put(root, "var/lib/model/rollout.json", {"refused": RELEASE})
+    assert told(root, "again")[0] == 0
+    lines = (root / "var/lib/model/history.jsonl").read_text().splitlines()
+    assert len(lines) == 2 and "may be tried again" in json.loads(lines[1])["event"]
+
+
+@pytest.mark.usefixtures("haproxy")
 def test_a_broken_file_is_named_and_nothing_is_saved(root: Path) -> None:
     for name, content in BROKEN:
         kept = (root / name).read_text()
@@ -161,7 +181,7 @@ def test_a_broken_file_is_named_and_nothing_is_saved(root: Path) -> None:
     for name in ("etc/model/release.json", "etc/model/hosts.json"):
         kept = (root / name).read_text()
         (root / name).unlink()
-        assert f"{root / name} is missing or wrong: " in refused(root, "run", RELEASE)
+        assert f"{root / name} does not exist: deploy first" in refused(root, "run", RELEASE)
         put(root, name, kept)
 
 
@@ -244,4 +264,4 @@ def test_a_host_names_its_broken_files(root: Path) -> None:
         assert "is no container" in refused(root, "ready", "--", name)
     assert "blue.env does not say which release runs there" in refused(root, "ready", "blue-1")
     put(root, "etc/model/blue.env", "ADDRESS")
-    assert "blue.env is wrong: each line has to be NAME=value" in refused(root, "ready", "blue-1")
+    assert "blue.env, line 1, is wrong: it has to be NAME=value" in refused(root, "ready", "blue-1")

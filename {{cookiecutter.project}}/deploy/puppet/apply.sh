@@ -41,7 +41,7 @@ apply() { # NAME ROLES USER@HOST root|sudo OPTIONS...
   local name=$1 roles=$2 secrets=(); shift 2
   for role in ${roles//,/ }; do [[ ! -d deploy/secrets/$role ]] || secrets+=("deploy/secrets/$role"); done
   tar --create --exclude=deploy/secrets --transform='s|^src/[^/]*/harness/||' deploy monitoring/{rules,alertmanager}.yml \
-    src/*/harness/delivery/{host,rollout}.py >"$work/$name.tar"
+    src/*/harness/delivery/{layout,host,peers,rollout}.py >"$work/$name.tar"
   [[ -z ${secrets[*]-} ]] || tar --append --file="$work/$name.tar" "${secrets[@]}"
   on "$@" -- "set -e; command -v puppet >/dev/null || { apt-get update --quiet
       DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends puppet-agent; } >/dev/null

@@ -72,9 +72,11 @@ file { '/etc/nftables.conf':
 file { '/etc/systemd/journald.conf.d/model.conf':
   source => "${deploy}/hosts/journald.conf",
 }
-file { '/usr/local/lib/model/host.py':
-  source => "${delivery}/host.py",
-  mode   => '0755',
+['layout', 'host'].each |String $name| {
+  file { "/usr/local/lib/model/${name}.py":
+    source => "${delivery}/${name}.py",
+    mode   => '0755',
+  }
 }
 service { 'nftables':
   restart   => 'nft --file /etc/nftables.conf',
@@ -133,9 +135,11 @@ if $balancer {
     source => "${monitoring}/alertmanager.yml",
     notify => Service['prometheus-alertmanager'],
   }
-  file { '/usr/local/lib/model/rollout.py':
-    source => "${delivery}/rollout.py",
-    mode   => '0755',
+  ['peers', 'rollout'].each |String $name| {
+    file { "/usr/local/lib/model/${name}.py":
+      source => "${delivery}/${name}.py",
+      mode   => '0755',
+    }
   }
 }
 if $server {

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What a host does with a release: the balancer is configured, a server runs it in the slot that is idle.
 
-This file is copied to all hosts, and imports the standard library alone (Python 3.9). Each command prints a line for
-each thing that it has changed, and nothing if there was nothing to do; with --check it changes nothing, and exits with
-1 if there is something. ROLLOUT_ROOT is put before /etc and /var/lib.
+This file is copied to all hosts, beside layout.py; both import the standard library alone (Python 3.9). Each command
+prints a line for each thing that it has changed, and nothing if there was nothing to do; with --check it changes
+nothing, and exits with 1 if there is something.
 """
 
 from __future__ import annotations
@@ -19,70 +19,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-ROOT = os.environ.get("ROLLOUT_ROOT", "")
-ETC, STATE, HAPROXY = Path(f"{ROOT}/etc/model"), Path(f"{ROOT}/var/lib/model"), Path(f"{ROOT}/etc/haproxy")
-PORTS, OTHER = {"blue": 3100, "green": 3200}, {"blue": "green", "green": "blue"}
+if TYPE_CHECKING:
+    from . import layout
+    from .layout import ETC, OTHER, PORTS, STATE, Refused
+else:  # on a host there is no package
+    import layout
+    from layout import ETC, OTHER, PORTS, STATE, Refused
+
+HAPROXY = Path(f"{layout.ROOT}/etc/haproxy")
 START = 80.0  # seconds that a container has to get ready
-MAP = "stable blue\nshare 0\nuntil 0\ncandidate -\nrefused -\n"
-
-
-class Refused(Exception):
-    """A reason, in one line, for which a command does not do what it was asked for."""
-
-
-def load(path: Path, expected: str, taken: Callable[[str], Any]) -> Any:
-    """What is taken from the text of a file, which a person may have changed.
-
-    Raises:
-        Refused: If it is not there, or not as expected.
-    """
-    try:
-        return taken(path.read_text())
-    except FileNotFoundError:
-        raise Refused(f"{path} does not exist: deploy first") from None
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise Refused(f"{path} is wrong: {expected}") from None
-
-
-def described() -> dict[str, Any]:
-    """The release that these hosts are to serve."""
-
-    def taken(text: str) -> dict[str, Any]:
-        spec: dict[str, Any] = json.loads(text)["spec"]
-        words = [spec["release"], spec["image"], spec["memory"], spec["model"]["sha256"]]
-        if not all(isinstance(word, str) for word in words) or not range(spec["replicas"]):
-            raise ValueError
-        return spec
-
-    expected = "spec has to have release, image, memory, model.sha256 and replicas (1 or more)"
-    spec: dict[str, Any] = load(ETC / "release.json", expected, taken)
-    return spec
-
-
-def addresses(group: str) -> dict[str, str]:
-    """Names and addresses of the hosts of a group."""
-
-    def taken(text: str) -> dict[str, str]:
-        hosts = json.loads(text)["all"]["children"][group]["hosts"]
-        if not hosts or not all(host["address"] and isinstance(host["address"], str) for host in hosts.values()):
-            raise ValueError
-        return {name: host["address"] for name, host in hosts.items()}
-
-    expected = f"all.children.{group}.hosts has to name hosts, each with an address"
-    found: dict[str, str] = load(ETC / "hosts.json", expected, taken)
-    return found
-
-
-def put(path: Path, text: str) -> None:
-    """Puts a file in place at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text)
-    new.replace(path)
 
 
 def run(*command: str) -> str:
@@ -100,11 +48,10 @@ def run(*command: str) -> str:
 
 def servers() -> str:
     """HAProxy's backends: a slot, and the slot as a canary, whose requests the other one takes if it is gone."""
-    replicas = described()["replicas"] if (ETC / "release.json").exists() else 1
-    names = [(f"{name}-{n}", host, n) for name, host in addresses("servers").items() for n in range(1, replicas + 1)]
+    replicas = layout.described()["replicas"] if (ETC / "release.json").exists() else 1
     lines = ["# Written by `host.py configure`."]
     for slot, other in OTHER.items():
-        own, others = ([(name, f"{host}:{PORTS[at] + n}") for name, host, n in names] for at in (slot, other))
+        own, others = (layout.containers(each, replicas).items() for each in (slot, other))
         lines += ["", f"backend {slot} from slot"]
         lines += [f"    server {name} {address}" for name, address in own]
         # If checks find nobody, anybody is tried: they may be too slow for a check, and still answer.
@@ -124,11 +71,11 @@ def configure(check: bool) -> int:
         HAPROXY / "certificate.cfg": f"# Written by `host.py configure`.\nglobal\n    {tls}\n",
         HAPROXY / "servers.cfg": servers(),
     }
-    first = {STATE / "slots.map": MAP, STATE / "targets.json": "[]\n"}
+    first = {layout.MAP: layout.mapped(), STATE / "targets.json": "[]\n"}
     wanted.update({path: text for path, text in first.items() if not path.exists()})
     changed = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     for path in changed if not check else []:
-        put(path, wanted[path])
+        layout.put(path, wanted[path])
         print(path)
     return int(check and bool(changed))
 
@@ -138,15 +85,13 @@ def environment(slot: str) -> dict[str, str]:
     path = ETC / f"{slot}.env"
     if not path.exists():
         return {}
-    found: dict[str, str] = load(
-        path, "each line has to be NAME=value", lambda text: dict(line.split("=", 1) for line in text.splitlines())
-    )
-    return found
+    found = layout.lines(path, "it has to be NAME=value", lambda line: line.split("=", 1) if "=" in line else None)
+    return dict(found)
 
 
 def own_address() -> str:
     """The address of this server among those of hosts.json."""
-    for address in addresses("servers").values():
+    for address in layout.addresses("servers").values():
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe,
@@ -162,7 +107,7 @@ def idle(release: str) -> str:
     Raises:
         Refused: If the release was rolled back, or another one is on its way.
     """
-    balancer = next(iter(addresses("balancer").values()))
+    balancer = next(iter(layout.addresses("balancer").values()))
     url = f"http://{balancer}:8404/slots"
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
@@ -184,7 +129,7 @@ def units(slot: str) -> dict[str, bool]:
 
 def prepare(check: bool) -> int:
     """Runs the release on this server: in the slot that has it, or in the one that is idle."""
-    spec = described()
+    spec = layout.described()
     release = spec["release"]
     having = [slot for slot in PORTS if environment(slot).get("SERVICE_RELEASE") == release]
     slot = having[0] if having else idle(release)
@@ -201,7 +146,7 @@ def prepare(check: bool) -> int:
     if not having:
         values = {"IMAGE": spec["image"], "MEMORY": spec["memory"], "ADDRESS": own_address()}
         values.update(SERVICE_RELEASE=release, SERVICE_MODEL_SHA256=spec["model"]["sha256"])
-        put(ETC / f"{slot}.env", "".join(f"{name}={value}\n" for name, value in values.items()))
+        layout.put(ETC / f"{slot}.env", "".join(f"{name}={value}\n" for name, value in values.items()))
         print(ETC / f"{slot}.env")
     begun = int(time.time())
     try:
