@@ -136,7 +136,9 @@ PRODUCTION = [
 
 # Delivery: what a release and its rollout are, wherever they go.
 DELIVERY = [
+    ".github/workflows/deploy.yml",
     "conf/delivery.yaml",
+    "docs/chain.md",
     "docs/delivery.md",
     "deploy",
     "docs/judging.md",

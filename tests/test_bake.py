@@ -194,6 +194,7 @@ FILES = set(
     src/<package>/harness/tracking/log.py
     src/<package>/harness/tracking/machine.py
     src/<package>/harness/tracking/outcome.py
+    src/<package>/harness/tracking/proposal.py
     src/<package>/harness/tracking/runs.py
     src/<package>/harness/tracking/store.py
     src/<package>/harness/tracking/verdict.py
@@ -396,6 +397,7 @@ DELIVERY = set(
     conf/delivery.yaml
     deploy/gates.yaml
     deploy/service.env
+    docs/chain.md
     docs/delivery.md
     docs/judging.md
     make/delivery.mk
@@ -736,7 +738,7 @@ def expected_files(
         # The image has packages more.
         names = names - {f"requirements/serve-{kind}.lock"} | {f"requirements/serve-production-{kind}.lock"}
     if deploy != "none":
-        names |= DELIVERY | TARGETS[deploy]
+        names |= DELIVERY | TARGETS[deploy] | ({".github/workflows/deploy.yml"} if ci == "github" else set())
     return {name.replace("<package>", package) for name in names}
 
 

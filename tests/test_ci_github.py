@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -70,6 +71,18 @@ news:
 retrain:
 \t@sh -e retrained.sh
 """
+DELIVERY = """
+.PHONY: deploy
+
+champion:
+\t@mkdir -p build && echo model:7-0123456789ab > build/bento
+\t@echo $@ >> $$ARTIFACTS/made
+
+release:
+\t@echo $@ $(ARGS) >> $$ARTIFACTS/made
+\t@echo '# Release model/7' > build/report.md
+\t@echo release/7 > build/branch
+"""
 RETRAINED = """
 echo retrain >> $ARTIFACTS/made
 mkdir -p build/plots
@@ -100,7 +113,13 @@ class Runner:
         return (self.artifacts / "made").read_text().splitlines()
 
     def __call__(
-        self, event: str, *jobs: str, workflow: str = "ci", env: Mapping[str, str] | None = None, **payload: object
+        self,
+        event: str,
+        *jobs: str,
+        workflow: str = "ci",
+        env: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        **payload: object,
     ) -> Result:
         """Runs jobs, with those that they need; all that the event starts where none is named."""
         shutil.rmtree(self.artifacts, ignore_errors=True)
@@ -114,6 +133,7 @@ class Runner:
             *("--actor", "someone"),
             *("--platform", "ubuntu-latest=-self-hosted", "--use-gitignore=false", "--no-cache-server"),
             *("--action-cache-path", self.folder / "cache", "--secret", "GITHUB_TOKEN=none"),
+            *(x for name, value in (secrets or {}).items() for x in ("--secret", f"{name}={value}")),
             *(x for job in jobs for x in ("--job", job)),
             *(x for name, value in given.items() for x in ("--env", f"{name}={value}")),
             *(x for name in passed for x in ("--env", name)),
@@ -167,13 +187,17 @@ def runner(quick_project: BakedProject, copy: Copy, tmp_path: Path) -> Runner:
     return Runner(project, tmp_path)
 
 
-@pytest.mark.parametrize("scope", ["experiment", "service"])
-def test_the_workflows_have_no_findings(bake: Callable[..., BakedProject], scope: str) -> None:
-    project = bake(scope=scope)
+@pytest.mark.parametrize(
+    ("scope", "deploy"),
+    [("experiment", "none"), ("service", "none"), ("production", "puppet"), ("production", "kubernetes")],
+)
+def test_the_workflows_have_no_findings(bake: Callable[..., BakedProject], scope: str, deploy: str) -> None:
+    project = bake(scope=scope, deploy=deploy)
     names = list(workflows(project))
     actions = [f".github/actions/{name}/action.yml" for name in ("credentials", "setup")]
     assert names[:3] == [*actions, ".github/workflows/ci.yml"]
-    assert names[3:] == ([".github/workflows/retrain.yml"] if scope == "service" else [])
+    more = {"experiment": [], "service": ["retrain"], "production": ["deploy", "retrain"]}[scope]
+    assert names[3:] == [f".github/workflows/{name}.yml" for name in more]
     project.run("actionlint")
     # Below medium: that `$/` is newer than `./`. act, and GitHub's own servers, do not know it yet.
     project.run("zizmor", "--offline", "--quiet", "--min-severity", "medium", ".github")
@@ -315,15 +339,50 @@ def test_jobs_wait_for_those_of_the_stages_before(default_project: BakedProject)
     def awaited(job: str) -> set[str]:
         return needs[job].union(*map(awaited, needs[job])) - {"changes"}
 
-    jobs = [job for stage, named in STEPS.items() if stage != "retrain" for job in named]
+    jobs = [job for stage, named in STEPS.items() if stage not in ("retrain", "deliver") for job in named]
     assert set(jobs) == needs.keys() - {"changes"}
     earlier: set[str] = set()
-    for named in list(STEPS.values())[:-1]:
+    for named in list(STEPS.values())[:3]:
         for job in named:
             # A report refuses nothing, and there is none where there is nothing to compare with.
             assert earlier - {"report"} <= awaited(job) <= earlier | named.keys(), job
         earlier |= named.keys()
     assert "bento" in awaited("image")
+
+
+def test_a_new_model_is_proposed_as_a_release_and_a_merged_one_deployed(
+    staged: Runner, bake: Callable[..., BakedProject]
+) -> None:
+    project, delivered = staged.project, bake(scope="production", deploy="ansible")
+    for name in ("ci", "deploy"):
+        shutil.copy(delivered.path / f".github/workflows/{name}.yml", project.path / ".github/workflows")
+    targets = "register promote audit scan deploy status"
+    (project.path / "Makefile").write_text(
+        TARGETS.replace("bento image push", f"bento image push {targets}") + DELIVERY
+    )
+    (project.path / "dvc.lock").write_text(project.read("dvc.lock") + "# new\n")
+    project.commit("A new model")
+    push: dict[str, Any] = {
+        "ref": "refs/heads/main",
+        "before": project.run("git", "rev-parse", "HEAD~1").stdout.strip(),
+    }
+    edit(project, ".github/workflows/ci.yml", "needs: [changes, pipeline, bento]", "needs: changes")  # others run these
+    done = staged("push", "propose", **push)
+    assert ended(done) == {"changes": True}, f"without a registry of models: {done.stdout}"
+    done = staged("push", "propose", secrets={"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}, **push)
+    assert ended(done) == {"changes": True, "propose": True}, done.stdout
+    made = [line.split()[0] for line in staged.made() if not line.startswith("docker")]
+    assert made == STEPS["deliver"]["propose"], made
+    assert "push ghcr.io/someone" in staged.made()
+    asked = (staged.artifacts / "gh").read_text()
+    assert asked == "pr create --base main --head release/7 --title Release model/7 --body-file build/body.md\n"
+
+    key = {"DEPLOY_SSH_KEY": "key", "DEPLOY_KNOWN_HOSTS": "host"}
+    for secrets, wanted in ((None, []), (key, STEPS["deliver"]["deploy"])):
+        done = staged("push", workflow="deploy", secrets=secrets, **push)
+        assert ended(done) == {"deploy": True}, done.stdout
+        assert (staged.made() if wanted else [*staged.artifacts.iterdir()]) == wanted
+    assert (staged.folder / ".ssh/id_ed25519").read_text() == "key\n"
 
 
 def test_an_image_is_made_of_a_tag_alone(default_project: BakedProject) -> None:

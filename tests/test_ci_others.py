@@ -33,9 +33,13 @@ STEPS = {
     "pipeline": {"pipeline": ["reproduced"], "report": ["report"]},
     "release": {"bento": ["bento"], "image": ["image", "push"]},
     "retrain": {"retrain": ["news", "retrain"]},
+    "deliver": {
+        "propose": ["register", "promote", "champion", "audit", "image", "scan", "push", "release"],
+        "deploy": ["deploy", "status"],
+    },
 }
-# The stages that each scope has.
-STAGES = {"experiment": ["check", "pipeline"], "service": [*STEPS], "production": [*STEPS]}
+# The stages that each scope has; production with an answer to `deploy`.
+STAGES = {"experiment": [*STEPS][:2], "service": [*STEPS][:4], "production": [*STEPS]}
 PROVIDERS = ("github", "gitlab", "jenkins", "travis")
 FILES = {"gitlab": ".gitlab-ci.yml", "jenkins": "Jenkinsfile", "travis": ".travis.yml"}
 SECRETS = {"s3": "AWS_SECRET_ACCESS_KEY", "gcs": "GOOGLE", "azure": "AZURE_STORAGE", "ssh": "SSH_PRIVATE_KEY"}
@@ -70,8 +74,9 @@ class Step(NamedTuple):
 def jenkins_steps(text: str) -> list[Step]:
     """Reads the `sh` steps of a Jenkinsfile's pipeline, in order; all of them, or it fails."""
     functions, _, text = text.partition("\npipeline {")
-    setup = re.findall(r"void setup\(\) \{\n(.*?)\n\}\n", functions, re.DOTALL)[0]
-    text = f"\npipeline {{{text.replace('setup()', setup)}"
+    text = f"\npipeline {{{text}"
+    for name, body in re.findall(r"void (\w+)\(\) \{\n(.*?)\n\}\n", functions, re.DOTALL):
+        text = text.replace(f"{name}()", body)
     string = r"'''(?:\\.|[^\\])*?'''|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
     token = re.compile(rf"//[^\n]*|{string}|\w+|[{{}}]", re.DOTALL)
     found: list[Step] = []
@@ -150,14 +155,15 @@ def steps_of(provider: str, project: BakedProject) -> dict[str, dict[str, list[s
 @pytest.fixture(scope="module")
 def of(bake: Callable[..., BakedProject]) -> Bake:
     """A project for a provider, not run: `of("gitlab")`."""
-    return cache(lambda provider, scope="service": bake(ci=provider, scope=scope))
+    deploy = {"production": "ansible"}
+    return cache(lambda provider, scope="service": bake(ci=provider, scope=scope, deploy=deploy.get(scope, "none")))
 
 
-def rendered(provider: str, remote: str, scope: str = "service") -> str:
-    """Gives a provider's file as a project with that DVC remote and that scope gets it."""
+def rendered(provider: str, remote: str, scope: str = "service", deploy: str = "none") -> str:
+    """Gives a provider's file as a project with these answers gets it."""
     environment = jinja2.Environment(keep_trailing_newline=True)
     text = (TEMPLATE / FILES[provider]).read_text(encoding="utf-8")
-    return environment.from_string(text).render(cookiecutter={"dvc_remote": remote, "scope": scope})
+    return environment.from_string(text).render(cookiecutter={"dvc_remote": remote, "scope": scope, "deploy": deploy})
 
 
 @pytest.mark.parametrize("scope", STAGES)
@@ -176,7 +182,8 @@ def test_every_provider_makes_the_same_targets_in_the_same_stages(of: Bake, prov
     declared = set(re.findall(r"^  make ([a-z]+) ", project.run("make", "help").stdout, re.MULTILINE))
     for stage, jobs in STEPS.items():
         for target in (target for made in jobs.values() for target in made):
-            assert (target in declared) == (stage in STAGES[scope]), target
+            # A person has the targets of a registry wherever there is a service.
+            assert (target in declared) == (stage in STAGES[scope]) or stage == "deliver" != STAGES[scope][-1], target
 
 
 def test_only_the_secrets_of_the_remote_are_asked_for() -> None:
@@ -219,8 +226,9 @@ def test_documentation_is_the_same_at_gitlab(of: Bake, tmp_path: Path) -> None:
 
 def test_gitlab_and_travis_keep_to_their_schemas(tmp_path: Path) -> None:
     for provider, schema in {"gitlab": "vendor.gitlab-ci", "travis": "vendor.travis"}.items():
-        answers = [*[(remote, "service") for remote in ("local", *SECRETS)], ("ssh", "experiment")]
-        files = [tmp_path / f"{provider}-{remote}-{scope}.yml" for remote, scope in answers]
+        delivered = [("ssh", "production", deploy) for deploy in ("none", "puppet", "kubernetes")]
+        answers = [*[(remote, "service") for remote in ("local", *SECRETS)], ("ssh", "experiment"), *delivered]
+        files = [tmp_path / f"{provider}-{'-'.join(given)}.yml" for given in answers]
         for file, given in zip(files, answers, strict=True):
             file.write_text(rendered(provider, *given), encoding="utf-8")
             for script in shell_of(yaml.safe_load(file.read_text(encoding="utf-8"))):
@@ -269,9 +277,9 @@ JAVA = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # it d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scope", ["experiment", "service"])
-def test_groovy_lint_accepts_the_jenkinsfile(groovy_lint: Path, tmp_path: Path, scope: str) -> None:
-    (tmp_path / "Jenkinsfile").write_text(rendered("jenkins", "ssh", scope), encoding="utf-8")
+@pytest.mark.parametrize(("scope", "deploy"), [("experiment", "none"), ("production", "puppet")])
+def test_groovy_lint_accepts_the_jenkinsfile(groovy_lint: Path, tmp_path: Path, scope: str, deploy: str) -> None:
+    (tmp_path / "Jenkinsfile").write_text(rendered("jenkins", "ssh", scope, deploy), encoding="utf-8")
     done = execute(
         groovy_lint, "--noserver", "--output", "json", "--failon", "error", "--files", "Jenkinsfile", "--path", ".",
         cwd=tmp_path, env=JAVA,
@@ -295,9 +303,15 @@ RUN = {
     "rewritten": CHECKS,  # git does not know what was there before
     "schedule": {"retrain"},
     "tag": {*CHECKS, "image"},
+    "model": {*CHECKS, "propose"},  # as "results", with a registry of models
+    "release": {*CHECKS, "deploy"},
+    "secretless": CHECKS,  # as "release", without a key of the hosts
 }
 # The branch of the project below; the first commit and rewritten history hold data, too, which retrain nothing.
 BRANCHES = {"first": "data", "rewritten": "data", "schedule": "code", "tag": "code"}
+BRANCHES |= {"model": "results", "secretless": "release"}  # pragma: allowlist secret
+# What switches the delivery on.
+SWITCHES = {"model": {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}, "release": {"DEPLOY_SSH_KEY": "key"}}
 UNKNOWN = "0123456789" * 4  # to git
 
 
@@ -306,15 +320,17 @@ def changes(of: Bake, copy: Copy) -> BakedProject:
     """A project with all providers' files and a branch for each kind of change, one commit from main."""
     project = copy(of("none"))
     for provider, file in FILES.items():
-        shutil.copyfile(of(provider).path / file, project.path / file)
+        shutil.copyfile(of(provider, "production").path / file, project.path / file)
     project.commit("Providers")
     publish(project)
-    (project.path / "docs").mkdir(exist_ok=True)
+    for folder in ("docs", "deploy"):
+        (project.path / folder).mkdir(exist_ok=True)
     for branch, files in {
         "documentation": ["docs.md", "docs/plot.svg", "LICENSE"],
         "code": ["Makefile"],
         "data": ["data/raw/images.dvc"],
         "results": ["data/raw/images.dvc", "dvc.lock"],
+        "release": ["deploy/release.yaml"],
     }.items():
         project.run("git", "switch", "--quiet", "--create", branch, "main")
         for file in files:
@@ -361,7 +377,7 @@ def test_what_changed_decides_what_gitlab_runs(changes: BakedProject, cause: str
     told = gitlab(
         changes,
         "--list-json",
-        variables={"CI_COMMIT_BRANCH": "main"} | variables.get(cause, {}),
+        variables={"CI_COMMIT_BRANCH": "main"} | variables.get(cause, {}) | SWITCHES.get(cause, {}),
     ).stdout
     jobs = {job["name"] for job in json.loads(told[told.index("[\n") :]) if job["when"] != "never"}
     assert {"image" if name == "push" else name for name in jobs} == RUN[cause]
@@ -378,6 +394,10 @@ def holds(condition: str, env: Mapping[str, str]) -> bool:
                 return env["TRAVIS_BRANCH"] == name
             case ["type", "IN", *kinds]:
                 return env["TRAVIS_EVENT_TYPE"] in [kind.strip("(,)") for kind in kinds]
+            case ["type", "=", kind]:
+                return env["TRAVIS_EVENT_TYPE"] == kind
+            case ["commit_message", "=~" | "!~" as is_like, pattern]:
+                return bool(re.search(pattern, env["TRAVIS_COMMIT_MESSAGE"])) == (is_like == "=~")
         raise AssertionError(condition)
 
     return all(term(part.split()) for part in condition.split(" AND "))
@@ -387,11 +407,15 @@ def holds(condition: str, env: Mapping[str, str]) -> bool:
 def test_what_changed_decides_what_travis_runs(changes: BakedProject, cause: str) -> None:
     content = yaml.safe_load(changes.read(".travis.yml"))
     changes.run("git", "switch", "--quiet", BRANCHES.get(cause, cause))
+    # Somebody who wants a release deployed starts a build with this message.
+    by_hand = cause in ("release", "secretless")
     env = {
-        "TRAVIS_EVENT_TYPE": "cron" if cause == "schedule" else "push",
+        "TRAVIS_COMMIT_MESSAGE": "deploy" if by_hand else "Update",
+        "TRAVIS_EVENT_TYPE": "cron" if cause == "schedule" else "api" if by_hand else "push",
         "TRAVIS_BRANCH": "v1" if cause == "tag" else "main",
         "TRAVIS_COMMIT_RANGE": {"first": "", "rewritten": f"{UNKNOWN}...HEAD"}.get(cause, "main...HEAD"),
         "TRAVIS_TAG": "v1" if cause == "tag" else "",
+        **SWITCHES.get(cause, {}),
     }
     stages = {stage["name"]: stage.get("if") for stage in content["stages"]}
     jobs = set()
@@ -400,7 +424,8 @@ def test_what_changed_decides_what_travis_runs(changes: BakedProject, cause: str
             decided = {"before_install": content["before_install"]}
             started = travis(changes, decided, {"name": job["name"], "script": "echo started"}, **env)
             jobs |= {job["name"]} if "started" in started.stdout else set()
-    assert jobs == RUN[cause] - {"report"}, "Travis runs `make report` in the job pipeline"
+    wanted = RUN[cause] - CHECKS if by_hand else RUN[cause] - {"report"}  # `make report` is in the job pipeline
+    assert jobs == wanted
 
 
 HARNESS = """
@@ -419,7 +444,8 @@ sh = { map ->
 scenarios.each { scenario ->
     env = scenario.env; params = scenario.params; folder = scenario.folder
     currentBuild = [getBuildCauses: { String cause -> scenario.causes.contains(cause) ? [cause] : [] }]
-    println("${scenario.cause} ${onlyRetrains()} ${retrains()} ${trains()}")
+    delivered = ['dvc.lock', 'deploy/release.yaml'].findAll { delivers(it) }
+    println("${scenario.cause} ${onlyRetrains()} ${retrains()} ${trains()} ${delivered}")
 }
 env = [:]
 withStores { println('without MLflow') }
@@ -456,14 +482,15 @@ def test_what_changed_decides_what_jenkins_runs(
         if cause == "data":  # on another branch, the commit has to bring its results along
             scenarios.append({"cause": "branch", "env": {"BRANCH_NAME": "PR-1", "CHANGE_TARGET": "main"}, **common})
     (tmp_path / "scenarios.json").write_text(json.dumps(scenarios))
-    functions = rendered("jenkins", "s3").partition("\npipeline {")[0]
+    functions = rendered("jenkins", "s3", "production", "ansible").partition("\npipeline {")[0]
     (tmp_path / "harness.groovy").write_text(functions + HARNESS)
     jars = groovy_lint.resolve().parent / "java"
     told = execute(
         "java", "-cp", f"{jars}/*:{jars}/groovy/lib/*", "groovy.ui.GroovyMain", "harness.groovy", cwd=tmp_path, env=JAVA
     )
     lines = told.stdout.splitlines()
-    found = {line.split()[0]: tuple(word == "true" for word in line.split()[1:]) for line in lines[: len(scenarios)]}
+    found = {line.split()[0]: tuple(word == "true" for word in line.split()[1:4]) for line in lines[: len(scenarios)]}
+    delivered = {line.split()[0]: line.partition("[")[2].rstrip("]") for line in lines[: len(scenarios)]}
     only_lint, checked, trained = (False, False, False), (False, False, True), (True, True, False)
     assert found == {
         "documentation": only_lint,
@@ -477,7 +504,16 @@ def test_what_changed_decides_what_jenkins_runs(
         "branch": checked,
         "schedule": trained,
         "tag": checked,
+        "model": checked,
+        "release": checked,
+        "secretless": checked,
     }
+    files = {
+        "results": "dvc.lock",
+        "model": "dvc.lock",
+        **dict.fromkeys(("release", "secretless"), "deploy/release.yaml"),
+    }
+    assert delivered == {cause: files.get(cause, "") for cause in found}
     keys = "keys aws-access-key-id aws-secret-access-key"
     kept = "kept build/report.md, build/plots/**"
     assert lines[len(scenarios) :] == [
@@ -819,6 +855,118 @@ def test_a_retraining_that_passes_is_proposed(
         assert api.requests == []
     assert execute("git", "rev-parse", "main", cwd=origin).stdout == main, "main was pushed to"
     assert "hidden" not in (project.path / ".git/config").read_text() + done.stdout + done.stderr
+
+
+# The targets of a delivery, stood for: each says that it was made, with what.
+DELIVERY = """
+.PHONY: deploy
+
+setup:
+	@true
+
+register promote audit deploy status:
+	@echo "made $@"
+	@test "$$FAILS" != $@
+
+champion:
+	@mkdir -p build && echo model:7-0123456789ab >build/bento
+	@echo "made $@"
+
+image scan:
+	@echo "made $@ $(BENTO)"
+
+push:
+	@echo "made $@ $(BENTO) $(REGISTRY)"
+	@echo '{}' | tee build/sbom.cdx.json >build/provenance.json
+
+release:
+	@echo "made $@ $(ARGS)"
+	@git commit --quiet --no-verify --allow-empty --message 'Release model/7'
+	@git push --quiet --no-verify --force origin HEAD:refs/heads/release/7
+	@printf '# Release model/7\\n\\nAll & more.\\n' >build/report.md
+	@echo release/7 >build/branch
+"""
+
+
+def delivered(project: BakedProject, provider: str, job: str, api: Api, **env: str) -> Result:
+    """Runs a job of the delivery."""
+    origin = project.path.parent / "origin.git"
+    match provider:
+        case "gitlab":
+            registry = {"CI_REGISTRY": "registry.example.org", "CI_REGISTRY_IMAGE": "registry.example.org/team"}
+            login = {"CI_REGISTRY_USER": "me", "CI_REGISTRY_PASSWORD": "hidden"}  # pragma: allowlist secret
+            given = {"RETRAIN_TOKEN": "hidden", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_BRANCH": "main"}
+            own = {"CI_PROJECT_URL": str(origin).removesuffix(".git"), "CI_SERVER_HOST": "gitlab.example.org"}
+            return gitlab(project, job, check=False, variables=given | own | registry | login | env)
+        case "travis":
+            login = {"REGISTRY_USER": "me", "REGISTRY_PASSWORD": "hidden"}  # pragma: allowlist secret
+            given = {"GITHUB_TOKEN": "hidden", "TRAVIS_REPO_SLUG": "team/project", "HOME": str(project.path.parent)}
+            given |= {"REGISTRY": "registry.example.org/team"}
+            return travis_job(project, job, GITHUB_API_URL=api.url, **login | given | env)
+        case _:
+            login = {"LOGIN": "me", "PASSWORD": "hidden", "TOKEN": "hidden"}  # pragma: allowlist secret
+            own = {"GIT_URL": "https://github.com/team/project.git", "REGISTRY": "registry.example.org/team"}
+            config = {"GIT_CONFIG_GLOBAL": str(project.path / "build/gitconfig")}
+            return jenkins(project, job, GITHUB_API_URL=api.url, **login | own | config | env)
+
+
+@pytest.mark.parametrize("provider", FILES)
+def test_a_new_model_is_proposed_as_a_release_and_a_merged_one_deployed(
+    changes: BakedProject, copy: Copy, api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, provider: str
+) -> None:
+    project = copy(changes)
+    origin = publish_again(project)
+    (project.path / "Makefile").write_text(DELIVERY)
+    project.commit("A quick delivery")
+    project.run("git", "switch", "--quiet", "--create", "model")
+    for path in ("dvc.lock", "deploy/release.yaml"):
+        (project.path / path).parent.mkdir(exist_ok=True)
+        with (project.path / path).open("a") as written:
+            written.write("# new\n")
+    project.commit("A model and a release")
+    for tool in ("docker", "buildah", "apt-get", "dvc", "ssh-add", "ssh-agent"):
+        (tmp_path / tool).write_text('#!/bin/sh\n"$@"\n' if tool == "ssh-agent" else TOOL)
+        (tmp_path / tool).chmod(0o755)
+    own = project.path / ".venv"  # a link to what all tests share
+    own.unlink()
+    (own / "bin").mkdir(parents=True)
+    (own / "bin/dvc").symlink_to(tmp_path / "dvc")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    if provider == "travis":
+        project.run("git", "config", "url.nowhere.pushInsteadOf", str(origin))
+        project.run("git", "config", f"url.{origin}.insteadOf", "https://github.com/team/project.git")
+    made: list[str] = []
+
+    def run(job: str, **env: str) -> bool:
+        done = delivered(project, provider, job, api, **env)
+        told = done.stdout + done.stderr
+        assert "hidden" not in told
+        lines = [line.partition("made ")[2] for line in told.splitlines() if re.match(r"(.*> )?made ", line)]
+        made[:] = dict.fromkeys(lines)  # gitlab-ci-local repeats the output of a job that fails
+        return done.returncode == 0
+
+    on = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}
+    assert not run("propose", FAILS="promote", **on) and made == ["register", "promote"]
+    assert run("propose", **on)
+    bento = "model:7-0123456789ab"
+    with_it = {name: f"{name} {bento}" for name in ("image", "scan")}
+    with_it |= {"push": f"push {bento} registry.example.org/team", "release": "release --propose"}
+    assert made == [with_it.get(name, name) for name in STEPS["deliver"]["propose"]]
+    assert (origin / "pushed").read_text().splitlines()[1] == "Retraining Retraining"
+    if provider != "gitlab":
+        (request,) = api.requests
+        assert json.loads(request.body)["title"] == "Release model/7"
+        assert json.loads(request.body)["head"] == "release/7"
+
+    (home := tmp_path / "home").mkdir()
+    (tmp_path / "key").write_text("key\n")
+    key = "a2V5Cg==" if provider == "travis" else str(tmp_path / "key")
+    on = {"HOME": str(home), "DEPLOY_SSH_KEY": key, "DEPLOY_KNOWN_HOSTS": key, "DEPLOY_KEY": key, "DEPLOY_SECRETS": ""}
+    message = {"TRAVIS_EVENT_TYPE": "api", "TRAVIS_COMMIT_MESSAGE": "deploy"} if provider == "travis" else {}
+    assert run("deploy", **on, **message) and made == STEPS["deliver"]["deploy"]
+    assert provider == "jenkins" or (home / ".ssh/id_ed25519").read_text() == "key\n"
+    assert not run("deploy", FAILS="deploy", **on, **message) and made == ["deploy"]
 
 
 def publish_again(project: BakedProject) -> Path:

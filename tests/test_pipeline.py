@@ -74,6 +74,7 @@ RERUNS = {
     "harness/tracking/log.py": set(),
     "harness/tracking/machine.py": set(),
     "harness/tracking/outcome.py": set(),
+    "harness/tracking/proposal.py": set(),
     "harness/tracking/verdict.py": set(),
     "harness/preparation": {"config", "prepare"},
     "harness/training": {"config", "train", "robustness"},

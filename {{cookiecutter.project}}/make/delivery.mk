@@ -1,10 +1,13 @@
 # Delivery: how a release reaches production.
-.PHONY: gates release deploy status abort undo compare{% if cookiecutter.deploy in ["ansible", "puppet"] %} shadow{% endif %}
+.PHONY: gates champion release deploy status abort undo compare{% if cookiecutter.deploy in ["ansible", "puppet"] %} shadow{% endif %}
 
 gates: ## python -m {{cookiecutter.package}} gates: what a new release must show, in deploy/gates.yaml
 	PYTHONPATH=src python -m $(PACKAGE) gates
 
 monitoring: gates
+
+champion: ## python -m {{cookiecutter.package}} bento --from champion: its Bento, whose name is then in build/bento
+	PYTHONPATH=src python -m $(PACKAGE) bento --from champion
 
 release: ## python -m {{cookiecutter.package}} release $(ARGS): the champion, or a version, in deploy/release.yaml
 	PYTHONPATH=src python -m $(PACKAGE) release $(ARGS)

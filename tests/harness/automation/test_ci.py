@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from my_experiment.harness.automation import ci, differences
 from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.tracking import proposal
 from support import PACKAGE, ROOT
 
 PIPELINE = """
@@ -194,4 +195,4 @@ def test_the_command_tells_errors_in_one_line() -> None:
 def test_the_command_writes_the_report_and_shows_it() -> None:
     done = CliRunner().invoke(ci.command, ["report", "HEAD"], catch_exceptions=False)
     assert "Nothing has changed" in done.output
-    assert differences.REPORT.read_text() == done.output.removesuffix("\n")
+    assert proposal.REPORT.read_text() == done.output.removesuffix("\n")

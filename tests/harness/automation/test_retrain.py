@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from my_experiment.harness.automation import retrain, retrain_memory, retrain_report, retrain_tree
 from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.tracking import git as commits
-from my_experiment.harness.tracking import machine
+from my_experiment.harness.tracking import machine, proposal
 from support import commit, git
 
 
@@ -119,14 +119,14 @@ def test_nothing_is_proposed_where_its_data_would_be_lost(repository: Path) -> N
 
 
 def test_branches_go_to_origin_or_to_the_only_remote(repository: Path) -> None:
-    assert retrain_memory.git_remote() is None
+    assert proposal.remote() is None
     git("remote", "add", "upstream", "/nowhere")
-    assert retrain_memory.git_remote() == "upstream"
+    assert proposal.remote() == "upstream"
     git("remote", "add", "fork", "/nowhere")
     with pytest.raises(UserError, match=r"several remotes \(fork, upstream\)"):
-        retrain_memory.git_remote()
+        proposal.remote()
     git("remote", "add", "origin", "/nowhere")
-    assert retrain_memory.git_remote() == "origin"
+    assert proposal.remote() == "origin"
 
 
 def test_the_same_inputs_are_the_same_branch(repository: Path) -> None:

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from my_experiment.harness.automation import differences, retrain_memory, retrain_news
+from my_experiment.harness.automation import retrain_memory, retrain_news
 from my_experiment.harness.core.errors import UserError
+from my_experiment.harness.tracking import proposal
 from support import ROOT, commit, git
 
 SOMETHING = "something to train: "
@@ -73,7 +74,7 @@ def test_what_failed_is_not_trained_again(published: Path, tmp_path: Path, monke
     assert reason.startswith("Retraining (src changed) does NOT pass: size (20")
     forget = f"git push origin --delete refs/retrain/{version}"
     assert reason.endswith(f"shows why, `{forget}` forgets it")
-    assert not retrain_memory.BRANCH.exists()
+    assert not proposal.BRANCH.exists()
     git(*forget.split()[1:])
     assert retrain_news.find() == (True, f"{SOMETHING}src changed")
 
@@ -104,8 +105,8 @@ def test_a_proposal_is_reported_again(published: Path) -> None:
     git("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
     git("reset", "--quiet", "--hard", "HEAD~1")
     assert retrain_news.find() == (False, f"{branch} already proposes a model for these inputs: nothing was trained")
-    assert retrain_memory.BRANCH.read_text() == f"{branch}\n"
-    assert differences.REPORT.read_text().startswith("# Retraining passes\n\nReport\n")
+    assert proposal.BRANCH.read_text() == f"{branch}\n"
+    assert proposal.REPORT.read_text().startswith("# Retraining passes\n\nReport\n")
 
 
 def dvc(*arguments: str) -> None:

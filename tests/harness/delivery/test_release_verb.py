@@ -18,9 +18,9 @@ from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.delivery import description, release
 from my_experiment.harness.delivery.description import PATH
 from my_experiment.harness.release import versions
-from my_experiment.harness.tracking import store
+from my_experiment.harness.tracking import proposal, store
 from processes import running
-from support import ROOT
+from support import ROOT, commit, git
 
 Client = Any  # mlflow.MlflowClient
 MODELS = {"1": "11" * 32, "2": "22" * 32, "3": "33" * 32}  # version -> SHA-256 of its model
@@ -125,6 +125,35 @@ def test_the_digest_is_that_of_the_registry(client: Client, repository: str) -> 
     assert release.release("1").endswith("nothing changed")
     assert PATH.stat() == before
     assert "my_experiment/1 and my_experiment/2 were not compared: " in release.release("2")
+
+
+def test_a_release_is_proposed_on_a_branch(client: Client, workspace: Path) -> None:
+    """Without a git remote, then with one; the workspace stays as it is, and the same is not proposed twice."""
+    git("init", "--quiet", "--initial-branch=main")
+    (workspace / ".gitignore").write_text("/*\n!/conf\n!/deploy\n")
+    commit()
+    told = release.release("1", proposes=True)
+    branch = proposal.BRANCH.read_text().strip()
+    assert (
+        told == f"{branch} is a branch here (git has no remote), and describes my_experiment/1: merge it, then deploy"
+    )
+    assert not PATH.exists() and git("status", "--porcelain") == ""
+    git("init", "--quiet", "--bare", "origin.git")
+    git("remote", "add", "origin", str(workspace / "origin.git"))
+    git("branch", "--delete", "--force", branch)
+    assert f"{branch} is on origin, and describes" in release.release("1", proposes=True)
+    pushed = git("ls-remote", "origin", f"refs/heads/{branch}")
+    proposal.BRANCH.unlink()
+    assert f"{branch} is on origin already" in release.release("1", proposes=True)
+    assert git("ls-remote", "origin", f"refs/heads/{branch}") == pushed and proposal.BRANCH.exists()
+    git("pull", "--quiet", "--ff-only", "origin", branch)
+    found = description.require().spec
+    assert branch == f"release/1-{found.release}"
+    report = proposal.REPORT.read_text()
+    assert report.startswith(f"# Release my_experiment/1\n\nImage `{found.image}`") and "# Release" not in git(
+        "log", "-1"
+    )
+    assert release.release("1", proposes=True).endswith("nothing changed") and not proposal.BRANCH.exists()
 
 
 def test_an_image_of_another_model_is_refused(client: Client) -> None:

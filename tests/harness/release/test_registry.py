@@ -93,6 +93,12 @@ def test_without_a_champion_nothing_is_rolled_back(client: Client) -> None:
         registry.rollback()
 
 
+def test_a_job_that_runs_again_finds_the_champion_promoted(client: Client) -> None:
+    add(client, 2)
+    crown(client, "1")
+    assert registry.promote(versions.CHALLENGER, judge.read_gates([])).endswith("/1 is champion")
+
+
 def test_a_lock_that_was_taken_away_moves_nothing(client: Client) -> None:
     add(client, 2)
     crown(client, "1")

@@ -11,8 +11,9 @@ from ..core import files, programs
 from ..core.errors import UserError, shortened
 from ..core.programs import DVC
 from ..tracking import git, lockfile, machine, verdict
+from ..tracking.proposal import REPORT
 from . import differences, settings
-from .differences import PLOTS, REPORT
+from .differences import PLOTS
 
 RESULTS = Path("reports/metrics.json")
 PARENT = "HEAD~1"  # the default of `make report`

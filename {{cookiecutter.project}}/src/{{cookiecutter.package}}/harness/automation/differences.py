@@ -7,8 +7,7 @@ from typing import NamedTuple
 from ..core import programs
 from ..core.programs import DVC
 
-# Files for a CI job: the text of a comment or pull request, whose first line is the title, and the page of plots.
-REPORT, PLOTS = Path("build/report.md"), Path("build/plots")
+PLOTS = Path("build/plots")  # the page of plots, for a CI job
 
 
 class Table(NamedTuple):

@@ -16,11 +16,11 @@ from ..core import files, paths, programs
 from ..core.errors import UserError, shortened
 from ..core.programs import DVC
 from ..release import judge
-from ..tracking import git, lockfile, machine, verdict
+from ..tracking import git, lockfile, machine, proposal, verdict
+from ..tracking.proposal import BRANCH, REPORT
 from . import differences, retrain_memory, retrain_report, retrain_tree, settings
 from .ci import PUSH
-from .differences import REPORT
-from .retrain_memory import BRANCH, BRANCHES, MARKS
+from .retrain_memory import BRANCHES, MARKS
 
 
 def retrain(overrides: Sequence[str]) -> str:
@@ -36,7 +36,7 @@ def retrain(overrides: Sequence[str]) -> str:
         UserError: If the commit is not clean, a program fails, or the new model does not pass.
     """
     # An unreachable remote is an error now, not after hours of training.
-    base, remote = clean_commit(), retrain_memory.git_remote()
+    base, remote = clean_commit(), proposal.remote()
     earlier = retrain_memory.read(remote)
     storage = storage_for(remote)
     gates = judge.read_gates(overrides)
@@ -67,7 +67,7 @@ def retrain(overrides: Sequence[str]) -> str:
             if not overrides:
                 retrain_memory.remember(tree, inputs, report, remote)
             raise UserError(f"the new model does not pass: {', '.join(failed)}; see {REPORT}")
-        retrain_tree.commit(tree, report, *(name for name in lockfile.RECORD if (tree / name).exists()))
+        proposal.commit(tree, report, *(name for name in lockfile.RECORD if (tree / name).exists()))
         branch = f"retrain/{inputs}"
         publish(tree, branch, remote, storage)
     files.write_text(BRANCH, f"{branch}\n")
@@ -193,13 +193,10 @@ def publish(tree: Path, branch: str, remote: str | None, storage: bool) -> None:
         remote: The git remote, or None.
         storage: Whether DVC has a remote.
     """
-    if not remote:
-        git.run("branch", "--no-track", branch, "HEAD", cwd=tree)
-        return
-    if storage:  # before the branch, so that nobody gets a branch without its data
+    if remote and storage:  # before the branch, so that nobody gets a branch without its data
         retrain_tree.progress("dvc push")
         programs.run(*DVC, "push", cwd=tree, progress=True)
-    git.run("push", "--quiet", "--no-follow-tags", remote, f"HEAD:refs/heads/{branch}", cwd=tree)
+    proposal.publish(tree, branch, remote)
 
 
 @click.command()

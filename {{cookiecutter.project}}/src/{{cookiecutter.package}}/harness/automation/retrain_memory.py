@@ -13,25 +13,10 @@ from pathlib import Path
 from ..core import files
 from ..core.errors import UserError
 from ..tracking import git
-from .differences import REPORT
+from ..tracking.proposal import BRANCH, REPORT
 
-BRANCH = Path("build/branch")  # for a CI job: the name of the new branch, if any
 INPUTS = ("conf", "data", "dvc.yaml", "schema", "src")  # inputs of the pipeline in git
 BRANCHES, MARKS = "refs/heads/retrain/", "refs/retrain/"
-
-
-def git_remote() -> str | None:
-    """The git remote for branches: origin or the only remote, if any.
-
-    Raises:
-        UserError: If there are several remotes and none is origin.
-    """
-    remotes = git.run("remote").splitlines()
-    if "origin" in remotes or not remotes:
-        return "origin" if remotes else None
-    if len(remotes) > 1:
-        raise UserError(f"git has several remotes ({', '.join(remotes)}): choose by `git remote rename NAME origin`")
-    return remotes[0]
 
 
 def read(remote: str | None) -> dict[str, str]:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ..core import files, programs, stages
 from ..core.programs import DVC
-from ..tracking import git
+from ..tracking import git, proposal
+from ..tracking.proposal import BRANCH, REPORT
 from . import retrain_memory
-from .differences import REPORT
-from .retrain_memory import BRANCH, INPUTS
+from .retrain_memory import INPUTS
 
 NEWS = Path("build/news")  # for a CI job: exists if there is something to train
 ENVIRONMENT = Path("build/dvc")  # DVC alone
@@ -32,7 +32,7 @@ def find(offline: bool = False) -> tuple[bool, str]:
     Raises:
         UserError: If the git remote or the source of imported data cannot be reached.
     """
-    remote = retrain_memory.git_remote()
+    remote = proposal.remote()
     if remote and (folder := missing_storage()):
         return False, (
             f"retraining is off: DVC's remote is the folder {folder}, which this machine does not have "

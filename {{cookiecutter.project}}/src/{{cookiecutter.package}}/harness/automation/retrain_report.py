@@ -12,8 +12,9 @@ from ..core.paths import MODELS
 from ..exported import model
 from ..release import gates, judge, versions
 from ..tracking import git, lockfile, store
+from ..tracking.proposal import REPORT
 from . import differences
-from .differences import PLOTS, REPORT
+from .differences import PLOTS
 from .retrain_tree import data_files, read_yaml
 
 if TYPE_CHECKING:

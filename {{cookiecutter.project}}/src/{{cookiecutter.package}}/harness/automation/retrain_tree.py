@@ -3,10 +3,9 @@
 import contextlib
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..core import programs
 from ..core.errors import UserError
 from ..core.paths import NAME
 from ..core.programs import DVC
-from ..tracking import git
+from ..tracking import git, proposal
 
 TREES = Path(".dvc/tmp/retrain")
 SEGMENTS = "data/production.dvc"  # what the service has kept
@@ -99,7 +98,7 @@ def pull_and_update(tree: Path, storage: bool) -> str:
     # With the date of its parent, every attempt makes the same commit, so that a run from the cache names it, too.
     date = git.run("log", "-1", "--format=%cI", cwd=tree)
     changed = [*imports, *collected]
-    commit(tree, "Update imported data", *changed, env={"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date})
+    proposal.commit(tree, "Update imported data", *changed, env={"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date})
     return report
 
 
@@ -144,22 +143,6 @@ def read_yaml(file: Path) -> Any:
     from yaml import safe_load
 
     return safe_load(file.read_text(encoding="utf-8"))
-
-
-def commit(tree: Path, message: str, *paths: str, env: Mapping[str, str] | None = None) -> None:
-    """Commits changed files of the work tree, on no branch.
-
-    Args:
-        tree: Root of the project in the work tree.
-        message: The message.
-        *paths: The files.
-        env: Additional environment variables.
-    """
-    if paths:
-        git.run("add", "--", *paths, cwd=tree)
-    if git.run("status", "--porcelain", "--untracked-files=no", cwd=tree):
-        command = ("commit", "--quiet", "--cleanup=verbatim", "--message", message)
-        git.run(*command, cwd=tree, env={**os.environ, **(env or {})})
 
 
 def progress(line: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +14,7 @@ from ..core import files
 from ..core.errors import UserError, one_line
 from ..packaging import engines
 from ..release import versions
-from ..tracking import store
+from ..tracking import git, proposal, store
 from . import comparison, description
 from .description import PATH, Model, Release, Spec
 from .settings import Delivery, delivery, seconds
@@ -23,11 +26,12 @@ if TYPE_CHECKING:
 LABEL = "model_sha256"  # of an image
 
 
-def release(name: str) -> str:
+def release(name: str, proposes: bool = False) -> str:
     """Writes release.yaml for a version, unless it describes that release already.
 
     Args:
         name: Number or alias of the version.
+        proposes: Whether to write it on a branch for a pull request, instead of into the workspace.
 
     Returns:
         A message: what was released, how it differs, and what is next.
@@ -36,6 +40,9 @@ def release(name: str) -> str:
         UserError: If the version's image is not in the repository, or holds another model.
     """
     settings, registry = delivery(), store.client()
+    if proposes:
+        for result in (proposal.REPORT, proposal.BRANCH):
+            result.unlink(missing_ok=True)
     version, before = versions.version(registry, name), description.read()
     label = f"{versions.MODEL}/{version.version}"
     image = pushed(version, settings, before.spec.image if before else "")
@@ -53,6 +60,8 @@ def release(name: str) -> str:
         return f"{PATH} describes {label} already, release {spec.release}: nothing changed"
     lines = _changes(served(registry, before), str(version.version))
     audit.record("release", version=label, release=spec.release, image=image)
+    if proposes:
+        return _proposed(found, label, lines)
     files.write_text(PATH, description.text(found))
     return "\n".join(
         [
@@ -62,6 +71,28 @@ def release(name: str) -> str:
             f"  python -m {versions.MODEL} deploy",
         ]
     )
+
+
+def _proposed(found: Release, label: str, lines: Sequence[str]) -> str:
+    """Commits a release on a branch, unless that is there already; the workspace stays as it is."""
+    remote, spec = proposal.remote(), found.spec
+    branch = f"release/{spec.model.version}-{spec.release}"
+    what = f"Image `{spec.image}`, model `{spec.model.sha256[:12]}`. After the merge, `make deploy`.\n"
+    report = "\n".join([f"Release {label}", "", what, *(("```text", *lines, "```") if lines else ()), ""])
+    files.write_text(proposal.REPORT, f"# {report}")
+    where = ("ls-remote", remote) if remote else ("for-each-ref",)
+    is_there = git.run(*where, f"refs/heads/{branch}")
+    if not is_there:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            git.work_tree("HEAD", "HEAD", Path(folder).resolve() / "tree") as tree,
+        ):
+            files.write_text(tree / PATH, description.text(found))
+            proposal.commit(tree, report, str(PATH))
+            proposal.publish(tree, branch, remote)
+    files.write_text(proposal.BRANCH, f"{branch}\n")
+    place = f"on {remote}" if remote else "a branch here (git has no remote)"
+    return f"{branch} is {place}{' already' if is_there else ''}, and describes {label}: merge it, then deploy"
 
 
 def pushed(version: ModelVersion, settings: Delivery, known: str = "") -> str:
@@ -130,11 +161,12 @@ def _changes(before: str | None, after: str) -> list[str]:
 
 @click.command()
 @click.argument("version", default=versions.CHAMPION)
-def command(version: str) -> None:
+@click.option("--propose", "proposes", is_flag=True, help="Commit it on a branch, and push that for a pull request.")
+def command(version: str, proposes: bool) -> None:
     """Write deploy/release.yaml for a version.
 
     VERSION is a number or an alias; without it, the champion. Its image must be in the repository of
     conf/delivery.yaml.
     """
     with store.in_one_line():
-        print(release(version))
+        print(release(version, proposes))

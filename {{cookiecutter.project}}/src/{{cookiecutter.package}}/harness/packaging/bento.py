@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import audit
+from ..core import files
 from ..core.errors import UserError
 from ..release import judge, signing, versions
 from ..tracking import git, lockfile, store
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+
+TAG = Path("build/bento")  # for a CI job: name and version of the Bento of a version that was built last
 
 
 def stored_bentos() -> dict[str, dict[str, str]]:
@@ -78,6 +81,7 @@ def build(name: str) -> None:
     number = f"{version.version}-{commit[:12]}"
     if (tag := f"{versions.MODEL}:{number}") in stored_bentos():
         signing.verify(version, folder_of(tag) / "src" / "models")
+        files.write_text(TAG, f"{tag}\n")
         print(f"{tag} is built already")
         return
     with tempfile.TemporaryDirectory() as temporary, git.work_tree(commit, label, Path(temporary) / "tree") as tree:
@@ -109,6 +113,7 @@ def build(name: str) -> None:
         sys.stderr.write(done.stdout)
         raise UserError(f"bentoml build failed for {label} at commit {commit[:12]}: its output above says why")
     sign_built(tag)
+    files.write_text(TAG, f"{tag}\n")
     print(f"Built {tag}")
 
 
