@@ -145,6 +145,8 @@ def test_learning_curves(tmp_path: Path, epochs: pd.DataFrame) -> None:
     plots.learning_curves(epochs, "m", first)
     plots.learning_curves(epochs, "m", second)
     assert first.read_bytes() == second.read_bytes()
+    plots.learning_curves(epochs, "m", second, card.step({"iterations": 20}))
+    assert first.read_bytes() != second.read_bytes()
 
 
 def test_a_matplotlibrc_changes_no_plot(tmp_path: Path) -> None:

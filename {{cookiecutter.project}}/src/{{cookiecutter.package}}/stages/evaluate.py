@@ -35,7 +35,8 @@ def main() -> None:
             *presenter.anonymity(settings.quasi_identifiers),
         ]
     )
-    plots.learning_curves(inputs.history, target.METRIC, PLOTS / "learning_curves.png")
+    step = card.step(inputs.parameters["train"])
+    plots.learning_curves(inputs.history, target.METRIC, PLOTS / "learning_curves.png", step)
     worst = presenter.worst(results.worst.rows, results.worst.captions, results.worst.total, PLOTS)
 
     report.write_metrics(results.estimates)

@@ -95,6 +95,15 @@ def metrics(evaluation: Evaluation) -> str:
     return "\n".join(table(("metric", "value", "from", "to", "baseline", "better"), rows))
 
 
+def step(section: Mapping[str, Any]) -> str:
+    """Name of a row of the history: an iteration of boosting, or an epoch.
+
+    Args:
+        section: Section `train` of the configuration.
+    """
+    return "iteration" if "iterations" in section else "epoch"
+
+
 def training(history: "pd.DataFrame", target: Target, section: Mapping[str, Any]) -> str:
     """Sentence on the number of epochs and the best epoch's metrics.
 
@@ -106,7 +115,7 @@ def training(history: "pd.DataFrame", target: Target, section: Mapping[str, Any]
     monitored = section.get("monitor")
     best, value = history.iloc[monitor.best_epoch(history, monitored, target)], f"val_{target.METRIC}"
     summary = "Fitted in one go, without epochs"
-    if "iterations" in section:
+    if step(section) == "iteration":
         summary = f"{len(history)} iterations, of which the model keeps the first {best['epoch'] + 1:.0f}"
     elif monitored is not None:
         summary = f"{len(history)} epochs; the weights are those of epoch {best['epoch']:.0f}"

@@ -56,13 +56,14 @@ def write_csv(columns: Mapping[str, NDArray[np.generic]], path: Path) -> None:
     pd.DataFrame(columns).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
-    """Learning curves: loss and metric by epoch, for training and validation.
+def learning_curves(history: pd.DataFrame, metric: str, path: Path, step: str = "epoch") -> None:
+    """Learning curves: loss and metric by step, for training and validation.
 
     Args:
         history: Columns epoch, loss, val_loss, <metric> and val_<metric>.
         metric: Name of the metric.
         path: PNG file to write.
+        step: Name of a step of the training: a row of the history.
     """
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
     single = len(history) == 1  # a line needs two points
@@ -70,7 +71,7 @@ def learning_curves(history: pd.DataFrame, metric: str, path: Path) -> None:
     for axes, name in zip(panels, ("loss", metric), strict=True):
         axes.plot(history["epoch"], history[name], marker=marker, color=GRAY, label="training (while it learns)")
         axes.plot(history["epoch"], history[f"val_{name}"], marker=marker, color=BLUE, label="validation")
-        axes.set(xlabel="epoch", title=name.upper() if len(name) == 3 else name.capitalize())
+        axes.set(xlabel=step, title=name.upper() if len(name) == 3 else name.capitalize())
         if single:
             axes.set_xticks(history["epoch"])
         else:
