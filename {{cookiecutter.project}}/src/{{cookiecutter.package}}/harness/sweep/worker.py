@@ -1,7 +1,6 @@
 """The worker of a sweep: claims and trains trials until none remains."""
 
 import functools
-import gc
 import json
 import logging
 import sys
@@ -49,12 +48,6 @@ def no_retracing(record: logging.LogRecord) -> bool:
     return "triggered tf.function retracing" not in record.getMessage()
 
 
-@functools.cache  # once in a process
-def freeze() -> None:
-    """Excludes TensorFlow's objects from garbage collection, which scans them for 0.3 seconds."""
-    gc.freeze()
-
-
 def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str]) -> None:
     """Trains a trial and records its scores or its error.
 
@@ -86,7 +79,6 @@ def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str]) -> N
     finally:
         if keras := sys.modules.get("keras"):
             keras.utils.clear_session()
-            freeze()
     trial.set_user_attr("history", history)
     trial.set_user_attr("seconds", round(time.monotonic() - started, 3))
     study.tell(trial, values, state)
