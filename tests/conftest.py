@@ -331,6 +331,8 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterato
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws"))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("PRE_COMMIT_HOME", str(home / "pre-commit"))
+        # A project has no schemathesis, whose plugin takes half a second in each pytest of this environment.
+        patch.setenv("PYTEST_ADDOPTS", "-p no:schemathesis")
         # Most of mypy's time goes to libraries that all projects share.
         patch.setenv("MYPY_CACHE_DIR", str(shared / "mypy"))
         yield
