@@ -55,6 +55,7 @@ def proxy(port: int, scratch: Path) -> Iterator[int]:
         ("/run/haproxy", f"{scratch}/run/haproxy"),
         ("bind :80\n", f"bind 127.0.0.1:{own}\n"),
         ("bind :8404\n", f"bind 127.0.0.1:{status}\n"),
+        (" user haproxy mode 600\n", "\n"),
         ("    user haproxy\n    group haproxy\n", ""),
         ("    log /dev/log local0 notice\n", ""),
     ):

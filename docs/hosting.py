@@ -100,6 +100,7 @@ class Host:
             ("/run/haproxy", f"{self.root}/run/haproxy"),
             ("bind :80\n", f"bind {self.address}:8080\n"),
             ("bind :8404\n", f"bind {self.address}:8404\n"),
+            (" user haproxy mode 600\n", "\n"),
             ("    user haproxy\n    group haproxy\n", ""),
             ("    log /dev/log local0 notice\n", ""),
         ):

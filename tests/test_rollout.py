@@ -253,7 +253,7 @@ def test_2_a_bad_canary_loses_its_share(
 
 def test_3_a_killed_canary_costs_no_request(stack: Stack) -> None:
     steps = [{"setWeight": 50}, {"pause": {"duration": "30s"}}]
-    with stack.hammer().running() as hammer, stack.rollout(steps) as process:
+    with stack.hammer(clients=16, pause=0).running() as hammer, stack.rollout(steps) as process:
         candidate = stack.idle()
         stack.until(share=5000)
         wait_until(lambda: len(served(hammer)) == 2, "an answer of the canary")
@@ -262,8 +262,8 @@ def test_3_a_killed_canary_costs_no_request(stack: Stack) -> None:
         code, told = ended(process, 15)
         assert time.time() - killed < 15
     assert code == 1 and re.search("alive bad|no container is ready: app-1", told)
-    # What the kernel had received for the killed process, but it had not read, HAProxy does not send again: a reset.
-    assert all(answer.begun <= killed for answer in failed(hammer)) and len(failed(hammer)) <= 4
+    # Also what the kernel had received for the killed process, and it had not read: a reset.
+    assert failed(hammer) == []
     assert len(served(hammer, killed)) == 1
 
 
@@ -444,7 +444,7 @@ def test_ten_minutes_of_rollouts_in_which_everybody_is_killed_at_times(stack: St
             if stack.now()["refused"]:
                 stack.command("again")
         broken = [answer for answer in failed(hammer) if answer.status in (0, 502, 503)]
-        assert len(broken) <= (64 if victim == "haproxy" else 32 if victim == "canary" else 0), (victim, broken[:3])
+        assert len(broken) <= (64 if victim == "haproxy" else 0), (victim, broken[:3])
         assert set(served(hammer)) <= {old, release} | {""}
         assert code == 0 or victim == "canary" or fault, (victim, fault, stack.now())
         lost += len(broken)
