@@ -407,6 +407,7 @@ DELIVERY = set(
     src/<package>/harness/delivery/comparison.py
     src/<package>/harness/delivery/deploy.py
     src/<package>/harness/delivery/description.py
+    src/<package>/harness/delivery/check.py
     src/<package>/harness/delivery/gates.py
     src/<package>/harness/delivery/release.py
     src/<package>/harness/delivery/settings.py

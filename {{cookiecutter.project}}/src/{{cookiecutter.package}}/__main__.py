@@ -28,6 +28,7 @@ COMMANDS = {
     "erase": ("harness.feedback.erase", "Erase a person from the data, and list where it still is."),
     "monitoring": ("harness.monitoring.write", "Write rules, alerts and dashboard into monitoring/."),
     "gates": ("harness.delivery.write", "Write the gates of a rollout into deploy/gates.yaml."),
+    "delivery": ("harness.delivery.check", "Check the files of a delivery."),
     "production": ("harness.feedback.production", "Report on production: drift and quality by week."),
     "release": ("harness.delivery.release", "Write deploy/release.yaml for a version whose image is pushed."),
     "deploy": ("harness.delivery.deploy", "Bring the committed release to production, by its steps."),

@@ -13,7 +13,7 @@ from ..core.errors import UserError
 from ..core.paths import NAME
 from ..tracking import git
 from . import written as yaml_text
-from .settings import Memory, Step
+from .settings import LONGEST_START, Memory, Step
 from .settings import text as matching
 
 PATH = Path("deploy/release.yaml")
@@ -44,6 +44,7 @@ class Spec(Section):
         model: The version.
         replicas: Containers of a slot on each host.
         memory: Memory limit of a container.
+        startSeconds: Time after which a container that is not ready is refused, on hosts.
         deadlineSeconds: Time after which an undecided analysis ends the rollout.
         steps: Steps of the rollout.
     """
@@ -56,6 +57,7 @@ class Spec(Section):
     model: Model
     replicas: int = Field(ge=1, le=99)
     memory: Memory
+    startSeconds: int = Field(default=80, ge=1, le=LONGEST_START)
     deadlineSeconds: int = Field(ge=0)
     steps: list[Step]
 

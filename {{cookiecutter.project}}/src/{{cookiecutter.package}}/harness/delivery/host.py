@@ -30,7 +30,6 @@ else:  # on a host there is no package
     from layout import ETC, OTHER, PORTS, STATE, Refused
 
 HAPROXY = Path(f"{layout.ROOT}/etc/haproxy")
-START = 80.0  # seconds that a container has to get ready
 
 
 def run(*command: str) -> str:
@@ -146,6 +145,7 @@ def prepare(check: bool) -> int:
     if not having:
         values = {"IMAGE": spec["image"], "MEMORY": spec["memory"], "ADDRESS": own_address()}
         values.update(SERVICE_RELEASE=release, SERVICE_MODEL_SHA256=spec["model"]["sha256"])
+        values.update(START_SECONDS=str(spec["startSeconds"]))
         layout.put(ETC / f"{slot}.env", "".join(f"{name}={value}\n" for name, value in values.items()))
         print(ETC / f"{slot}.env")
     begun = int(time.time())
@@ -186,10 +186,14 @@ def ready(instance: str) -> int:
         raise Refused(f"{instance!r} is no container: blue-1 and green-1 are the first ones of the slots")
     slot, number = match.groups()
     values = environment(slot)
-    if not {"ADDRESS", "SERVICE_RELEASE"} <= set(values):
+    if not {"ADDRESS", "SERVICE_RELEASE", "START_SECONDS"} <= set(values):
         raise Refused(f"{ETC / f'{slot}.env'} does not say which release runs there: deploy first")
     url = f"http://{values['ADDRESS']}:{PORTS[slot] + int(number)}/readyz"
-    end, told, process = time.monotonic() + START, "", Path("/proc", os.environ.get("MAINPID", ""))  # of the container
+    limit = values["START_SECONDS"]
+    if not limit.isdecimal():
+        raise Refused(f"{ETC / f'{slot}.env'} has {limit!r} for START_SECONDS: a number of seconds is expected")
+    process = Path("/proc", os.environ.get("MAINPID", ""))  # of the container
+    end, told = time.monotonic() + int(limit), ""
     while time.monotonic() < end:
         if not process.exists():
             raise Refused(f"{instance} has ended before it was ready with {values['SERVICE_RELEASE']}")
@@ -203,7 +207,7 @@ def ready(instance: str) -> int:
         except OSError as error:
             told = str(getattr(error, "reason", error))
         time.sleep(0.1)
-    raise Refused(f"{instance} is not ready with {values['SERVICE_RELEASE']} after {START:.0f} s: {told}")
+    raise Refused(f"{instance} is not ready with {values['SERVICE_RELEASE']} after {limit} s: {told}")
 
 
 def main() -> int:

@@ -126,10 +126,11 @@ def pause(step: dict[str, Any]) -> int:
 
 def described() -> dict[str, Any]:
     """The release that is described, if all of it can be done."""
-    kinds = {"release": str, "image": str, "memory": str, "replicas": int, "deadlineSeconds": int, "steps": list}
+    kinds = {"release": str, "image": str, "memory": str, "steps": list}
+    kinds.update(dict.fromkeys(("replicas", "startSeconds", "deadlineSeconds"), int))
 
     def taken(content: Any) -> dict[str, Any] | None:
-        spec: dict[str, Any] = content["spec"]
+        spec: dict[str, Any] = {"startSeconds": 80, **content["spec"]}
         fits = all(type(spec[name]) is kind for name, kind in kinds.items()) and spec["replicas"] > 0
         fits = fits and isinstance(spec["model"]["sha256"], str) and all(pause(step) >= 0 for step in spec["steps"])
         return spec if fits else None

@@ -52,6 +52,7 @@ def release(name: str, proposes: bool = False) -> str:
         model=Model(name=versions.MODEL, version=str(version.version), sha256=version.tags[LABEL]),
         replicas=settings.replicas,
         memory=settings.memory,
+        startSeconds=seconds(settings.start),
         deadlineSeconds=seconds(settings.deadline),
         steps=settings.steps,
     )

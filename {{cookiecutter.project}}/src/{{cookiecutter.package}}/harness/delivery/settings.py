@@ -9,6 +9,7 @@ from ..core import config
 from ..core.config import Section
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
+LONGEST_START = 600  # seconds; systemd and Puppet wait a little longer
 ANALYSIS = {"templates": [{"templateName": "gates"}]}
 STEPS = "{setWeight: 0 to 100}", "{pause: {duration: 2m}}", "{analysis: {templates: [{templateName: gates}]}}"
 
@@ -51,7 +52,14 @@ def _deadline(duration: str) -> str:
     return duration
 
 
+def _start(duration: str) -> str:
+    if not 0 < seconds(duration) <= LONGEST_START:
+        raise ValueError(f"a time in which a container starts, of at most {LONGEST_START} s, is expected, such as 80s")
+    return duration
+
+
 Deadline = Annotated[str, AfterValidator(_deadline)]
+Start = Annotated[str, AfterValidator(_start)]
 Memory = Annotated[str, text("[1-9][0-9]*(Mi|Gi)", "a whole number of Mi or Gi", "512Mi")]
 Repository = Annotated[
     str,
@@ -132,6 +140,7 @@ class Delivery(Section):
         repository: The image's repository, without tag and digest.
         replicas: Containers of a slot on each host.
         memory: Memory limit of a container, as Kubernetes writes it, such as 512Mi.
+        start: Time after which a container that is not ready is refused, on hosts.
         steps: Steps of a rollout, in the words of Argo Rollouts.
         deadline: Time after which an undecided analysis ends the rollout.
         gates: Gates of a rollout.
@@ -140,6 +149,7 @@ class Delivery(Section):
     repository: Repository
     replicas: int = Field(ge=1, le=99)
     memory: Memory
+    start: Start
     steps: Annotated[list[Step], AfterValidator(_steps)]
     deadline: Deadline
     gates: Gates
