@@ -123,6 +123,7 @@ PRODUCTION = [
     "docs/feedback.md",
     "docs/keys.md",
     "docs/proxy.md",
+    "docs/recovery.md",
     "docs/security.md",
     "make/production.mk",
     "monitoring",

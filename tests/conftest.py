@@ -261,6 +261,12 @@ def need_curl() -> None:
         apt_install("curl", "ca-certificates")
 
 
+def need_rsync() -> None:
+    """Has rsync, with which pages copy folders."""
+    if not shutil.which("rsync"):
+        apt_install("rsync")
+
+
 def free_port() -> int:
     """Gives a port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:

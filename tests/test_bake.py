@@ -344,6 +344,7 @@ PRODUCTION = set(
     docs/feedback.md
     docs/keys.md
     docs/proxy.md
+    docs/recovery.md
     docs/monitoring.md
     docs/runbook.md
     docs/security.md
@@ -470,6 +471,8 @@ KUBERNETES = set(
     kubernetes/base/scaling.yaml
     kubernetes/base/service-account.yaml
     kubernetes/base/service.yaml
+    kubernetes/components/alerts/kustomization.yaml
+    kubernetes/components/alerts/rules.yaml
     kubernetes/components/canary/analysis.yaml
     kubernetes/components/canary/kustomization.yaml
     kubernetes/components/canary/rollout.yaml
@@ -715,7 +718,9 @@ UNICODE = {
 # Signs of Jinja that was not rendered; `${{ }}` is an expression of GitHub's.
 LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter\.|\bcookiecutter\b\s*\[")
 # PromQL, Prometheus' templates, legends of Grafana, what writes them, and Argo's analysis have braces, too.
-BRACES = re.compile(r"^(deploy/ansible|monitoring|src/\w+/harness/(delivery|monitoring)|kubernetes/components/canary)/")
+BRACES = re.compile(
+    r"^(deploy/ansible|monitoring|src/\w+/harness/(delivery|monitoring)|kubernetes/components/(alerts|canary))/"
+)
 CHOICES = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 
 

@@ -19,7 +19,7 @@ import manifests
 import pytest
 import yaml
 from clusters import wait_until
-from conftest import BakedProject, execute
+from conftest import TEMPLATE, BakedProject, execute
 from watching import watching
 
 DIGEST = "0123456789" * 6 + "abcd"
@@ -181,6 +181,19 @@ def test_the_cluster_gets_what_the_release_says(overlays: dict[str, dict[str, di
     # A rollout begins when the pods' template has changed: what it reads then must be there.
     order = list(production)
     assert order[-1] == "Deployment model" and order.index("AnalysisTemplate guard") < order.index("Rollout model")
+
+
+def test_the_alerts_of_a_cluster_are_those_of_monitoring(overlays: dict[str, dict[str, dict[str, Any]]]) -> None:
+    staging, production = overlays.values()
+    assert not any(name.startswith("PrometheusRule") for name in staging)
+    alerts = production["PrometheusRule alerts"]["spec"]
+    assert alerts == yaml.safe_load((TEMPLATE / "monitoring/rules.yml").read_text(encoding="utf-8"))
+    # One Prometheus evaluates both.
+    gates = production["PrometheusRule gates"]["spec"]
+    recorded = [
+        {rule.get("record") for group in each["groups"] for rule in group["rules"]} - {None} for each in (alerts, gates)
+    ]
+    assert all(recorded) and not set.intersection(*recorded)
 
 
 def test_names_agree(everything: dict[str, dict[str, Any]]) -> None:

@@ -22,12 +22,7 @@ def content(settings: Delivery, objectives: Monitoring) -> dict[str, Any]:
         objectives: From when on an answer is slow.
     """
     rules = gates.of_rollout(settings.gates, objectives.latency)
-    return {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PrometheusRule",
-        "metadata": {"name": "gates"},
-        "spec": {"groups": [{"interval": gates.INTERVAL, **files.group("rollout", rules)}]},
-    }
+    return files.of_operator("gates", {"groups": [{"interval": gates.INTERVAL, **files.group("rollout", rules)}]})
 
 
 def text() -> str:

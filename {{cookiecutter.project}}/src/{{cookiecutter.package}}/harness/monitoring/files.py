@@ -45,6 +45,21 @@ def group(name: str, recorded: Sequence[rules.Rule], alerting: Sequence[alerts.A
     return {"name": name, "rules": made}
 
 
+def of_operator(name: str, rules: dict[str, Any]) -> dict[str, Any]:
+    """A PrometheusRule, the object by which Prometheus' operator gets rules.
+
+    Args:
+        name: Its name.
+        rules: Content of a file of rules.
+    """
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": name},
+        "spec": rules,
+    }
+
+
 def prometheus(settings: Monitoring) -> dict[str, Any]:
     """Content of prometheus.yml: scrapes the targets of targets.yml.
 

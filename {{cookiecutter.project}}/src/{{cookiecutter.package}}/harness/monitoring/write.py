@@ -1,4 +1,4 @@
-"""The command `monitoring`: writes the files of monitoring/."""
+"""The command `monitoring`: writes the files of monitoring/, and the same rules for a cluster."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from . import dashboard, files, rules_tests
 from .settings import Monitoring, monitoring
 
 FOLDER = Path("monitoring")
+COMPONENT = Path("kubernetes/components/alerts")  # in projects that are deployed to a cluster
 
 
 def texts(settings: Monitoring) -> dict[Path, str]:
@@ -17,14 +18,18 @@ def texts(settings: Monitoring) -> dict[Path, str]:
     Args:
         settings: The objectives, how the service is reached, and whom alerts are sent to.
     """
+    rules = files.prometheus_rules(settings)
     written = {
         "prometheus.yml": files.yaml_text(files.prometheus(settings)),
-        "rules.yml": files.yaml_text(files.prometheus_rules(settings)),
+        "rules.yml": files.yaml_text(rules),
         "rules_test.yml": files.yaml_text(rules_tests.content(settings)),
         "alertmanager.yml": files.yaml_text(files.alertmanager(settings)),
         "dashboard.json": dashboard.text(settings),
     }
-    return {FOLDER / name: text for name, text in written.items()}
+    paths = {FOLDER / name: text for name, text in written.items()}
+    if COMPONENT.is_dir():
+        paths[COMPONENT / "rules.yaml"] = files.yaml_text(files.of_operator("alerts", rules))
+    return paths
 
 
 @click.command()
