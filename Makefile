@@ -17,7 +17,7 @@ help: ## List the targets
 
 setup: .venv/.installed ## Make .venv: the generated project's locked tools, and the template's own
 
-.venv/.installed: $(filter-out $(LOCKS)/remote-% $(LOCKS)/gpu.lock,$(wildcard $(LOCKS)/*.lock)) requirements/template.lock
+.venv/.installed: $(filter-out $(LOCKS)/remote-% $(LOCKS)/cluster.lock $(LOCKS)/gpu.lock,$(wildcard $(LOCKS)/*.lock)) requirements/template.lock
 	@echo "Installing the locked tools into .venv (about a minute; nothing to do next time)"
 	@python=$(or $(PYTHON),python3); test ! -x .venv/bin/python || { python=.venv/bin/python; first="rm -r .venv, then "; }; \
 	$$python $(FITS) || { echo >&2 "error: the locks are for Python 3.11 to 3.13, and $$python is none:" \

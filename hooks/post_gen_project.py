@@ -165,9 +165,11 @@ HOSTS = [
 KUBERNETES = [
     *DELIVERY,
     "deploy/kustomization.yaml",
+    "docs/cluster-work.md",
     "docs/gitops.md",
     "docs/kubernetes.md",
     "kubernetes",
+    "requirements/cluster.lock",
     f"{HARNESS}/delivery/kubernetes.py",
 ]
 

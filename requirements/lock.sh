@@ -21,9 +21,10 @@ bake() { # NAME ANSWERS...
 bake images
 bake tables task=tabular-classification
 bake production scope=production
+bake kubernetes scope=production deploy=kubernetes
 bake production-tables scope=production task=tabular-classification
 groups=(--group pyproject.toml:template --group "$work/tables/pyproject.toml:tables"
-  --group "$work/production/pyproject.toml:monitoring")
+  --group "$work/production/pyproject.toml:monitoring" --group "$work/kubernetes/pyproject.toml:cluster")
 for group in train gpu images serve release dev; do groups+=(--group "$work/images/pyproject.toml:$group"); done
 groups+=(--group "$work/production/pyproject.toml:serve")
 for remote in s3 gcs azure ssh; do
@@ -40,6 +41,7 @@ for group in train gpu release dev; do
   compile "$locks/$group.lock" "${together[@]}" --group "$work/images/pyproject.toml:$group"
 done
 compile "$locks/monitoring.lock" "${together[@]}" --group "$work/production/pyproject.toml:monitoring"
+compile "$locks/cluster.lock" "${together[@]}" --group "$work/kubernetes/pyproject.toml:cluster"
 ln -s production "$work/production-images"
 for kind in images tables; do
   compile "$locks/$kind.lock" "${together[@]}" --group "$work/$kind/pyproject.toml:$kind"

@@ -25,6 +25,7 @@ KINDS = {  # API group and version -> plural, kind
         "configmaps": "ConfigMap",
         "services": "Service",
     },
+    "batch/v1": {"jobs": "Job"},
     "apps/v1": {"deployments": "Deployment", "replicasets": "ReplicaSet"},
     "autoscaling/v2": {"horizontalpodautoscalers": "HorizontalPodAutoscaler"},
     "policy/v1": {"poddisruptionbudgets": "PodDisruptionBudget"},
@@ -121,7 +122,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     @staticmethod
     def resources(group: str) -> list[Object]:
-        verbs = ["get", "list", "create", "patch"]
+        verbs = ["get", "list", "create", "patch", "delete"]
         return [
             {
                 "name": plural,
@@ -196,6 +197,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             else:
                 each = merged(each, body)
             return self.answer(self.cluster.put(each))
+
+    def do_DELETE(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = urlsplit(self.path).path
+        place = self.place(path)
+        with self.cluster.lock:
+            if place is None or self.cluster.objects.pop((place[1], place[2]["name"]), None) is None:
+                return self.missing(path)
+            return self.answer({"kind": "Status", "apiVersion": "v1", "status": "Success"})
 
     def missing(self, what: str) -> None:
         told = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}

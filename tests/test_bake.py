@@ -462,6 +462,7 @@ PUPPET = {"deploy/puppet/apply.sh", "deploy/puppet/hiera.yaml", "deploy/puppet/s
 KUBERNETES = set(
     """
     deploy/kustomization.yaml
+    docs/cluster-work.md
     docs/gitops.md
     docs/kubernetes.md
     kubernetes/base/deployment.yaml
@@ -477,6 +478,7 @@ KUBERNETES = set(
     kubernetes/components/canary/kustomization.yaml
     kubernetes/components/canary/rollout.yaml
     kubernetes/components/canary/route.yaml
+    kubernetes/components/gpu/kustomization.yaml
     kubernetes/components/keys/deployment.yaml
     kubernetes/components/keys/kustomization.yaml
     kubernetes/components/log/deployment.yaml
@@ -489,6 +491,26 @@ KUBERNETES = set(
     kubernetes/components/tls/kustomization.yaml
     kubernetes/production/kustomization.yaml
     kubernetes/staging/kustomization.yaml
+    kubernetes/work/Dockerfile
+    kubernetes/work/common/kustomization.yaml
+    kubernetes/work/common/namespace.yaml
+    kubernetes/work/common/network-policy.yaml
+    kubernetes/work/common/service-account.yaml
+    kubernetes/work/common/volume.yaml
+    kubernetes/work/predict/job.yaml
+    kubernetes/work/predict/kustomization.yaml
+    kubernetes/work/settings/kustomization.yaml
+    kubernetes/work/settings/steps.sh
+    kubernetes/work/settings/work.env
+    kubernetes/work/sweep-ray/job.yaml
+    kubernetes/work/sweep-ray/kustomization.yaml
+    kubernetes/work/sweep/job.yaml
+    kubernetes/work/sweep/kustomization.yaml
+    kubernetes/work/train-workers/job.yaml
+    kubernetes/work/train-workers/kustomization.yaml
+    kubernetes/work/train/job.yaml
+    kubernetes/work/train/kustomization.yaml
+    requirements/cluster.lock
     src/<package>/harness/delivery/kubernetes.py
     """.split()
 )

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from clusters import wait_until
 from conftest import TEMPLATE, BakedProject, execute
+from kubelet import pods
 from watching import watching
 
 DIGEST = "0123456789" * 6 + "abcd"
@@ -115,6 +116,22 @@ def everything(project: BakedProject) -> dict[str, dict[str, Any]]:
         return rendered(project, OVERLAYS[1])
     finally:
         file.write_text(before, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def work(project: BakedProject) -> dict[str, list[dict[str, Any]]]:
+    """What each kind of work applies."""
+    folders = {file.parent for file in (project.path / "kubernetes/work").glob("*/kustomization.yaml")}
+    kinds = sorted(folder.name for folder in folders if folder.name != "settings")
+    found = {kind: manifests.rendered(project.path, f"kubernetes/work/{kind}") for kind in kinds}
+    for kind in kinds:
+        file = project.path / "kubernetes/work" / kind / "kustomization.yaml"
+        before = file.read_text(encoding="utf-8")
+        if "components/gpu" in before:
+            file.write_text(before.replace("# - ../", "- ../"), encoding="utf-8")
+            found[f"{kind} on GPUs"] = manifests.rendered(project.path, f"kubernetes/work/{kind}")
+            file.write_text(before, encoding="utf-8")
+    return found
 
 
 def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -237,13 +254,18 @@ def test_schemas_of_kubernetes_and_of_controllers(
     project: BakedProject,
     overlays: dict[str, dict[str, dict[str, Any]]],
     everything: dict[str, dict[str, Any]],
+    work: dict[str, list[dict[str, Any]]],
 ) -> None:
     objects = [each for found in (*overlays.values(), everything) for each in found.values()]
-    manifests.check(objects)
+    manifests.check([*objects, *(each for found in work.values() for each in found)])
     wrong = copy.deepcopy(everything["Rollout model"])
     wrong["spec"]["strategy"]["canary"]["trafficRouting"]["plugin"] = {}
     with pytest.raises(AssertionError, match="'\"plugin\"' does not exist"):
         manifests.check([wrong])
+    wrong = copy.deepcopy(next(each for each in work["train-workers"] if each["kind"] == "TFJob"))
+    wrong["spec"]["tfReplicaSpecs"]["Worker"]["replica"] = 2
+    with pytest.raises(AssertionError, match="KubeflowOrgV1ReplicaSpec has no field replica"):
+        manifests.check([wrong], [])
 
 
 def test_the_examples_of_the_page_are_objects_of_their_kind(project: BakedProject) -> None:
@@ -262,13 +284,61 @@ def test_the_examples_of_the_page_are_objects_of_their_kind(project: BakedProjec
     assert (project.path / path / "kustomization.yaml").is_file()
 
 
+def test_work_is_restricted_and_names_agree(work: dict[str, list[dict[str, Any]]]) -> None:
+    (claim,) = (each["metadata"]["name"] for each in work["common"] if each["kind"] == "PersistentVolumeClaim")
+    (account,) = (each["metadata"]["name"] for each in work["common"] if each["kind"] == "ServiceAccount")
+    for kind, objects in work.items():
+        assert {each["metadata"].get("namespace", each["metadata"]["name"]) for each in objects} == {
+            "my-experiment-work"
+        }
+        maps = {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
+        found = list(pods(objects))
+        assert found or kind == "common"
+        gpus = [each["containers"][0]["resources"]["limits"].get("nvidia.com/gpu") for each in found]
+        assert gpus.count("1") == ("GPU" in kind), "not for the head of a Ray cluster"
+        for pod in found:
+            assert pod["serviceAccountName"] == account and pod["automountServiceAccountToken"] is False
+            assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == 10001
+            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            (container,) = pod["containers"]
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["image"].startswith("registry.example.org/my-experiment-work@sha256:")
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+            assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+            assert {each["configMap"]["name"] for each in pod["volumes"] if "configMap" in each} <= maps
+            assert {each["configMapRef"]["name"] for each in container["envFrom"] if "configMapRef" in each} <= maps
+            claims = {each.get("persistentVolumeClaim", {}).get("claimName") for each in pod["volumes"]}
+            assert claims <= {claim, None}
+
+
+def test_work_is_replaced_the_first_time_and_again(project: BakedProject, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    cluster = apiserver.Cluster()
+    command = ("kubectl", "replace", "--force", "-k", "kubernetes/work/train")
+    assert f"{' '.join(command)}\n" in project.read("docs/cluster-work.md")
+    with apiserver.serving(cluster, config):
+        for deleted in (0, 3):
+            told = execute(manifests.kubectl(), *command[1:], cwd=project.path, env={"KUBECONFIG": str(config)}).stdout
+            assert (told.count(" deleted"), told.count(" replaced")) == (deleted, 3), told
+    assert cluster.objects["Job", "train"]["metadata"]["namespace"] == "my-experiment-work"
+
+
 def test_checkov_has_nothing_against_them(
-    overlays: dict[str, dict[str, dict[str, Any]]], everything: dict[str, dict[str, Any]], tmp_path: Path
+    overlays: dict[str, dict[str, dict[str, Any]]],
+    everything: dict[str, dict[str, Any]],
+    work: dict[str, list[dict[str, Any]]],
+    tmp_path: Path,
 ) -> None:
-    for number, found in enumerate((overlays[OVERLAYS[0]], everything)):
-        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump_all(found.values()), encoding="utf-8")
-    # A limit of the processor stops a process that has work to do while the node has time.
-    assert manifests.checkov(tmp_path, ["CKV_K8S_11"]) == []
+    found = [overlays[OVERLAYS[0]].values(), everything.values(), *work.values()]
+    for number, objects in enumerate(found):
+        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump_all(objects), encoding="utf-8")
+    # A limit of the processor stops a process that has work to do while the node has time. DVC and MLflow take
+    # credentials from the environment.
+    assert manifests.checkov(tmp_path, ["CKV_K8S_11", "CKV_K8S_35"]) == []
 
 
 class Pods(http.server.BaseHTTPRequestHandler):
