@@ -30,7 +30,7 @@ COMMIT = "c0ffee" * 7
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A registry on this machine with the images of versions 1 and 2; that of 3 holds the model of 2."""
-    missing = [name for name in ("docker-registry", "podman", "runc") if not shutil.which(name)]
+    missing = [name for name in ("docker-registry", "podman", "buildah", "runc") if not shutil.which(name)]
     if missing:
         apt_install(*missing)
     folder = tmp_path_factory.mktemp("registry")
@@ -62,18 +62,27 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             wait(f"http://{place}/v2/")
             for version, model in {**MODELS, "3": MODELS["2"]}.items():
                 name = f"{place}/my_experiment:{version}-{COMMIT[:12]}"
-                podman(
-                    "build", "--quiet", "--format=docker", f"--label=model_sha256={model}", f"--tag={name}", str(folder)
-                )
-                podman("push", "--quiet", name)
+                build_and_push("podman", name, model, folder)
             yield f"{place}/my_experiment"
 
 
-def podman(*words: str) -> str:
-    """Runs podman."""
-    done = subprocess.run(["podman", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def build_and_push(builder: str, name: str, model: str, folder: Path) -> None:
+    """Builds an image of a model and pushes it."""
+    label = f"--label=model_sha256={model}"
+    for words in (
+        ["build", "--quiet", "--format=docker", label, f"--tag={name}", str(folder)],
+        ["push", "--quiet", name],
+    ):
+        done = subprocess.run([builder, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def digest_in_registry(repository: str, tag: str) -> str:
+    """The digest that a registry gives for a tag."""
+    place, name = repository.split("/")
+    accepted = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
+    answer = httpx.get(f"http://{place}/v2/{name}/manifests/{tag}", headers=accepted)
+    return str(answer.headers["docker-content-digest"])
 
 
 def wait(url: str) -> None:
@@ -112,10 +121,7 @@ def test_the_digest_is_that_of_the_registry(client: Client, repository: str) -> 
     told = release.release(versions.CHAMPION)
     assert "describes my_experiment/1, release " in told
     spec = description.require().spec
-    accepted = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
-    place, name = repository.split("/")
-    answer = httpx.get(f"http://{place}/v2/{name}/manifests/1-{COMMIT[:12]}", headers=accepted)
-    assert spec.image == f"{repository}@{answer.headers['docker-content-digest']}"
+    assert spec.image == f"{repository}@{digest_in_registry(repository, f'1-{COMMIT[:12]}')}"
     assert (spec.model.version, spec.model.sha256, spec.replicas) == ("1", MODELS["1"], 2)
     events = [json.loads(line) for line in Path(os.environ["SERVICE_AUDIT"], "audit.jsonl").read_text().splitlines()]
     assert [(each["event"], each["version"], each["release"]) for each in events] == [
@@ -125,6 +131,20 @@ def test_the_digest_is_that_of_the_registry(client: Client, repository: str) -> 
     assert release.release("1").endswith("nothing changed")
     assert PATH.stat() == before
     assert "my_experiment/1 and my_experiment/2 were not compared: " in release.release("2")
+
+
+def test_the_digest_of_what_buildah_has_built_is_that_of_the_registry(
+    client: Client, repository: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest here has another digest: layers are compressed on their way to a registry."""
+    monkeypatch.setenv("BENTOML_CONTAINERIZE_BACKEND", "buildah")
+    model = "55" * 32
+    (workspace / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    client.create_model_version(versions.MODEL, "file:///4", None, {"git_commit": "cd" * 20, "model_sha256": model})
+    build_and_push("buildah", f"{repository}:4-cdcdcdcdcdcd", model, workspace)
+    release.release("4")
+    found = description.require().spec.image
+    assert found == f"{repository}@{digest_in_registry(repository, '4-cdcdcdcdcdcd')}"
 
 
 def test_a_release_is_proposed_on_a_branch(client: Client, workspace: Path) -> None:
@@ -168,3 +188,31 @@ def test_an_image_that_was_not_pushed_is_one_line(client: Client) -> None:
     with pytest.raises(UserError, match=r"no image of my_experiment/4 .* `make push REGISTRY=127\.0\.0\.1:") as caught:
         release.release("4")
     assert "\n" not in str(caught.value) and not PATH.exists()
+
+
+@pytest.mark.parametrize(
+    ("repository_set", "message"),
+    [
+        (
+            None,
+            r"example\.org/my_experiment is an example: set `repository` in conf/delivery\.yaml to REGISTRY/",
+        ),
+        (
+            "another",
+            r"would put it into 127\.0\.0\.1:\d+/my_experiment; set `repository` in conf/",
+        ),
+    ],
+    ids=["shipped", "another"],
+)
+def test_a_repository_that_push_does_not_fill_is_named(
+    client: Client, repository: str, workspace: Path, repository_set: str | None, message: str
+) -> None:
+    """The shipped one, and one of another name than the image's."""
+    settings = (ROOT / "conf/delivery.yaml").read_text()
+    if repository_set:
+        place = f"{repository.rpartition('/')[0]}/{repository_set}"
+        settings = settings.replace("registry.example.org/my_experiment", place)
+    (workspace / "conf/delivery.yaml").write_text(settings)
+    with pytest.raises(UserError, match=message):
+        release.release("1")
+    assert not PATH.exists()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 LABEL = "model_sha256"  # of an image
+EXAMPLE = "registry.example.org/"  # the registry in conf/delivery.yaml, until its owner names one
 
 
 def release(name: str, proposes: bool = False) -> str:
@@ -105,8 +106,13 @@ def pushed(version: ModelVersion, settings: Delivery, known: str = "") -> str:
         known: Repository and digest of the last release, which stays if it is the same image.
 
     Raises:
-        UserError: If there is no such image, or it holds another model.
+        UserError: If no repository is named, there is no such image, or it holds another model.
     """
+    if settings.repository.startswith(EXAMPLE):
+        raise UserError(
+            f"{settings.repository} is an example: set `repository` in conf/delivery.yaml to "
+            f"REGISTRY/{versions.MODEL}, where `make push REGISTRY=...` puts images"
+        )
     label, commit = f"{versions.MODEL}/{version.version}", version.tags.get("git_commit")
     if commit is None or LABEL not in version.tags:
         raise UserError(
@@ -130,7 +136,12 @@ def pushed(version: ModelVersion, settings: Delivery, known: str = "") -> str:
         if not digests:
             raise UserError(f"{builder} names no digest of {name}: use another engine (BENTOML_CONTAINERIZE_BACKEND)")
         return known if known in digests else sorted(digests)[0]
-    registry = settings.repository.rpartition("/")[0]
+    registry, _, name = settings.repository.rpartition("/")
+    if name != versions.MODEL:
+        raise UserError(
+            f"no image of {label} is in {settings.repository} ({problem}): `make push REGISTRY={registry}` would "
+            f"put it into {registry}/{versions.MODEL}; set `repository` in conf/delivery.yaml to that"
+        )
     raise UserError(
         f"no image of {label} is in {settings.repository} ({problem}): `python -m {versions.MODEL} bento --from "
         f"{version.version}`, then `make image` and `make push REGISTRY={registry}`, both with "

@@ -82,7 +82,9 @@ def pull(builder: str, name: str) -> StoredImage:
     Raises:
         UserError: If the registry does not have it, or does not answer.
     """
-    programs.run(builder, "pull", "--quiet", name)
+    # buildah would take an image that it has built itself, by the digest of its own manifest, which no registry has.
+    policy = ["--policy=always"] if builder == "buildah" else []
+    programs.run(builder, "pull", "--quiet", *policy, name)
     image = inspect(builder, name)
     assert image is not None  # it has just come
     return image._replace(digests=_pulled(builder, name))
