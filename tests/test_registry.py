@@ -161,7 +161,7 @@ def test_a_worse_one_is_refused_and_a_rollback_restores(project: BakedProject) -
     assert {"accuracy", "accuracy and champion", "size"} <= set(failed)
     assert re.search(r"^passed  latency +[\d.]+ ms +at most 100 ms$", refused.stdout, re.M)
     assert re.search(
-        r"^FAILED  accuracy and champion +better by -[\d.]+ \(-[\d.]+ to -?[\d.]+\) ", refused.stdout, re.M
+        r"^FAILED  accuracy and champion +worse by [\d.]+ \(interval -[\d.]+ to -?[\d.]+\) ", refused.stdout, re.M
     )
     message = f"error: my_experiment/1 does not pass: {', '.join(failed)}; no alias was moved"
     assert refused.stderr.splitlines()[-1] == message

@@ -52,15 +52,17 @@ def test_the_same_answers_are_not_worse() -> None:
     values = measure(right(50, 5))
     gate = gates.champion(ACCURACY, values, values, 50, COMPARISON)
     assert gate.passed
-    assert gate.measured == "better by 0 (0 to 0)"
+    assert gate.measured == "equal (interval 0 to 0)"
 
 
 @pytest.mark.parametrize("criterion", [ACCURACY, MAE])
 def test_a_clear_difference_is_seen_in_both_directions(criterion: gates.Criterion) -> None:
     good, bad = measure(right(400, 10)), measure(right(400, 100))
     better, worse = (good, bad) if criterion.higher else (bad, good)
-    assert gates.champion(criterion, better, worse, 400, COMPARISON).passed
-    assert not gates.champion(criterion, worse, better, 400, COMPARISON).passed
+    won = gates.champion(criterion, better, worse, 400, COMPARISON)
+    lost = gates.champion(criterion, worse, better, 400, COMPARISON)
+    assert won.passed and won.measured.startswith("better by 0.225 (interval 0.")
+    assert not lost.passed and lost.measured.startswith("worse by 0.225 (interval -0.")
 
 
 def test_a_small_test_split_proves_little() -> None:
@@ -68,7 +70,7 @@ def test_a_small_test_split_proves_little() -> None:
     ours, theirs = right(20, 2), right(20, 2, offset=2)
     few = gates.champion(ACCURACY, measure(ours), measure(theirs), 20, COMPARISON)
     many = gates.champion(ACCURACY, measure(np.tile(ours, 200)), measure(np.tile(theirs, 200)), 4000, COMPARISON)
-    assert few.measured.startswith("better by 0 (") and many.measured.startswith("better by 0 (")
+    assert few.measured.startswith("equal (") and many.measured.startswith("equal (")
     assert not few.passed and many.passed
 
 
@@ -77,7 +79,7 @@ def test_the_comparison_is_paired() -> None:
     shared = np.random.default_rng(0).normal(100, 50, 200)
     noise = np.random.default_rng(1).normal(0, 0.1, 200)
     gate = gates.champion(MAE, measure(shared + noise), measure(shared), 200, COMPARISON)
-    low, high = (float(end) for end in gate.measured.split("(")[1].rstrip(")").split(" to "))
+    low, high = (float(end) for end in gate.measured.split("(interval ")[1].rstrip(")").split(" to "))
     assert high - low < 0.1
     assert gate.passed
 
@@ -91,7 +93,8 @@ def test_one_bad_class_is_named_whatever_the_others_gain() -> None:
     gate = gates.slices(ACCURACY, measure(ours), measure(theirs), groups, SLICES)
     assert gate.passed is False
     assert gate.name == "slices (2)"  # five emus are too few to judge
-    assert "-0.3 (dog)" in gate.measured and "cat" not in gate.measured
+    assert gate.measured == "worse by 0.3 (dog)"
+    assert gate.wanted == "worse by up to 0.09024"
     assert gates.slices(ACCURACY, measure(theirs), measure(ours), {"cat": groups["cat"]}, SLICES).passed is False
     assert gates.slices(ACCURACY, measure(ours), measure(theirs), {"emu": groups["emu"]}, SLICES).passed is None
 
@@ -191,11 +194,14 @@ def test_a_metric_that_is_not_measured_is_named() -> None:
 
 
 def test_outcomes_are_a_table_of_markdown() -> None:
-    outcomes = [gates.Gate("slices (2)", "better by -0.2 (a|b)", "at least -0.1", False), gates.at_most("size", 1, 2)]
+    outcomes = [
+        gates.Gate("slices (2)", "worse by 0.2 (a|b)", "worse by up to 0.1", False),
+        gates.at_most("size", 1, 2),
+    ]
     assert gates.markdown(outcomes).splitlines() == [
         "|  | gate | measured | wanted |",
         "|---|---|---|---|",
-        r"| FAILED | slices (2) | better by -0.2 (a\|b) | at least -0.1 |",
+        r"| FAILED | slices (2) | worse by 0.2 (a\|b) | worse by up to 0.1 |",
         "| passed | size | 1 | at most 2 |",
     ]
 

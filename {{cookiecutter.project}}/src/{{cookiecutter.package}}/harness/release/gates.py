@@ -194,8 +194,21 @@ def champion(criterion: Criterion, candidate: Metrics, other: Metrics, examples:
     (interval,) = bootstrap(difference, examples, settings.resamples, settings.confidence, settings.seed).values()
     low, high = (np.nan if end is None else end for end in (interval.low, interval.high))  # NaN does not pass
     least = -settings.margin * abs(other(np.ones(examples))[criterion.name])
-    measured = f"better by {number(interval.value)} ({number(low)} to {number(high)})"
+    measured = f"{improved(interval.value)} (interval {number(low)} to {number(high)})"
     return Gate(f"{criterion.name} and champion", measured, f"interval from {number(least)}", low >= least)
+
+
+def improved(difference: float) -> str:
+    """An improvement in words: by how much a version is better or worse.
+
+    Args:
+        difference: The improvement; negative for a version that is worse, NaN if it is undefined.
+    """
+    if np.isnan(difference):
+        return "undefined"
+    if difference == 0:
+        return "equal"
+    return f"{'worse' if difference < 0 else 'better'} by {number(abs(difference))}"
 
 
 def slices(criterion: Criterion, candidate: Metrics, other: Metrics, groups: Groups, settings: Slices) -> Gate:
@@ -216,9 +229,9 @@ def slices(criterion: Criterion, candidate: Metrics, other: Metrics, groups: Gro
     better = {name: criterion.improvement(candidate, other, group) for name, group in judged.items()}
     worst = sorted(better, key=lambda name: better[name])
     failed = [name for name in worst if not better[name] >= least]  # NaN fails
-    listed = ", ".join(f"{number(better[name])} ({name})" for name in (failed or worst)[:3])
+    listed = ", ".join(f"{improved(better[name])} ({name})" for name in (failed or worst)[:3])
     rest = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-    return Gate(f"slices ({len(judged)})", f"better by {listed}{rest}", f"at least {number(least)}", not failed)
+    return Gate(f"slices ({len(judged)})", f"{listed}{rest}", f"worse by up to {number(-least)}", not failed)
 
 
 def robustness(description: Description, limit: Robustness) -> Gate:

@@ -249,8 +249,8 @@ def show() -> str:
 def command() -> None:
     """Register, promote, roll back and list versions of the model.
 
-    The registry is in MLflow, beside the runs. The alias `challenger` marks the version that was registered last, the
-    alias `champion` the version to serve.
+    The registry is in MLflow, beside the runs. The alias `challenger` marks the version that was registered last, until
+    it is promoted, the alias `champion` the version to serve.
     """
 
 
