@@ -223,5 +223,5 @@ def build(builder: str, tag: str) -> None:
     if image is None:
         raise UserError(f"{builder} has built {tag}, and does not know it: another process has removed it")
     signed = provenance.write(provenance.statement(builder, tag, image, folder, SBOM))
-    print(f"image {tag} {image.id}\nSBOM  {SBOM}: {len(packages)} Python packages")
-    print(f"from  {provenance.PROVENANCE}: provenance, {'signed' if signed else 'not signed'}")
+    print(f"image {tag} {image.id}\nSBOM {SBOM}: {len(packages)} Python packages")
+    print(f"provenance {provenance.PROVENANCE}: {'signed' if signed else f'not signed, {signing.SIGNING} is not set'}")
