@@ -243,7 +243,9 @@ def test_a_refused_folder_is_not_made(tmp_path: Path, folder: str) -> None:
 
 
 def test_an_answer_that_is_no_choice_is_refused(tmp_path: Path) -> None:
-    assert cookiecutter(tmp_path, check=False, license="GPL").returncode != 0
+    result = cookiecutter(tmp_path, check=False, license="GPL")
+    assert result.returncode != 0
+    assert "the choices are ['MIT', 'Apache-2.0'" in result.stderr.splitlines()[-1]  # as the README says
     assert list(tmp_path.iterdir()) == []
 
 

@@ -377,7 +377,7 @@ def test_what_the_template_removes_and_the_owner_changed_stays(tmp_path: Path) -
 LATER = [
     ({"ci": "none"}, {"ci": "github"}),
     ({"scope": "experiment"}, {"scope": "service"}),
-    ({"scope": "service"}, {"scope": "production"}),
+    ({"scope": "service"}, {"scope": "production", "deploy": "ansible"}),
     (
         {"ci": "github", "license": "Proprietary"},
         {"ci": "gitlab", "license": "MIT", "dvc_remote": "s3", "dvc_remote_url": "s3://bucket/data"},
