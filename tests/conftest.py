@@ -434,7 +434,7 @@ def table_project(once: Once, bake: Callable[..., BakedProject]) -> BakedProject
     """A reproduced project with a table of its own, for production. Do not change it: `copy` it."""
     from loop import prepare  # here, because matplotlib takes a second
 
-    start = partial(bake, task="tabular-classification", scope="production")
+    start = partial(bake, task="tabular-classification", scope="production", deploy="ansible")
     return once("own-table", lambda project: prepare(project.path), start)
 
 

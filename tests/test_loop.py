@@ -7,12 +7,15 @@ import gzip
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+from chain import deliver
 from conftest import BakedProject, Copy, free_port, wait_until_ready
+from debian import apt_install
 from loop import DRIFTED, ROWS, USUAL, ask, label, play, rows
 from PIL import Image
 from test_monitoring import metric
@@ -29,9 +32,14 @@ def project(table_project: BakedProject, copy: Copy) -> BakedProject:
     return copy(table_project)
 
 
-def test_the_loop(project: BakedProject, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `make loop` plays: an alarm names what drifts, labels become data, and the new model is promoted."""
-    before = project.run("git", "rev-parse", "HEAD").stdout
+def test_the_loop(
+    project: BakedProject, copy: Copy, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `make loop` plays: an alarm names what drifts, labels become data, and the new model is promoted.
+
+    And then what CI does: the new model takes the place of the other one in production, where its alarm is gone.
+    """
+    before, served = project.run("git", "rev-parse", "HEAD").stdout, copy(project)
     home, count = tmp_path / "home", USUAL + DRIFTED
     monkeypatch.setenv("SERVICE_AUDIT", f"{home}/audit")
     played = play(project.path, tmp_path, tools)
@@ -70,9 +78,24 @@ def test_the_loop(project: BakedProject, tools: Path, tmp_path: Path, monkeypatc
     assert all(line.split(",")[2] == "" for line in lines[1:])  # private
     again = blocks(project.read("docs/feedback.md"))[1][1]
     assert project.run("bash", "-c", again, env=ENV | {"HOME": str(home)}).stdout.startswith("0 labeled example(s)")
+    check_delivery(project, served, tools)
     project.run("dvc", "repro", "--force")
     assert project.git_status() == ""
     check_erased(project, home)
+
+
+def check_delivery(project: BakedProject, served: BakedProject, tools: Path) -> None:
+    """The chain of docs/chain.md, from the promoted model to production."""
+    if not shutil.which("haproxy", path="/usr/sbin:/usr/bin"):
+        apt_install("haproxy")
+    programs = {"haproxy": Path("/usr/sbin/haproxy"), "prometheus": tools / "prometheus"}
+    head = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    with tempfile.TemporaryDirectory(prefix="chain-") as folder:
+        found = deliver(project, served, Path(folder), programs)
+    print(f"{found.old} -> {found.new}: PSI of x {found.psi:.3f}, delivered after {found.seconds:.0f} s")
+    assert found.alarms[0] == {found.old} and found.new not in found.alarms[1]
+    assert found.psi < 0.1 and found.failed == []
+    project.run("git", "reset", "--quiet", "--hard", head)
 
 
 def check_erased(project: BakedProject, home: Path) -> None:

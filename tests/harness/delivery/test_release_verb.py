@@ -2,9 +2,7 @@
 
 import json
 import os
-import resource
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,13 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from debian import apt_install
+from images import registry
 from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.delivery import description, release
 from my_experiment.harness.delivery.description import PATH
 from my_experiment.harness.release import versions
 from my_experiment.harness.tracking import proposal, store
-from processes import running
 from support import ROOT, commit, git
 
 Client = Any  # mlflow.MlflowClient
@@ -30,40 +27,16 @@ COMMIT = "c0ffee" * 7
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A registry on this machine with the images of versions 1 and 2; that of 3 holds the model of 2."""
-    missing = [name for name in ("docker-registry", "podman", "buildah", "runc") if not shutil.which(name)]
-    if missing:
-        apt_install(*missing)
     folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{probe.getsockname()[1]}"
-    storage = f"{{filesystem: {{rootdirectory: {folder}/data}}}}"
-    for name, text in {
-        "registry.yml": f"version: 0.1\nstorage: {storage}\nhttp: {{addr: {place}}}\n",
-        "storage.conf": f'[storage]\ndriver = "vfs"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n',
-        "registries.conf": f'[[registry]]\nlocation = "{place}"\ninsecure = true\n',
-        # No more open files than this machine allows.
-        "containers.conf": '[containers]\ndefault_ulimits = ["nofile={0}:{0}"]\n[engine]\nruntime = "runc"\n'.format(
-            resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        ),
-        "Dockerfile": "FROM scratch\nCOPY Dockerfile /\n",
-    }.items():
-        (folder / name).write_text(text)
-    files = {
-        "CONTAINERS_STORAGE_CONF": "storage",
-        "CONTAINERS_REGISTRIES_CONF": "registries",
-        "CONTAINERS_CONF": "containers",
-    }
-    with pytest.MonkeyPatch.context() as patch, (folder / "log").open("wb") as log:
-        for variable, name in files.items():
-            patch.setenv(variable, f"{folder}/{name}.conf")
-        patch.setenv("BENTOML_CONTAINERIZE_BACKEND", "podman")
-        with running("docker-registry", "serve", folder / "registry.yml", stdout=log, stderr=log):
-            wait(f"http://{place}/v2/")
-            for version, model in {**MODELS, "3": MODELS["2"]}.items():
-                name = f"{place}/my_experiment:{version}-{COMMIT[:12]}"
-                build_and_push("podman", name, model, folder)
-            yield f"{place}/my_experiment"
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    with pytest.MonkeyPatch.context() as patch, registry(folder) as (place, env):
+        for variable, value in env.items():
+            patch.setenv(variable, value)
+        wait(f"http://{place}/v2/")
+        for version, model in {**MODELS, "3": MODELS["2"]}.items():
+            name = f"{place}/my_experiment:{version}-{COMMIT[:12]}"
+            build_and_push("podman", name, model, folder)
+        yield f"{place}/my_experiment"
 
 
 def build_and_push(builder: str, name: str, model: str, folder: Path) -> None:
@@ -107,14 +80,14 @@ def client(repository: str, empty_store: Path, workspace: Path, monkeypatch: pyt
     (workspace / "audit").mkdir()
     settings = (ROOT / "conf/delivery.yaml").read_text()
     (workspace / "conf/delivery.yaml").write_text(settings.replace("registry.example.org/my_experiment", repository))
-    registry = store.client()
-    registry.create_registered_model(versions.MODEL)
+    registered = store.client()
+    registered.create_registered_model(versions.MODEL)
     for number, model in MODELS.items():
-        registry.create_model_version(
+        registered.create_model_version(
             versions.MODEL, f"file:///{number}", None, {"git_commit": COMMIT, "model_sha256": model}
         )
-    registry.set_registered_model_alias(versions.MODEL, versions.CHAMPION, "1")
-    return registry
+    registered.set_registered_model_alias(versions.MODEL, versions.CHAMPION, "1")
+    return registered
 
 
 def test_the_digest_is_that_of_the_registry(client: Client, repository: str) -> None:
