@@ -22,6 +22,7 @@ SCRAPE = 5  # seconds
 LATENCY = yaml.safe_load((ROOT / "conf/monitoring.yaml").read_text(encoding="utf-8"))["monitoring"]["latency"]
 CANARY, STABLE = "canary", "stable"
 RELEASES = {CANARY: "000000000002", STABLE: "000000000001"}
+EARLIER = "000000000003"  # a candidate of before
 Counter = Sequence[int | None]  # its value at each scrape; None: there was none
 Series = dict[str, Counter]
 Told = dict[str, dict[str, float]]  # name of a series -> gate -> value
@@ -49,6 +50,7 @@ def target(
     rows: Mapping[str, Counter] | None = None,
     up: Counter = (),
     instance: str = "",
+    release: str = "",
     first: int = 0,
 ) -> Series:
     """What is scraped of a target.
@@ -63,12 +65,13 @@ def target(
         rows: Rows of its answers by bin.
         up: Whether it answered the scrape.
         instance: Its label.
+        release: Its label, if it is not that of all cases.
         first: Scrapes until it is known.
     """
     found: Series = {}
 
     def add(name: str, values: Counter, **labels: str) -> None:
-        told = {"instance": instance or track, "release": RELEASES[track], "track": track, **labels}
+        told = {"instance": instance or track, "release": release or RELEASES[track], "track": track, **labels}
         text = ",".join(f'{key}="{value}"' for key, value in told.items())
         found[f"{name}{{{text}}}"] = [*[None] * first, *values]
 
@@ -130,6 +133,8 @@ def evaluate(
     for seconds, line in zip(times, got, strict=True):
         for name, labels, value in re.findall(r'\{__name__="rollout:(\w+)"([^}]*)\} ([-+.\dEINaf]+)', line):
             told = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+            if told["release"] == EARLIER:
+                continue
             assert told["release"] == RELEASES[CANARY]
             found[told["job"], seconds].setdefault(name, {})[told.get("gate", "")] = float(value)
     return found
@@ -322,6 +327,12 @@ CASES: dict[str, tuple[list[Series], dict[int, dict[str, int]]]] = {
             bad=[*rising((12, FEW)), *[None] * 12, *minutes((4, 0))],
             up=[*[1] * 13, *[None] * 12, *[1] * 49])],
         {60: verdicts(errors=-1), 110: {}, 140: verdicts(errors=0, slow=0), 300: verdicts(errors=0)},
+    ),
+    "another one of before ran there, and its series have not ended": (
+        [WELL, target(CANARY, [*rising((12, FEW)), *[120] * 48], bad=[*rising((12, FEW)), *[120] * 48],
+            rows=classes([*rising((12, FEW)), *[120] * 48], [0] * 61), release=EARLIER),
+         target(CANARY, minutes((4, FEW)), rows=classes(minutes((4, 5)), minutes((4, 5))), first=13)],
+        {60: {}, 80: verdicts(errors=0, slow=0, shift=1), 300: verdicts(errors=0, shift=1)},
     ),
 }  # fmt: skip
 

@@ -34,7 +34,8 @@ NEW_BAD, STABLE_NEW_BAD, TRAFFIC = "rollout:new_bad", "rollout:stable_new_bad", 
 ROWS, STABLE_ROWS, BOTH_ROWS = "rollout:rows", "rollout:stable_rows", "rollout:both_rows"
 EVIDENCE, PSI = "rollout:shift_evidence", "rollout:shift_psi"
 
-_SINCE, _TARGETS, _DOWN, _BEATS = "rollout:since", "rollout:targets", "rollout:down", "rollout:beats"
+_SINCE, _TARGETS, _PAST = "rollout:since", "rollout:targets", "rollout:past"
+_DOWN, _BEATS = "rollout:down", "rollout:beats"
 
 
 def of_rollout(gates: Gates, latency: float) -> list[Rule]:
@@ -59,7 +60,8 @@ def of_rollout(gates: Gates, latency: float) -> list[Rule]:
 def _of_targets() -> list[Rule]:
     """When a rollout began, and the targets of both releases, with the candidate's label `release`."""
     seen = f"({_SINCE} and on ({ROLLOUT}) up{{{CANARY}}})\nor time() * group by ({ROLLOUT}) (up{{{CANARY}}})"
-    # A Prometheus that is killed does not note that a target has ended: the last candidate counts.
+    # The series of an earlier candidate go on for two scrapes, and for five minutes in a Prometheus that was killed: the
+    # last one counts.
     last = f"group by ({ROLLOUT}) ({_SINCE} == on (job, namespace) group_left () max by (job, namespace) ({_SINCE}))"
     candidate = f"max by ({TARGET}, release) (up{{{CANARY}}} == 1)"
     stable = f"max by ({TARGET}) (up{{{STABLE}}} == 1)"
@@ -69,6 +71,7 @@ def _of_targets() -> list[Rule]:
             _TARGETS,
             f"({candidate} and on ({ROLLOUT}) {last})\nor {stable} * on (job, namespace) group_left (release) {last}",
         ),
+        Rule(_PAST, f"group by ({TARGET}, release) (up{{{CANARY}}} unless on ({ROLLOUT}) {last})"),
     ]
 
 
@@ -108,7 +111,8 @@ def _of_counts(latency: float) -> list[Rule]:
 def _of_candidate(counter: str, *labels: str) -> str:
     """A counter of each target, with the candidate's label `release`."""
     by = ", ".join((TARGET, *labels))
-    return f"sum by ({by}) ({counter})\n* on ({TARGET}) group_left (release) {_TARGETS}"
+    now = f"{counter} unless on ({TARGET}, release) {_PAST}"
+    return f"sum by ({by}) ({now})\n* on ({TARGET}) group_left (release) {_TARGETS}"
 
 
 def _total(counter: str) -> str:
