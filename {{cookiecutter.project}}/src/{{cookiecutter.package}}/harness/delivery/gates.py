@@ -60,8 +60,8 @@ def of_rollout(gates: Gates, latency: float) -> list[Rule]:
 def _of_targets() -> list[Rule]:
     """When a rollout began, and the targets of both releases, with the candidate's label `release`."""
     seen = f"({_SINCE} and on ({ROLLOUT}) up{{{CANARY}}})\nor time() * group by ({ROLLOUT}) (up{{{CANARY}}})"
-    # The series of an earlier candidate go on for two scrapes, and for five minutes in a Prometheus that was killed: the
-    # last one counts.
+    # The series of an earlier candidate go on for two scrapes, and for five minutes if Prometheus was killed: the last
+    # candidate counts.
     last = f"group by ({ROLLOUT}) ({_SINCE} == on (job, namespace) group_left () max by (job, namespace) ({_SINCE}))"
     candidate = f"max by ({TARGET}, release) (up{{{CANARY}}} == 1)"
     stable = f"max by ({TARGET}) (up{{{STABLE}}} == 1)"
