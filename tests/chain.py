@@ -31,12 +31,10 @@ MIXED, ROWS, REQUEST = (
     4,
 )  # share of drifted rows of what clients ask, how many they are, those of a request
 STEPS = [{"setWeight": 50}, {"pause": {"duration": "2s"}}, ANALYSIS]
-SSH = """#!/bin/sh
+SSH = """#!/bin/bash
 while [ "$1" != -- ]; do shift; done
-set -- $2
-case "$1" in true) exit ;; esac
-shift
-exec {python} {root}/rollout.py "$@"
+program=/usr/local/lib/model/rollout.py
+eval "exec ${{2//"$program"/{root}/rollout.py}}"
 """
 ANSIBLE = """#!{python}
 import json, os, yaml
@@ -44,6 +42,7 @@ release = yaml.safe_load(open("deploy/release.yaml"))
 json.dump(release, open("{root}/etc/model/release.json", "w"))
 os.execv("{python}", ["{python}", "{root}/rollout.py", "run", release["spec"]["release"]])
 """
+SYSTEMCTL = "#!/bin/sh\necho inactive\n"  # the playbook has waited for the controller
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def deliver(project: BakedProject, before: BakedProject, folder: Path, programs:
         host = Host(folder / "host", loopback(), resources, programs)
         tools = folder / "bin"
         tools.mkdir()
-        for name, text in (("ssh", SSH), ("ansible-playbook", ANSIBLE)):
+        for name, text in (("ssh", SSH), ("ansible-playbook", ANSIBLE), ("systemctl", SYSTEMCTL)):
             (tools / name).write_text(text.format(python=sys.executable, root=host.root))
             (tools / name).chmod(0o755)
         path = f"{tools}:{project.path}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -163,6 +162,7 @@ def deliver(project: BakedProject, before: BakedProject, folder: Path, programs:
         host.lay(
             project.path, [{name: value for name, value in group.items() if name != "interval"} for group in rules]
         )
+        (host.root / "rollout.py").chmod(0o755)
         host.command("configure")
         host.start("haproxy")
         host.start("prometheus")

@@ -278,6 +278,7 @@ registry.create_model_version("my_experiment", "file:///1", None, {{"model_sha25
         runs = [pool.submit(made["ansible"].ansible), pool.submit(made["puppet"].puppet)]
     for run in runs:
         print(run.result().stdout)
+    until(lambda: all(release_at(host) for host in ("lb", "solo")), 60)
     return made
 
 
@@ -445,6 +446,22 @@ def test_puppet_amid_a_canary_changes_nothing_and_make_abort_ends_it(
         f"{last(seen, second, aborted, tried):.1f} s; at once, all after {last(seen, before, tried):.1f} s"
     )
     assert release_at("solo") == second
+
+
+def test_a_wrong_address_changes_nothing(farm: Farm, operators: dict[str, Operator]) -> None:
+    """By the tool alone; `make deploy` refuses it before it calls the tool."""
+    written = [farm.read(host, "/etc/model/hosts.json", "/etc/model/addresses.nft") for host in HOSTS]
+    for tool, host in (("ansible", "app"), ("puppet", "solo")):
+        operator = operators[tool]
+        hosts = operator.project.path / "deploy/hosts.yaml"
+        kept = hosts.read_text()
+        hosts.write_text(kept.replace(f"address: {HOSTS[host]}", "address: 192.0.2.1"))
+        try:
+            told = operator.ansible(check=False) if tool == "ansible" else operator.puppet(check=False)
+        finally:
+            hosts.write_text(kept)
+        assert told.returncode != 0 and f"{host} has the address 192.0.2.1" in told.stdout + told.stderr
+        assert written == [farm.read(host, "/etc/model/hosts.json", "/etc/model/addresses.nft") for host in HOSTS]
 
 
 def test_what_a_failed_run_of_ansible_has_changed_is_read(farm: Farm, operators: dict[str, Operator]) -> None:

@@ -443,7 +443,7 @@ from my_experiment.harness.delivery import abort, kubernetes, status, target, un
 kubernetes.POLL = 0.05
 match sys.argv[1]:
     case "bring":
-        print("exit", kubernetes.bring(again="again" in sys.argv))
+        print("exit", kubernetes.bring("HEAD", again="again" in sys.argv))
     case "status":
         known = status.Known(None, None, "not asked", None, True)
         print(*status.lines(known, target.chosen().state()), sep="\\n")

@@ -43,6 +43,12 @@ defaults
     timeout connect 1s
     timeout client 9s
     timeout server 9s
+    option httpchk GET /readyz
+    default-server check inter 100ms fall 1 rise 1
+backend blue
+    server a-1 {address}:3101
+backend green
+    server a-1 {address}:3201
 frontend slots
     bind unix@{root}/run/haproxy/service.sock
     http-request return status 200 content-type text/plain lf-string %[str(stable),map({root}/var/lib/model/slots.map)]
@@ -72,6 +78,10 @@ class Servers:
         ready = self.ready
 
         class Handler(BaseHTTPRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(ConnectionError):  # a check of HAProxy that does not wait for the end
+                    super().handle()
+
             def do_GET(self) -> None:
                 port = int(self.server.server_address[1])  # type: ignore[index] # not of a Unix socket
                 release = ready.get(port)
@@ -108,7 +118,7 @@ def balancer(root: Path) -> Iterator[tuple[Path, Servers, list[str]]]:
     machines = {"all": {"children": {"servers": {"hosts": {"a": {"address": servers.address}}}}}}
     (root / "etc/model/hosts.json").write_text(json.dumps(machines))
     (root / "var/lib/model/slots.map").write_text("stable blue\nshare 0\nuntil 0\ncandidate -\nrefused -\n")
-    (root / "haproxy.cfg").write_text(HAPROXY.format(root=root))
+    (root / "haproxy.cfg").write_text(HAPROXY.format(root=root, address=servers.address))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -116,15 +126,19 @@ def balancer(root: Path) -> Iterator[tuple[Path, Servers, list[str]]]:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / key], check=True)
     shutil.copy(root / "user.pub", root / "authorized_keys")
     (root / "known_hosts").write_text(f"[127.0.0.1]:{port} {(root / 'host.pub').read_text()}")
-    # The place of the controller on hosts belongs to root; here it is the file of the project.
+    # The place of the controller on hosts belongs to root; here it is a file of the project. Only hosts have systemd.
+    programs = {
+        "force": f"export ROLLOUT_ROOT={root} ROLLOUT_PROMETHEUS=http://{servers.address}:9090 PATH={root}:$PATH\n"
+        f'program={hosts.PROGRAM}; eval "exec ${{SSH_ORIGINAL_COMMAND//"$program"/{root}/rollout}}"',
+        "rollout": f'exec {sys.executable} {ROLLOUT} "$@"',
+        "hostname": "echo 10.0.0.1 10.0.0.2 fe80::1",
+        "systemctl": f"grep -qz . /proc/$(cat {root}/pid)/cmdline && echo active || echo inactive",
+        "journalctl": f"cat {root}/journal",
+    }
+    for name, script in programs.items():
+        (root / name).write_text(f"#!/bin/bash\n{script}\n")
+        (root / name).chmod(0o755)
     force = root / "force"
-    force.write_text(
-        f"#!/bin/sh\nexport ROLLOUT_ROOT={root} ROLLOUT_PROMETHEUS=http://{servers.address}:9090\n"
-        f'case "$SSH_ORIGINAL_COMMAND" in true) exit ;; podman*)'
-        f' PATH={root}:$PATH; eval exec "$SSH_ORIGINAL_COMMAND" ;; esac\n'
-        f"exec {sys.executable} {ROLLOUT} ${{SSH_ORIGINAL_COMMAND#{hosts.PROGRAM}}}\n"
-    )
-    force.chmod(0o755)
     (root / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {root}/host\nAuthorizedKeysFile {root}/authorized_keys\n"
         f"StrictModes no\nUsePAM no\nPidFile none\nForceCommand {force}\nPermitRootLogin yes\n"
@@ -227,19 +241,24 @@ def project(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Project:
     (root, servers, variables), beside = stack, tmp_path_factory.mktemp("beside")
-    for name in ("rollout.json", "history.jsonl"):
-        (root / "var/lib/model" / name).unlink(missing_ok=True)
+    for name in ("var/lib/model/rollout.json", "var/lib/model/history.jsonl", "pid", "etc/model/release.json"):
+        (root / name).unlink(missing_ok=True)
     servers.ready.clear()
     shutil.copy(empty_store, beside / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{beside / 'mlflow.db'}")
-    # In place of Ansible: what it does is tested on hosts. It delivers the release, and follows the rollout.
+    # In place of Ansible: what it does is tested on hosts. It delivers the release, and starts the rollout.
     playbook = beside / "ansible-playbook"
     playbook.write_text(
         f"#!{sys.executable}\nimport json, os, subprocess, sys, yaml\n"
-        "release = yaml.safe_load(open('deploy/release.yaml'))\n"
+        "subprocess.run(os.environ.get('MEANWHILE', 'true'), shell=True)\n"
+        "release = yaml.safe_load(open(sys.argv[-1].replace('ansible/site.yml', 'release.yaml')))\n"
+        "name = release['spec']['release']\n"
+        "release['spec'].update(json.loads(os.environ.get('DESCRIBED', '{}')))\n"
         f"open('{root}/etc/model/release.json', 'w').write(json.dumps(release))\n"
         f"os.environ.update(ROLLOUT_ROOT='{root}', ROLLOUT_PROMETHEUS='http://{servers.address}:9090')\n"
-        f"sys.exit(subprocess.call([sys.executable, '{ROLLOUT}', 'run', release['spec']['release']]))\n"
+        f"command, journal = [sys.executable, '{ROLLOUT}', 'run', name], open('{root}/journal', 'w')\n"
+        "started = subprocess.Popen(command, stdout=journal, stderr=journal, start_new_session=True)\n"
+        f"open('{root}/pid', 'w').write(str(started.pid))\n"
     )
     playbook.chmod(0o755)
     monkeypatch.setenv("PATH", f"{beside}{os.pathsep}{os.environ['PATH']}")
@@ -259,12 +278,17 @@ def test_a_release_is_deployed_and_the_next_one_undone(project: Project, capfd: 
     assert deploy.deploy() == f"my_experiment/1, release {first}, serves all requests: alias production"
     assert project.alias() == "1"
     assert project.tags("1")["release"] == first
+    followed = capfd.readouterr().out
+    assert f"  0 %, preparing: {first}\n" in followed and f"  0 %, warm: {first} serves all requests\n" in followed
     code, report = told(status.command)
     assert code == 0, report
     assert f"serves        {first} (green)" in report
 
     second = project.release("2")
-    assert told(status.command)[0] == 3
+    code, report = told(status.command)
+    assert code == 3 and f"{first} serves, deploy/release.yaml has {second}\n" in report and "alias" not in report
+    (project.root / "etc/model/release.json").write_text(json.dumps(yaml.safe_load(PATH.read_text())))
+    assert f"has {second}, which the hosts know: a deployment prepares it, or" in told(status.command)[1]
     project.servers.ready[3101] = second
     deploy.deploy()
     assert project.alias() == "2"
@@ -304,8 +328,14 @@ def test_a_rollout_is_aborted(project: Project, capfd: pytest.CaptureFixture[str
     thread = threading.Thread(target=run)
     thread.start()  # its container never gets ready
     wait(lambda: told(status.command)[0] == 2)
+    third = project.release("3")
+    with pytest.raises(
+        UserError, match=f"^{second} is on its way, with 0.0% of the requests: wait for its end, or run"
+    ):
+        deploy.deploy()
+    project.release("2")
     report = told(status.command)[1]
-    assert f"candidate     {second}, 0.0% of the requests" in report
+    assert third not in report and f"candidate     {second}, 0.0% of the requests" in report
     assert abort.abort() == f"the rollout of {second} is aborted: {first} serves all requests"
     thread.join(20)
     assert failures == [f"my_experiment/2, release {second}, was rolled back: aborted by hand"]
@@ -313,7 +343,7 @@ def test_a_rollout_is_aborted(project: Project, capfd: pytest.CaptureFixture[str
     assert project.tags("2")["rolled_back"] == "aborted by hand"
     code, report = told(status.command)
     assert code == 3
-    assert "which was rolled back: aborted by hand" in report
+    assert "which was rolled back: aborted by hand" in report and "alias" not in report
     with pytest.raises(UserError, match="was rolled back"):
         deploy.deploy()
     project.servers.ready[3101] = second
@@ -329,10 +359,93 @@ def test_a_release_that_is_not_the_registered_model_is_refused(project: Project)
         deploy.deploy()
 
 
-def change(name: str, value: Any) -> None:
-    """Changes a variable of the balancer."""
+def test_what_changes_during_a_deployment_is_for_the_next_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project.servers.ready[3201] = first = project.release("1")
+    monkeypatch.setenv("MEANWHILE", f"echo changed >{PATH}")
+    assert deploy.deploy().startswith(f"my_experiment/1, release {first}, serves all requests")
+    assert PATH.read_text() == "changed\n"
+
+
+def test_the_reason_of_the_controller_is_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = project.release("1")
+    monkeypatch.setattr(fleet, "PATIENCE", 0.0)
+    monkeypatch.setenv("DESCRIBED", json.dumps({"release": "another"}))
+    with pytest.raises(UserError, match=f"^lb: release.json describes another, not {first}$"):
+        deploy.deploy()
+    assert project.alias() is None
+
+
+def test_a_release_that_no_request_reaches_is_no_success(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project.servers.ready[3201] = first = project.release("1")
+    deploy.deploy()
+    project.servers.ready.clear()
+    wait(lambda: told(status.command)[0] == 3)
+    assert f"differs: no request reaches {first}: a-1 is down: " in told(status.command)[1]
+    monkeypatch.setattr(fleet, "PATIENCE", 0.5)
+    with pytest.raises(UserError, match=f"release {first}, should serve, and no request reaches it: a-1 is down: "):
+        deploy.deploy()
+
+
+def test_undo_names_what_is_in_the_place_of_the_release_before(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project.servers.ready[3201] = first = project.release("1")
+    deploy.deploy()
+    project.servers.ready[3101] = project.release("2")
+    deploy.deploy()
+    project.servers.ready[3201] = "a third one"
+    with pytest.raises(
+        UserError, match=f"^lb: {first} does not run any more: green holds a third one; to have it back"
+    ):
+        undo.undo()
+    del project.servers.ready[3201]
+    with pytest.raises(UserError, match=f"^lb: {first} does not run: `systemctl start model@green-1` on the servers"):
+        undo.undo()
+
+
+def test_what_would_take_production_down_is_refused_before_anything_is_changed(project: Project) -> None:
+    project.release("1")
+    (project.root / "etc/model/release.json").unlink(missing_ok=True)
+    change("address", "10.0.0.9", "servers", "a")
+    commit()
+    with pytest.raises(
+        UserError, match=r"^deploy/hosts\.yaml: a has the address 10\.0\.0\.9, which is none of that host"
+    ):
+        deploy.deploy()
+    change("address", "10.0.0.2", "servers", "a")
+    fleet.CERTIFICATE.parent.mkdir(parents=True)
+    for content, problem in {
+        "": "has no CERTIFICATE",
+        "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n": "has no PRIVATE KEY",
+        "-----END CERTIFICATE-----\n-----END PRIVATE KEY-----\n": "is wrong: its key is not that of its first",
+    }.items():
+        fleet.CERTIFICATE.write_text(content)
+        with pytest.raises(UserError, match=rf"^deploy/secrets/balancer/tls\.pem {problem}"):
+            deploy.deploy()
+    assert not (project.root / "etc/model/release.json").exists()
+
+
+def test_what_is_known_here_is_shown_without_the_hosts(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    project.release("1")
+    change("ansible_port", 1)
+    callback = status.command.callback
+    assert callback
+    with pytest.raises(UserError, match="cannot be reached over SSH"):
+        callback()
+    report = capfd.readouterr().out
+    assert "champion      none" in report and "release.yaml  my_experiment/1, release 111111111111" in report
+
+
+def change(name: str, value: Any, group: str = "balancer", host: str = "lb") -> None:
+    """Changes a variable of a host."""
     content = yaml.safe_load(hosts.PATH.read_text())
-    content["all"]["children"]["balancer"]["hosts"]["lb"][name] = value
+    content["all"]["children"][group]["hosts"][host][name] = value
     hosts.PATH.write_text(yaml.safe_dump(content))
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Copies what is described to all hosts of deploy/hosts.yaml by ssh, and has Puppet apply it there, the balancer first; then
-# follows the rollout to its end. Exit status 1: something failed, or the release was rolled back.
+# Copies what is described to all hosts of deploy/hosts.yaml by ssh, and has Puppet apply it there, the balancer first. It
+# ends when the rollout has begun, which needs nobody; `make deploy` follows it to its end. Exit status 1: something failed.
 #   deploy/puppet/apply.sh [OPTIONS OF PUPPET, such as --noop]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -18,11 +18,12 @@ from pathlib import Path
 
 package = f"{Path(sys.argv[1]).parent.name}.harness"
 try:
-    balancer, servers = import_module(f"{package}.delivery.hosts").read()
+    hosts = import_module(f"{package}.delivery.hosts")
+    hosts.require_own_addresses(found := hosts.read())
 except import_module(f"{package}.core.errors").UserError as error:
     sys.exit(f"error: {error}")
 roles = {}
-for role, host in (("balancer", balancer), *(("servers", each) for each in servers)):
+for role, host in (("balancer", found.balancer), *(("servers", each) for each in found.servers)):
     roles.setdefault(host.name, (host, []))[1].append(role)
 for host, own in roles.values():
     print(shlex.join([host.name, ",".join(own), host.place, "root" if host.is_root else "sudo", *host.options]))
@@ -56,17 +57,10 @@ puppet=("$@")
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 hosts >"$work/hosts"
 mapfile -t lines <"$work/hosts"
-host=() first=() running=()
+host=() running=()
 for line in "${lines[@]}"; do
   eval "host=($line)" # quoted by Python
-  [[ ${host[1]} != balancer* ]] || { apply "${host[@]}"; first=("${host[@]:2}"); continue; }
+  [[ ${host[1]} != balancer* ]] || { apply "${host[@]}"; continue; }
   apply "${host[@]}" & running+=($!)
 done
 for pid in "${running[@]}"; do wait "$pid"; done
-[[ " ${puppet[*]} " != *" --noop "* ]] || exit 0
-
-release=$("$python" -c 'import yaml; print(yaml.safe_load(open("deploy/release.yaml"))["spec"]["release"])')
-on "${first[@]}" -- "unit=model-rollout@$release.service
-  while state=\$(systemctl show --property=ActiveState --value \$unit); [ \$state = active ] || [ \$state = activating ]; do sleep 1; done
-  /usr/local/lib/model/rollout.py status
-  /usr/local/lib/model/rollout.py run $release --check || { journalctl --unit \$unit --lines 1 --output cat >&2; exit 1; }"

@@ -172,11 +172,11 @@ if $balancer {
     notify => Service['haproxy'],
   }
   exec { 'restart haproxy':
-    command     => 'systemctl restart haproxy',
+    command     => 'sh -c "haproxy -c -f /etc/haproxy && systemctl restart haproxy"',
     refreshonly => true,
   }
   service { 'haproxy':
-    restart   => 'systemctl reload haproxy',
+    restart   => 'haproxy -c -f /etc/haproxy && systemctl reload haproxy', # systemd does not tell its reason
     subscribe => File['/etc/model/secrets'],
   }
   # Restarted, not reloaded: the signal ends them if they have just started.
@@ -188,7 +188,7 @@ if $server {
     timeout => 900,
   }
 }
-# It waits for the servers. apply.sh follows it to its end.
+# It waits for the servers. `make deploy` follows it to its end.
 if $balancer {
   exec { "systemctl start model-rollout@${release}.service":
     unless => "/usr/local/lib/model/rollout.py run ${release} --check",

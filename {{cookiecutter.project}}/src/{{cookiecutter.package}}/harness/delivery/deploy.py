@@ -11,6 +11,7 @@ import click
 
 from .. import audit
 from ..core.errors import UserError, one_line
+from ..core.paths import NAME
 from ..release import mutex, versions
 from ..tracking import git, store
 from . import description, target
@@ -19,7 +20,8 @@ from .description import Spec
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FOLDERS = Path("deploy"), target.CLUSTER
+# What hosts get is in the first ones.
+FOLDERS = Path("deploy"), Path("monitoring"), Path("src", NAME, "harness", "delivery"), target.CLUSTER
 
 
 def deploy(again: bool = False) -> str:
@@ -35,13 +37,13 @@ def deploy(again: bool = False) -> str:
         UserError: If release.yaml is not committed, the tool fails, or the release was rolled back.
     """
     spec, place = description.require().spec, target.chosen()
-    place.reach()  # or nothing is done
+    place.reach(spec.release, again)  # or nothing is done
     commit = _committed()
     registry = store.client()
     _require_registered(registry, spec)
     audit.record("deploy", version=label(spec), release=spec.release, image=spec.image, commit=commit)
     missed = UserError(f"{label(spec)}, release {spec.release}, did not arrive: the output above says why")
-    failed = place.bring(again)
+    failed = place.bring(commit, again)
     try:
         state = place.state()
     except UserError as error:  # the tool failed before there was anything to ask
@@ -55,6 +57,9 @@ def deploy(again: bool = False) -> str:
         raise missed
     if (served := target.serving(state)) != spec.release:
         raise UserError(f"{served or 'nothing'} serves, not {spec.release}: `python -m {versions.MODEL} status`")
+    if not target.is_served(state):
+        told = "; ".join(target.unreached(state))
+        raise UserError(f"{label(spec)}, release {spec.release}, should serve, and no request reaches it: {told}")
     _mark(registry, spec)
     return f"{label(spec)}, release {spec.release}, serves all requests: alias {versions.PRODUCTION}"
 
@@ -72,8 +77,8 @@ def _committed() -> str:
     """
     folders = [str(each) for each in FOLDERS if each.is_dir()]
     if changed := git.git("status", "--porcelain", "-z", "--", *folders):
-        path, all_of_it = one_line(changed.split("\0")[0][3:]), "/ and ".join(folders)
-        raise UserError(f"{path} is not committed: a deployment is a commit; commit {all_of_it}/, then deploy")
+        path = one_line(changed.split("\0")[0][3:])
+        raise UserError(f"{path} is not committed: a deployment is a commit; commit it, then deploy")
     commit = git.git("rev-parse", "HEAD")
     if commit is None:
         raise UserError("there is no commit: a deployment is one; commit the project, then deploy")

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -197,6 +198,30 @@ def run(host: Host, *command: str) -> programs.Process:
     return done
 
 
+def require_own_addresses(found: Hosts) -> None:
+    """Returns if the `address` of each host is its own: HAProxy, containers and firewalls of all hosts follow it.
+
+    Args:
+        found: The hosts.
+
+    Raises:
+        UserError: If one has another address, or cannot be reached.
+    """
+    everybody = [*{each.name: each for each in (found.balancer, *found.servers)}.values()]
+    with ThreadPoolExecutor(32) as pool:
+        answers = [*pool.map(lambda each: run(each, "hostname", "--all-ip-addresses"), everybody)]
+    for each, done in zip(everybody, answers, strict=True):
+        if done.returncode:
+            reason = one_line(programs.reason(done))
+            raise UserError(f"{each.name} ({each.place}) does not tell its addresses: {reason}")
+        own = [word for word in done.stdout.split() if ":" not in word]
+        if each.address not in own and not IPv4Address(each.address).is_loopback:
+            raise UserError(
+                f"{PATH}: {each.name} has the address {each.address}, which is none of that host: {each.place} has "
+                f"{one_line(', '.join(own), 100) or 'none'}; nothing was changed"
+            )
+
+
 def rollout(balancer: Host, *arguments: str) -> str:
     """The output of a command of the controller on the balancer.
 
@@ -223,7 +248,19 @@ def state(balancer: Host) -> dict[str, Any]:
     Raises:
         UserError: If it does not tell, or the host cannot be reached.
     """
-    told = rollout(balancer, "status", "--json")
+    return parsed(balancer, rollout(balancer, "status", "--json"))
+
+
+def parsed(balancer: Host, told: str) -> dict[str, Any]:
+    """What the controller tells, from its text.
+
+    Args:
+        balancer: The balancer.
+        told: What it has printed.
+
+    Raises:
+        UserError: If that is no state.
+    """
     try:
         content: dict[str, Any] = json.loads(told)
         _ = content["release"].get(content["stable"]), content["state"], content["share"]

@@ -26,10 +26,11 @@ REVISIONS = ("deployment.kubernetes.io/revision", "rollout.argoproj.io/revision"
 Object = Mapping[str, Any]
 
 
-def bring(again: bool) -> int:
+def bring(commit: str, again: bool) -> int:
     """The exit status of applying production, at the end of its rollout.
 
     Args:
+        commit: The commit; kubectl reads all files of it at once.
         again: Whether to try a release again that was rolled back.
 
     Raises:
@@ -48,8 +49,13 @@ def bring(again: bool) -> int:
     return 0 if serving(ended) == wanted else 1
 
 
-def reach() -> None:
-    """Returns if the cluster answers."""
+def reach(release: str, again: bool) -> None:
+    """Returns if the cluster answers; it takes a release at any time.
+
+    Args:
+        release: Name of the release.
+        again: Whether to try a release again that was rolled back.
+    """
     state()
 
 

@@ -126,7 +126,7 @@ def pause(step: dict[str, Any]) -> int:
 
 def described() -> dict[str, Any]:
     """The release that is described, if all of it can be done."""
-    kinds = {"release": str, "image": str, "memory": str, "steps": list}
+    kinds: dict[str, type] = {"release": str, "image": str, "memory": str, "steps": list}
     kinds.update(dict.fromkeys(("replicas", "startSeconds", "deadlineSeconds"), int))
 
     def taken(content: Any) -> dict[str, Any] | None:
@@ -137,3 +137,11 @@ def described() -> dict[str, Any]:
 
     expected = "spec has to have release, image, memory, model.sha256, a list of steps, replicas and deadlineSeconds"
     return load(ETC / "release.json", expected, taken)
+
+
+def named() -> str:
+    """The release that is described; "" if none is."""
+    try:
+        return str(described()["release"])
+    except Refused:
+        return ""

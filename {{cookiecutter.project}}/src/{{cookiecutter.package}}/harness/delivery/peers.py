@@ -7,6 +7,7 @@ ROLLOUT_PROMETHEUS is the address of Prometheus.
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import math
 import os
@@ -60,6 +61,33 @@ def publish(text: str) -> bool:
         if version and not haproxy(f"add map @{version[1]} {layout.MAP} <<\n{text}"):
             return not haproxy(f"commit map @{version[1]} {layout.MAP}")
     return False
+
+
+def reached(slot: str) -> dict[str, Any]:
+    """How many containers of a slot HAProxy reaches, and which ones it does not, with its reason."""
+    up, away = 0, []
+    try:
+        told = haproxy("show stat").lstrip("# ")
+    except OSError:
+        return {"up": 0, "away": [f"HAProxy does not answer at {SOCKET}"]}
+    for row in csv.DictReader(told.splitlines()):
+        name, state = row["svname"], row["status"]
+        if row["pxname"] != slot or name in ("FRONTEND", "BACKEND") or name.endswith("-anyway"):
+            continue
+        if state.startswith("UP"):
+            up += 1
+        else:
+            away.append(f"{name} is {state.lower()}: {row['last_chk'].lstrip('* ') or row['check_desc']}")
+    return {"up": up, "away": away}
+
+
+def gone(release: str, slot: str, containers: Mapping[str, str]) -> str:
+    """Why a release that has served cannot serve again from its slot, and what to do."""
+    with ThreadPoolExecutor(32) as pool:
+        answers = pool.map(lambda address: get(f"http://{address}/readyz")[0], containers.values())
+    if held := " and ".join(sorted({*answers} - {"", release})):
+        return f"{release} does not run any more: {slot} holds {held}; to have it back, deploy its release.yaml"
+    return f"{release} does not run: `systemctl start model@{slot}-1` on the servers, then undo"
 
 
 def judge(release: str) -> list[dict[str, Any]] | None:

@@ -233,8 +233,9 @@ def undo() -> None:
         undone, other, before = rollout.releases.get(rollout.stable, ""), OTHER[rollout.stable], rollout.previous
         if not before:
             raise Refused(f"nothing to undo: {other} does not hold a release that has served all requests")
-        if len(rollout.lacking(before)) == len(layout.containers(other, rollout.replicas)):
-            raise Refused(f"{before} does not run: `systemctl start model@{other}-1` on the servers, then undo")
+        there = layout.containers(other, rollout.replicas)
+        if len(rollout.lacking(before)) == len(there):
+            raise Refused(peers.gone(before, other, there))
         event = rollout.swap(f"aborting: {undone} is undone by hand")
         rollout.state, rollout.reason, rollout.refused, rollout.previous = "aborting", "undone by hand", undone, ""
         rollout.save(event)
@@ -263,11 +264,13 @@ def status(as_json: bool) -> None:
     expected = "it has to be an event in JSON, as rollout.py writes it; remove this line"
     history = layout.lines(HISTORY, expected, json.loads, grows=True)[-10:] if HISTORY.exists() else []
     told.update(verdicts=verdicts or [], told=peers.worded(verdicts), history=history)
+    told.update(haproxy=peers.reached(rollout.stable), described=layout.named())
     texts = [f"{rollout.state}: {rollout.stable} serves {told['release'].get(rollout.stable, 'nothing')}"]
     if rollout.candidate:
         at = f"step {rollout.step + 1} of {len(rollout.steps)}" if rollout.state == "step" else "not ready yet"
         texts += [f"{rollout.candidate}: {told['share'] / 100:g} % of requests, {at}", told["told"]]
-    print(json.dumps(told) if as_json else "\n".join([*texts, *filter(None, [rollout.reason])]))
+    texts += [rollout.reason, *(told["haproxy"]["away"] if rollout.stable in told["release"] else [])]
+    print(json.dumps(told) if as_json else "\n".join(filter(None, texts)))
 
 
 def main() -> int:

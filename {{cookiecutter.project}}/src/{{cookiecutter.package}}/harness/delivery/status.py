@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import click
@@ -12,7 +12,7 @@ from ..core.errors import UserError
 from ..release import versions
 from ..tracking import git, store
 from . import description
-from .target import RESTING, State, chosen, serving
+from .target import RESTING, State, chosen, is_served, serving, unreached
 
 AGREE, UNDER_WAY, DIFFER = 0, 2, 3
 WORDS = {1: "good", 0: "undecided", -1: "bad"}
@@ -65,23 +65,33 @@ def judge(found: Known, state: State) -> tuple[int, list[str]]:
         found: What should be served.
         state: What is: what the target tells.
     """
-    served, wanted = serving(state), found.release
+    served, wanted, reasons = serving(state), found.release, [*_unanswered(state)]
     if state["state"] not in RESTING:
-        return UNDER_WAY, []
-    reasons = []
+        return UNDER_WAY, reasons
     if wanted is None:
         reasons.append(f"there is no {description.PATH}")
     elif served != wanted.spec.release:
-        why = f", which was rolled back: {state.get('reason')}" if state.get("refused") == wanted.spec.release else ""
+        why = ""
+        if state.get("refused") == wanted.spec.release:
+            why = f", which was rolled back: {state.get('reason')}"
+        elif state.get("described") == wanted.spec.release:
+            why = ", which the hosts know: a deployment prepares it, or has failed before its rollout"
         reasons.append(f"{served or 'nothing'} serves, {description.PATH} has {wanted.spec.release}{why}")
     if not found.is_committed:
         reasons.append(f"{description.PATH} is not committed")
     version = wanted.spec.model.version if wanted else None
     if found.champion and found.champion != version:
         reasons.append(f"champion is {found.champion}, {description.PATH} has {version or 'no version'}")
-    if not found.registry and found.production != version:
+    if not found.registry and found.production != version and wanted and served == wanted.spec.release:
         reasons.append(f"alias {versions.PRODUCTION} is {found.production or 'unset'}: `deploy` sets it at its end")
     return (DIFFER if reasons else AGREE), reasons
+
+
+def _unanswered(state: State) -> Sequence[str]:
+    away = unreached(state)
+    if away and not is_served(state):
+        return [f"no request reaches {serving(state)}: {'; '.join(away)}"]
+    return [f"the balancer does not reach a container of {serving(state)}: {each}" for each in away]
 
 
 def lines(found: Known, state: State) -> Iterator[str]:
@@ -91,7 +101,7 @@ def lines(found: Known, state: State) -> Iterator[str]:
         found: What should be served.
         state: What is: what the target tells.
     """
-    yield from text.aligned(list(_rows(found, state)))
+    yield from text.aligned([*_wanted(found), *_served(state)])
     verdicts = state.get("verdicts") or []
     if verdicts:
         yield ""
@@ -101,7 +111,7 @@ def lines(found: Known, state: State) -> Iterator[str]:
         yield from text.aligned([("gate", "verdict", "requests", "bad", "still needed"), *rows])
 
 
-def _rows(found: Known, state: State) -> Iterator[tuple[str, str]]:
+def _wanted(found: Known) -> Iterator[tuple[str, str]]:
     def version(number: str | None) -> str:
         return f"{versions.MODEL}/{number}" if number else "none"
 
@@ -111,6 +121,9 @@ def _rows(found: Known, state: State) -> Iterator[tuple[str, str]]:
     yield "release.yaml", f"{version(spec.model.version)}, release {spec.release}{kept}" if spec else "none"
     if not found.registry:
         yield "production", version(found.production)
+
+
+def _served(state: State) -> Iterator[tuple[str, str]]:
     yield "serves", f"{serving(state) or 'nothing'} ({state['stable']})"
     if candidate := state.get("candidate"):
         steps, step = state.get("steps") or [], int(state.get("step") or 0)
@@ -125,7 +138,12 @@ def command() -> None:
 
     Exit codes: 0 all agree, 2 a rollout is under way, 3 something differs, 1 who serves cannot be asked.
     """
-    found, state = known(), chosen().state()
+    found = known()
+    try:
+        state = chosen().state()
+    except UserError:
+        print("\n".join(text.aligned(list(_wanted(found)))), flush=True)  # what is known here
+        raise
     code, reasons = judge(found, state)
     print("\n".join(lines(found, state)))
     for reason in reasons:
