@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import hashlib
 import json
 import re
 import tomllib
@@ -1154,6 +1155,18 @@ def test_each_hook_finds_what_it_is_for(
     (project.path / name).write_text(text)
     project.run("git", "add", "--force", name)
     assert project.run("pre-commit", "run", hook, check=False, env=INSTALLED).returncode == 1
+
+
+def test_a_release_is_no_secret(default_project: BakedProject, copy: Callable[[BakedProject], BakedProject]) -> None:
+    project = copy(default_project)
+    digest = hashlib.sha256(b"a model").hexdigest()
+    (project.path / "deploy").mkdir()
+    (project.path / "deploy/release.yaml").write_text(
+        f"model:\n  sha256: {digest}\nimage:\n  digest: sha256:{digest}\n"
+    )
+    (project.path / "keys.yaml").write_text(f"- name: a\n  sha256:\n  - {digest}\n")
+    project.run("git", "add", "--force", "deploy", "keys.yaml")
+    project.run("pre-commit", "run", "secrets", env=INSTALLED)
 
 
 def contents(project: BakedProject) -> dict[str, bytes]:

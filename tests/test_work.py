@@ -56,8 +56,15 @@ def said(result: Result) -> str:
 
 def test_results_come_back_on_a_branch_with_their_data(project: BakedProject, origin: Path, tmp_path: Path) -> None:
     commit = execute("git", "rev-parse", "main", cwd=origin).stdout[:12]
-    done = pod(project, "train", tmp_path / "first").run({"REPOSITORY": str(origin)})
-    assert stages_run(done.stdout) == ["config", "robustness", "evaluate"], "the others are pulled"
+    first, hook = pod(project, "train", tmp_path / "first"), origin / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    refused = first.run({"REPOSITORY": str(origin)}, check=False)
+    assert stages_run(refused.stdout) == ["config", "robustness", "evaluate"], "the others are pulled"
+    assert refused.returncode == 1 and "pre-receive hook declined" in refused.stderr
+    hook.unlink()
+    done = first.run({"REPOSITORY": str(origin)})  # the container that starts again
+    assert stages_run(done.stdout) == []
     assert done.stdout.endswith(f"work/train-{commit} is on {origin}, not yet merged\n")
     changed = execute("git", "diff", "--name-only", "main", f"work/train-{commit}", cwd=origin).stdout.split()
     assert changed == ["dvc.lock", "machine.json", "params.yaml"]
@@ -76,7 +83,10 @@ def test_results_come_back_on_a_branch_with_their_data(project: BakedProject, or
 
     failed = pod(project, "train", tmp_path / "third").run({"REPOSITORY": str(origin), "REVISION": "x"}, check=False)
     assert failed.returncode == 1
-    assert f"error: REVISION: {origin} has no branch, tag or commit x: change settings/work.env" in failed.stderr
+    assert (
+        f"error: REVISION: {origin} has no branch, tag or commit x: change kubernetes/work/settings/work.env"
+        in failed.stderr
+    )
 
 
 def test_each_pod_predicts_its_share(project: BakedProject, origin: Path, copy: Copy, tmp_path: Path) -> None:

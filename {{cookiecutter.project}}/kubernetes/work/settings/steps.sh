@@ -12,10 +12,11 @@ checkout() {
       commit=$(git -C project.new rev-parse --quiet --verify "$name^{commit}") && break
     done
     if [ -z "$commit" ]; then
-      echo "error: REVISION: $REPOSITORY has no branch, tag or commit $REVISION: change settings/work.env" >&2
+      echo "error: REVISION: $REPOSITORY has no branch, tag or commit $REVISION: change kubernetes/work/settings/work.env" >&2
       return 1
     fi
     git -C project.new checkout --quiet --detach "$commit"
+    git -C project.new tag work/start # a container that starts again may have committed already
     mv project.new project
   fi
   cd project || return
@@ -35,15 +36,15 @@ share_sweeps() {
 # repository.
 publish() {
   local commit branch
-  commit=$(git rev-parse --short=12 HEAD)
+  commit=$(git rev-parse --short=12 work/start)
   branch=work/$1-$commit
   git add --all
-  if git diff --cached --quiet; then
+  git diff --cached --quiet || git commit --quiet --no-verify --message "Results of $commit on the cluster: $1"
+  if git diff --quiet work/start; then
     echo "nothing changed: the results are those of $commit"
     return
   fi
   dvc push --run-cache # before the branch: nobody gets it without its data
-  git commit --quiet --no-verify --message "Results of $commit on the cluster: $1"
   git push --quiet --force origin "HEAD:refs/heads/$branch"
   echo "$branch is on $REPOSITORY, not yet merged"
 }
