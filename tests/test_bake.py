@@ -498,6 +498,8 @@ KUBERNETES = set(
     kubernetes/work/common/network-policy.yaml
     kubernetes/work/common/service-account.yaml
     kubernetes/work/common/volume.yaml
+    kubernetes/work/files/job.yaml
+    kubernetes/work/files/kustomization.yaml
     kubernetes/work/predict/job.yaml
     kubernetes/work/predict/kustomization.yaml
     kubernetes/work/settings/kustomization.yaml

@@ -45,7 +45,7 @@ RELEASE: dict[str, Any] = {
 OVERLAYS = ("kubernetes/staging", "kubernetes/production")
 POD = "Deployment model.spec.template"
 CONTAINER = f"{POD}.spec.containers.0"
-# Where each field of a release shows: in staging and production, then where there are canaries.
+# Where each field of a release shows: in staging and production, then in production alone.
 PLACES: dict[str, tuple[Any, set[str], set[str]]] = {
     "release": (
         "abcdefabcdef",
@@ -58,7 +58,7 @@ PLACES: dict[str, tuple[Any, set[str], set[str]]] = {
         {f"{CONTAINER}.env.1.value"},
         set(),
     ),
-    "replicas": (3, {"HorizontalPodAutoscaler model.spec.minReplicas"}, set()),
+    "replicas": (3, set(), {"HorizontalPodAutoscaler model.spec.minReplicas"}),  # staging is small
     "memory": ("1Gi", {f"{CONTAINER}.resources.{kind}.memory" for kind in ("limits", "requests")}, set()),
     "deadlineSeconds": (
         60,
@@ -82,6 +82,7 @@ def project(bake: Callable[..., BakedProject]) -> BakedProject:
     made = bake(scope="production", deploy="kubernetes")
     told = made.run(manifests.kubectl(), "kustomize", OVERLAYS[0], check=False)
     assert told.returncode != 0 and "deploy/release.yaml: no such file" in told.stderr, "before the first release"
+    assert "deploy/release.yaml: no such file" in made.read("docs/kubernetes.md")
     release(made)
     return made
 
@@ -200,6 +201,48 @@ def test_the_cluster_gets_what_the_release_says(overlays: dict[str, dict[str, di
     assert order[-1] == "Deployment model" and order.index("AnalysisTemplate guard") < order.index("Rollout model")
 
 
+def test_without_operators_nothing_of_them_is_left(project: BakedProject) -> None:
+    """What the overlay of production says to remove."""
+    file = project.path / OVERLAYS[1] / "kustomization.yaml"
+    before = file.read_text(encoding="utf-8")
+    comment = before.partition("namespace:")[0]
+    content = yaml.safe_load(before)
+    for name in ("monitoring", "canary", "alerts"):
+        assert f"`{name}`" in comment
+        content["components"].remove(f"../components/{name}")
+    kinds = {"HTTPRoute", "AnalysisTemplate"}
+    assert all(kind in comment for kind in kinds)
+    content["patches"] = [each for each in content["patches"] if each["target"]["kind"] not in kinds]
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    try:
+        left = rendered(project, OVERLAYS[1])
+    finally:
+        file.write_text(before, encoding="utf-8")
+    assert {each["apiVersion"].rpartition("/")[0] for each in left.values()} == {
+        "",
+        "apps",
+        "autoscaling",
+        "policy",
+        "networking.k8s.io",
+    }
+
+
+def test_an_autoscaler_may_make_what_a_release_begins_with(project: BakedProject) -> None:
+    """Any other one is refused by a cluster, so that what is committed is, before."""
+    kind = "HorizontalPodAutoscaler model"
+    for replicas in (1, 10):
+        release(project, replicas=replicas)
+        for overlay in OVERLAYS:
+            bounds = rendered(project, overlay)[kind]["spec"]
+            assert bounds["minReplicas"] <= bounds["maxReplicas"]
+    release(project, replicas=11)
+    env = {"PYTHONPATH": "src"}
+    told = project.run("python", "-m", "my_experiment", "delivery", env=env, check=False)
+    release(project)
+    reason = "maxReplicas is 10, deploy/release.yaml says `replicas: 11`: raise maxReplicas\n"
+    assert told.stderr == f"error: kubernetes/production/kustomization.yaml: {reason}"
+
+
 def test_the_alerts_of_a_cluster_are_those_of_monitoring(overlays: dict[str, dict[str, dict[str, Any]]]) -> None:
     staging, production = overlays.values()
     assert not any(name.startswith("PrometheusRule") for name in staging)
@@ -237,6 +280,10 @@ def test_names_agree(everything: dict[str, dict[str, Any]]) -> None:
         "httpRoute": "model",
         "namespace": everything["HTTPRoute model"]["metadata"]["namespace"],
     }
+    told = [each["name"] for each in container["env"]]
+    assert told.index("POD") < told.index("SERVICE_AUDIT"), "a variable knows those before it"
+    (place,) = (each["value"] for each in container["env"] if each["name"] == "SERVICE_AUDIT")
+    assert place == "/srv/model/audit/$(POD)", "each pod has a chain: a volume may have no locks"
     used = [each["templateName"] for each in canary["analysis"]["templates"]]
     used += [
         each["templateName"] for step in canary["steps"] if "analysis" in step for each in step["analysis"]["templates"]
@@ -310,7 +357,9 @@ def test_work_is_restricted_and_names_agree(work: dict[str, list[dict[str, Any]]
             assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
             assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
             assert {each["configMap"]["name"] for each in pod["volumes"] if "configMap" in each} <= maps
-            assert {each["configMapRef"]["name"] for each in container["envFrom"] if "configMapRef" in each} <= maps
+            assert {
+                each["configMapRef"]["name"] for each in container.get("envFrom", ()) if "configMapRef" in each
+            } <= maps
             claims = {each.get("persistentVolumeClaim", {}).get("claimName") for each in pod["volumes"]}
             assert claims <= {claim, None}
 
@@ -517,6 +566,37 @@ def run_verb(project: BakedProject, config: Path, *arguments: str, check: bool =
     env = {"KUBECONFIG": str(config), "PYTHONPATH": "src", "PATH": path}
     done = project.run("python", "-c", VERBS, *arguments, env=env, check=check)
     return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("group", "verb", "lacks"),
+    [
+        ("argoproj.io/v1alpha1", "status", "Argo Rollouts: install it (docs/kubernetes.md), or remove `canary` from "),
+        ("monitoring.coreos.com/v1", "bring", "Prometheus' operator: install it"),
+    ],
+)
+def test_what_a_cluster_lacks_is_named(
+    project: BakedProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, verb: str, lacks: str
+) -> None:
+    monkeypatch.delitem(apiserver.KINDS, group)
+    with apiserver.serving(apiserver.Cluster(), tmp_path / "config"):
+        told = run_verb(project, tmp_path / "config", verb, check=False)
+    assert f"UserError: the cluster lacks {lacks}" in told
+
+
+def test_what_kustomize_says_is_one_line_with_its_reason(project: BakedProject, tmp_path: Path) -> None:
+    file = project.path / OVERLAYS[1] / "kustomization.yaml"
+    before = file.read_text(encoding="utf-8")
+    try:
+        for old, new, reason in (
+            ("components/alerts", "components/alertz", "kubernetes/components/alertz does not exist"),
+            ("components:", "components: x:", "invalid Kustomization: "),
+        ):
+            file.write_text(before.replace(old, new), encoding="utf-8")
+            told = run_verb(project, tmp_path / "config", "status", check=False)
+            assert f"UserError: {OVERLAYS[1]}/kustomization.yaml cannot be put together: {reason}" in told
+    finally:
+        file.write_text(before, encoding="utf-8")
 
 
 def test_verbs_without_canaries(project: BakedProject, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_loop(
     assert {*played.outcomes} == {"right", "wrong"} and len(played.outcomes) == count
     old, new = played.shares
     assert old < 0.8 < new
-    assert f"SERVICE_LOG: 1 of all requests and answers are kept in {home}/production, encrypted" in played.printed
+    assert f"SERVICE_LOG: all requests and answers are kept in {home}/production, encrypted" in played.printed
     assert "Traceback" not in played.printed
     check_audit(project, home, (tmp_path / "promoted.log").read_text())
     segments = list((home / "production").rglob("*.jsonl.gz.age"))

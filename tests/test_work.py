@@ -105,6 +105,23 @@ def test_each_pod_predicts_its_share(project: BakedProject, origin: Path, copy: 
     assert {path.name for path in (shared / "out").glob("*.parquet")} == {"a.parquet", "b.parquet", "c d.parquet"}
 
 
+def test_files_go_in_and_out(project: BakedProject, tmp_path: Path) -> None:
+    """The commands of the page, as the pod runs them: what `kubectl exec` does is to join two ends of a pipe."""
+    each = pod(project, "files", tmp_path / "pod", tmp_path / "shared")
+    page = project.read("docs/cluster-work.md")
+    lines = [line for line in page.splitlines() if "kubectl exec" in line and "tar" in line]
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / "inputs/a b.csv").write_text("x\n", encoding="utf-8")
+    (tmp_path / "predictions").mkdir()
+    script = each.command[-1]
+    execute(*each.command[:-1], script.replace("exec sleep 3600", "true"), cwd=each.directory)
+    there, back = (re.sub(r"kubectl exec .*? -- tar", f"tar -C '{each.directory}'", line) for line in lines)
+    execute("bash", "-euo", "pipefail", "-c", there, cwd=tmp_path)
+    (tmp_path / "shared/in/a b.csv").rename(tmp_path / "shared/out/a b.csv.parquet")
+    execute("bash", "-euo", "pipefail", "-c", back, cwd=tmp_path)
+    assert [file.name for file in (tmp_path / "predictions").iterdir()] == ["a b.csv.parquet"]
+
+
 SWEEP = "sweep=tpe sweep.trials=40"  # YOURS
 SHORT = "train.learning_rate=0.003,0.01 train.epochs=1 sweep.name=short"
 EXPERIMENT = "conf/experiment/short.yaml"

@@ -28,7 +28,7 @@ def test_values_are_read(tmp_path: Path) -> None:
     )
     assert found[1:2] + found[3:] == (0.1, b"k" * 32, 7, 500_000_000, {})
     assert str(found.recipient) == str(IDENTITY.to_public()) and (tmp_path / "a/b").is_dir()
-    assert str(found) == f"SERVICE_LOG: 0.1 of all requests and answers are kept in {tmp_path}/a/b, encrypted"
+    assert str(found) == f"SERVICE_LOG: 10 % of all requests and answers are kept in {tmp_path}/a/b, encrypted"
     plain = read(tmp_path)
     assert (plain.sample, plain.recipient, plain.days) == (1.0, None, 30)
     assert str(plain).endswith("NOT encrypted: SERVICE_LOG_RECIPIENT is not set")

@@ -45,7 +45,8 @@ class Settings(NamedTuple):
     def __str__(self) -> str:
         """What is kept, in one line."""
         how = "encrypted" if self.recipient else f"NOT encrypted: {PREFIX}RECIPIENT is not set"
-        return f"{FOLDER}: {self.sample:.3g} of all requests and answers are kept in {self.folder}, {how}"
+        which = "all requests" if self.sample == 1 else f"{100 * self.sample:.3g} % of all requests"
+        return f"{FOLDER}: {which} and answers are kept in {self.folder}, {how}"
 
 
 def enabled(environment: Mapping[str, str] = os.environ) -> bool:

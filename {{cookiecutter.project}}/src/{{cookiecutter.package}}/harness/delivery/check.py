@@ -7,6 +7,7 @@ import click
 
 from ..core.errors import UserError
 from . import description, settings, write, written
+from .target import CLUSTER
 
 HOSTS = Path("deploy/hosts.yaml")  # not in a project for a cluster
 
@@ -17,12 +18,18 @@ def check() -> list[Path]:
     Raises:
         UserError: If one of them is wrong, or the gates are not those of the configuration.
     """
-    settings.delivery()
+    configured = settings.delivery()
     if not write.PATH.exists() or written.text(write.PATH) != write.text():
         raise UserError(f"{write.PATH} is not what conf/ says: run `make gates`, and commit what it writes")
     found = [write.PATH]
-    if description.read():
+    if released := description.read():
         found.append(description.PATH)
+    if CLUSTER.is_dir():
+        cluster = import_module(".kubernetes", __package__)
+        cluster.check(configured.replicas, "conf/delivery.yaml")
+        if released:
+            cluster.check(released.spec.replicas, str(description.PATH))
+        found.append(cluster.FILE)
     if HOSTS.exists():
         import_module(".hosts", __package__).read()
         found.append(HOSTS)

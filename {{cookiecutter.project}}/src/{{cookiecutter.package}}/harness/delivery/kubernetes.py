@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ..core import programs
 from ..core.errors import UserError, one_line
-from . import description
+from . import description, written
 from .target import CLUSTER, RESTING, State, serving
 
 OVERLAY = CLUSTER / "production"
+FILE = OVERLAY / "kustomization.yaml"
 NAME = "model"  # of all objects
 PODS = f"app.kubernetes.io/name={NAME}"
 EMPTY: State = {"stable": "stable", "share": 0, "state": "idle", "release": {}, "candidate": None}
@@ -23,6 +27,14 @@ PATIENCE = 60.0  # seconds for a controller to begin
 ADDED = ("rollouts-pod-template-hash", "pod-template-hash", "track")
 ABORT, RETRY = (json.dumps({"status": {"abort": wish}}) for wish in (True, False))
 REVISIONS = ("deployment.kubernetes.io/revision", "rollout.argoproj.io/revision")
+# What a cluster may lack: API group -> what brings it, and the components that need it.
+INSTALLED = {
+    "argoproj.io": ("Argo Rollouts", "`canary`"),
+    "gateway.networking.k8s.io": ("the Gateway API", "`canary`"),
+    "monitoring.coreos.com": ("Prometheus' operator", "`monitoring`, `canary` and `alerts`"),
+}
+LARGEST = re.compile(r"^[^#\n]*path: /spec/maxReplicas,?\s+value: (\d+)", re.MULTILINE)
+UNKNOWN = re.compile(r"""no matches for kind "\w+" in version "([^"/]+)|resource type "(rollouts|analysisruns)""")
 Object = Mapping[str, Any]
 
 
@@ -36,6 +48,9 @@ def bring(commit: str, again: bool) -> int:
     Raises:
         UserError: If the cluster does not answer, or no controller begins.
     """
+    for each in _kustomized():
+        if each["kind"] == "HorizontalPodAutoscaler":
+            _bounded(each["spec"].get("minReplicas", 1), each["spec"]["maxReplicas"], str(description.PATH))
     before = state()
     _show("apply", "--kustomize", str(OVERLAY))
     if again and before["state"] == "aborted" and _has_rollout():
@@ -47,6 +62,25 @@ def bring(commit: str, again: bool) -> int:
         print(f"  {ended['reason']}", flush=True)
         abort()
     return 0 if serving(ended) == wanted else 1
+
+
+def check(replicas: int, origin: str) -> None:
+    """Returns if the autoscaler may make the pods that a release begins with, as far as the overlay says so itself.
+
+    Args:
+        replicas: Their number.
+        origin: The file that says so.
+
+    Raises:
+        UserError: If it may not: a cluster refuses such an autoscaler.
+    """
+    for most in LARGEST.findall(written.text(FILE)) if FILE.exists() else ():
+        _bounded(replicas, int(most), origin)
+
+
+def _bounded(least: int, most: int, origin: str) -> None:
+    if least > most:
+        raise UserError(f"{FILE}: maxReplicas is {most}, {origin} says `replicas: {least}`: raise maxReplicas")
 
 
 def reach(release: str, again: bool) -> None:
@@ -276,8 +310,19 @@ def _show(*arguments: str) -> None:
 def _kubectl(*arguments: str) -> str:
     done = programs.complete("kubectl", *arguments)
     if done.returncode:
-        reason = one_line(programs.reason(done)).removeprefix("error: ")
-        raise UserError(
-            f"`kubectl {arguments[0]}` failed: {reason} (`kubectl config current-context` names the cluster)"
-        )
+        raise UserError(_failure(arguments[0], done))
     return done.stdout.rstrip()
+
+
+def _failure(verb: str, done: programs.Process) -> str:
+    """Why kubectl has failed, and the remedy."""
+    if verb == "kustomize":  # asks no cluster, and has the reason at the end of a long line
+        reason = re.sub(r'^.* err="|"$', "", programs.reason(done)).replace('\\"', '"').removeprefix("error: ")
+        if lost := re.findall(r"lstat (.+?): no such file or directory", reason):
+            return f"{FILE} cannot be put together: {os.path.relpath(lost[-1], Path.cwd().resolve())} does not exist"
+        return f"{FILE} cannot be put together: {reason if len(reason) < 300 else f'...{reason[-300:]}'}"
+    if lacks := UNKNOWN.search(done.stderr):
+        what, components = INSTALLED.get(lacks[1] or "argoproj.io", (lacks[1], "that need it"))
+        return f"the cluster lacks {what}: install it (docs/kubernetes.md), or remove {components} from {FILE}"
+    reason = one_line(programs.reason(done)).removeprefix("error: ")
+    return f"`kubectl {verb}` failed: {reason} (`kubectl config current-context` names the cluster)"
