@@ -112,6 +112,32 @@ def test_runs_that_went_to_the_earlier_folder_are_still_found(project: Path, ent
     assert notes(project) == {"in the earlier folder"}
 
 
+def test_a_restore_beside_the_original_does_not_read_its_files(project: Path, enter: Enter) -> None:
+    first = run("both")
+    restored = project.parent / "restored"
+    restored.mkdir()
+    shutil.copy(project / "mlflow.db", restored)
+    enter(restored)
+    with pytest.raises(mlflow.MlflowException, match=r"Failed to download artifacts from path 'note\.txt'"):
+        note(first)
+    shutil.copytree(project / "mlartifacts", restored / "mlartifacts")
+    (project / "mlartifacts" / first / "artifacts/sub/note.txt").write_text("changed in the original", encoding="utf-8")
+    assert note(first) == "both"
+
+
+def test_files_that_come_back_later_are_found(project: Path, enter: Enter) -> None:
+    first = run("before")
+    moved = project.parent / "q"
+    moved.mkdir()
+    (project / "mlflow.db").rename(moved / "mlflow.db")  # without the artifacts, which stay
+    enter(moved)
+    assert note(first) == "before"
+    shutil.copytree(project / "mlartifacts", moved / "mlartifacts")
+    (project / "mlartifacts" / first / "artifacts/sub/note.txt").write_text("changed there", encoding="utf-8")
+    enter(moved)
+    assert note(first) == "before"
+
+
 def run_in_earlier_folder(moved: Path, project: Path) -> str:
     mlflow.set_tracking_uri(f"sqlite:///{moved / 'mlflow.db'}")
     client: Any = mlflow.MlflowClient()

@@ -94,31 +94,43 @@ def relocate(root: Path) -> None:
     """Makes the store of a moved or copied project name the folder in which it lies.
 
     MLflow records where artifacts are as absolute locations, and would read and write in the earlier folder. A location
-    stays if its files are in the earlier folder alone.
+    stays if its files are in the earlier folder alone, and no project is there: the files of another project are its
+    own, and a restore beside it that still misses its artifacts must not read them.
 
     Args:
         root: The project's root, with mlflow.db.
     """
     with contextlib.closing(sqlite3.connect(root / FILE)) as connection, connection:
-        row = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", (NAME,)).fetchone()
-        recorded, suffix, _ = (row[0] if row else "").rpartition("/mlartifacts")
-        if not suffix or recorded == root.as_uri():
-            return
-        earlier = Path(url2pathname(recorded.removeprefix("file://")))
-        prefixes = {f"{recorded}/": f"{root.as_uri()}/", f"{earlier}/": f"{root}/"}
-        for table, key, column in LOCATIONS:
-            for identifier, location in connection.execute(f"SELECT {key}, {column} FROM {table}").fetchall():
-                old = next((prefix for prefix in prefixes if (location or "").startswith(prefix)), None)
-                if old is None or _only_in(earlier, root, location.removeprefix(old)):
-                    continue
-                new = prefixes[old] + location.removeprefix(old)
-                connection.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (new, identifier))
+        for recorded in _recorded(connection) - {root.as_uri(), str(root)}:
+            earlier = Path(url2pathname(recorded.removeprefix("file://")))
+            prefixes = {f"{recorded}/": f"{root.as_uri()}/", f"{earlier}/": f"{root}/"}
+            for table, key, column in LOCATIONS:
+                for identifier, location in connection.execute(f"SELECT {key}, {column} FROM {table}").fetchall():
+                    old = next((prefix for prefix in prefixes if (location or "").startswith(prefix)), None)
+                    if old is None or _only_in(earlier, root, location.removeprefix(old)):
+                        continue
+                    new = prefixes[old] + location.removeprefix(old)
+                    connection.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (new, identifier))
+
+
+def _recorded(connection: sqlite3.Connection) -> set[str]:
+    """The folders of projects that the experiment, its runs and its models name."""
+    query = """
+        WITH own AS (SELECT experiment_id, artifact_location FROM experiments WHERE name = ?)
+        SELECT artifact_location FROM own
+        UNION ALL SELECT artifact_uri FROM runs WHERE experiment_id IN (SELECT experiment_id FROM own)
+        UNION ALL SELECT artifact_location FROM logged_models WHERE experiment_id IN (SELECT experiment_id FROM own)
+    """
+    locations = (f"{location or ''}/" for (location,) in connection.execute(query, (NAME,)))
+    return {folder for folder, suffix, _ in (each.rpartition("/mlartifacts/") for each in locations) if suffix}
 
 
 def _only_in(earlier: Path, root: Path, location: str) -> bool:
-    """Whether a file or folder, its relative path quoted as in a URI, is in the earlier folder alone."""
+    """Whether a file or folder, its relative path quoted as in a URI, is in the earlier folder alone: no project's."""
     name = url2pathname(location)
-    return name != "mlartifacts" and not (root / name).exists() and (earlier / name).exists()
+    if name == "mlartifacts" or (root / name).exists() or os.path.exists(earlier / FILE):
+        return False
+    return os.path.exists(earlier / name)  # False as well for a folder that is closed to this user
 
 
 def one_at_a_time() -> contextlib.AbstractContextManager[Any]:
