@@ -121,19 +121,23 @@ def test_a_new_machine_has_what_the_backups_have(table_project: BakedProject, co
     model, experiments = (old.project.path / "models/model.onnx").read_bytes(), old.type(EXPERIMENTS).stdout
     assert experiments.endswith("/tried\n")
 
+    server = tmp_path / "server.git"
+    branches = with_colleague(old, server)
+    backup = cannot_begin(old, backup)
     old.type(remote)
     with runs_are_written(old):
         old.type(*backup)
     old.type(*vault)
-    again = old.type(*backup, check=False)
-    assert again.returncode == 1 and re.fullmatch("mkdir: .*: File exists\n", again.stderr)
+    (day,) = disks.glob("backup/????-*")
+    stored = cannot_end(old, backup)
     shutil.rmtree(old.home)
+    shutil.rmtree(server)
 
-    (day,) = disks.glob("backup/????-??-??")
     script = [re.sub(r"/\d{4}-\d\d-\d\d$", f"/{day.name}", line) for line in restore]
     script[script.index("make setup")] = f"ln -s {VENV} .venv"
     refuse(new, script, day / "mlflow.db", "cat: .*mlflow.db: No such file or directory")
     refuse(new, script, day / "git.bundle", "fatal: repository .*git.bundle' does not exist")
+    refuse(new, script, stored, r"(?s).*ERROR: failed to pull data from the cloud .*models/model\.onnx\n.*")
     work = new.project.path.parent
     done = new.type(*script, cwd=work)
     assert not done.stderr
@@ -151,6 +155,66 @@ def test_a_new_machine_has_what_the_backups_have(table_project: BakedProject, co
         assert [predict(client, each).status_code for each in (key, key[::-1])] == [200, 401]
     check_requests(new.home)
     check_runs(new.project.path)
+    fill = [line.replace("ADDRESS", str(server)) for line in re.findall(r"`(git (?:remote|push) [^`]+)`", page)]
+    execute("git", "init", "--quiet", "--bare", str(server), cwd=tmp_path)
+    new.type(*fill[:-1])
+    late = new.type(fill[-1], check=False)
+    assert "[new branch]      own -> own" in late.stderr and "[rejected]        main -> main" in late.stderr
+    own = f"{commit} commit\trefs/heads/own"
+    assert sorted(heads(server)) == sorted([*branches, own])
+
+
+def heads(folder: Path) -> list[str]:
+    return execute("git", "for-each-ref", "refs/heads", cwd=folder).stdout.splitlines()
+
+
+def with_colleague(machine: Machine, server: Path) -> list[str]:
+    """Gives the project a server, to which a colleague has pushed since; returns the branches there."""
+    folder = server.with_name("colleague")
+    execute("git", "init", "--quiet", "--bare", "--initial-branch=main", str(server), cwd=server.parent)
+    machine.type(f"git remote add origin {server}", "git push --quiet --no-verify origin HEAD:main", "git branch own")
+    execute("git", "clone", "--quiet", str(server), str(folder), cwd=server.parent)
+    for branch in ("main", "side"):
+        execute("git", "checkout", "--quiet", "-B", branch, cwd=folder)
+        execute("git", "commit", "--quiet", "--allow-empty", f"--message={branch}", cwd=folder)
+    execute("git", "push", "--quiet", "--all", cwd=folder)
+    shutil.rmtree(folder)
+    return heads(server)
+
+
+def cannot_begin(machine: Machine, backup: list[str]) -> list[str]:
+    """Backups that end early say why, and do not look like one; returns the lines without the mount."""
+    folder = machine.disks / "backup"
+    unmounted = machine.type(*backup, check=False)
+    assert unmounted.returncode and unmounted.stdout == f"{folder} is not a mountpoint\n" and not [*folder.iterdir()]
+    _, *lines = backup
+    database = machine.project.path / "mlflow.db"
+    hidden = database.rename(database.with_suffix(".hidden"))
+    without = machine.type(*lines, check=False)
+    hidden.rename(database)
+    assert without.returncode and re.fullmatch("ls: .*mlflow.db.*: No such file or directory\n", without.stderr)
+    assert [path.suffix for path in folder.iterdir()] == [".part"]
+    (push,) = (line for line in lines if line.startswith("dvc push"))
+    unknown = machine.type(push, check=False)
+    assert unknown.returncode and "remote 'backup' doesn't exist" in unknown.stderr
+    return lines
+
+
+def cannot_end(machine: Machine, backup: list[str]) -> Path:
+    """What a backup says that is the second one of a day, or misses a file; returns that file in the backup."""
+    to, _, make, *_, move, look = backup
+    again = machine.type(to, make, move, 'rm -r "$to.part"', check=False)
+    assert again.returncode == 1 and re.fullmatch("mv: .*: Directory not empty\n", again.stderr)
+    machine.type(to, 'rm -r "$to.part"')
+    digest = hashlib.md5((machine.project.path / "models/model.onnx").read_bytes(), usedforsecurity=False).hexdigest()
+    name = f"files/md5/{digest[:2]}/{digest[2:]}"
+    places = [machine.project.path / ".dvc/cache" / name, machine.disks / "backup/dvc" / name]
+    hidden = [place.rename(place.with_suffix(".hidden")) for place in places]
+    gone = machine.type(look, check=False)
+    assert gone.returncode == 1 and re.search(r"^<\s+missing: +models/model\.onnx$", gone.stdout, re.M), gone.stdout
+    for there, place in zip(hidden, places, strict=True):
+        there.rename(place)
+    return places[1]
 
 
 def commands(machine: Machine, *lines: str, **variables: str) -> str:
