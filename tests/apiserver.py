@@ -53,11 +53,13 @@ class Cluster:
         objects: Kind and name -> object.
         changed: Called with each object that was written, under the lock.
         read: Called with each object before it is read, under the lock.
+        asked: What was asked of it, in the words of a Role: API group, resource, verb.
     """
 
     objects: dict[tuple[str, str], Object] = field(default_factory=dict)
     changed: Callable[[Object], None] = lambda each: None
     read: Callable[[Object], None] = lambda each: None
+    asked: set[tuple[str, str, str]] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def put(self, each: Object) -> Object:
@@ -93,6 +95,18 @@ def merged(old: Any, new: Any) -> Any:
 class Handler(http.server.BaseHTTPRequestHandler):
     cluster: Cluster
     protocol_version = "HTTP/1.1"
+
+    def parse_request(self) -> bool:
+        parsed = super().parse_request()
+        path = urlsplit(self.path).path if parsed else ""
+        if known := self.place(path):
+            group, kind, parts = known
+            verbs = {"GET": "get" if parts["name"] else "list", "POST": "create", "DELETE": "delete"}
+            plural = next(plural for plural, each in KINDS[group].items() if each == kind)
+            part = f"/{parts['part']}" if parts.groupdict().get("part") else ""
+            asked = "" if group == "v1" else group.partition("/")[0], plural + part, verbs.get(self.command, "patch")
+            self.cluster.asked.add(asked)
+        return parsed
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)

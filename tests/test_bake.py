@@ -466,6 +466,8 @@ KUBERNETES = set(
     docs/cluster-work.md
     docs/gitops.md
     docs/kubernetes.md
+    kubernetes/access/kustomization.yaml
+    kubernetes/access/role.yaml
     kubernetes/base/deployment.yaml
     kubernetes/base/kustomization.yaml
     kubernetes/base/namespace.yaml

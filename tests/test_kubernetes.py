@@ -304,6 +304,7 @@ def test_schemas_of_kubernetes_and_of_controllers(
     work: dict[str, list[dict[str, Any]]],
 ) -> None:
     objects = [each for found in (*overlays.values(), everything) for each in found.values()]
+    objects += manifests.rendered(project.path, "kubernetes/access")
     manifests.check([*objects, *(each for found in work.values() for each in found)])
     wrong = copy.deepcopy(everything["Rollout model"])
     wrong["spec"]["strategy"]["canary"]["trafficRouting"]["plugin"] = {}
@@ -711,6 +712,20 @@ def test_verbs_by_kubectl(project: BakedProject, tmp_path: Path) -> None:
             told = verb("abort")
             assert "+ kubectl patch rollouts.argoproj.io model --subresource=status --type=merge" in told
             assert f"the rollout of {releases['c']} is aborted: {releases['a']} serves all requests" in told
+            # The role of CI allows what was asked, and nothing else. An administrator makes the namespace.
+            asked = argo.cluster.asked - {("", "namespaces", verb) for verb in ("create", "patch")}
+            allowed = {
+                (group, resource, verb)
+                for each in manifests.rendered(project.path, "kubernetes/access")
+                for rule in each.get("rules", ())
+                for group in rule["apiGroups"]
+                for resource in rule["resources"]
+                for verb in rule["verbs"]
+            }
+            claims = {("", "persistentvolumeclaims", verb) for verb in ("get", "create", "patch")}  # of `log`
+            assert asked <= allowed and claims <= allowed
+            # No release has changed the other objects; an update of the template does.
+            assert {verb for _, _, verb in allowed - claims - asked} == {"patch"}
         told = verb("status", check=False)
         assert "`kubectl get` failed: The connection to the server" in told
     finally:
