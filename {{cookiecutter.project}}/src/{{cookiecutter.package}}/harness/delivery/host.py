@@ -148,7 +148,7 @@ def prepare(check: bool) -> int:
         values.update(START_SECONDS=str(spec["startSeconds"]))
         layout.put(ETC / f"{slot}.env", "".join(f"{name}={value}\n" for name, value in values.items()))
         print(ETC / f"{slot}.env")
-    begun = int(time.time())
+    begun = f"{time.time():.6f}"  # an earlier release may have failed in the same second
     try:
         for unit in start:
             run("systemctl", "enable", "--now", unit)
