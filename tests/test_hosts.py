@@ -473,11 +473,18 @@ def test_what_a_failed_run_of_ansible_has_changed_is_read(farm: Farm, operators:
     kept = {path: path.read_text() for path in (options, rules)}
     options.write_text(kept[options].replace('ARGS="', 'ARGS="--log.level=debug '))
     rules.write_text("groups: 5\n")
+
+    def process(unit: str) -> str:
+        return farm.run("lb", "systemctl", "show", "--property=MainPID", "--value", unit).stdout.strip()
+
+    balancer = process("haproxy")
     try:
         told = operator.ansible(check=False)
         assert told.returncode != 0 and "failed to validate" in told.stdout
-        process = farm.run("lb", "systemctl", "show", "--property=MainPID", "--value", "prometheus-alertmanager").stdout
-        assert "--log.level=debug" in farm.run("lb", "cat", f"/proc/{process.strip()}/cmdline").stdout
+        assert (
+            "--log.level=debug" in farm.run("lb", "cat", f"/proc/{process('prometheus-alertmanager')}/cmdline").stdout
+        )
+        assert process("haproxy") == balancer, "nothing of HAProxy has changed"
     finally:
         for path, text in kept.items():
             path.write_text(text)
