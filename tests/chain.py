@@ -25,11 +25,8 @@ from hosting import ANALYSIS, JSON_HEAD, PORTS, Host, loopback
 from images import registry
 from loop import SHIFT, rows
 
-MIXED, ROWS, REQUEST = (
-    0.3,
-    40_000,
-    4,
-)  # share of drifted rows of what clients ask, how many they are, those of a request
+MIXED = 0.3  # share of drifted rows in what clients ask
+ROWS, REQUEST = 40_000, 4  # rows in all, rows of a request
 STEPS = [{"setWeight": 50}, {"pause": {"duration": "2s"}}, ANALYSIS]
 SSH = """#!/bin/bash
 while [ "$1" != -- ]; do shift; done

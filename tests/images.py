@@ -2,13 +2,13 @@
 
 import resource
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from debian import apt_install
 from processes import running
+from programs import free_port
 
 
 @contextmanager
@@ -21,9 +21,7 @@ def registry(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     missing = [name for name in ("docker-registry", "podman", "buildah", "runc") if not shutil.which(name)]
     if missing:
         apt_install(*missing)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{probe.getsockname()[1]}"
+    place = f"127.0.0.1:{free_port()}"
     storage = f"{{filesystem: {{rootdirectory: {folder}/data}}}}"
     for name, text in {
         "registry.yml": f"version: 0.1\nstorage: {storage}\nhttp: {{addr: {place}}}\n",

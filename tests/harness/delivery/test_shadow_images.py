@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import shutil
-import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from my_experiment.harness.core.errors import UserError
 from my_experiment.harness.delivery import abort, comparison, deploy, hosts, shadow
 from my_experiment.harness.delivery.comparison import Pair
 from my_experiment.harness.release import versions
+from programs import free_port
 from support import ROOT
 from test_compare_images import DESCRIPTION, PICTURES, keep
 from test_verbs import Project, project, stack, wait  # noqa: F401  fixtures
@@ -58,9 +58,7 @@ def candidate(project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     podman = project.root / "podman"
     podman.write_text(PODMAN.format(python=sys.executable, folder=str(folder)))
     podman.chmod(0o755)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(shadow, "PORT", probe.getsockname()[1])  # the one of hosts, several tests run at once
+    monkeypatch.setattr(shadow, "PORT", free_port())  # the one of hosts, several tests run at once
     project.servers.ready[3201] = project.release("1")
     deploy.deploy()
     project.registry.set_model_version_tag(versions.MODEL, "2", "model_sha256", sha256)

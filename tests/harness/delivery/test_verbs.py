@@ -30,6 +30,7 @@ from my_experiment.harness.delivery.description import PATH, Model, Spec
 from my_experiment.harness.release import versions
 from my_experiment.harness.tracking import store
 from processes import running
+from programs import free_port
 from support import HARNESS, commit, git
 
 Client = Any  # mlflow.MlflowClient
@@ -119,9 +120,7 @@ def balancer(root: Path) -> Iterator[tuple[Path, Servers, list[str]]]:
     (root / "etc/model/hosts.json").write_text(json.dumps(machines))
     (root / "var/lib/model/slots.map").write_text("stable blue\nshare 0\nuntil 0\ncandidate -\nrefused -\n")
     (root / "haproxy.cfg").write_text(HAPROXY.format(root=root, address=servers.address))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / key], check=True)
     shutil.copy(root / "user.pub", root / "authorized_keys")

@@ -40,8 +40,7 @@ def retrain(overrides: Sequence[str]) -> str:
     earlier = retrain_memory.read(remote)
     storage = storage_for(remote)
     gates = judge.read_gates(overrides)
-    for result in (REPORT, BRANCH):
-        result.unlink(missing_ok=True)
+    proposal.forget()
     differences.clear()
     with retrain_tree.exclusive_folder() as folder, git.work_tree(base, "HEAD", folder / "tree") as tree:
         retrain_tree.share_configuration(tree)

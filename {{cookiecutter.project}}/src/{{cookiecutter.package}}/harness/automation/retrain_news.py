@@ -15,7 +15,6 @@ from pathlib import Path
 from ..core import files, programs, stages
 from ..core.programs import DVC
 from ..tracking import git, proposal
-from ..tracking.proposal import BRANCH, REPORT
 from . import retrain_memory
 from .retrain_memory import INPUTS
 
@@ -145,8 +144,8 @@ def missing_storage() -> Path | None:
 
 def main() -> None:
     """Prints the reason; creates build/news if there is anything to train."""
-    for result in (NEWS, REPORT, BRANCH):
-        result.unlink(missing_ok=True)
+    NEWS.unlink(missing_ok=True)
+    proposal.forget()
     found, reason = find(offline="--offline" in sys.argv)
     if found:
         files.write_text(NEWS, f"{reason}\n")

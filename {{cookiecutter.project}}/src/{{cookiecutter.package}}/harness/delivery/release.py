@@ -42,8 +42,7 @@ def release(name: str, proposes: bool = False) -> str:
     """
     settings, registry = delivery(), store.client()
     if proposes:
-        for result in (proposal.REPORT, proposal.BRANCH):
-            result.unlink(missing_ok=True)
+        proposal.forget()
     version, before = versions.version(registry, name), description.read()
     label = f"{versions.MODEL}/{version.version}"
     image = pushed(version, settings, before.spec.image if before else "")

@@ -11,6 +11,12 @@ from . import git
 REPORT, BRANCH = Path("build/report.md"), Path("build/branch")
 
 
+def forget() -> None:
+    """Removes the files of an earlier proposal."""
+    for result in (REPORT, BRANCH):
+        result.unlink(missing_ok=True)
+
+
 def remote() -> str | None:
     """The git remote for branches: origin or the only remote, if any.
 
