@@ -15,7 +15,7 @@ import pytest
 from asking import asking, new_client, run, serving, write
 from debian import apt_install
 from my_experiment.harness.core.errors import UserError
-from my_experiment.harness.protection import guard, rates, settings, windows
+from my_experiment.harness.protection import guard, rates, settings, shared, windows
 from processes import running
 
 
@@ -142,7 +142,7 @@ def test_one_limit_for_all_processes_in_redis(
     known, token = new_client("known", "predict", rate="6/hour", answers=100)
     write(file, known)
     monkeypatch.setattr(logging.getLogger("bentoml"), "propagate", True)
-    monkeypatch.setattr(rates, "PAUSE", 0.0)
+    monkeypatch.setattr(shared, "PAUSE", 0.0)
 
     async def main() -> None:
         async with (
