@@ -211,6 +211,7 @@ FILES = set(
     src/<package>/harness/training/gpu.py
     src/<package>/harness/training/keras_fit.py
     src/<package>/harness/training/kernels.py
+    src/<package>/harness/training/memory.py
     src/<package>/harness/training/quiet.py
     src/<package>/harness/training/rendezvous.py
     src/<package>/harness/training/restore.py
@@ -389,6 +390,7 @@ PRODUCTION = set(
     src/<package>/harness/protection/keys.py
     src/<package>/harness/protection/rates.py
     src/<package>/harness/protection/settings.py
+    src/<package>/harness/protection/shared.py
     src/<package>/harness/protection/windows.py
     src/<package>/tests/test_monitoring.py
     """.split()

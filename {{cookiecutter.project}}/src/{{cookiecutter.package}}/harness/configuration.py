@@ -26,7 +26,18 @@ def check(text: str) -> None:
     Raises:
         UserError: If the configuration is not valid; the message has a line for each problem.
     """
-    content = parse(text)
+    check_sections(parse(text))
+
+
+def check_sections(content: Mapping[str, Any]) -> None:
+    """Checks the sections of a composed configuration.
+
+    Args:
+        content: Section name -> section.
+
+    Raises:
+        UserError: If the configuration is not valid; the message has a line for each problem.
+    """
     if missing := sorted(REQUIRED - content.keys()):
         raise UserError(f"conf/config.yaml: its defaults must choose {' and '.join(missing)}")
     if isinstance(content["train"], dict):

@@ -3,7 +3,6 @@
 import functools
 import json
 import logging
-import sys
 import time
 import traceback
 import uuid
@@ -14,6 +13,7 @@ from .. import configuration, contracts, prepared, targets
 from ..core import config
 from ..core.errors import UserError, one_line
 from ..targets import monitor
+from ..training import memory
 from . import samplers, space
 from . import study as studies
 from .settings import LATENCY
@@ -68,17 +68,15 @@ def run(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str]) -> N
                 raise optuna.TrialPruned
 
     values, state = None, optuna.trial.TrialState.FAIL
-    try:
-        scores = train(study, trial, overrides, report)
-        values, state = [scores[metric] for metric in metrics], optuna.trial.TrialState.COMPLETE
-        trial.set_user_attr("scores", scores)
-    except optuna.TrialPruned:
-        state = optuna.trial.TrialState.PRUNED
-    except Exception as error:  # any class: out of memory, a layer that does not fit; the sweep continues
-        trial.set_user_attr("error", _failure(study.study_name, trial.number, error))
-    finally:
-        if keras := sys.modules.get("keras"):
-            keras.utils.clear_session()
+    with memory.released():
+        try:
+            scores = train(study, trial, overrides, report)
+            values, state = [scores[metric] for metric in metrics], optuna.trial.TrialState.COMPLETE
+            trial.set_user_attr("scores", scores)
+        except optuna.TrialPruned:
+            state = optuna.trial.TrialState.PRUNED
+        except Exception as error:  # any class: out of memory, a layer that does not fit; the sweep continues
+            trial.set_user_attr("error", _failure(study.study_name, trial.number, error))
     trial.set_user_attr("history", history)
     trial.set_user_attr("seconds", round(time.monotonic() - started, 3))
     study.tell(trial, values, state)
@@ -132,19 +130,16 @@ def train(
 
 def _configure(study: "optuna.Study", trial: "optuna.Trial", overrides: list[str]) -> dict[str, Any]:
     """The configuration of a trial, checked and recorded in the trial."""
-    from omegaconf import OmegaConf
-
-    text = config.compose(overrides=overrides)
-    sections: Any = OmegaConf.to_container(OmegaConf.create(text))
+    sections = configuration.parse(config.compose(overrides=overrides))
     trial.set_user_attr("overrides", overrides)
     trial.set_user_attr("parameters", parameters(sections))
     trial.set_user_attr("seed", sections["train"].get("seed"))
-    configuration.check(text)
+    configuration.check_sections(sections)
     shared = config.flatten({name: sections[name] for name in ("data", "prepare")})
     base = study.user_attrs["plan"]["base"]
     if changed := sorted(key for key, value in shared.items() if base.get(key) != value):
         raise UserError(f"{' and '.join(changed)}: trials share data/prepared, which was made with another value")
-    return dict(sections)
+    return sections
 
 
 def significant(value: Any) -> float:

@@ -63,14 +63,15 @@ def shares(study: "Study") -> dict[str, list[float]]:
         study: The search.
 
     Returns:
-        Parameter -> its share for each objective, the largest first; empty with fewer than `MIN_COMPLETE` complete
-        trials, or if all trials are equally good.
+        Parameter -> its share for each objective, the largest first; empty with fewer than two parameters or
+        `MIN_COMPLETE` complete trials, or if all trials are equally good.
     """
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-    count = len(in_states(study, "COMPLETE"))
-    if count < MIN_COMPLETE:
+    complete = in_states(study, "COMPLETE")
+    count = len(complete)
+    if count < MIN_COMPLETE or len({name for trial in complete for name in trial.params}) < 2:
         return {}
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # here, because it takes a second
+
     evaluator = PedAnovaImportanceEvaluator(target_quantile=_good(count) / count)
     shares: dict[str, list[float]] = {}
     with warnings.catch_warnings():
