@@ -502,6 +502,36 @@ def test_the_last_answers_are_observed_after_sigterm(
     assert (tmp_path / "taken").read_text().split() == [name, "closed"]
 
 
+def test_workers_share_the_connections_of_a_proxy(
+    reproduced_project: BakedProject, package: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "workers.yaml"
+    config.write_text(f"services: {{{package}: {{workers: 2}}}}\n")
+    command, env = ("bentoml", "serve", "."), {"BENTOML_CONFIG": str(config)}
+    with (
+        serving(reproduced_project.path, tmp_path / "home", *command, env=env) as client,
+        contextlib.ExitStack() as kept,
+    ):
+        port = client.base_url.port
+        assert port
+
+        def held() -> list[int]:
+            """Connections of each worker."""
+            every = psutil.net_connections("tcp4")
+            return [
+                *collections.Counter(
+                    each.pid for each in every if each.laddr[1] == port and each.status == "ESTABLISHED"
+                ).values()
+            ]
+
+        log = tmp_path / "home" / "serve.log"
+        wait_until(lambda: log.read_text().count(" initialized") == 2, "both workers are ready")
+        for _ in range(24):  # at once, as a proxy does that starts
+            kept.enter_context(socket.create_connection(("127.0.0.1", port)))
+        wait_until(lambda: sum(held()) >= 24, "all connections are accepted")
+        assert len(held()) == 2 and min(held()) >= 6
+
+
 def test_unknown_paths_leave_metrics_and_memory_as_they_are(one_process: httpx.Client) -> None:
     methods, server = ("GET", "POST", "HEAD"), process_of(one_process)
     one_process.request("POST", "/livez")

@@ -44,6 +44,28 @@ async def serving(answers: Answers) -> AsyncIterator[tuple[int, Server]]:
         await task
 
 
+def test_workers_of_a_socket_share_its_connections() -> None:
+    async def main() -> None:
+        config = uvicorn.Config(Starlette(), http=protocol.LimitedProtocol, lifespan="off", log_config=None)
+        with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as clients:
+            servers = [Server(config, shared=True) for _ in range(2)]
+            tasks = [asyncio.create_task(server.serve([listening.dup()])) for server in servers]
+            while not all(server.started for server in servers):
+                await asyncio.sleep(0.01)
+            for _ in range(40):
+                clients.enter_context(socket.create_connection(listening.getsockname()))
+            held: list[int] = []
+            while sum(held) < 40:
+                await asyncio.sleep(0.01)
+                held = [len(server.server_state.connections) for server in servers]
+            assert min(held) >= 10
+            for server in servers:
+                server.should_exit = True
+            await asyncio.gather(*tasks)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
 def talk(speak: Callable[[asyncio.StreamReader, asyncio.StreamWriter, Answers], Awaitable[Any]]) -> Any:
     async def main() -> Any:
         answers = Answers()

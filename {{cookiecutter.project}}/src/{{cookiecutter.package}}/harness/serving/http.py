@@ -64,12 +64,13 @@ class _Service(bentoml.Service[Any]):
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that a worker serves."""
-        from . import protocol, tls  # here, because the supervisor needs no server
+        from . import protocol, server, tls  # here, because the supervisor needs no server
 
         app, version = super().to_asgi(is_main), read_model_info().version
         app.user_middleware = [middleware for middleware in app.user_middleware if not _idle(middleware)]
         app.router.routes.insert(0, page.documentation())
         protocol.install()
+        server.install()
         tls.install()
         count = partial(refused, version=version)
         guarded = protected.guarded(Admission(app, self.inner.limits, count), count, version)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -11,6 +12,8 @@ import uvicorn
 GRACE = 1.0  # seconds for clients to close their connections, as answers ask them to
 PAUSE = 1.0  # seconds without new connections if too many files are open
 HANDSHAKE = 10.0  # seconds for a client to agree on TLS
+SHARE = 2  # connections that one of several workers accepts at once
+TURN = 0.001  # seconds in which its siblings accept as many
 
 
 class Server(uvicorn.Server):
@@ -18,20 +21,25 @@ class Server(uvicorn.Server):
 
     uvloop accepts one connection in each turn of the event loop. A busy service could not refuse requests on the
     connections that wait, and a service that ends would reset these connections.
+
+    Workers of one socket take turns: otherwise the first to wake up accepts all connections of a client that keeps
+    them, such as a proxy, and its siblings are idle.
     """
 
     _listening: list[socket.socket]
     _accepting: set[asyncio.Task[Any]]
 
-    def __init__(self, config: uvicorn.Config, more: Sequence[socket.socket] = ()) -> None:
+    def __init__(self, config: uvicorn.Config, more: Sequence[socket.socket] = (), shared: bool = False) -> None:
         """Prepares a server.
 
         Args:
             config: Its configuration.
             more: Sockets to listen on, beside those that it is started with.
+            shared: Whether other workers accept connections of the same sockets.
         """
         super().__init__(config)
         self._more = more
+        self._shared = shared
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts as uvicorn does, but accepts connections itself.
@@ -44,28 +52,36 @@ class Server(uvicorn.Server):
         for listening in self._listening:
             listening.setblocking(False)
             listening.listen(self.config.backlog)
-            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+            self._resume(listening)
 
-    def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    def _accept(self, listening: socket.socket, most: int | None = None) -> None:
+        loop, accepted = asyncio.get_running_loop(), 0
+        while accepted != most:
             try:
-                accepted, _ = listening.accept()
+                connection, _ = listening.accept()
             except ConnectionAbortedError:
                 continue
             except BlockingIOError:  # no connection waits
-                return
+                break
             except OSError:  # too many files are open to accept it now: the loop would call again at once
-                loop.remove_reader(listening)
-                loop.call_later(PAUSE, self._resume, listening)
+                self._pause(listening, PAUSE)
                 return
-            task = loop.create_task(self._connect(accepted))
+            accepted += 1
+            task = loop.create_task(self._connect(connection))
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
+        if most and accepted:
+            self._pause(listening, TURN)
+
+    def _pause(self, listening: socket.socket, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        loop.call_later(seconds, self._resume, listening)
 
     def _resume(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:  # it is not closed
-            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+            most = SHARE if self._shared else None
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening, most)
 
     async def _connect(self, accepted: socket.socket) -> None:
         # A Unix socket is for this machine: health checks need no certificate.
@@ -110,3 +126,12 @@ class Server(uvicorn.Server):
         for _ in range(3):  # let pending reads run, so that busy connections are not taken for idle
             await asyncio.sleep(0)
         await super().shutdown(sockets)
+
+
+def install() -> None:
+    """Makes the workers of `bentoml serve` use the server, in this process.
+
+    BentoML has no option for it.
+    """
+    if uvicorn.Server is uvicorn.server.Server:  # not `serve`, which is the only worker
+        uvicorn.Server = partial(Server, shared=True)  # type: ignore[assignment,misc]
