@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import uvicorn
 from my_experiment.harness.serving import protocol
+from my_experiment.harness.serving.admission import Admission
+from my_experiment.harness.serving.limits import Limits
+from my_experiment.harness.serving.metrics import refused
 from my_experiment.harness.serving.server import Server
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 BODY = "x" * 9000
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -31,8 +35,9 @@ class Answers:
 
 
 @contextlib.asynccontextmanager
-async def serving(answers: Answers) -> AsyncIterator[tuple[int, Server]]:
-    app = Starlette(routes=[Route("/", answers.answer, methods=["GET", "POST"])])
+async def serving(answers: Answers, limits: Limits | None = None) -> AsyncIterator[tuple[int, Server]]:
+    app: ASGIApp = Starlette(routes=[Route("/", answers.answer, methods=["GET", "POST"])])
+    app = Admission(app, limits, lambda reason: refused(reason, "test")) if limits else app
     config = uvicorn.Config(app, http=protocol.LimitedProtocol, lifespan="off", log_config=None)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = Server(config)
@@ -62,6 +67,21 @@ def test_workers_of_a_socket_share_its_connections() -> None:
             for server in servers:
                 server.should_exit = True
             await asyncio.gather(*tasks)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_a_busy_service_refuses_before_the_body_and_keeps_the_connection() -> None:
+    async def main() -> None:
+        async with serving(answers := Answers(), Limits(pending=0)) as (port, _):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503")
+            await reader.readuntil(b"}")
+            writer.write(b"0123456789" + HEAD + b"\r\n")  # the body that nobody has waited for, and another request
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            assert answers.number == 1
+            writer.close()
 
     asyncio.run(asyncio.wait_for(main(), 20))
 

@@ -56,6 +56,9 @@ class Admission:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        if self._pending >= self._limit:  # whose body is not worth receiving: the protocol reads it, and drops it
+            await self._refuse(scope, receive, send)
+            return
         try:
             async with self._arrivals.body(Headers(scope=scope), receive) as body:
                 # Decoded: the headers say so, too.
@@ -68,8 +71,7 @@ class Admission:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._pending >= self._limit:
-            self._busy.inc()
-            await self._refusal(scope, receive, send)
+            await self._refuse(scope, receive, send)
             return
         self._pending += 1
         try:
@@ -78,6 +80,10 @@ class Admission:
             await self._app(scope, receive, send)
         finally:
             self._pending -= 1
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._busy.inc()
+        await self._refusal(scope, receive, send)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
