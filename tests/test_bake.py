@@ -202,6 +202,7 @@ FILES = set(
     src/<package>/harness/training/__init__.py
     src/<package>/harness/training/adversarial.py
     src/<package>/harness/training/batches.py
+    src/<package>/harness/training/blocks.py
     src/<package>/harness/training/checkpoint.py
     src/<package>/harness/training/descent.py
     src/<package>/harness/training/devices.py

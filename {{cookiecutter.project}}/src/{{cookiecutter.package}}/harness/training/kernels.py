@@ -36,7 +36,9 @@ def choose(portable: bool) -> None:
 
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
-    """Replaces TensorFlow's reciprocals while a model is fitted, if the portable kernels were chosen.
+    """Makes TensorFlow round as on other processors while a model is fitted, if the portable kernels were chosen.
+
+    Sums get the length that they have elsewhere, and reciprocals become quotients.
 
     Eigen begins 1 / x and 1 / sqrt(x) with an estimate of the processor (the instructions rcpps and rsqrtps), which
     vendors make differently. Quotients and square roots have exact definitions (IEEE 754). Keras looks these functions
@@ -48,6 +50,9 @@ def exact() -> Iterator[None]:
         return
     import tensorflow as tf
 
+    from . import blocks
+
+    blocks.align()
     replaced: list[tuple[Any, str, Any]] = [
         (tf.math, "reciprocal", reciprocal),
         (tf.math, "rsqrt", rsqrt),
