@@ -11,6 +11,7 @@ Source: Eigen/src/Core/products/GeneralBlockPanelKernel.h.
 import contextlib
 import ctypes
 import hashlib
+import platform
 import re
 import struct
 import sys
@@ -33,7 +34,12 @@ DIGEST = "8fa0e925"  # of `_product`, with sums divided for SIZES
 
 @cache  # once in a process
 def align() -> None:
-    """Divides sums as for caches of `SIZES`, whatever this processor has, or says that it cannot."""
+    """Divides sums as for caches of `SIZES`, whatever this processor has, or says that it cannot.
+
+    Only x86-64 has equal bits in reach (docs/pipeline.md).
+    """
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return
     library = _library()
     if library and (found := sizes(library)):
         _product()  # from now on, the library of the kernels has its sizes
@@ -41,7 +47,8 @@ def align() -> None:
         _set(library)
     if _product() != DIGEST:
         print(
-            "train: long sums are not rounded here as on other processors: expect differences in the last digits",
+            "train: this build of TensorFlow rounds long sums as the caches of this processor have it: other machines "
+            "get other last digits, see docs/pipeline.md",
             file=sys.stderr,
         )
 
