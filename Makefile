@@ -47,7 +47,7 @@ test: .venv/.installed ## Everything that CI checks; FAST=1: what takes seconds,
 	@# Twice the two cores that this is made for: tests wait for disks and servers. Three took 36 minutes, four take 33.
 	python -m pytest --numprocesses 4 --no-loadscope-reorder $(if $(FAST),-m "not (pipeline or service or slow)")
 
-portable: .venv/.installed ## All models on three emulated processors and on one core: the same bytes? An hour
+portable: .venv/.installed ## All models on three emulated processors and on one core: the same bytes? Two hours
 	python -m pytest -m portable tests/test_portable.py
 
 soak: .venv/.installed ## Ten minutes of rollouts on a host of the loopback interface, in which everybody is killed at times
