@@ -144,6 +144,7 @@ FILES = set(
     src/<package>/harness/exported/graphs.py
     src/<package>/harness/exported/inference.py
     src/<package>/harness/exported/model.py
+    src/<package>/harness/exported/softmax.py
     src/<package>/harness/inputs/__init__.py
     src/<package>/harness/inputs/contracts.py
     src/<package>/harness/preparation/__init__.py

@@ -9,6 +9,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from . import softmax
+
 Feed = Mapping[str, NDArray[Any]]  # name of an input -> array [n, ...]
 Predict = Callable[[Iterable[Feed]], NDArray[np.float32]]
 PROVIDERS = ["CPUExecutionProvider"]
@@ -46,6 +48,7 @@ def predictor(model: Path | bytes, portable: bool = True, threads: int = THREADS
         options.intra_op_num_threads = threads
         # A thread that waits by computing takes a third of the CPU time, and on two cores saves no time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        model = softmax.spelled_out(model)
     session = onnxruntime.InferenceSession(model, options, providers=PROVIDERS)
     return lambda feeds: np.concatenate([session.run(None, feed)[0] for feed in feeds])
 
