@@ -14,7 +14,7 @@ def test_nothing_is_left_of_a_fit() -> None:
     from tensorflow.python.framework import ops
     from tensorflow.python.framework.func_graph import FuncGraph
 
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    @tf.custom_gradient
     def of_the_owner(x: Any) -> Any:
         return x, lambda upstream: upstream
 

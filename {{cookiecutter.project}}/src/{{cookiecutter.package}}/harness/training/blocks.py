@@ -26,9 +26,9 @@ DEFAULTS = (32 * 2**10, 256 * 2**10, 2 * 2**20)  # bytes that Eigen assumes of a
 MAPS = Path("/proc/self/maps")
 LIBRARY = "libtensorflow_framework.so.2"
 QUERY = "_ZN5Eigen8internal15queryCacheSizesERiS1_S1_"  # Eigen::internal::queryCacheSizes(int&, int&, int&)
-# Variable m_cacheSizes of Eigen::internal::manage_caching_sizes in LIBRARY, and the byte that says that it is set.
-VARIABLE = "_ZZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes"  # pragma: allowlist secret
-GUARD = "_ZGVZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes"
+# m_cacheSizes of Eigen::internal::manage_caching_sizes(Action, long*, long*, long*)
+NAME = "ZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes"  # pragma: allowlist secret
+VARIABLE, GUARD = f"_Z{NAME}", f"_ZGV{NAME}"  # the variable, and the byte that says that it is set
 DIGEST = "8fa0e925"  # of `_product`, with sums divided for SIZES
 
 
