@@ -11,6 +11,7 @@ Source: Eigen/src/Core/products/GeneralBlockPanelKernel.h.
 import contextlib
 import ctypes
 import hashlib
+import os
 import platform
 import re
 import struct
@@ -43,7 +44,8 @@ def align() -> None:
     library = _library()
     if library and (found := sizes(library)):
         _product()  # from now on, the library of the kernels has its sizes
-        write(found, SIZES)
+        for before in found:
+            write(before, SIZES)
         _set(library)
     if _product() != DIGEST:
         print(
@@ -63,18 +65,28 @@ def _library() -> ctypes.CDLL | None:
         return None
 
 
-def sizes(library: ctypes.CDLL) -> tuple[int, ...] | None:
-    """The sizes of the caches that Eigen finds: levels 1, 2 and 3, in bytes; None if it cannot be asked.
+def sizes(library: ctypes.CDLL) -> set[tuple[int, ...]]:
+    """The sizes of the caches that Eigen finds: levels 1, 2 and 3, in bytes; none if it cannot be asked.
+
+    There are several if the processor has cores of different kinds.
 
     Args:
         library: TensorFlow's framework.
     """
-    levels = [ctypes.c_int() for _ in DEFAULTS]
+    query = getattr(library, QUERY, None)
+    if query is None:
+        return set()
+    found, cores = set(), os.sched_getaffinity(0)
     try:
-        library[QUERY](*map(ctypes.byref, levels))
-    except AttributeError:
-        return None
-    return tuple(level.value if level.value > 0 else size for level, size in zip(levels, DEFAULTS, strict=True))
+        for core in cores:
+            os.sched_setaffinity(0, {core})
+            levels = [ctypes.c_int() for _ in DEFAULTS]
+            query(*map(ctypes.byref, levels))
+            sizes = zip((level.value for level in levels), DEFAULTS, strict=True)
+            found.add(tuple(size if size > 0 else default for size, default in sizes))
+    finally:
+        os.sched_setaffinity(0, cores)
+    return found
 
 
 def _set(library: ctypes.CDLL) -> None:
