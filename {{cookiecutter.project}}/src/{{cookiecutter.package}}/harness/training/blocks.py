@@ -82,8 +82,8 @@ def sizes(library: ctypes.CDLL) -> set[tuple[int, ...]]:
             os.sched_setaffinity(0, {core})
             levels = [ctypes.c_int() for _ in DEFAULTS]
             query(*map(ctypes.byref, levels))
-            sizes = zip((level.value for level in levels), DEFAULTS, strict=True)
-            found.add(tuple(size if size > 0 else default for size, default in sizes))
+            pairs = zip((level.value for level in levels), DEFAULTS, strict=True)
+            found.add(tuple(size if size > 0 else default for size, default in pairs))
     finally:
         os.sched_setaffinity(0, cores)
     return found
