@@ -17,7 +17,7 @@ def spelled_out(model: Path | bytes) -> bytes:
     import onnx
     from onnx.helper import make_node, make_tensor
 
-    content = model if isinstance(model, bytes) else model.read_bytes()
+    content = model if isinstance(model, bytes) else Path(model).read_bytes()
     proto = onnx.load_from_string(content)
     nodes = list(proto.graph.node)
     own = any(entry.domain in ("", "ai.onnx") and entry.version >= OPSET for entry in proto.opset_import)
