@@ -78,7 +78,7 @@ def test_a_busy_service_refuses_before_the_body_and_keeps_the_connection() -> No
             writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503")
             await reader.readuntil(b"}")
-            writer.write(b"0123456789" + HEAD + b"\r\n")  # the body that nobody has waited for, and another request
+            writer.write(b"0123456789" + HEAD + b"\r\n")  # the body of the refused request, then another request
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
             assert answers.number == 1
             writer.close()

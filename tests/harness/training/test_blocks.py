@@ -1,4 +1,4 @@
-"""Tests of the parts of the sums of TensorFlow's kernels, in processes of their own."""
+"""Tests of the division of sums in TensorFlow's kernels."""
 
 import json
 import subprocess

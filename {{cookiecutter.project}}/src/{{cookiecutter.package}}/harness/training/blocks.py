@@ -1,4 +1,4 @@
-"""The parts of the sums of TensorFlow's kernels, which follow the processor's caches.
+"""The division of sums in TensorFlow's kernels, which follows the processor's caches.
 
 Eigen multiplies matrices in blocks that fit into the caches. It stores a long sum after 400 products with a level-1
 cache of 32 KiB (Intel until Skylake, AMD until Zen 4), after 608 with 48 KiB (Intel since Ice Lake, AMD since Zen 5),
@@ -35,7 +35,7 @@ DIGEST = "8fa0e925"  # of `_product`, with sums divided for SIZES
 
 @cache  # once in a process
 def align() -> None:
-    """Divides sums as for caches of `SIZES`, whatever this processor has, or says that it cannot.
+    """Divides sums as for caches of `SIZES`; prints a line if that is impossible.
 
     Only x86-64 has equal bits in reach (docs/pipeline.md).
     """
